@@ -1,0 +1,14 @@
+//! This host's network by netlink: pod links and routes, and services in nftables.
+//!
+//! Data in, kernel state out; nothing here knows the API or reads a file of the daemon. Everything that it
+//! makes carries the instance's name (interfaces `sp<id>…`, table `setpoint_<id>`), so that several instances share a host and
+//! [`Net::remove_all`] takes away this instance's things and nothing else.
+//!
+//! Invariants: one atomic nftables transaction per change of the services; the cost of a packet does not grow
+//! with the number of services; pods are routed (a veth and a /32 each), never bridged.
+
+mod service;
+mod spec;
+
+pub use service::{Backend, Protocol, ServicePort, ServiceTable};
+pub use spec::{NetConfig, NetError, Ranges};

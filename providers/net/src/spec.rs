@@ -1,0 +1,77 @@
+//! What an instance's network looks like.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// The address ranges of an instance, chosen free at its first start and kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Where this node's pods get addresses (a /24 by default 10.42.0.0/24); its first address is the host's own in the pod network.
+    pub pods: Ipv4Net,
+    /// Where cluster IPs come from (a /16 by default 10.96.0.0/16).
+    pub services: Ipv4Net,
+}
+
+impl Ranges {
+    /// Returns the host's own address in the pod network (the first usable one); DNS and the API listen there.
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.pods.network()) + 1)
+    }
+
+    /// Returns the cluster IP of `default/kubernetes` (the first usable one).
+    pub fn kubernetes_service(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.services.network()) + 1)
+    }
+}
+
+/// One instance's names and ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetConfig {
+    /// Four hexadecimal digits, unique on the host; part of every name made here.
+    pub instance: String,
+    /// The address ranges.
+    pub ranges: Ranges,
+}
+
+/// Why the host's network is not as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// A netlink request failed.
+    #[error("cannot {operation}")]
+    Netlink {
+        /// What was being done and to what, as a verb phrase.
+        operation: String,
+        /// The kernel's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A kernel parameter could not be set.
+    #[error("cannot set {parameter} to {value}; allow it or set it yourself")]
+    Sysctl {
+        /// The parameter's path below /proc/sys.
+        parameter: String,
+        /// The wanted value.
+        value: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No free range is left on this host.
+    #[error("no free range for {purpose} among {candidates}; give one in the configuration")]
+    NoFreeRange {
+        /// pods or services.
+        purpose: &'static str,
+        /// What was tried.
+        candidates: String,
+    },
+    /// The kernel lacks something.
+    #[error("the kernel has no {feature}: {advice}")]
+    Unsupported {
+        /// What is missing.
+        feature: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
+}

@@ -1,0 +1,2 @@
+//! Containers on this Linux host.
+pub mod spec;
