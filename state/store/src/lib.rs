@@ -15,4 +15,4 @@ mod log;
 mod sqlite;
 
 pub use log::{Change, Expect, KeyValue, Log, Page, Revision, StoreError, WatchStream};
-pub use sqlite::{SqliteLog, SqliteOptions, StoreStats};
+pub use sqlite::{Now, SqliteLog, SqliteOptions, StoreStats};

@@ -1,0 +1,76 @@
+//! A watch: first the past from SQL, then live changes from the writer, joined without gap or duplicate.
+//!
+//! The watcher is registered first, which fixes the revision `known`: everything up to it is replayed, everything after it
+//! arrives by the channel. While the replay runs, the channel's bound holds as well.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt as _;
+use futures::stream;
+
+use super::Shared;
+use super::history;
+use super::memory::Subscription;
+use crate::log::{Change, Revision, StoreError, WatchStream};
+
+struct Watch {
+    shared: Arc<Shared>,
+    prefix: String,
+    subscription: Subscription,
+    /// Read from SQL but not delivered yet.
+    ready: VecDeque<Change>,
+    /// Everything of the prefix up to here was delivered or is in `ready`.
+    position: Revision,
+    ended: bool,
+}
+
+/// Registers a watch of `prefix` after `from`.
+pub(super) fn start(shared: Arc<Shared>, prefix: &str, from: Revision) -> Result<WatchStream, StoreError> {
+    let subscription = shared.memory.subscribe(prefix, from)?;
+    let watch = Watch {
+        shared,
+        prefix: prefix.to_owned(),
+        subscription,
+        ready: VecDeque::new(),
+        position: from,
+        ended: false,
+    };
+    Ok(stream::unfold(watch, Watch::next).boxed())
+}
+
+impl Watch {
+    async fn next(mut self) -> Option<(Result<Change, StoreError>, Watch)> {
+        if self.ended {
+            return None;
+        }
+        let item = self.advance().await;
+        self.ended = item.is_err();
+        Some((item, self))
+    }
+
+    async fn advance(&mut self) -> Result<Change, StoreError> {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Ok(change);
+            }
+            if self.position >= self.subscription.known {
+                break;
+            }
+            let replayed = history::replay(&self.shared, &self.prefix, self.position, self.subscription.known).await?;
+            self.position = replayed.upto;
+            self.ready = replayed.changes.into();
+        }
+        match self.subscription.receiver.recv().await {
+            Some(change) => {
+                self.position = change.revision();
+                Ok(change)
+            }
+            None if self.subscription.lagged.load(Ordering::Acquire) => {
+                Err(StoreError::WatchLagged { at: self.position })
+            }
+            None => Err(StoreError::Closed),
+        }
+    }
+}
