@@ -1,0 +1,88 @@
+//! Why an image is not in the store.
+
+use std::path::{Path, PathBuf};
+
+use setpoint_registry::{Class, RegistryError};
+
+/// Why an image is not in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It could not be had from where it comes from.
+    #[error(transparent)]
+    Source(#[from] RegistryError),
+    /// A blob is not what its digest or its image's configuration says.
+    #[error("{what} of {image} has digest {actual}, not {expected}: nothing of it was installed")]
+    Digest {
+        /// layer or configuration.
+        what: &'static str,
+        /// The image.
+        image: String,
+        /// The digest that was promised.
+        expected: String,
+        /// The digest that came.
+        actual: String,
+    },
+    /// The configuration or a layer cannot be used.
+    #[error("image {image} cannot be used: {reason}")]
+    Invalid {
+        /// The image.
+        image: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A layer could not be read or unpacked.
+    #[error("cannot unpack layer {digest} of {image}")]
+    Unpack {
+        /// The image.
+        image: String,
+        /// The layer.
+        digest: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of the store could not be read or written.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// What was being done, a verb.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of the store is damaged.
+    #[error("{path} is damaged: remove it and import or pull its images again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The work was cut short because the program is ending.
+    #[error("unpacking was interrupted")]
+    Interrupted {
+        /// The cause.
+        #[source]
+        source: tokio::task::JoinError,
+    },
+}
+
+impl ImageError {
+    /// Says what can be done about it.
+    pub fn class(&self) -> Class {
+        match self {
+            ImageError::Source(source) => source.class(),
+            ImageError::Digest { .. } | ImageError::Invalid { .. } | ImageError::Damaged { .. } => Class::Invalid,
+            ImageError::Unpack { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => Class::Invalid,
+            ImageError::Unpack { .. } | ImageError::Io { .. } | ImageError::Interrupted { .. } => Class::Transient,
+        }
+    }
+
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ImageError {
+        let path = path.to_path_buf();
+        move |source| ImageError::Io { operation, path, source }
+    }
+}

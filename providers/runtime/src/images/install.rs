@@ -1,0 +1,226 @@
+//! From a source's blobs to an installed image.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::{StreamExt, TryStreamExt};
+use serde::Deserialize;
+use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio_util::io::SyncIoBridge;
+
+use super::record::{self, Record};
+use super::unpack::{self, Limits};
+use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer};
+
+/// How many layers of an image are fetched at once.
+const PARALLEL_LAYERS: usize = 3;
+/// The most layers that an image may have (overlayfs takes 500).
+const MAX_LAYERS: usize = 200;
+
+#[derive(Deserialize)]
+struct RawImage {
+    #[serde(default)]
+    config: Option<RawConfig>,
+    rootfs: RawRootFs,
+    os: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawRootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawConfig {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    stop_signal: Option<String>,
+}
+
+impl From<RawConfig> for ImageConfig {
+    fn from(raw: RawConfig) -> Self {
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        ImageConfig {
+            entrypoint: raw.entrypoint.unwrap_or_default(),
+            cmd: raw.cmd.unwrap_or_default(),
+            env: raw.env.unwrap_or_default(),
+            working_dir: some(raw.working_dir),
+            user: some(raw.user),
+            stop_signal: some(raw.stop_signal),
+        }
+    }
+}
+
+impl ImageStore {
+    /// Installs one image under its references; layers that are here already are kept.
+    pub(super) async fn install(
+        &self,
+        source: &dyn Source,
+        manifest: &ImageManifest,
+        references: &[ImageReference],
+    ) -> Result<Image, ImageError> {
+        let name = references.first().map_or_else(|| manifest.digest.clone(), ToString::to_string);
+        let raw = self.read_config(source, manifest, &name).await?;
+        let diff_ids = raw.rootfs.diff_ids;
+        let invalid = |reason: String| ImageError::Invalid { image: name.clone(), reason };
+        if raw.os.as_deref().is_some_and(|os| os != "linux") {
+            return Err(invalid(format!("it is for {}, not linux", raw.os.unwrap_or_default())));
+        }
+        if diff_ids.len() != manifest.layers.len() || diff_ids.len() > MAX_LAYERS {
+            return Err(invalid(format!(
+                "its manifest has {} layers and its configuration {} (at most {MAX_LAYERS})",
+                manifest.layers.len(),
+                diff_ids.len()
+            )));
+        }
+        if let Some(bad) = diff_ids.iter().find(|id| !id.strip_prefix("sha256:").is_some_and(is_hex_64)) {
+            return Err(invalid(format!("{bad:?} is not a sha256 digest")));
+        }
+        let sizes: Vec<u64> = futures::stream::iter(manifest.layers.iter().zip(&diff_ids))
+            .map(|(descriptor, diff_id)| self.install_layer(source, &name, descriptor, diff_id))
+            .buffered(PARALLEL_LAYERS)
+            .try_collect()
+            .await?;
+        let record = Record {
+            id: manifest.config.digest.clone(),
+            digest: manifest.digest.clone(),
+            config: raw.config.unwrap_or_default().into(),
+            layers: diff_ids,
+            size: sizes.iter().sum(),
+        };
+        let _lock = self.lock_references()?;
+        // Somebody may have removed the layers between their check and the lock: then say so rather than break later.
+        if let Some(gone) = record.layers.iter().find(|digest| !layer::folder(&self.root, digest).exists()) {
+            return Err(invalid(format!("layer {gone} was removed meanwhile; try again")));
+        }
+        record::write(&self.root, &record)?;
+        let mut all: BTreeMap<String, String> = self.references()?;
+        for reference in references {
+            // A reference by digest needs no name of its own: the record carries the digest.
+            if reference.digest().is_none() {
+                all.insert(reference.to_string(), record.id.clone());
+            }
+        }
+        self.write_references(&all)?;
+        Ok(record.into_image(&self.root, &all))
+    }
+
+    async fn read_config(
+        &self,
+        source: &dyn Source,
+        manifest: &ImageManifest,
+        name: &str,
+    ) -> Result<RawImage, ImageError> {
+        let invalid = |reason: String| ImageError::Invalid { image: name.to_string(), reason };
+        let mut bytes = Vec::new();
+        source
+            .blob(&manifest.config)
+            .await?
+            .take(MAX_MANIFEST + 1)
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|e| ImageError::Unpack { image: name.into(), digest: manifest.config.digest.clone(), source: e })?;
+        if bytes.len() as u64 > MAX_MANIFEST {
+            return Err(invalid(format!("its configuration is over {MAX_MANIFEST} bytes")));
+        }
+        let actual = digest_of(&bytes);
+        if actual != manifest.config.digest {
+            return Err(ImageError::Digest {
+                what: "the configuration",
+                image: name.into(),
+                expected: manifest.config.digest.clone(),
+                actual,
+            });
+        }
+        serde_json::from_slice(&bytes).map_err(|e| invalid(format!("its configuration: {e}")))
+    }
+
+    /// Unpacks one layer unless it is here; returns the size of its files in bytes.
+    async fn install_layer(
+        &self,
+        source: &dyn Source,
+        image: &str,
+        descriptor: &Descriptor,
+        diff_id: &str,
+    ) -> Result<u64, ImageError> {
+        let target = layer::folder(&self.root, diff_id);
+        if target.exists() {
+            return layer::size(&target);
+        }
+        let failed = |source| ImageError::Unpack { image: image.into(), digest: descriptor.digest.clone(), source };
+        let reader = source.blob(descriptor).await?;
+        let staging = tempfile::Builder::new()
+            .prefix("layer-")
+            .tempdir_in(self.root.join("staging"))
+            .map_err(ImageError::io("write to", &self.root))?;
+        let folder = staging.path().join("layer");
+        let outcome = {
+            let folder = folder.clone();
+            let reader = SyncIoBridge::new(HashingReader { inner: reader, hash: Sha256::new() });
+            blocking(move || Ok(unpack_verified(reader, &folder))).await?.map_err(failed)?
+        };
+        let checks = [
+            (descriptor.has_content_digest(), "a layer", &descriptor.digest, &outcome.packed),
+            (true, "an unpacked layer", &diff_id.to_string(), &outcome.unpacked),
+        ]
+        .map(|(applies, what, expected, actual)| (applies, what, expected.clone(), actual.clone()));
+        for (applies, what, expected, actual) in checks {
+            if applies && expected != actual {
+                return Err(ImageError::Digest { what, image: image.into(), expected, actual });
+            }
+        }
+        layer::write_size(&folder, outcome.size)?;
+        match std::fs::rename(&folder, &target) {
+            Ok(()) => Ok(outcome.size),
+            // Another process was faster with the same bytes.
+            Err(_) if target.exists() => Ok(outcome.size),
+            Err(error) => Err(ImageError::io("write", &target)(error)),
+        }
+    }
+}
+
+struct Outcome {
+    packed: String,
+    unpacked: String,
+    size: u64,
+}
+
+fn unpack_verified(
+    mut reader: SyncIoBridge<HashingReader>,
+    folder: &std::path::Path,
+) -> std::io::Result<Outcome> {
+    let (unpacked, size) = unpack::unpack(&mut reader, &layer::files(folder), &Limits::default())?;
+    // What follows the end of the tar belongs to the blob's digest too.
+    std::io::copy(&mut reader.by_ref().take(64 << 20), &mut std::io::sink())?;
+    let packed = format!("sha256:{}", hex::encode(reader.into_inner().hash.finalize()));
+    Ok(Outcome { packed, unpacked, size })
+}
+
+fn is_hex_64(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Hashes what passes through.
+struct HashingReader {
+    inner: setpoint_registry::BlobReader,
+    hash: Sha256,
+}
+
+impl AsyncRead for HashingReader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let this = &mut *self;
+        let poll = Pin::new(&mut this.inner).poll_read(cx, buf);
+        this.hash.update(&buf.filled()[before..]);
+        poll
+    }
+}

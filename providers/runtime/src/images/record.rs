@@ -1,0 +1,133 @@
+//! What the store remembers of an image.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::ImageError;
+use super::layer;
+
+/// How an image wants to be run, unless the container says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// The program, and arguments that are always given.
+    pub entrypoint: Vec<String>,
+    /// The arguments when the container gives none.
+    pub cmd: Vec<String>,
+    /// Variables as `NAME=value`.
+    pub env: Vec<String>,
+    /// The directory to start in.
+    pub working_dir: Option<String>,
+    /// `user`, `user:group`, by name or number.
+    pub user: Option<String>,
+    /// The signal that stops it, by name or number.
+    pub stop_signal: Option<String>,
+}
+
+/// An installed image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its id: `sha256:…` of its configuration.
+    pub id: String,
+    /// The digest of its manifest; of its configuration where it came without one.
+    pub digest: String,
+    /// The names that stand for it.
+    pub references: Vec<String>,
+    /// How it wants to be run.
+    pub config: ImageConfig,
+    /// Its unpacked layers, bottom first.
+    pub layers: Vec<PathBuf>,
+    /// The size of its layers' files in bytes.
+    pub size: u64,
+}
+
+/// An image on disk. Names are kept apart, because they move between images.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub id: String,
+    pub digest: String,
+    pub config: ImageConfig,
+    /// The digests of the unpacked layers, bottom first.
+    pub layers: Vec<String>,
+    pub size: u64,
+}
+
+impl Record {
+    pub fn into_image(self, root: &Path, references: &BTreeMap<String, String>) -> Image {
+        Image {
+            references: references.iter().filter(|(_, id)| **id == self.id).map(|(name, _)| name.clone()).collect(),
+            layers: self.layers.iter().map(|digest| layer::files(&layer::folder(root, digest))).collect(),
+            id: self.id,
+            digest: self.digest,
+            config: self.config,
+            size: self.size,
+        }
+    }
+}
+
+fn path(root: &Path, id: &str) -> PathBuf {
+    root.join("images").join(format!("{}.json", id.replace(':', "-")))
+}
+
+/// Whether a text is a digest, and so can be part of a path.
+fn is_digest(id: &str) -> bool {
+    id.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+pub(super) fn read(root: &Path, id: &str) -> Result<Option<Record>, ImageError> {
+    if is_digest(id) { read_json(&path(root, id)) } else { Ok(None) }
+}
+
+pub(super) fn read_all(root: &Path) -> Result<Vec<Record>, ImageError> {
+    let folder = root.join("images");
+    let mut records: Vec<Record> = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(ImageError::io("list", &folder))? {
+        let entry = entry.map_err(ImageError::io("list", &folder))?;
+        records.extend(read_json::<Record>(&entry.path())?);
+    }
+    records.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(records)
+}
+
+pub(super) fn write(root: &Path, record: &Record) -> Result<(), ImageError> {
+    write_json(root, &path(root, &record.id), record)
+}
+
+pub(super) fn remove(root: &Path, id: &str) -> Result<bool, ImageError> {
+    if !is_digest(id) {
+        return Ok(false);
+    }
+    let path = path(root, id);
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(ImageError::io("remove", &path)(error)),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|source| ImageError::Damaged { path: path.into(), source })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ImageError::io("read", path)(error)),
+    }
+}
+
+/// Writes a file whole or not at all, and durably: a record must not outlive a power cut without its name.
+pub(super) fn write_json(root: &Path, path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    let bytes =
+        serde_json::to_vec_pretty(value).map_err(|source| ImageError::Damaged { path: path.into(), source })?;
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(root.join("staging"))?;
+        file.write_all(&bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(ImageError::io("write", path))
+}

@@ -1,0 +1,182 @@
+//! Images from layouts made here. They unpack device nodes and owners, so they run as root.
+
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+use setpoint_registry::digest_of;
+
+use super::*;
+
+type Entry = (&'static str, tar::EntryType, &'static [u8], &'static str);
+const FILE: tar::EntryType = tar::EntryType::Regular;
+const LINK: tar::EntryType = tar::EntryType::Symlink;
+const HARD: tar::EntryType = tar::EntryType::Link;
+
+fn tar_of(entries: &[Entry]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, kind, content, link) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o4755);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_000);
+        header.set_size(content.len() as u64);
+        // Set by hand: the builder refuses the very paths that these tests are about.
+        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+        if !link.is_empty() {
+            header.as_gnu_mut().unwrap().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        }
+        header.set_cksum();
+        builder.append(&header, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Writes an OCI layout with one image, `example.org/x:v1`, of gzipped layers; returns the layers' blob paths.
+fn layout(root: &Path, layers: &[Vec<u8>]) -> Vec<PathBuf> {
+    std::fs::create_dir_all(root.join("blobs/sha256")).unwrap();
+    let mut paths = Vec::new();
+    let mut blob = |bytes: &[u8]| {
+        let digest = digest_of(bytes);
+        let path = root.join("blobs").join(digest.replacen(':', "/", 1));
+        std::fs::write(&path, bytes).unwrap();
+        paths.push(path);
+        serde_json::json!({"digest": digest, "size": bytes.len(), "mediaType": "x"})
+    };
+    let packed: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(layer).unwrap();
+            blob(&encoder.finish().unwrap())
+        })
+        .collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| digest_of(layer)).collect();
+    let config = blob(
+        serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "config": {"Entrypoint": ["/x"], "Env": ["A=b"], "User": "7"}})
+        .to_string()
+        .as_bytes(),
+    );
+    let manifest = blob(serde_json::json!({"config": config, "layers": packed}).to_string().as_bytes());
+    let index = serde_json::json!({"manifests": [{"digest": manifest["digest"], "size": 1,
+        "annotations": {"org.opencontainers.image.ref.name": "example.org/x:v1"}}]});
+    std::fs::write(root.join("index.json"), index.to_string()).unwrap();
+    paths
+}
+
+async fn import(layers: &[Vec<u8>]) -> (tempfile::TempDir, ImageStore, Result<Vec<Image>, ImageError>) {
+    let folder = tempfile::tempdir().unwrap();
+    layout(&folder.path().join("layout"), layers);
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    let imported = store.import(&folder.path().join("layout")).await;
+    (folder, store, imported)
+}
+
+fn nothing_is_left(store: &ImageStore) {
+    for folder in ["layers", "images", "staging"] {
+        assert_eq!(std::fs::read_dir(store.root.join(folder)).unwrap().count(), 0, "{folder}");
+    }
+    assert!(store.list().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_imported_image_is_found_by_name_id_and_digest() {
+    let (_folder, store, imported) = import(&[tar_of(&[("a/b", FILE, b"hello", "")])]).await;
+    let image = imported.unwrap().remove(0);
+    assert_eq!(store.resolve("example.org/x:v1").unwrap().unwrap(), image);
+    assert_eq!(store.resolve(&image.id).unwrap().unwrap(), image);
+    assert_eq!(store.resolve(&format!("example.org/x@{}", image.digest)).unwrap().unwrap(), image);
+    assert_eq!(store.resolve("example.org/x:v2").unwrap(), None);
+    assert_eq!(image.config.entrypoint, ["/x"]);
+    assert_eq!(image.config.user.as_deref(), Some("7"));
+    assert_eq!(image.size, 5);
+    let file = image.layers[0].join("a/b");
+    let metadata = std::fs::metadata(&file).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"hello");
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mtime()), (7, 8, 1_000));
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o4755);
+}
+
+#[tokio::test]
+async fn whiteouts_become_what_overlayfs_expects() {
+    let layer = tar_of(&[("d/.wh.gone", FILE, b"", ""), ("e/.wh..wh..opq", FILE, b"", "")]);
+    let (_folder, _store, imported) = import(&[layer]).await;
+    let root = imported.unwrap().remove(0).layers.remove(0);
+    let gone = std::fs::symlink_metadata(root.join("d/gone")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    let mut value = [0u8; 8];
+    let read = rustix::fs::getxattr(root.join("e"), c"trusted.overlay.opaque", &mut value).unwrap();
+    assert_eq!(&value[..read], b"y");
+}
+
+#[tokio::test]
+async fn an_absolute_link_stays_inside_the_layer() {
+    let layer = tar_of(&[
+        ("target/", tar::EntryType::Directory, b"", ""),
+        ("link", LINK, b"", "/target"),
+        ("link/file", FILE, b"inside", ""),
+        ("hard", HARD, b"", "link/file"),
+    ]);
+    let (_folder, _store, imported) = import(&[layer]).await;
+    let root = imported.unwrap().remove(0).layers.remove(0);
+    assert_eq!(std::fs::read(root.join("target/file")).unwrap(), b"inside");
+    assert_eq!(std::fs::metadata(root.join("hard")).unwrap().nlink(), 2);
+}
+
+#[tokio::test]
+async fn layers_that_try_to_escape_are_refused_and_leave_nothing() {
+    let outside = tempfile::tempdir().unwrap();
+    let victim: &'static str = Box::leak(outside.path().join("victim").display().to_string().into_boxed_str());
+    std::fs::write(victim, "untouched").unwrap();
+    let attacks: &[&[Entry]] = &[
+        &[("../escape", FILE, b"x", "")],
+        &[("a", LINK, b"", "../../../.."), ("../a/escape", FILE, b"x", "")],
+        &[("hard", HARD, b"", victim)],
+        &[("hard", HARD, b"", "../../../../../../etc/passwd")],
+        &[("d/.wh...", FILE, b"", "")],
+    ];
+    for attack in attacks {
+        let (_folder, store, imported) = import(&[tar_of(attack)]).await;
+        assert!(imported.is_err(), "{attack:?}");
+        nothing_is_left(&store);
+    }
+    // A file where a link out stands replaces the link; it is never written through.
+    let (_folder, _store, imported) = import(&[tar_of(&[("f", LINK, b"", victim), ("f", FILE, b"mine", "")])]).await;
+    assert_eq!(std::fs::read(imported.unwrap()[0].layers[0].join("f")).unwrap(), b"mine");
+    assert_eq!(std::fs::read_to_string(victim).unwrap(), "untouched");
+}
+
+#[tokio::test]
+async fn a_layer_with_other_bytes_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = [tar_of(&[("a", FILE, b"hello", "")])];
+    let blobs = layout(&folder.path().join("layout"), &layers);
+    let mut other = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    other.write_all(&tar_of(&[("a", FILE, b"evil!", "")])).unwrap();
+    std::fs::write(&blobs[0], other.finish().unwrap()).unwrap();
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    let error = store.import(&folder.path().join("layout")).await.unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "{error}");
+    assert_eq!(error.class(), ImageErrorClass::Invalid);
+    nothing_is_left(&store);
+}
+
+#[tokio::test]
+async fn removing_the_last_name_removes_the_image_and_its_layers() {
+    let (_folder, store, imported) = import(&[tar_of(&[("a", FILE, b"1", "")]), tar_of(&[("b", FILE, b"2", "")])]).await;
+    assert_eq!(imported.unwrap()[0].layers.len(), 2);
+    assert!(store.remove("example.org/x:v1").unwrap());
+    assert!(!store.remove("example.org/x:v1").unwrap());
+    nothing_is_left(&store);
+}
+
+#[tokio::test]
+async fn a_bomb_stops_at_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = tar_of(&[("a", FILE, &[0; 4096], ""), ("b", FILE, &[0; 4096], "")]);
+    let limits = unpack::Limits { bytes: 5_000, entries: 10 };
+    let error = unpack::unpack(&mut tar.as_slice(), &folder.path().join("x"), &limits).unwrap_err();
+    assert!(error.to_string().contains("larger than allowed"), "{error}");
+}
