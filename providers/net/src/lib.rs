@@ -7,8 +7,20 @@
 //! Invariants: one atomic nftables transaction per change of the services; the cost of a packet does not grow
 //! with the number of services; pods are routed (a veth and a /32 each), never bridged.
 
+mod conntrack;
+mod link;
+mod net;
+mod netlink;
+mod nft;
+mod preflight;
+mod ranges;
+mod route;
+mod rules;
 mod service;
 mod spec;
+mod sysctl;
 
+pub use net::Net;
+pub use preflight::preflight;
 pub use service::{Backend, Protocol, ServicePort, ServiceTable};
-pub use spec::{NetConfig, NetError, Ranges};
+pub use spec::{Applied, AttachRequest, Attachment, Missing, NetConfig, NetError, Netns, Ranges};

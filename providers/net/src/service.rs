@@ -48,6 +48,4 @@ pub struct ServicePort {
 pub struct ServiceTable {
     /// Service ports, sorted by name and protocol.
     pub ports: Vec<ServicePort>,
-    /// Addresses of pods on this host (for hairpin masquerading), sorted.
-    pub local_pods: Vec<Ipv4Addr>,
 }

@@ -66,6 +66,20 @@ pub enum NetError {
         /// What was tried.
         candidates: String,
     },
+    /// A range that this instance was to use is in use on this host by something else.
+    #[error("the {purpose} range {range} is in use on this host; choose another")]
+    RangeTaken {
+        /// pods or services.
+        purpose: &'static str,
+        /// The range.
+        range: Ipv4Net,
+    },
+    /// What the caller asked for cannot be.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with the request.
+        what: String,
+    },
     /// The kernel lacks something.
     #[error("the kernel has no {feature}: {advice}")]
     Unsupported {
@@ -74,4 +88,53 @@ pub enum NetError {
         /// What to do about it.
         advice: &'static str,
     },
+}
+
+/// The network namespace of a pod.
+#[derive(Debug)]
+pub enum Netns {
+    /// The one that this process is in.
+    Pid(u32),
+    /// An open namespace file.
+    File(std::fs::File),
+}
+
+/// A pod to be connected.
+#[derive(Debug)]
+pub struct AttachRequest {
+    /// The sandbox's id; kept on the link, so that links of dead sandboxes can be told.
+    pub sandbox: String,
+    /// The pod's network namespace.
+    pub netns: Netns,
+    /// The pod's address, out of the pod range.
+    pub ip: Ipv4Addr,
+}
+
+/// A connected pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// The pod's address.
+    pub ip: Ipv4Addr,
+    /// The sandbox's id as it was given.
+    pub sandbox: String,
+    /// The name of the link on the host.
+    pub interface: String,
+}
+
+/// Something that this host lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What.
+    pub what: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// What an [`crate::Net::apply`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Whether the kernel was changed; false when the rules were right already.
+    pub changed: bool,
+    /// How many messages the transaction had.
+    pub messages: usize,
 }
