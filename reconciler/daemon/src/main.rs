@@ -1,2 +1,33 @@
-//! Setpoint.
-fn main() {}
+//! The one binary: configuration, wiring and the command line; no rule of the rooms below it.
+//!
+//! Where to start: [`cli`] lists the commands, a file per command stands in `commands/`; `commands/up.rs` starts the
+//! [`cluster`] that everything else talks to.
+
+mod cli;
+mod client;
+mod cluster;
+mod commands;
+mod definitions;
+mod demo;
+mod instance;
+mod logging;
+mod output;
+mod pki;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The runtime's hidden roles come before everything: they are small single-threaded processes and must stay so.
+    setpoint_runtime::reexec_main();
+    // So does the demo image's program: it is this binary inside a container.
+    if let Some(code) = demo::app::main_when_asked() {
+        return code;
+    }
+    cli::run()
+}
+
+/// Returns the wall clock's time: the one place that reads it; everything else is handed a clock.
+fn wall_clock() -> jiff::Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that is handed in everywhere else")]
+    jiff::Timestamp::now()
+}

@@ -1,0 +1,288 @@
+//! The cluster in one process: store, API, controllers and this machine's node, wired together.
+//!
+//! Only this module knows them all. Order of the start: what answers clients first (store, API), then what works for
+//! them (network, runtime, agent, controllers). The end is the other way around, and leaves the pods running.
+
+mod admission;
+mod streams;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use setpoint_agent::{Agent, AgentConfig};
+use setpoint_controllers::ControllersConfig;
+use setpoint_net::{Net, NetError};
+use setpoint_runtime::images::ImageStore;
+use setpoint_runtime::{Runtime, RuntimeConfig};
+use setpoint_server::listen::{self, ServingCerts};
+use setpoint_server::{ApiServer, ServerConfig, UserInfo};
+use setpoint_store::{SqliteLog, SqliteOptions};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::commands::image::import_demo;
+use crate::definitions;
+use crate::instance::{self, Instance, Paths};
+use crate::pki::{Pki, PkiOptions};
+use crate::wall_clock;
+
+/// The cluster's DNS domain.
+const DOMAIN: &str = "cluster.local";
+/// How long the parts may take to end.
+const END: Duration = Duration::from_secs(10);
+/// How often certificates are looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
+
+/// A running cluster.
+pub struct Cluster {
+    store: Arc<SqliteLog>,
+    agent: Agent,
+    runtime: Runtime,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    stop: watch::Sender<bool>,
+}
+
+impl Cluster {
+    /// Starts every part; the API answers when this returns.
+    pub async fn start(instance: &mut Instance, paths: &Paths, demo: bool) -> anyhow::Result<Cluster> {
+        let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> = Arc::new(wall_clock);
+        let metrics = prometheus::Registry::new();
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        make_private_dir(&instance.run_dir())?;
+
+        // The network comes first: the API also listens on the address that it makes.
+        let net = Arc::new(open_net(instance, paths).await?);
+        let instance = &*instance;
+        for warning in net.warnings().await {
+            tracing::warn!("{warning}");
+        }
+        let node_ip = node_ip(instance);
+        let store = SqliteLog::open(&paths.store(), SqliteOptions { now: Some(now.clone()), ..Default::default() })
+            .await
+            .context("cannot open the store")?;
+        let store = Arc::new(store);
+        let streams = Arc::new(streams::LocalNode::new(instance.node_name.clone()));
+        let api = ApiServer::start(ServerConfig {
+            log: store.clone(),
+            streams: streams.clone(),
+            now: now.clone(),
+            data_dir: paths.data_dir().to_path_buf(),
+            service_cidr: instance.ranges.services.to_string(),
+            node_port_range: (30000, 32767),
+            admission: vec![Arc::new(admission::PodFields)],
+            metrics: metrics.clone(),
+            api_address: Some(instance.api_address()),
+            build: env!("CARGO_PKG_VERSION").to_string(),
+        })
+        .await
+        .context("cannot start the API")?;
+        let pki = listen(instance, paths, node_ip, &api, &mut tasks, &stopped)?;
+
+        let client = kube::Client::new(api.as_user(UserInfo::system("setpoint")), "default");
+        let images = Arc::new(ImageStore::open(&paths.images()).context("cannot open the image store")?);
+        if demo && images.resolve(&format!("{}:v1", crate::demo::image::NAME))?.is_none() {
+            import_demo(&images).await?;
+        }
+        let (runtime, adopted) = Runtime::open(
+            RuntimeConfig {
+                data_dir: paths.data_dir().to_path_buf(),
+                run_dir: instance.run_dir(),
+                instance: instance.id.clone(),
+                now: now.clone(),
+            },
+            images.clone(),
+            Some(net.clone()),
+        )
+        .await
+        .context("cannot start the runtime")?;
+        if !adopted.is_empty() {
+            tracing::info!(pods = adopted.len(), "adopted the pods that kept running");
+        }
+        let agent = Agent::start(AgentConfig {
+            node_name: instance.node_name.clone(),
+            data_dir: paths.data_dir().to_path_buf(),
+            client: client.clone(),
+            runtime: Arc::new(runtime.clone()),
+            images,
+            net: Some(net),
+            ranges: instance.ranges.clone(),
+            node_ip,
+            node_labels: Default::default(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            cluster_domain: DOMAIN.to_string(),
+            now: now.clone(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .context("cannot start this machine's node")?;
+        streams.connect(agent.clone());
+        spawn_controllers(&client, &pki, now, metrics, &mut tasks, &stopped);
+        definitions::apply(&client).await.context("cannot define App and Repository")?;
+        Ok(Cluster { store, agent, runtime, tasks, stop })
+    }
+
+    /// Resolves when a part that must run for ever has ended, with the reason.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((part, Ok(())))) => anyhow::anyhow!("{part} ended"),
+            Some(Ok((part, Err(error)))) => error.context(format!("{part} failed")),
+            Some(Err(error)) => anyhow::Error::from(error).context("a part of setpoint failed"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends every part in order and returns how many pods keep running.
+    pub async fn stop(mut self) -> usize {
+        if self.stop.send(true).is_err() {
+            tracing::debug!("every part has ended already");
+        }
+        let running = self.runtime.sandboxes().len();
+        let end = async {
+            self.agent.shutdown().await;
+            while self.tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(END, end).await.is_err() {
+            tracing::warn!("some parts did not end within {} s and are cut off", END.as_secs());
+            self.tasks.abort_all();
+        }
+        self.store.close().await;
+        running
+    }
+}
+
+/// Opens the network; ranges that somebody else took since they were chosen are chosen anew.
+async fn open_net(instance: &mut Instance, paths: &Paths) -> anyhow::Result<Net> {
+    for _ in 0..5 {
+        match Net::open(instance.net()).await {
+            Err(NetError::RangeTaken { .. }) if !paths.store().exists() => {
+                instance.choose_ranges_again(paths).await?;
+            }
+            opened => return opened.context("cannot set up the network"),
+        }
+    }
+    anyhow::bail!("cannot set up the network: other instances keep taking the ranges that were just free; try again")
+}
+
+/// Starts the listeners: the unix socket for this machine's root, TLS for the rest; writes the kubeconfig.
+fn listen(
+    instance: &Instance,
+    paths: &Paths,
+    node_ip: Ipv4Addr,
+    api: &ApiServer,
+    tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<Arc<parking_lot::Mutex<Pki>>> {
+    let addresses = vec![
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(instance.ranges.gateway()),
+        IpAddr::V4(instance.ranges.kubernetes_service()),
+        IpAddr::V4(node_ip),
+    ];
+    let options = PkiOptions { node_name: instance.node_name.clone(), addresses, names: Vec::new() };
+    let pki = Pki::open(&paths.pki(), options, wall_clock()).context("cannot open the certificates")?;
+    instance::write_private(&paths.kubeconfig(), pki.admin_kubeconfig(&instance.url()).as_bytes())?;
+
+    let mut listeners = Vec::new();
+    for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, instance.port)), instance.api_address()] {
+        let listener = TcpListener::bind(address).with_context(|| {
+            format!("cannot listen on {address}: stop what listens there, or use another --data-dir")
+        })?;
+        listener.set_nonblocking(true)?;
+        listeners.push(tokio::net::TcpListener::from_std(listener)?);
+    }
+    let certs = ServingCerts::new(pki.serving_cert_pem(), pki.serving_key_pem(), pki.ca_pem())
+        .context("cannot use the certificates")?;
+    let (tls_api, tls_certs, end) = (api.clone(), certs.clone(), ended(stopped));
+    tasks.spawn(async move {
+        ("the TLS listener", listen::serve_tls(tls_api, listeners, tls_certs, end).await.map_err(Into::into))
+    });
+    let (unix_api, socket, end) = (api.clone(), instance.socket(), ended(stopped));
+    tasks.spawn(async move {
+        ("the socket's listener", listen::serve_unix(unix_api, &socket, end).await.map_err(Into::into))
+    });
+
+    let pki = Arc::new(parking_lot::Mutex::new(pki));
+    let (renewed, kubeconfig, url, end) = (pki.clone(), paths.kubeconfig(), instance.url(), ended(stopped));
+    tasks.spawn(async move { ("the renewal of certificates", renew(&renewed, &certs, &kubeconfig, &url, end).await) });
+    Ok(pki)
+}
+
+/// Renews certificates before they expire; looking at a clock is all that can be done about time.
+async fn renew(
+    pki: &parking_lot::Mutex<Pki>,
+    certs: &ServingCerts,
+    kubeconfig: &Path,
+    url: &str,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return Ok(()),
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
+        }
+        let mut pki = pki.lock();
+        let outcome = (|| -> anyhow::Result<()> {
+            if pki.renew(wall_clock())? {
+                certs.replace(pki.serving_cert_pem(), pki.serving_key_pem(), pki.ca_pem())?;
+                instance::write_private(kubeconfig, pki.admin_kubeconfig(url).as_bytes())?;
+                tracing::info!("renewed the certificates");
+            }
+            Ok(())
+        })();
+        if let Err(error) = outcome {
+            tracing::error!("cannot renew the certificates; trying again in {} h: {error:#}", CERTIFICATE_CHECK.as_secs() / 3600);
+        }
+    }
+}
+
+fn spawn_controllers(
+    client: &kube::Client,
+    pki: &parking_lot::Mutex<Pki>,
+    now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
+    metrics: prometheus::Registry,
+    tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stopped: &watch::Receiver<bool>,
+) {
+    let mut config = ControllersConfig::new(client.clone(), now, metrics);
+    config.root_ca_pem = Some(pki.lock().ca_pem().to_string());
+    let end = ended(stopped);
+    tasks.spawn(async move {
+        ("the controllers", setpoint_controllers::run(config, end).await.map_err(Into::into))
+    });
+}
+
+/// Resolves when the cluster is told to stop.
+fn ended(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopped = stopped.clone();
+    async move {
+        // An error means that the sender is gone, which is the end as well.
+        stopped.wait_for(|stopped| *stopped).await.map_or((), |_| ())
+    }
+}
+
+fn make_private_dir(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Returns the address that others reach this machine by: the source address towards the default route.
+///
+/// Connecting a UDP socket sends nothing; it only asks the kernel for a route. Without any route it is the pod network's gateway.
+fn node_ip(instance: &Instance) -> Ipv4Addr {
+    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(("192.0.2.1", 9)).and_then(|()| socket.local_addr()));
+    match routed {
+        Ok(SocketAddr::V4(address)) if !address.ip().is_loopback() => *address.ip(),
+        _ => instance.ranges.gateway(),
+    }
+}

@@ -1,0 +1,137 @@
+//! `setpoint image …`: the images on this node. Works beside a running daemon and without one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use setpoint_runtime::images::{Credentials, Image as StoredImage, ImageStore};
+
+use crate::cli::{Format, Global};
+use crate::demo;
+use crate::instance::Paths;
+use crate::output;
+
+/// The image commands.
+#[derive(Subcommand)]
+pub enum Image {
+    /// Import an OCI layout (a folder or a tar), an archive of `docker save`, or the built-in `demo` image
+    Import(Import),
+    /// Fetch an image from its registry
+    Pull(Pull),
+    /// List the images
+    Ls(Ls),
+    /// Remove an image by name or id
+    Rm(Rm),
+}
+
+/// Options of `setpoint image import`.
+#[derive(Args)]
+pub struct Import {
+    /// The folder or file, or `demo`
+    #[arg(value_name = "FILE|demo")]
+    source: PathBuf,
+}
+
+/// Options of `setpoint image pull`.
+#[derive(Args)]
+pub struct Pull {
+    /// The image, such as `nginx:1.27`
+    reference: String,
+}
+
+/// Options of `setpoint image ls`.
+#[derive(Args)]
+pub struct Ls {}
+
+/// Options of `setpoint image rm`.
+#[derive(Args)]
+pub struct Rm {
+    /// The image's name or id
+    name: String,
+}
+
+impl Image {
+    /// Runs the command.
+    pub async fn run(self, global: Global) -> anyhow::Result<()> {
+        let paths = Paths::new(&global.data_dir)?;
+        if !rustix::process::geteuid().is_root() {
+            bail!("images belong to root: run this as root (sudo setpoint image …)");
+        }
+        paths.create()?;
+        let store = ImageStore::open(&paths.images()).context("cannot open the image store")?;
+        match self {
+            Image::Import(import) => {
+                let images = import.run(&store).await?;
+                print(&images, global.output)
+            }
+            Image::Pull(pull) => {
+                let image = store
+                    .pull(&pull.reference, Credentials::Anonymous)
+                    .await
+                    .with_context(|| format!("cannot pull {}", pull.reference))?;
+                print(&[image], global.output)
+            }
+            Image::Ls(Ls {}) => print(&store.list()?, global.output),
+            Image::Rm(rm) => match store.remove(&rm.name)? {
+                true => Ok(()),
+                false => bail!("there is no image {}; `setpoint image ls` lists them", rm.name),
+            },
+        }
+    }
+}
+
+impl Import {
+    async fn run(&self, store: &ImageStore) -> anyhow::Result<Vec<StoredImage>> {
+        if self.source == Path::new("demo") && !self.source.exists() {
+            return import_demo(store).await;
+        }
+        store.import(&self.source).await.with_context(|| format!("cannot import {}", self.source.display()))
+    }
+}
+
+/// Writes the demo image's layout and imports it as any other.
+pub async fn import_demo(store: &ImageStore) -> anyhow::Result<Vec<StoredImage>> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    demo::image::write(folder.path()).context("cannot write the demo image")?;
+    store.import(folder.path()).await.context("cannot import the demo image")
+}
+
+fn print(images: &[StoredImage], format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json => {
+            let list: Vec<_> = images
+                .iter()
+                .map(|image| {
+                    json!({"id": image.id, "digest": image.digest, "names": image.references,
+                        "layers": image.layers.len(), "size": image.size})
+                })
+                .collect();
+            output::json(&list)
+        }
+        Format::Text => {
+            let mut rows = Vec::new();
+            for image in images {
+                let id = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+                let names =
+                    if image.references.is_empty() { vec!["<none>".to_string()] } else { image.references.clone() };
+                for name in names {
+                    rows.push(vec![name, id.clone(), size(image.size)]);
+                }
+            }
+            output::table(&["IMAGE", "ID", "SIZE"], &rows);
+            Ok(())
+        }
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB"] {
+        if value < 1000.0 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} GB")
+}

@@ -1,0 +1,106 @@
+//! `setpoint up`: the daemon in the foreground.
+
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Format, Global};
+use crate::cluster::Cluster;
+use crate::commands::check;
+use crate::instance::{DaemonLock, Instance, Paths};
+use crate::{logging, output};
+
+/// Options of `setpoint up`.
+#[derive(Args)]
+pub struct Up {
+    /// The node's name (default: this machine's host name); kept from the first start on
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// Do not import the built-in demo image
+    #[arg(long)]
+    no_demo: bool,
+}
+
+impl Up {
+    /// Starts the cluster and stays until it is told to stop.
+    pub async fn run(self, global: Global) -> anyhow::Result<()> {
+        let started = Instant::now();
+        if global.kubeconfig.is_some() || global.context.is_some() {
+            bail!("`up` starts a cluster on this machine; --kubeconfig and --context name one that runs already");
+        }
+        logging::init()?;
+        if rustls::crypto::ring::default_provider().install_default().is_err() {
+            tracing::debug!("a TLS provider was installed already");
+        }
+        check::require()?;
+        let paths = Paths::new(&global.data_dir)?;
+        paths.create()?;
+        let _lock = DaemonLock::take(&paths)?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+        let mut instance = Instance::load_or_choose(&paths, self.node_name).await?;
+        let mut cluster = tokio::select! {
+            cluster = Cluster::start(&mut instance, &paths, !self.no_demo) => cluster?,
+            _ = terminate.recv() => bail!("stopped before it was ready"),
+            _ = interrupt.recv() => bail!("stopped before it was ready"),
+        };
+        announce(&instance, &paths, started, global.output)?;
+        let failure = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            error = cluster.failed() => Some(error),
+        };
+        let running = cluster.stop().await;
+        if global.output == Format::Text {
+            farewell(running, &global);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+fn announce(instance: &Instance, paths: &Paths, started: Instant, format: Format) -> anyhow::Result<()> {
+    let milliseconds = started.elapsed().as_millis();
+    let kubeconfig = paths.kubeconfig();
+    match format {
+        Format::Json => output::json(&json!({
+            "ready": true,
+            "milliseconds": u64::try_from(milliseconds).unwrap_or(u64::MAX),
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": instance.node_name,
+            "api": instance.url(),
+            "kubeconfig": kubeconfig,
+            "socket": instance.socket(),
+            "podRange": instance.ranges.pods.to_string(),
+            "serviceRange": instance.ranges.services.to_string(),
+        })),
+        Format::Text => {
+            output::text(&format!(
+                "setpoint {} is ready: node {}, {milliseconds} ms\n\n  API         {}\n  kubeconfig  {}\n\n  export KUBECONFIG={}\n  kubectl create deployment hello --image=setpoint.dev/demo:v1\n\nCtrl-C stops setpoint and leaves the pods running.\n",
+                env!("CARGO_PKG_VERSION"),
+                instance.node_name,
+                instance.url(),
+                kubeconfig.display(),
+                kubeconfig.display(),
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn farewell(running: usize, global: &Global) {
+    let option = match global.data_dir.to_str() {
+        Some("/var/lib/setpoint") => String::new(),
+        _ => format!(" --data-dir {}", global.data_dir.display()),
+    };
+    let pods = match running {
+        0 => "no pod runs".to_string(),
+        1 => "1 pod keeps running".to_string(),
+        several => format!("{several} pods keep running"),
+    };
+    output::text(&format!(
+        "\nsetpoint has stopped; {pods}.\n  setpoint{option} up    goes on with them\n  setpoint{option} down  stops them and removes what setpoint made on this host\n",
+    ));
+}

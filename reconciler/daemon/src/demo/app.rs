@@ -1,0 +1,123 @@
+//! The demo's program: says its version, host name and environment on `/`, and `ok` on `/healthz`.
+//!
+//! It stops as a well-behaved server does: on SIGTERM it takes no new connection, answers what it has begun, and ends.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The argument that makes this binary the demo's program.
+pub const ROLE: &str = "__demo";
+/// The further argument that makes it fail soon after its start.
+pub const CRASH: &str = "--crash";
+/// The variable that says which version it calls itself.
+pub const VERSION: &str = "DEMO_VERSION";
+
+/// How long requests that have begun may take once it is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs the demo when this process was started for that; `None` when it was not.
+pub fn main_when_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != ROLE {
+        return None;
+    }
+    let outcome = if arguments.any(|argument| argument == CRASH) {
+        Err(anyhow::anyhow!("cannot reach the database at db:5432: this is the image that always fails"))
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(anyhow::Error::from)
+            .and_then(|runtime| runtime.block_on(serve()))
+    };
+    Some(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::output::error(&error);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let mut stop = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let port: u16 = match std::env::var("PORT") {
+        Ok(text) => text.parse().with_context(|| format!("PORT={text:?} is not a port"))?,
+        Err(_) => 8080,
+    };
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    crate::output::text(&format!("demo {} listens on {}\n", version(), listener.local_addr()?));
+    let graceful = GracefulShutdown::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(10))
+                    .serve_connection(TokioIo::new(stream), service_fn(answer));
+                let connection = graceful.watch(connection);
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        crate::output::text(&format!("a connection failed: {error}\n"));
+                    }
+                });
+            }
+            _ = stop.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    crate::output::text("demo stops\n");
+    // What the kernel has accepted for us is answered too: take it before the listener closes.
+    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+        tokio::spawn(graceful.watch(connection));
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        crate::output::text("some requests were cut off\n");
+    }
+    Ok(())
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, text) = match request.uri().path() {
+        "/healthz" => (200, "ok\n".to_string()),
+        "/" => (200, page()),
+        path => (404, format!("there is no {path} here; try / or /healthz\n")),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    Ok(response)
+}
+
+fn version() -> String {
+    std::env::var(VERSION).unwrap_or_else(|_| "unknown".to_string())
+}
+
+fn page() -> String {
+    let mut variables: Vec<String> = std::env::vars_os()
+        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
+        .collect();
+    variables.sort();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("version: {}\nhost: {host}\n\n{}\n", version(), variables.join("\n"))
+}

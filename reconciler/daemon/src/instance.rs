@@ -1,0 +1,288 @@
+//! One instance: what is chosen once and kept, and the lock that keeps a second daemon out.
+//!
+//! The data directory (0700) holds:
+//! * `instance.json` – the id, address ranges and port, chosen free at the first start;
+//! * `daemon.lock` – locked while a daemon runs; holds its process id;
+//! * `store.db` – every object; `pki/` and `kubeconfig`; `images/`; `sandboxes/`; `pods/`; `volatile/`.
+//!
+//! Sockets are under `/run/setpoint-ID/`, because their paths must be short and they must not outlive a reboot.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rand::Rng;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use setpoint_net::{Net, NetConfig, Ranges};
+
+/// The port that Kubernetes' API usually has.
+const USUAL_PORT: u16 = 6443;
+
+/// What was chosen for an instance at its first start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Four hexadecimal digits, part of every name on the host.
+    pub id: String,
+    /// The pods' and services' address ranges.
+    pub ranges: Ranges,
+    /// The API's port.
+    pub port: u16,
+    /// The node's name.
+    pub node_name: String,
+}
+
+/// The data directory's layout.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    data_dir: PathBuf,
+}
+
+impl Paths {
+    /// Takes the data directory, made absolute.
+    pub fn new(data_dir: &Path) -> anyhow::Result<Paths> {
+        let data_dir = std::path::absolute(data_dir)
+            .with_context(|| format!("{} is not a usable data directory", data_dir.display()))?;
+        Ok(Paths { data_dir })
+    }
+
+    /// Makes the data directory (0700) when it is missing.
+    pub fn create(&self) -> anyhow::Result<()> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.data_dir)
+            .with_context(|| format!("cannot create the data directory {}", self.data_dir.display()))
+    }
+
+    /// Returns the data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Returns the store's database.
+    pub fn store(&self) -> PathBuf {
+        self.data_dir.join("store.db")
+    }
+
+    /// Returns the certificates' directory.
+    pub fn pki(&self) -> PathBuf {
+        self.data_dir.join("pki")
+    }
+
+    /// Returns the administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir.join("kubeconfig")
+    }
+
+    /// Returns the image store.
+    pub fn images(&self) -> PathBuf {
+        self.data_dir.join("images")
+    }
+
+    fn instance(&self) -> PathBuf {
+        self.data_dir.join("instance.json")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.data_dir.join("daemon.lock")
+    }
+}
+
+impl Instance {
+    /// Reads the instance; `None` when the data directory never had one.
+    pub fn load(paths: &Paths) -> anyhow::Result<Option<Instance>> {
+        let path = paths.instance();
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let instance: Instance = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{} is damaged; restore it from a backup", path.display()))?;
+                if instance.id.len() != 4 || !instance.id.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    bail!("{} is damaged: {:?} is not an instance id", path.display(), instance.id);
+                }
+                Ok(Some(instance))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Reads the instance, or chooses a new one's id, free address ranges and a free port.
+    pub async fn load_or_choose(paths: &Paths, node_name: Option<String>) -> anyhow::Result<Instance> {
+        if let Some(instance) = Self::load(paths)? {
+            if let Some(wanted) = node_name.filter(|name| *name != instance.node_name) {
+                bail!("this instance's node is called {}, not {wanted}; its name cannot change", instance.node_name);
+            }
+            return Ok(instance);
+        }
+        let instance = Instance {
+            id: format!("{:04x}", rand::rng().random::<u16>()),
+            ranges: Net::choose_ranges().await.context("cannot choose the instance's address ranges")?,
+            port: free_port()?,
+            node_name: match node_name {
+                Some(name) => name,
+                None => host_name()?,
+            },
+        };
+        instance.save(paths)?;
+        Ok(instance)
+    }
+
+    /// Chooses other address ranges, because the kept ones have been taken by somebody else in the meantime, or at the same instant.
+    pub async fn choose_ranges_again(&mut self, paths: &Paths) -> anyhow::Result<()> {
+        self.ranges = Net::choose_ranges().await.context("cannot choose the instance's address ranges")?;
+        self.save(paths)
+    }
+
+    fn save(&self, paths: &Paths) -> anyhow::Result<()> {
+        let path = paths.instance();
+        write_private(&path, serde_json::to_string_pretty(self)?.as_bytes())
+    }
+
+    /// Returns where this instance's sockets are.
+    pub fn run_dir(&self) -> PathBuf {
+        PathBuf::from(format!("/run/setpoint-{}", self.id))
+    }
+
+    /// Returns the API's unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("api.sock")
+    }
+
+    /// Returns the network's configuration.
+    pub fn net(&self) -> NetConfig {
+        NetConfig { instance: self.id.clone(), ranges: self.ranges.clone() }
+    }
+
+    /// Returns the API's URL on this machine.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the address at which pods reach the API.
+    pub fn api_address(&self) -> SocketAddr {
+        SocketAddr::from((self.ranges.gateway(), self.port))
+    }
+}
+
+/// The lock that a running daemon holds on its data directory.
+pub struct DaemonLock {
+    _file: File,
+}
+
+impl DaemonLock {
+    /// Takes the lock; fails, naming the process, when another daemon has it.
+    pub fn take(paths: &Paths) -> anyhow::Result<DaemonLock> {
+        let path = paths.lock();
+        let mut file = open_lock(&path)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let pid = read_pid(&mut file).map_or_else(|| "unknown".to_string(), |pid| pid.to_string());
+            bail!(
+                "setpoint already runs on {} (process {pid}); give another one with --data-dir",
+                paths.data_dir().display()
+            );
+        }
+        let write = |file: &mut File| -> std::io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            write!(file, "{}", std::process::id())
+        };
+        write(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(DaemonLock { _file: file })
+    }
+
+    /// Returns the process that holds the lock; `None` when no daemon runs.
+    pub fn holder(paths: &Paths) -> anyhow::Result<Option<i32>> {
+        let path = paths.lock();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut file = open_lock(&path)?;
+        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+            return Ok(None);
+        }
+        read_pid(&mut file).map(Some).with_context(|| format!("{} names no process", path.display()))
+    }
+}
+
+fn open_lock(path: &Path) -> anyhow::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn read_pid(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Writes a file that only its owner reads, whole or not at all.
+pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let write = || -> std::io::Result<()> {
+        // Temporary files are made 0600.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    // Where somebody listens on all addresses, binding one address fails as well.
+    let free = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|l| l.local_addr());
+    let address = free(USUAL_PORT).or_else(|_| free(0)).context("cannot find a free port for the API")?;
+    Ok(address.port())
+}
+
+/// Returns this machine's name as a node may be called: lower case, letters, digits, `-` and `.`.
+fn host_name() -> anyhow::Result<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' }).collect();
+    let name = name.trim_matches(['-', '.']).to_string();
+    if name.is_empty() {
+        bail!("this machine has no usable host name; give one with --node-name");
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_kept_out_and_told_who_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path()).unwrap();
+        assert_eq!(DaemonLock::holder(&paths).unwrap(), None);
+        let lock = DaemonLock::take(&paths).unwrap();
+        let error = DaemonLock::take(&paths).err().unwrap().to_string();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        assert_eq!(DaemonLock::holder(&paths).unwrap(), Some(i32::try_from(std::process::id()).unwrap()));
+        drop(lock);
+        assert_eq!(DaemonLock::holder(&paths).unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_instance_is_an_error_and_not_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path()).unwrap();
+        assert!(Instance::load(&paths).unwrap().is_none());
+        std::fs::write(paths.instance(), "{").unwrap();
+        assert!(Instance::load(&paths).unwrap_err().to_string().contains("damaged"));
+    }
+}

@@ -1,0 +1,21 @@
+//! Logs: readable on a terminal, JSON lines otherwise.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+/// Installs the subscriber. `SETPOINT_LOG` takes filters such as `info,setpoint_agent=debug`.
+pub fn init() -> anyhow::Result<()> {
+    let filter = match std::env::var("SETPOINT_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).with_context(|| format!("SETPOINT_LOG={text:?} is not a log filter"))?,
+        Err(_) => EnvFilter::new("info,kube_client=warn,kube_runtime=warn,hyper=warn,sqlx=warn,tower=warn"),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = if std::io::stderr().is_terminal() {
+        builder.compact().with_target(false).try_init()
+    } else {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    };
+    installed.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
