@@ -1,0 +1,82 @@
+//! Drops what a schema does not know, and fills in what it has defaults for.
+
+use serde_json::Value;
+
+use super::{Format, Schema, Type};
+
+/// Drops unknown fields, and nulls where a null means that nothing was said.
+pub(super) fn prune(schema: &Schema, value: &mut Value) {
+    match (&schema.kind, value) {
+        (Type::Object(_), Value::Object(map)) => {
+            map.retain(|key, child| match schema.below(key) {
+                None => false,
+                Some(below) if child.is_null() && below.field.is_some() && !below.schema.nullable => false,
+                Some(below) => {
+                    prune(below.schema, child);
+                    true
+                }
+            });
+        }
+        (Type::Map(inner), Value::Object(map)) => {
+            for child in map.values_mut() {
+                element(inner.values.get(), child);
+            }
+        }
+        (Type::List(inner), Value::Array(items)) => {
+            for item in items {
+                element(inner.items.get(), item);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A null in a list or map is the zero value of its type, as in Go.
+fn element(schema: &Schema, value: &mut Value) {
+    if value.is_null() && !schema.nullable {
+        let zero = match &schema.kind {
+            Type::String(Format::Text) => Some(Value::from("")),
+            Type::Integer(_) => Some(Value::from(0)),
+            Type::Boolean => Some(Value::from(false)),
+            Type::Object(_) => Some(Value::Object(serde_json::Map::new())),
+            _ => None,
+        };
+        if let Some(zero) = zero {
+            *value = zero;
+        }
+        return;
+    }
+    prune(schema, value);
+}
+
+/// Fills in defaults from the outside in: a default can have fields with defaults of their own.
+pub(super) fn apply_defaults(schema: &Schema, value: &mut Value) {
+    match (&schema.kind, value) {
+        (Type::Object(object), Value::Object(map)) => {
+            for field in &object.fields {
+                let below = field.schema.get();
+                let absent = match map.get(&*field.name) {
+                    None => true,
+                    Some(found) => found.is_null() && !below.nullable,
+                };
+                if let Some(default) = below.default.as_ref().filter(|_| absent) {
+                    map.insert(field.name.to_string(), default.clone());
+                }
+                if let Some(child) = map.get_mut(&*field.name) {
+                    apply_defaults(below, child);
+                }
+            }
+        }
+        (Type::Map(inner), Value::Object(map)) => {
+            for child in map.values_mut() {
+                apply_defaults(inner.values.get(), child);
+            }
+        }
+        (Type::List(inner), Value::Array(items)) => {
+            for item in items {
+                apply_defaults(inner.items.get(), item);
+            }
+        }
+        _ => {}
+    }
+}

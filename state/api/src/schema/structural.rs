@@ -1,0 +1,549 @@
+//! Reads a CustomResourceDefinition's `openAPIV3Schema`, which must be structural: every field has one type, so that it can
+//! be pruned, defaulted and merged.
+
+use std::fmt;
+
+use serde_json::{Map as JsonMap, Value};
+
+use super::checks::{Checks, Nested, Pattern, default_faults};
+use super::{Field, Format, Link, List, ListKey, ListMerge, Map, Object, Patch, Schema, Type, builtin, format};
+use crate::FieldError;
+use crate::validate::field::Path;
+
+/// How deep a schema may nest; deeper ones come from no person.
+const DEPTH: usize = 100;
+
+/// Why a schema is not structural.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SchemaErrors {
+    /// Every fault, with its path below `openAPIV3Schema`.
+    pub errors: Vec<FieldError>,
+}
+
+impl SchemaErrors {
+    /// Returns the errors with their paths below the path of the schema itself.
+    pub fn under(self, prefix: &str) -> Vec<FieldError> {
+        let moved = self.errors.into_iter().map(|mut error| {
+            error.field = if error.field.is_empty() {
+                prefix.to_owned()
+            } else {
+                format!("{prefix}.{}", error.field)
+            };
+            error
+        });
+        moved.collect()
+    }
+}
+
+impl fmt::Display for SchemaErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SchemaErrors {}
+
+/// Makes the tree of a whole custom kind.
+pub(super) fn from_openapi(source: &Value) -> Result<Schema, SchemaErrors> {
+    let mut reader = Reader {
+        errors: Vec::new(),
+        depth: 0,
+    };
+    let root = Path::new("");
+    if source.get("type").and_then(Value::as_str) != Some("object") {
+        let found = source.get("type").cloned().unwrap_or_else(|| Value::from(""));
+        reader.errors.push(FieldError::invalid(
+            root.child("type"),
+            found,
+            "must be object at the root",
+        ));
+        return Err(SchemaErrors { errors: reader.errors });
+    }
+    let mut schema = reader.read(source, &root);
+    schema.custom = true;
+    reader.metadata(source, &root);
+    if reader.errors.is_empty() {
+        schema.kind = with_bookkeeping(schema.kind, &mut schema.preserve);
+        Ok(schema)
+    } else {
+        Err(SchemaErrors { errors: reader.errors })
+    }
+}
+
+/// Adds the fields that every object has.
+fn with_bookkeeping(kind: Type, preserve: &mut bool) -> Type {
+    let mut object = match kind {
+        Type::Object(object) => object,
+        other => {
+            // An object whose fields are not described, such as with preserve-unknown-fields at the root.
+            *preserve |= matches!(other, Type::Any | Type::Map(_));
+            Object::default()
+        }
+    };
+    let text = || Link::new(Schema::of(Type::String(Format::Text)));
+    let own = [
+        ("apiVersion", text()),
+        ("kind", text()),
+        ("metadata", builtin::object_meta()),
+    ];
+    let mut fields: Vec<Field> = object.fields.into_vec();
+    fields.retain(|field| !own.iter().any(|(name, _)| **name == *field.name));
+    for (name, schema) in own {
+        fields.push(field(name, schema, false));
+    }
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    object.fields = fields.into();
+    Type::Object(object)
+}
+
+fn field(name: &str, schema: Link, required: bool) -> Field {
+    Field {
+        name: name.into(),
+        schema,
+        required,
+        patch: Patch::default(),
+        atomic: None,
+        by_value: false,
+    }
+}
+
+struct Reader {
+    errors: Vec<FieldError>,
+    depth: usize,
+}
+
+fn flag(source: &Value, key: &str) -> bool {
+    source.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn size(source: &Value, key: &str) -> Option<usize> {
+    source
+        .get(key)
+        .and_then(Value::as_u64)
+        .and_then(|size| usize::try_from(size).ok())
+}
+
+fn words(source: Option<&Value>) -> Vec<Box<str>> {
+    source
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(Into::into)
+        .collect()
+}
+
+impl Reader {
+    fn forbidden(&mut self, path: &Path, key: &str, why: &str) {
+        self.errors.push(FieldError::forbidden(path.child(key), why));
+    }
+
+    /// Only the name may be constrained in the root's metadata.
+    fn metadata(&mut self, source: &Value, path: &Path) {
+        let Some(metadata) = source.pointer("/properties/metadata").and_then(Value::as_object) else {
+            return;
+        };
+        let path = path.child("properties[metadata]");
+        let allowed = [
+            "type",
+            "description",
+            "title",
+            "properties",
+            "nullable",
+            "externalDocs",
+            "example",
+        ];
+        if let Some(key) = metadata.keys().find(|key| !allowed.contains(&key.as_str())) {
+            let why =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            self.forbidden(&path, key, why);
+        }
+        let properties = metadata.get("properties").and_then(Value::as_object);
+        for key in properties.into_iter().flat_map(JsonMap::keys) {
+            if key != "name" && key != "generateName" {
+                let why =
+                    "must not specify anything other than name and generateName, but metadata is implicitly specified";
+                self.forbidden(&path, "properties", why);
+            }
+        }
+    }
+
+    fn read(&mut self, source: &Value, path: &Path) -> Schema {
+        if self.depth >= DEPTH {
+            self.errors.push(FieldError::invalid(
+                path,
+                "",
+                format!("is nested deeper than {DEPTH} levels"),
+            ));
+            return Schema::any().clone();
+        }
+        self.depth += 1;
+        let schema = self.read_level(source, path);
+        self.depth -= 1;
+        schema
+    }
+
+    fn read_level(&mut self, source: &Value, path: &Path) -> Schema {
+        for key in [
+            "$ref",
+            "definitions",
+            "dependencies",
+            "patternProperties",
+            "additionalItems",
+        ] {
+            if source.get(key).is_some_and(|found| !found.is_null()) {
+                self.forbidden(path, key, "is not supported in structural schemas");
+            }
+        }
+        if flag(source, "uniqueItems") {
+            self.forbidden(
+                path,
+                "uniqueItems",
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            );
+        }
+        let preserve = flag(source, "x-kubernetes-preserve-unknown-fields");
+        let embedded = flag(source, "x-kubernetes-embedded-resource");
+        let kind = self.kind(source, path, preserve, embedded);
+        let checks = self.checks(source, path);
+        let mut schema = Schema {
+            kind,
+            nullable: flag(source, "nullable"),
+            default: None,
+            preserve,
+            embedded,
+            custom: false,
+            checks: checks.map(Box::new),
+        };
+        if let Some(default) = source.get("default").filter(|default| !default.is_null()) {
+            let mut pruned = default.clone();
+            schema.prune(&mut pruned);
+            if pruned != *default {
+                self.errors.push(FieldError::invalid(
+                    path.child("default"),
+                    default.clone(),
+                    "must not have unknown fields",
+                ));
+            }
+            for fault in default_faults(&schema, default) {
+                self.errors
+                    .push(FieldError::invalid(path.child("default"), default.clone(), fault));
+            }
+            schema.default = Some(pruned);
+        }
+        schema
+    }
+
+    fn kind(&mut self, source: &Value, path: &Path, preserve: bool, embedded: bool) -> Type {
+        if flag(source, "x-kubernetes-int-or-string") {
+            if source
+                .get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| !kind.is_empty())
+            {
+                self.forbidden(path, "type", "must be empty if x-kubernetes-int-or-string is true");
+            }
+            return Type::IntOrString;
+        }
+        match source.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "object" => self.object(source, path, preserve, embedded),
+            "array" => self.list(source, path),
+            "string" => Type::String(Format::Text),
+            "integer" => Type::Integer(match source.get("format").and_then(Value::as_str) {
+                Some("int32") => 32,
+                Some("int64") => 64,
+                _ => 0,
+            }),
+            "number" => Type::Number,
+            "boolean" => Type::Boolean,
+            "" if preserve => Type::Any,
+            "" => {
+                self.errors.push(FieldError::required(
+                    path.child("type"),
+                    "must not be empty for specified object fields",
+                ));
+                Type::Any
+            }
+            other => {
+                let supported = ["array", "boolean", "integer", "number", "object", "string"];
+                self.errors
+                    .push(FieldError::not_supported(path.child("type"), other, &supported));
+                Type::Any
+            }
+        }
+    }
+
+    fn object(&mut self, source: &Value, path: &Path, preserve: bool, embedded: bool) -> Type {
+        let atomic = match source.get("x-kubernetes-map-type").and_then(Value::as_str) {
+            None | Some("granular") => false,
+            Some("atomic") => true,
+            Some(other) => {
+                let at = path.child("x-kubernetes-map-type");
+                self.errors
+                    .push(FieldError::not_supported(at, other, &["atomic", "granular"]));
+                false
+            }
+        };
+        let properties = source.get("properties").and_then(Value::as_object);
+        let values = source.get("additionalProperties").filter(|values| !values.is_null());
+        match values {
+            Some(Value::Bool(false)) => {
+                self.forbidden(path, "additionalProperties", "must not be used with value false")
+            }
+            Some(_) if properties.is_some_and(|properties| !properties.is_empty()) => {
+                self.forbidden(path, "additionalProperties", "must not be set together with properties");
+            }
+            _ => {}
+        }
+        if let Some(values) = values.filter(|_| properties.is_none_or(JsonMap::is_empty)) {
+            let schema = match values {
+                Value::Bool(_) => Schema::any().clone(),
+                values => self.read(values, &path.child("additionalProperties")),
+            };
+            return Type::Map(Map {
+                values: Link::new(schema),
+                atomic,
+            });
+        }
+        let Some(properties) = properties else {
+            if preserve && !embedded {
+                return if atomic { Type::Opaque } else { Type::Any };
+            }
+            return Type::Object(Object {
+                atomic,
+                ..Object::default()
+            });
+        };
+        let required = words(source.get("required"));
+        let mut fields: Vec<Field> = Vec::with_capacity(properties.len());
+        for (name, schema) in properties {
+            let schema = self.read(schema, &path.child(&format!("properties[{name}]")));
+            fields.push(field(
+                name,
+                Link::new(schema),
+                required.iter().any(|known| **known == **name),
+            ));
+        }
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        Type::Object(Object {
+            name: Box::default(),
+            fields: fields.into(),
+            atomic,
+        })
+    }
+
+    fn list(&mut self, source: &Value, path: &Path) -> Type {
+        let Some(items) = source.get("items").filter(|items| items.is_object()) else {
+            self.errors
+                .push(FieldError::required(path.child("items"), "must be specified"));
+            return Type::List(List {
+                items: Link::new(Schema::any().clone()),
+                merge: ListMerge::Atomic,
+            });
+        };
+        let schema = self.read(items, &path.child("items"));
+        let merge = match source.get("x-kubernetes-list-type").and_then(Value::as_str) {
+            None | Some("atomic") => ListMerge::Atomic,
+            Some("set") => {
+                let scalar = match &schema.kind {
+                    Type::Object(object) => object.atomic,
+                    Type::Map(map) => map.atomic,
+                    Type::List(list) => list.merge == ListMerge::Atomic,
+                    _ => true,
+                };
+                if !scalar || schema.nullable {
+                    self.forbidden(
+                        &path.child("items"),
+                        "x-kubernetes-map-type",
+                        "must be atomic as item of a list with x-kubernetes-list-type=set",
+                    );
+                }
+                ListMerge::Set
+            }
+            Some("map") => self.keys(source, &schema, path),
+            Some(other) => {
+                let at = path.child("x-kubernetes-list-type");
+                self.errors
+                    .push(FieldError::not_supported(at, other, &["atomic", "map", "set"]));
+                ListMerge::Atomic
+            }
+        };
+        Type::List(List {
+            items: Link::new(schema),
+            merge,
+        })
+    }
+
+    fn keys(&mut self, source: &Value, items: &Schema, path: &Path) -> ListMerge {
+        let names = words(source.get("x-kubernetes-list-map-keys"));
+        let at = path.child("x-kubernetes-list-map-keys");
+        if names.is_empty() {
+            self.errors.push(FieldError::required(
+                at,
+                "must not be empty if x-kubernetes-list-type is map",
+            ));
+            return ListMerge::Atomic;
+        }
+        let Type::Object(object) = &items.kind else {
+            let found = source.pointer("/items/type").cloned().unwrap_or_default();
+            self.errors.push(FieldError::invalid(
+                path.child("items").child("type"),
+                found,
+                "must be object if parent array's x-kubernetes-list-type is map",
+            ));
+            return ListMerge::Atomic;
+        };
+        let mut keys = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            let Some(field) = object.field(name) else {
+                self.errors.push(FieldError::invalid(
+                    at.index(index),
+                    &**name,
+                    "must be a property of the items",
+                ));
+                continue;
+            };
+            let schema = field.schema.get();
+            if !field.required && schema.default.is_none() {
+                let at = path
+                    .child("items")
+                    .child(&format!("properties[{name}]"))
+                    .child("default");
+                let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+                self.errors.push(FieldError::required(at, why));
+            }
+            keys.push(ListKey {
+                name: name.clone(),
+                default: schema.default.clone(),
+            });
+        }
+        ListMerge::Keys(keys.into())
+    }
+
+    /// Reads the constraints of one level, or nothing if there are none.
+    fn checks(&mut self, source: &Value, path: &Path) -> Option<Checks> {
+        let checks = self.checks_of(source, path);
+        let plain = checks.enumeration.is_empty()
+            && checks.minimum.is_none()
+            && checks.maximum.is_none()
+            && checks.multiple_of.is_none()
+            && checks.min_length.is_none()
+            && checks.max_length.is_none()
+            && checks.pattern.is_none()
+            && checks.format.is_none()
+            && checks.min_items.is_none()
+            && checks.max_items.is_none()
+            && checks.min_properties.is_none()
+            && checks.max_properties.is_none()
+            && checks.required.is_empty()
+            && checks.all_of.is_empty()
+            && checks.any_of.is_empty()
+            && checks.one_of.is_empty()
+            && checks.not.is_none()
+            && !checks.unique_items
+            && !checks.cel;
+        (!plain).then_some(checks)
+    }
+
+    fn checks_of(&mut self, source: &Value, path: &Path) -> Checks {
+        let number = |key: &str| source.get(key).and_then(Value::as_f64);
+        let pattern = source
+            .get("pattern")
+            .and_then(Value::as_str)
+            .filter(|pattern| !pattern.is_empty());
+        if let Some(fault) = pattern.and_then(Pattern::fault) {
+            let why = format!("must be a valid regular expression, but isn't: {fault}");
+            self.errors.push(FieldError::invalid(
+                path.child("pattern"),
+                pattern.unwrap_or_default(),
+                why,
+            ));
+        }
+        let format = source.get("format").and_then(Value::as_str);
+        let rules = source.get("x-kubernetes-validations").and_then(Value::as_array);
+        Checks {
+            enumeration: source
+                .get("enum")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
+            minimum: number("minimum"),
+            exclusive_minimum: flag(source, "exclusiveMinimum"),
+            maximum: number("maximum"),
+            exclusive_maximum: flag(source, "exclusiveMaximum"),
+            multiple_of: number("multipleOf"),
+            min_length: size(source, "minLength"),
+            max_length: size(source, "maxLength"),
+            pattern: pattern.map(Pattern::new),
+            format: format.filter(|format| format::KNOWN.contains(format)).map(Into::into),
+            min_items: size(source, "minItems"),
+            max_items: size(source, "maxItems"),
+            unique_items: flag(source, "uniqueItems"),
+            min_properties: size(source, "minProperties"),
+            max_properties: size(source, "maxProperties"),
+            required: words(source.get("required")),
+            all_of: self.alternatives(source, path, "allOf"),
+            any_of: self.alternatives(source, path, "anyOf"),
+            one_of: self.alternatives(source, path, "oneOf"),
+            not: source
+                .get("not")
+                .filter(|not| not.is_object())
+                .map(|not| Box::new(self.nested(not, &path.child("not"), 0))),
+            cel: rules.is_some_and(|rules| !rules.is_empty()),
+        }
+    }
+
+    fn alternatives(&mut self, source: &Value, path: &Path, key: &str) -> Vec<Nested> {
+        let list = source
+            .get(key)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let path = path.child(key);
+        list.iter()
+            .enumerate()
+            .map(|(index, nested)| self.nested(nested, &path.index(index), 0))
+            .collect()
+    }
+
+    fn nested(&mut self, source: &Value, path: &Path, depth: usize) -> Nested {
+        if depth >= DEPTH || self.depth >= DEPTH {
+            self.errors.push(FieldError::invalid(
+                path,
+                "",
+                format!("is nested deeper than {DEPTH} levels"),
+            ));
+            return Nested::default();
+        }
+        self.depth += 1;
+        for key in ["default", "additionalProperties", "nullable"] {
+            if source
+                .get(key)
+                .is_some_and(|found| !found.is_null() && *found != Value::Bool(false))
+            {
+                self.forbidden(path, key, "must be undefined to be structural");
+            }
+        }
+        let properties = source.get("properties").and_then(Value::as_object);
+        let mut out = Nested {
+            kind: source.get("type").and_then(Value::as_str).map(Into::into),
+            checks: self.checks_of(source, path),
+            ..Nested::default()
+        };
+        for (name, inner) in properties.into_iter().flatten() {
+            let inner = self.nested(inner, &path.child(&format!("properties[{name}]")), depth + 1);
+            out.properties.push((name.as_str().into(), inner));
+        }
+        if let Some(items) = source.get("items").filter(|items| items.is_object()) {
+            out.items = Some(Box::new(self.nested(items, &path.child("items"), depth + 1)));
+        }
+        self.depth -= 1;
+        out
+    }
+}
