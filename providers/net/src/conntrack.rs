@@ -33,7 +33,10 @@ pub(crate) fn forget(socket: &mut Socket, backends: &BTreeSet<Backend>) -> Resul
     socket.get(message, |_, payload| doomed.extend(read(payload, backends)))?;
     for (tuple, id) in doomed {
         let mut message = Message::new(DELETE, REQUEST, "remove a tracked connection");
-        message.raw(&HEADER).put(CTA_TUPLE_ORIG | 0x8000, &tuple).put(CTA_ID, &id);
+        message
+            .raw(&HEADER)
+            .put(CTA_TUPLE_ORIG | 0x8000, &tuple)
+            .put(CTA_ID, &id);
         match socket.one(message)? {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(failed("remove a tracked connection", errno)),
@@ -52,7 +55,10 @@ fn read(payload: &[u8], backends: &BTreeSet<Backend>) -> Option<(Vec<u8>, Vec<u8
         return None;
     }
     let address = |tuple, kind| -> Option<Ipv4Addr> {
-        let octets: [u8; 4] = Attributes(Attributes(tuple).find(CTA_TUPLE_IP)?).find(kind)?.try_into().ok()?;
+        let octets: [u8; 4] = Attributes(Attributes(tuple).find(CTA_TUPLE_IP)?)
+            .find(kind)?
+            .try_into()
+            .ok()?;
         Some(octets.into())
     };
     let answering = address(reply, 1)?;

@@ -36,7 +36,7 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
     };
     let mut socket = Socket::route()?;
     let mtu = uplink_mtu(&mut socket)?;
-    let add = || route::add_veth(&interface, mtu, netns, pod_mac(request.ip));
+    let add = || route::add_veth(&interface, names.group, mtu, netns, pod_mac(request.ip));
     if let Err(errno) = socket.one(add())? {
         // The address was free, so a link of this name is a dead sandbox's.
         if errno != Errno::EEXIST {
@@ -55,16 +55,15 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
         }
         return Err(error);
     }
-    Ok(Attachment { ip: request.ip, sandbox: request.sandbox.clone(), interface })
+    Ok(Attachment {
+        ip: request.ip,
+        sandbox: request.sandbox.clone(),
+        interface,
+    })
 }
 
 /// The host's end: the kernel parameters before it goes up, then its route and neighbour.
-fn host_end(
-    socket: &mut Socket,
-    gateway: Ipv4Addr,
-    request: &AttachRequest,
-    interface: &str,
-) -> Result<(), NetError> {
+fn host_end(socket: &mut Socket, gateway: Ipv4Addr, request: &AttachRequest, interface: &str) -> Result<(), NetError> {
     // A pod must not send router advertisements to the host (CVE-2020-13401); pods have IPv4 only.
     sysctl::set_if_there(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1")?;
     // For 127.0.0.1:<node port>; the raw chain keeps pods away from the loopback's addresses.
@@ -92,19 +91,23 @@ fn pod_end(ip: Ipv4Addr) -> Result<(), NetError> {
 }
 
 /// Runs `work` on a thread of its own in another network namespace; the thread ends with it.
-fn within<T: Send>(
-    netns: BorrowedFd<'_>,
-    work: impl FnOnce() -> Result<T, NetError> + Send,
-) -> Result<T, NetError> {
+fn within<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T, NetError> + Send) -> Result<T, NetError> {
     let enter = || {
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| failed("enter the pod's network namespace", errno))?;
         work()
     };
-    let outcome = thread::scope(|scope| thread::Builder::new().spawn_scoped(scope, enter).map(|thread| thread.join()));
+    let outcome = thread::scope(|scope| {
+        thread::Builder::new()
+            .spawn_scoped(scope, enter)
+            .map(|thread| thread.join())
+    });
     match outcome {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(source) => Err(NetError::Netlink { operation: "start a thread".to_owned(), source: Box::new(source) }),
+        Err(source) => Err(NetError::Netlink {
+            operation: "start a thread".to_owned(),
+            source: Box::new(source),
+        }),
     }
 }
 
@@ -118,11 +121,25 @@ pub(crate) fn delete(socket: &mut Socket, interface: &str) -> Result<(), NetErro
     }
 }
 
+/// Removes all of an instance's links.
+pub(crate) fn delete_all(socket: &mut Socket, names: &Names) -> Result<(), NetError> {
+    let message = route::delete_group(names.group);
+    let what = message.what().to_owned();
+    match socket.one(message)? {
+        Ok(()) | Err(Errno::ENODEV) => Ok(()),
+        Err(errno) => Err(failed(&what, errno)),
+    }
+}
+
 /// Lists an instance's links.
 pub(crate) fn list(socket: &mut Socket, names: &Names) -> Result<Vec<Attachment>, NetError> {
     let attachment = |link: route::Link| {
         let ip = names.link_address(&link.name)?;
-        Some(Attachment { ip, sandbox: link.alias, interface: link.name })
+        Some(Attachment {
+            ip,
+            sandbox: link.alias,
+            interface: link.name,
+        })
     };
     let mut found: Vec<Attachment> = route::links(socket)?.into_iter().filter_map(attachment).collect();
     found.sort();
@@ -132,8 +149,12 @@ pub(crate) fn list(socket: &mut Socket, names: &Names) -> Result<Vec<Attachment>
 /// Returns the MTU of the link that the default route leaves by, so that pods need no path discovery; else 1500.
 fn uplink_mtu(socket: &mut Socket) -> Result<u32, NetError> {
     const ETHERNET: u32 = 1500;
-    let default = route::routes(socket)?.into_iter().find(|route| route.to.prefix_len() == 0 && route.out.is_some());
-    let Some(index) = default.and_then(|route| route.out) else { return Ok(ETHERNET) };
+    let default = route::routes(socket)?
+        .into_iter()
+        .find(|route| route.to.prefix_len() == 0 && route.out.is_some());
+    let Some(index) = default.and_then(|route| route.out) else {
+        return Ok(ETHERNET);
+    };
     let link = route::links(socket)?.into_iter().find(|link| link.index == index);
     Ok(link.map_or(ETHERNET, |link| link.mtu).clamp(1280, 9500))
 }

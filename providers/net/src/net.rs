@@ -9,7 +9,10 @@ use nix::errno::Errno;
 use crate::netlink::{Message, Socket, failed};
 use crate::nft::{self, Batch};
 use crate::rules::{self, Names, Programmed};
-use crate::{Applied, AttachRequest, Attachment, NetConfig, NetError, Ranges, ServiceTable, conntrack, link, ranges, route, sysctl};
+use crate::{
+    Applied, AttachRequest, Attachment, NetConfig, NetError, Ranges, ServiceTable, conntrack, link, ranges, route,
+    sysctl,
+};
 
 /// One instance's network on this host; cheap to clone.
 ///
@@ -35,6 +38,14 @@ struct State {
     table: Option<ServiceTable>,
     /// The pods in the hairpin set.
     pods: BTreeSet<Ipv4Addr>,
+    /// Kept open: the kernel finishes all pending removals (an RCU grace period) when such a socket is closed.
+    socket: Option<Socket>,
+}
+
+impl State {
+    fn socket(&mut self) -> Result<Socket, NetError> {
+        self.socket.take().map_or_else(Socket::netfilter, Ok)
+    }
 }
 
 /// Runs blocking work; it ends even when the caller does not wait.
@@ -44,9 +55,10 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => {
-            Err(NetError::Netlink { operation: "finish while shutting down".to_owned(), source: Box::new(error) })
-        }
+        Err(error) => Err(NetError::Netlink {
+            operation: "finish while shutting down".to_owned(),
+            source: Box::new(error),
+        }),
     }
 }
 
@@ -67,15 +79,22 @@ impl Net {
             let names = Names::of(&config);
             let mut routes = Socket::route()?;
             let mut filter = Socket::netfilter()?;
-            let pods = link::list(&mut routes, &names)?.into_iter().map(|attachment| attachment.ip);
+            let pods = link::list(&mut routes, &names)?
+                .into_iter()
+                .map(|attachment| attachment.ip);
             let pods: BTreeSet<Ipv4Addr> = pods.collect();
             claim(&mut routes, &config, &names)?;
             if !nft::table_exists(&mut filter, &names.table)? {
                 write_base(&mut filter, &config, &names, &pods, None)?;
             }
             sysctl::set("net/ipv4/ip_forward", "1")?;
-            let state = Mutex::new(State { pods, ..State::default() });
-            Ok(Net { inner: Arc::new(Inner { config, names, state }) })
+            let state = Mutex::new(State {
+                pods,
+                ..State::default()
+            });
+            Ok(Net {
+                inner: Arc::new(Inner { config, names, state }),
+            })
         })
         .await
     }
@@ -93,7 +112,9 @@ impl Net {
         let ip = request.ip;
         let ranges = &inner.config.ranges;
         if !ranges.pods.contains(&ip) || ip == ranges.gateway() || ip == ranges.pods.network() {
-            return Err(NetError::Invalid { what: format!("{ip} is no address for a pod in {}", ranges.pods) });
+            return Err(NetError::Invalid {
+                what: format!("{ip} is no address for a pod in {}", ranges.pods),
+            });
         }
         blocking(move || {
             let attachment = link::attach(&inner.names, inner.config.ranges.gateway(), &request)?;
@@ -178,7 +199,9 @@ impl Inner {
         let mut state = self.state();
         let mut batch = Batch::new(&self.names.table);
         rules::add_hairpin(&mut batch, &[ip]);
-        let added = batch.commit(&mut Socket::netfilter()?);
+        let mut socket = state.socket()?;
+        let added = batch.commit(&mut socket);
+        state.socket = Some(socket);
         state.pods.insert(ip);
         match added {
             // Somebody flushed the table; the next apply writes it anew, this pod included.
@@ -191,7 +214,9 @@ impl Inner {
         let mut state = self.state();
         let mut batch = Batch::new(&self.names.table);
         rules::delete_hairpin(&mut batch, ip);
-        let deleted = batch.commit(&mut Socket::netfilter()?);
+        let mut socket = state.socket()?;
+        let deleted = batch.commit(&mut socket);
+        state.socket = Some(socket);
         state.pods.remove(&ip);
         match deleted {
             Err(error) if error.is_absence() => Ok(()),
@@ -201,8 +226,16 @@ impl Inner {
 
     fn apply(&self, table: ServiceTable) -> Result<Applied, NetError> {
         let mut state = self.state();
-        let mut socket = Socket::netfilter()?;
-        let there = nft::table_exists(&mut socket, &self.names.table)?;
+        let mut socket = state.socket()?;
+        let applied = self.apply_with(&mut state, &mut socket, table);
+        if applied.is_ok() {
+            state.socket = Some(socket);
+        }
+        applied
+    }
+
+    fn apply_with(&self, state: &mut State, socket: &mut Socket, table: ServiceTable) -> Result<Applied, NetError> {
+        let there = nft::table_exists(socket, &self.names.table)?;
         if there && state.programmed.is_some() && state.table.as_ref() == Some(&table) {
             return Ok(Applied::default());
         }
@@ -212,12 +245,15 @@ impl Inner {
             let lost = programmed.lost_udp_backends(&next);
             let mut batch = Batch::new(&self.names.table);
             programmed.change(&next, pods, &mut batch);
-            match batch.commit(&mut socket) {
+            match batch.commit(socket) {
                 Ok(messages) => {
                     state.programmed = Some(next);
                     state.table = Some(table);
-                    conntrack::forget(&mut socket, &lost)?;
-                    return Ok(Applied { changed: messages > 0, messages });
+                    conntrack::forget(socket, &lost)?;
+                    return Ok(Applied {
+                        changed: messages > 0,
+                        messages,
+                    });
                 }
                 // Somebody else has changed the table: write all of it anew.
                 Err(error) if error.is_absence() => {}
@@ -225,17 +261,27 @@ impl Inner {
             }
         }
         let next = Programmed::default().next(&table);
-        let messages = write_base(&mut socket, &self.config, &self.names, &state.pods, Some(&next))?;
+        let messages = write_base(socket, &self.config, &self.names, &state.pods, Some(&next))?;
         state.programmed = Some(next);
         state.table = Some(table);
-        Ok(Applied { changed: true, messages })
+        Ok(Applied {
+            changed: true,
+            messages,
+        })
     }
 }
 
 fn check(config: &NetConfig) -> Result<(), NetError> {
-    let valid = config.instance.len() == 4 && config.instance.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let valid = config.instance.len() == 4
+        && config
+            .instance
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !valid {
-        let what = format!("{:?} is no instance: it is four of the digits 0-9 and a-f", config.instance);
+        let what = format!(
+            "{:?} is no instance: it is four of the digits 0-9 and a-f",
+            config.instance
+        );
         return Err(NetError::Invalid { what });
     }
     let Ranges { pods, services } = &config.ranges;
@@ -273,11 +319,19 @@ fn claim(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<(), N
         // Another's route to the same services would be replaced below.
         Ok(()) if route::routes(socket)?.iter().any(|route| route.to == services) => {
             ignore_absent(socket, route::delete_address(route::LOOPBACK, gateway))?;
-            return Err(NetError::RangeTaken { purpose: "service", range: services });
+            return Err(NetError::RangeTaken {
+                purpose: "service",
+                range: services,
+            });
         }
         Ok(()) => {}
         Err(Errno::EEXIST) if claimed(socket, config, names)? => {}
-        Err(Errno::EEXIST) => return Err(NetError::RangeTaken { purpose: "pod", range: pods }),
+        Err(Errno::EEXIST) => {
+            return Err(NetError::RangeTaken {
+                purpose: "pod",
+                range: pods,
+            });
+        }
         Err(errno) => return Err(failed(&what, errno)),
     }
     socket.all(vec![
@@ -316,16 +370,17 @@ fn remove(config: &NetConfig) -> Result<(), NetError> {
     let names = Names::of(config);
     let mut filter = Socket::netfilter()?;
     let mut routes = Socket::route()?;
-    for attachment in link::list(&mut routes, &names)? {
-        link::delete(&mut routes, &attachment.interface)?;
-    }
+    link::delete_all(&mut routes, &names)?;
     remove_table(&mut filter, &names)?;
     // Without the address the routes may be another's.
     if claimed(&mut routes, config, &names)? {
         let Ranges { pods, services } = config.ranges;
         ignore_absent(&mut routes, route::delete_link_route(services.trunc(), route::LOOPBACK))?;
         ignore_absent(&mut routes, route::delete_unreachable(pods.trunc()))?;
-        ignore_absent(&mut routes, route::delete_address(route::LOOPBACK, config.ranges.gateway()))?;
+        ignore_absent(
+            &mut routes,
+            route::delete_address(route::LOOPBACK, config.ranges.gateway()),
+        )?;
     }
     Ok(())
 }

@@ -33,13 +33,17 @@ fn pod_candidates() -> impl Iterator<Item = Ipv4Net> {
 }
 
 fn service_candidates() -> impl Iterator<Item = Ipv4Net> {
-    (96..128).map(|b| range(10, b, 0, 16)).chain((24..28).map(|b| range(172, b, 0, 16)))
+    (96..128)
+        .map(|b| range(10, b, 0, 16))
+        .chain((24..28).map(|b| range(172, b, 0, 16)))
 }
 
 /// Returns what is in use: every address with its subnet, every route of every table but the default ones.
 pub(crate) fn in_use(socket: &mut Socket) -> Result<Vec<Ipv4Net>, NetError> {
-    let mut used: Vec<Ipv4Net> =
-        route::addresses(socket)?.into_iter().map(|address| address.net.trunc()).collect();
+    let mut used: Vec<Ipv4Net> = route::addresses(socket)?
+        .into_iter()
+        .map(|address| address.net.trunc())
+        .collect();
     used.extend(route::routes(socket)?.into_iter().map(|route| route.to));
     // Halves of the default route (0.0.0.0/1, as VPNs set them) say nothing about who uses a range.
     used.retain(|net| net.prefix_len() > 1);

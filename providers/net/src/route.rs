@@ -25,6 +25,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -90,14 +91,22 @@ fn interface(index: u32, flags: u32, change: u32) -> [u8; 16] {
 }
 
 /// A veth whose other end is `eth0` in the given network namespace.
-pub(crate) fn add_veth(name: &str, mtu: u32, netns: BorrowedFd<'_>, pod_mac: [u8; 6]) -> Message {
+pub(crate) fn add_veth(name: &str, group: u32, mtu: u32, netns: BorrowedFd<'_>, pod_mac: [u8; 6]) -> Message {
     let mut message = Message::new(NEWLINK, REQUEST | CREATE | EXCLUSIVE, format!("add the link {name}"));
-    message.raw(&interface(0, 0, 0)).put_str(IFLA_IFNAME, name).put(IFLA_ADDRESS, &HOST_MAC).put_u32(IFLA_MTU, mtu);
+    message
+        .raw(&interface(0, 0, 0))
+        .put_str(IFLA_IFNAME, name)
+        .put(IFLA_ADDRESS, &HOST_MAC)
+        .put_u32(IFLA_GROUP, group)
+        .put_u32(IFLA_MTU, mtu);
     message.nest(IFLA_LINKINFO, |info| {
         info.put(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |data| {
             data.nest(VETH_INFO_PEER, |peer| {
-                peer.raw(&interface(0, 0, 0)).put_str(IFLA_IFNAME, "eth0").put(IFLA_ADDRESS, &pod_mac);
-                peer.put_u32(IFLA_MTU, mtu).put_u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
+                peer.raw(&interface(0, 0, 0))
+                    .put_str(IFLA_IFNAME, "eth0")
+                    .put(IFLA_ADDRESS, &pod_mac);
+                peer.put_u32(IFLA_MTU, mtu)
+                    .put_u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
             });
         });
     });
@@ -114,6 +123,13 @@ pub(crate) fn set_up(index: u32, alias: Option<&str>) -> Message {
     message
 }
 
+/// Removes all links of a group in one go: links that are removed one by one cost an RCU grace period each.
+pub(crate) fn delete_group(group: u32) -> Message {
+    let mut message = Message::new(DELLINK, REQUEST, format!("remove the links of group {group}"));
+    message.raw(&interface(0, 0, 0)).put_u32(IFLA_GROUP, group);
+    message
+}
+
 pub(crate) fn delete_link(name: &str) -> Message {
     let mut message = Message::new(DELLINK, REQUEST, format!("remove the link {name}"));
     message.raw(&interface(0, 0, 0)).put_str(IFLA_IFNAME, name);
@@ -124,7 +140,10 @@ fn address(kind: u16, flags: u16, what: &str, index: u32, ip: Ipv4Addr) -> Messa
     let mut message = Message::new(kind, flags, format!("{what} the address {ip}"));
     let mut header = [INET, 32, 0, SCOPE_UNIVERSE, 0, 0, 0, 0];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    message.raw(&header).put(IFA_LOCAL, &ip.octets()).put(IFA_ADDRESS, &ip.octets());
+    message
+        .raw(&header)
+        .put(IFA_LOCAL, &ip.octets())
+        .put(IFA_ADDRESS, &ip.octets());
     message
 }
 
@@ -143,7 +162,20 @@ pub(crate) fn delete_address(index: u32, ip: Ipv4Addr) -> Message {
 
 fn route(kind: u16, flags: u16, what: &str, to: Ipv4Net, scope: u8, route_kind: u8) -> Message {
     let mut message = Message::new(kind, flags, format!("{what} the route to {to}"));
-    message.raw(&[INET, to.prefix_len(), 0, 0, MAIN_TABLE, STATIC, scope, route_kind, 0, 0, 0, 0]);
+    message.raw(&[
+        INET,
+        to.prefix_len(),
+        0,
+        0,
+        MAIN_TABLE,
+        STATIC,
+        scope,
+        route_kind,
+        0,
+        0,
+        0,
+        0,
+    ]);
     if to.prefix_len() > 0 {
         message.put(RTA_DST, &to.network().octets());
     }
@@ -161,14 +193,28 @@ pub(crate) fn add_link_route(to: Ipv4Net, index: u32, source: Option<Ipv4Addr>) 
 }
 
 pub(crate) fn add_default_route(index: u32, via: Ipv4Addr) -> Message {
-    let mut message = route(NEWROUTE, REQUEST | CREATE | REPLACE, "add", Ipv4Net::default(), SCOPE_UNIVERSE, UNICAST);
+    let mut message = route(
+        NEWROUTE,
+        REQUEST | CREATE | REPLACE,
+        "add",
+        Ipv4Net::default(),
+        SCOPE_UNIVERSE,
+        UNICAST,
+    );
     message.put(RTA_GATEWAY, &via.octets()).put_u32(RTA_OIF, index);
     message
 }
 
 /// What is sent here and has no better route is refused at once.
 pub(crate) fn add_unreachable(to: Ipv4Net) -> Message {
-    route(NEWROUTE, REQUEST | CREATE | REPLACE, "add", to, SCOPE_UNIVERSE, UNREACHABLE)
+    route(
+        NEWROUTE,
+        REQUEST | CREATE | REPLACE,
+        "add",
+        to,
+        SCOPE_UNIVERSE,
+        UNREACHABLE,
+    )
 }
 
 pub(crate) fn delete_unreachable(to: Ipv4Net) -> Message {
@@ -201,7 +247,11 @@ fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
 }
 
 fn read_link(payload: &[u8]) -> Option<Link> {
-    let mut link = Link { index: u32_at(payload, 4)?, up: u32_at(payload, 8)? & IFF_UP != 0, ..Link::default() };
+    let mut link = Link {
+        index: u32_at(payload, 4)?,
+        up: u32_at(payload, 8)? & IFF_UP != 0,
+        ..Link::default()
+    };
     for (kind, data) in Attributes(payload.get(16..)?) {
         match kind {
             IFLA_IFNAME => link.name = text(data),
@@ -236,7 +286,9 @@ pub(crate) fn link(socket: &mut Socket, name: &str) -> Result<Link, NetError> {
             found = read_link(payload);
         }
     })?;
-    found.ok_or_else(|| NetError::Invalid { what: format!("the kernel's answer about the link {name} is not readable") })
+    found.ok_or_else(|| NetError::Invalid {
+        what: format!("the kernel's answer about the link {name} is not readable"),
+    })
 }
 
 /// Returns all IPv4 addresses.
@@ -247,7 +299,9 @@ pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetError> {
     socket.get(message, |kind, payload| {
         let read = || {
             let attributes = || payload.get(8..).map(Attributes);
-            let ip = attributes()?.find(IFA_LOCAL).or_else(|| attributes()?.find(IFA_ADDRESS))?;
+            let ip = attributes()?
+                .find(IFA_LOCAL)
+                .or_else(|| attributes()?.find(IFA_ADDRESS))?;
             Some(Address {
                 link: u32_at(payload, 4)?,
                 net: Ipv4Net::new(ipv4(ip)?, *payload.get(1)?).ok()?,
@@ -268,10 +322,14 @@ pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, NetError> {
     let mut found = Vec::new();
     socket.get(message, |kind, payload| {
         let read = || {
-            let to = Attributes(payload.get(12..)?).find(RTA_DST).map_or(Some(Ipv4Addr::UNSPECIFIED), ipv4)?;
+            let to = Attributes(payload.get(12..)?)
+                .find(RTA_DST)
+                .map_or(Some(Ipv4Addr::UNSPECIFIED), ipv4)?;
             Some(Route {
                 to: Ipv4Net::new(to, *payload.get(1)?).ok()?,
-                out: Attributes(payload.get(12..)?).find(RTA_OIF).and_then(|data| u32_at(data, 0)),
+                out: Attributes(payload.get(12..)?)
+                    .find(RTA_OIF)
+                    .and_then(|data| u32_at(data, 0)),
             })
         };
         if kind == NEWROUTE {

@@ -40,6 +40,8 @@ pub(crate) struct Names {
     pub(crate) table: String,
     /// What the name of every link begins with.
     pub(crate) links: String,
+    /// The group of all links.
+    pub(crate) group: u32,
     /// The label of the gateway's address on the loopback: it says whose it is.
     pub(crate) label: String,
 }
@@ -47,7 +49,14 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn of(config: &NetConfig) -> Names {
         let links = format!("sp{}", config.instance);
-        Names { table: format!("setpoint_{}", config.instance), label: format!("lo:{links}"), links }
+        // "SP" and the instance: nobody else's by accident.
+        let group = 0x5350_0000 | u32::from_str_radix(&config.instance, 16).unwrap_or_default();
+        Names {
+            table: format!("setpoint_{}", config.instance),
+            group,
+            label: format!("lo:{links}"),
+            links,
+        }
     }
 
     /// The name of a pod's link: at most 14 of the 15 characters that a name may have.
@@ -93,7 +102,14 @@ pub(crate) fn base(batch: &mut Batch, config: &NetConfig, pods: &[Ipv4Addr]) {
         (CLOSED_NODE_PORTS, port_key, port_type, Value::None),
         (HAIRPIN, &[4, 4], TYPE_ADDRESS << 6 | TYPE_ADDRESS, Value::None),
     ] {
-        batch.add_set(SetSpec { name, key, key_type, value, anonymous: None, timeout: None });
+        batch.add_set(SetSpec {
+            name,
+            key,
+            key_type,
+            value,
+            anonymous: None,
+            timeout: None,
+        });
     }
     add_hairpin(batch, pods);
     for (name, kind, hook, priority) in [
@@ -121,13 +137,18 @@ fn go(chain: &str) -> Verdict {
 
 /// The key (address, protocol, port) in registers 0 to 2; (protocol, port) are 1 and 2.
 fn load_key(rule: Rule) -> Rule {
-    rule.load_destination(Register::new(0)).load_protocol(Register::new(1)).load_port(Register::new(2))
+    rule.load_destination(Register::new(0))
+        .load_protocol(Register::new(1))
+        .load_port(Register::new(2))
 }
 
 fn translation(batch: &mut Batch) {
     batch.add_rule("prerouting", &Rule::new().verdict(&go("dispatch")));
     batch.add_rule("output", &Rule::new().verdict(&go("dispatch")));
-    batch.add_rule("dispatch", &load_key(Rule::new()).verdict_map(SERVICES, Register::new(0)));
+    batch.add_rule(
+        "dispatch",
+        &load_key(Rule::new()).verdict_map(SERVICES, Register::new(0)),
+    );
     batch.add_rule(
         "dispatch",
         &load_key(Rule::new().destination_is_local()).verdict_map(NODE_PORTS, Register::new(1)),
@@ -146,14 +167,27 @@ fn sources(batch: &mut Batch, config: &NetConfig, names: &Names) {
             .in_set(HAIRPIN, None, Register::new(0))
             .source_nat(gateway),
         // 127.0.0.1:<node port>.
-        Rule::new().leaves_by(&names.links).source_in(loopback).source_nat(gateway),
+        Rule::new()
+            .leaves_by(&names.links)
+            .source_in(loopback)
+            .source_nat(gateway),
         Rule::new().has_mark(RETURN_MARK).leaves_the_host().masquerade(),
-        Rule::new().source_in(pods).destination_not_in(pods).leaves_the_host().masquerade(),
+        Rule::new()
+            .source_in(pods)
+            .destination_not_in(pods)
+            .leaves_the_host()
+            .masquerade(),
     ];
     for rule in rules {
         batch.add_rule("postrouting", &rule);
     }
-    batch.add_rule("raw", &Rule::new().came_by(&names.links).destination_in(loopback).verdict(&Verdict::Drop));
+    batch.add_rule(
+        "raw",
+        &Rule::new()
+            .came_by(&names.links)
+            .destination_in(loopback)
+            .verdict(&Verdict::Drop),
+    );
 }
 
 fn refusal(batch: &mut Batch, config: &NetConfig, names: &Names) {
@@ -161,7 +195,10 @@ fn refusal(batch: &mut Batch, config: &NetConfig, names: &Names) {
     // service's, and the client would reset a healthy connection.
     batch.add_rule(
         "filter_forward",
-        &Rule::new().came_by(&names.links).state_among(STATE_INVALID).verdict(&Verdict::Drop),
+        &Rule::new()
+            .came_by(&names.links)
+            .state_among(STATE_INVALID)
+            .verdict(&Verdict::Drop),
     );
     for chain in ["filter_forward", "filter_input", "filter_output"] {
         let jump = Verdict::Jump("refuse_closed".to_owned());
@@ -172,14 +209,16 @@ fn refusal(batch: &mut Batch, config: &NetConfig, names: &Names) {
     let refuse = go("refuse");
     for rule in [
         Rule::new().destination_in(config.ranges.services).verdict(&refuse),
-        load_key(Rule::new()).in_set(CLOSED, None, Register::new(0)).verdict(&refuse),
+        load_key(Rule::new())
+            .in_set(CLOSED, None, Register::new(0))
+            .verdict(&refuse),
         load_key(Rule::new().destination_is_local())
             .in_set(CLOSED_NODE_PORTS, None, Register::new(1))
             .verdict(&refuse),
     ] {
         batch.add_rule("refuse_closed", &rule);
     }
-    batch.add_rule("refuse", &Rule::new().is_tcp().reset());
+    batch.add_rule("refuse", &Rule::new().for_tcp().reset());
     batch.add_rule("refuse", &Rule::new().unreachable());
 }
 
@@ -189,8 +228,14 @@ mod tests {
 
     #[test]
     fn a_links_name_carries_its_address() {
-        let ranges = crate::Ranges { pods: "10.42.0.0/24".parse().unwrap(), services: "10.96.0.0/16".parse().unwrap() };
-        let names = Names::of(&NetConfig { instance: "ab12".to_owned(), ranges });
+        let ranges = crate::Ranges {
+            pods: "10.42.0.0/24".parse().unwrap(),
+            services: "10.96.0.0/16".parse().unwrap(),
+        };
+        let names = Names::of(&NetConfig {
+            instance: "ab12".to_owned(),
+            ranges,
+        });
         let ip = Ipv4Addr::new(10, 42, 0, 255);
         assert_eq!(names.link(ip), "spab120a2a00ff");
         assert!(names.link(ip).len() <= 15);

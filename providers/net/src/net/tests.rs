@@ -23,10 +23,16 @@ fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     thread::scope(|scope| {
         let run = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(test());
         };
-        scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        scope
+            .spawn(run)
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
@@ -50,7 +56,13 @@ impl Pod {
             inbox.into_iter().for_each(|work| work());
         });
         let netns = Netns::File(file.recv().unwrap());
-        net.attach(AttachRequest { sandbox: format!("sandbox-{last}"), netns, ip }).await.unwrap();
+        net.attach(AttachRequest {
+            sandbox: format!("sandbox-{last}"),
+            netns,
+            ip,
+        })
+        .await
+        .unwrap();
         Pod { ip, work }
     }
 
@@ -121,17 +133,30 @@ fn table(ports: Vec<ServicePort>) -> ServiceTable {
 
 async fn open(instance: &str) -> Net {
     let ranges = Net::choose_ranges().await.unwrap();
-    Net::open(NetConfig { instance: instance.to_owned(), ranges }).await.unwrap()
+    Net::open(NetConfig {
+        instance: instance.to_owned(),
+        ranges,
+    })
+    .await
+    .unwrap()
 }
 
 /// Everything of the host that a [`Net`] may change, but for forwarding.
 fn dump() -> String {
     let mut socket = Socket::route().unwrap();
-    let links: Vec<_> = route::links(&mut socket).unwrap().into_iter().map(|link| (link.name, link.alias)).collect();
+    let links: Vec<_> = route::links(&mut socket)
+        .unwrap()
+        .into_iter()
+        .map(|link| (link.name, link.alias))
+        .collect();
     let mut addresses = route::addresses(&mut socket).unwrap();
     addresses.sort();
     let tables = nft::tables(&mut Socket::netfilter().unwrap()).unwrap();
-    let routes: Vec<_> = route::routes(&mut socket).unwrap().into_iter().map(|route| (route.to, route.out)).collect();
+    let routes: Vec<_> = route::routes(&mut socket)
+        .unwrap()
+        .into_iter()
+        .map(|route| (route.to, route.out))
+        .collect();
     format!("{links:?} {addresses:?} {routes:?} {tables:?}")
 }
 
@@ -142,20 +167,55 @@ fn a_service_answers_on_every_way_to_it() {
         let (server, client) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
         let backend = server.serve(8080, "hello");
         let external = Ipv4Addr::new(192, 0, 2, 7);
-        let port = ServicePort { external_ips: vec![external], ..service("default/web", vec![backend]) };
+        let port = ServicePort {
+            external_ips: vec![external],
+            ..service("default/web", vec![backend])
+        };
         net.apply(&table(vec![port])).await.unwrap();
         let gateway = net.config().ranges.gateway();
         let (pod, own) = (client.ip, server.ip);
 
         assert_eq!(greeting(own, 8080).unwrap(), format!("hello {gateway}"), "host to pod");
-        assert_eq!(greeting(CLUSTER_IP, 80).unwrap(), format!("hello {gateway}"), "host to service");
-        assert_eq!(greeting(Ipv4Addr::LOCALHOST, 30_080).unwrap(), format!("hello {gateway}"), "localhost node port");
-        assert_eq!(greeting(gateway, 30_080).unwrap(), format!("hello {gateway}"), "node port");
-        assert_eq!(client.run(move || greeting(own, 8080)).unwrap(), format!("hello {pod}"), "pod to pod");
-        assert_eq!(client.run(|| greeting(CLUSTER_IP, 80)).unwrap(), format!("hello {pod}"), "pod to service");
-        assert_eq!(client.run(move || greeting(gateway, 30_080)).unwrap(), format!("hello {pod}"), "pod to node port");
-        assert_eq!(client.run(move || greeting(external, 80)).unwrap(), format!("hello {pod}"), "pod to external");
-        assert_eq!(server.run(|| greeting(CLUSTER_IP, 80)).unwrap(), format!("hello {gateway}"), "hairpin");
+        assert_eq!(
+            greeting(CLUSTER_IP, 80).unwrap(),
+            format!("hello {gateway}"),
+            "host to service"
+        );
+        assert_eq!(
+            greeting(Ipv4Addr::LOCALHOST, 30_080).unwrap(),
+            format!("hello {gateway}"),
+            "localhost node port"
+        );
+        assert_eq!(
+            greeting(gateway, 30_080).unwrap(),
+            format!("hello {gateway}"),
+            "node port"
+        );
+        assert_eq!(
+            client.run(move || greeting(own, 8080)).unwrap(),
+            format!("hello {pod}"),
+            "pod to pod"
+        );
+        assert_eq!(
+            client.run(|| greeting(CLUSTER_IP, 80)).unwrap(),
+            format!("hello {pod}"),
+            "pod to service"
+        );
+        assert_eq!(
+            client.run(move || greeting(gateway, 30_080)).unwrap(),
+            format!("hello {pod}"),
+            "pod to node port"
+        );
+        assert_eq!(
+            client.run(move || greeting(external, 80)).unwrap(),
+            format!("hello {pod}"),
+            "pod to external"
+        );
+        assert_eq!(
+            server.run(|| greeting(CLUSTER_IP, 80)).unwrap(),
+            format!("hello {gateway}"),
+            "hairpin"
+        );
     });
 }
 
@@ -167,7 +227,9 @@ fn reverse_path_filtering_does_not_stop_services() {
         let net = open("a002").await;
         let (server, client) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
         let backend = server.serve(80, "hello");
-        net.apply(&table(vec![service("default/web", vec![backend])])).await.unwrap();
+        net.apply(&table(vec![service("default/web", vec![backend])]))
+            .await
+            .unwrap();
         greeting(CLUSTER_IP, 80).unwrap();
         greeting(Ipv4Addr::LOCALHOST, 30_080).unwrap();
         client.run(|| greeting(CLUSTER_IP, 80)).unwrap();
@@ -182,7 +244,9 @@ fn connections_spread_over_the_backends() {
         let (one, two) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
         let backends = vec![one.serve(80, "one"), two.serve(81, "two")];
         net.apply(&table(vec![service("default/web", backends)])).await.unwrap();
-        let seen: BTreeSet<_> = (0..64).map(|_| greeting(CLUSTER_IP, 80).unwrap()[..3].to_owned()).collect();
+        let seen: BTreeSet<_> = (0..64)
+            .map(|_| greeting(CLUSTER_IP, 80).unwrap()[..3].to_owned())
+            .collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["one", "two"]);
     });
 }
@@ -193,14 +257,21 @@ fn a_service_without_backends_refuses_at_once() {
         let net = open("a004").await;
         let client = Pod::start(&net, 11).await;
         let external = Ipv4Addr::new(192, 0, 2, 7);
-        let port = ServicePort { external_ips: vec![external], ..service("default/web", vec![]) };
+        let port = ServicePort {
+            external_ips: vec![external],
+            ..service("default/web", vec![])
+        };
         net.apply(&table(vec![port])).await.unwrap();
         let gateway = net.config().ranges.gateway();
         let unknown = Ipv4Addr::new(10, 96, 7, 7);
         let refused = |to, port| move || greeting(to, port).unwrap_err().kind();
         for (to, port) in [(CLUSTER_IP, 80), (gateway, 30_080), (unknown, 80)] {
             assert_eq!(refused(to, port)(), ErrorKind::ConnectionRefused, "{to} from the host");
-            assert_eq!(client.run(refused(to, port)), ErrorKind::ConnectionRefused, "{to} from a pod");
+            assert_eq!(
+                client.run(refused(to, port)),
+                ErrorKind::ConnectionRefused,
+                "{to} from a pod"
+            );
         }
         assert_eq!(refused(Ipv4Addr::LOCALHOST, 30_080)(), ErrorKind::ConnectionRefused);
     });
@@ -212,7 +283,9 @@ fn established_connections_outlive_their_backend_and_new_ones_go_elsewhere() {
         let net = open("a005").await;
         let (one, two) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
         let (first, second) = (one.serve(80, "one"), two.serve(80, "two"));
-        net.apply(&table(vec![service("default/web", vec![first])])).await.unwrap();
+        net.apply(&table(vec![service("default/web", vec![first])]))
+            .await
+            .unwrap();
         let mut stream = connect(CLUSTER_IP, 80).unwrap();
         line(&mut stream).unwrap();
         for backends in [vec![first, second], vec![second], vec![]] {
@@ -221,12 +294,18 @@ fn established_connections_outlive_their_backend_and_new_ones_go_elsewhere() {
             stream.write_all(b"still here\n").unwrap();
             assert_eq!(line(&mut stream).unwrap(), "still here");
             if expected.is_none() {
-                assert_eq!(greeting(CLUSTER_IP, 80).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+                assert_eq!(
+                    greeting(CLUSTER_IP, 80).unwrap_err().kind(),
+                    ErrorKind::ConnectionRefused
+                );
             }
         }
         // A new process knows nothing of the rules and writes all of them anew.
         let again = Net::open(net.config().clone()).await.unwrap();
-        again.apply(&table(vec![service("default/web", vec![second])])).await.unwrap();
+        again
+            .apply(&table(vec![service("default/web", vec![second])]))
+            .await
+            .unwrap();
         assert!(greeting(CLUSTER_IP, 80).unwrap().starts_with("two"));
         stream.write_all(b"still here\n").unwrap();
         assert_eq!(line(&mut stream).unwrap(), "still here");
@@ -239,12 +318,17 @@ fn opening_again_leaves_services_in_force() {
         let net = open("a006").await;
         let server = Pod::start(&net, 10).await;
         let backend = server.serve(80, "one");
-        net.apply(&table(vec![service("default/web", vec![backend])])).await.unwrap();
+        net.apply(&table(vec![service("default/web", vec![backend])]))
+            .await
+            .unwrap();
         let again = Net::open(net.config().clone()).await.unwrap();
         greeting(CLUSTER_IP, 80).unwrap();
         server.run(|| greeting(CLUSTER_IP, 80)).unwrap();
         assert_eq!(again.attached().await.unwrap().len(), 1);
-        again.apply(&table(vec![service("default/web", vec![backend])])).await.unwrap();
+        again
+            .apply(&table(vec![service("default/web", vec![backend])]))
+            .await
+            .unwrap();
         server.run(|| greeting(CLUSTER_IP, 80)).unwrap();
     });
 }
@@ -269,7 +353,10 @@ fn a_client_stays_with_its_backend_until_that_goes() {
         let net = open("a008").await;
         let (one, two) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
         let backends = vec![one.serve(80, "one"), two.serve(80, "two")];
-        let sticky = |backends| ServicePort { affinity_seconds: Some(60), ..service("default/web", backends) };
+        let sticky = |backends| ServicePort {
+            affinity_seconds: Some(60),
+            ..service("default/web", backends)
+        };
         net.apply(&table(vec![sticky(backends.clone())])).await.unwrap();
         let first = greeting(CLUSTER_IP, 80).unwrap();
         for _ in 0..32 {
@@ -306,7 +393,11 @@ fn a_udp_client_is_moved_when_its_backend_goes() {
         };
         let (first, second) = (echo(&one, "one"), echo(&two, "two"));
         let udp = |backend| {
-            table(vec![ServicePort { protocol: Protocol::Udp, port: 53, ..service("default/dns", vec![backend]) }])
+            table(vec![ServicePort {
+                protocol: Protocol::Udp,
+                port: 53,
+                ..service("default/dns", vec![backend])
+            }])
         };
         net.apply(&udp(first)).await.unwrap();
         let client = UdpSocket::bind((net.config().ranges.gateway(), 0)).unwrap();
@@ -327,23 +418,39 @@ fn a_udp_client_is_moved_when_its_backend_goes() {
 fn two_instances_share_a_host_and_each_removes_only_its_own() {
     on_a_host(|| async {
         sysctl::set("net/ipv4/ip_forward", "1").unwrap();
-        Socket::route().unwrap().all(vec![route::set_up(route::LOOPBACK, None)]).unwrap();
+        Socket::route()
+            .unwrap()
+            .all(vec![route::set_up(route::LOOPBACK, None)])
+            .unwrap();
         let empty = dump();
         let (a, b) = (open("aaaa").await, open("bbbb").await);
         assert_ne!(a.config().ranges, b.config().ranges);
-        let clash = NetConfig { instance: "cccc".to_owned(), ranges: a.config().ranges.clone() };
+        let clash = NetConfig {
+            instance: "cccc".to_owned(),
+            ranges: a.config().ranges.clone(),
+        };
         assert!(matches!(Net::open(clash).await, Err(NetError::RangeTaken { .. })));
         let (pod_a, pod_b) = (Pod::start(&a, 10).await, Pod::start(&b, 10).await);
         let (backend_a, backend_b) = (pod_a.serve(80, "a"), pod_b.serve(80, "b"));
         let ip_b = Ipv4Addr::new(10, 97, 0, 10);
-        let port_b =
-            ServicePort { cluster_ip: Some(ip_b), node_port: Some(30_081), ..service("default/web", vec![backend_b]) };
-        a.apply(&table(vec![service("default/web", vec![backend_a])])).await.unwrap();
+        let port_b = ServicePort {
+            cluster_ip: Some(ip_b),
+            node_port: Some(30_081),
+            ..service("default/web", vec![backend_b])
+        };
+        a.apply(&table(vec![service("default/web", vec![backend_a])]))
+            .await
+            .unwrap();
         b.apply(&table(vec![port_b])).await.unwrap();
         assert!(greeting(CLUSTER_IP, 80).unwrap().starts_with("a "));
         assert!(greeting(ip_b, 80).unwrap().starts_with("b "));
         assert!(pod_b.run(|| greeting(CLUSTER_IP, 80)).unwrap().starts_with("a "));
-        assert!(pod_b.run(|| greeting(Ipv4Addr::new(10, 42, 0, 1), 30_080)).unwrap().starts_with("a "));
+        assert!(
+            pod_b
+                .run(|| greeting(Ipv4Addr::new(10, 42, 0, 1), 30_080))
+                .unwrap()
+                .starts_with("a ")
+        );
 
         a.remove_all().await.unwrap();
         assert!(greeting(ip_b, 80).unwrap().starts_with("b "));
@@ -370,7 +477,10 @@ fn detaching_leaves_no_link_and_the_address_can_be_used_again() {
         assert!(net.attached().await.unwrap().is_empty());
         let started = Instant::now();
         assert!(connect(second.ip, 80).is_err());
-        assert!(started.elapsed() < LIMIT, "the address of a pod that is gone is unreachable at once");
+        assert!(
+            started.elapsed() < LIMIT,
+            "the address of a pod that is gone is unreachable at once"
+        );
     });
 }
 
@@ -396,7 +506,10 @@ fn a_hundred_services_are_applied() {
             ports[7].backends.clear();
             let started = Instant::now();
             let one = net.apply(&table(ports)).await.unwrap();
-            println!("{count} services {first:?} {all:?}; one change {:?} {one:?}", started.elapsed());
+            println!(
+                "{count} services {first:?} {all:?}; one change {:?} {one:?}",
+                started.elapsed()
+            );
             assert!(one.messages < 10);
             assert!(greeting(Ipv4Addr::new(10, 96, 1, 9), 80).unwrap().starts_with("one"));
         }
@@ -420,7 +533,13 @@ fn attaching_many_pods_leaves_each_reachable() {
             let netns = Netns::File(file.recv().unwrap());
             let ip = Ipv4Addr::new(10, 42, 0, last);
             let started = Instant::now();
-            net.attach(AttachRequest { sandbox: last.to_string(), netns, ip }).await.unwrap();
+            net.attach(AttachRequest {
+                sandbox: last.to_string(),
+                netns,
+                ip,
+            })
+            .await
+            .unwrap();
             times.push(started.elapsed());
             pods.push(Pod { ip, work });
         }
@@ -431,10 +550,14 @@ fn attaching_many_pods_leaves_each_reachable() {
             greeting(pod.ip, 80).unwrap();
         }
         let started = Instant::now();
-        for pod in &pods {
+        for pod in &pods[..10] {
             net.detach(pod.ip).await.unwrap();
         }
-        println!("detach {:?} each", started.elapsed() / 50);
+        println!("detach {:?} each", started.elapsed() / 10);
+        let started = Instant::now();
+        net.remove_all().await.unwrap();
+        println!("remove all {:?}", started.elapsed());
+        assert!(net.attached().await.unwrap().is_empty());
     });
 }
 

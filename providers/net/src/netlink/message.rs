@@ -20,7 +20,10 @@ impl Message {
         bytes.extend_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(&flags.to_ne_bytes());
         bytes.extend_from_slice(&[0; 8]);
-        Message { bytes, what: what.into() }
+        Message {
+            bytes,
+            what: what.into(),
+        }
     }
 
     /// Returns the verb phrase given to [`Message::new`].

@@ -67,7 +67,11 @@ impl Socket {
             Ok(fd)
         };
         let fd = open().map_err(|errno| failed("open a netlink socket", errno))?;
-        Ok(Socket { fd, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Socket {
+            fd,
+            sequence: 0,
+            buffer: vec![0; BUFFER],
+        })
     }
 
     /// Sends all messages in one call and returns each one's answer, in order.
@@ -113,7 +117,9 @@ impl Socket {
     pub(crate) fn get(&mut self, mut message: Message, mut take: impl FnMut(u16, &[u8])) -> Result<(), NetError> {
         message.add_flags(ACK);
         let what = message.what().to_owned();
-        let first = self.send(std::slice::from_ref(&message)).map_err(|errno| failed(&what, errno))?;
+        let first = self
+            .send(std::slice::from_ref(&message))
+            .map_err(|errno| failed(&what, errno))?;
         let mut result = None;
         while result.is_none() {
             self.receive(|kind, sequence, payload| {
@@ -186,7 +192,9 @@ impl Socket {
         };
         let mut rest = &self.buffer[..length];
         while let Some(size) = u32_at(rest, 0).map(|size| size as usize) {
-            let Some(message) = rest.get(..size).filter(|message| message.len() >= HEADER) else { break };
+            let Some(message) = rest.get(..size).filter(|message| message.len() >= HEADER) else {
+                break;
+            };
             let kind = u16::from_ne_bytes([message[4], message[5]]);
             let sequence = u32_at(message, 8).unwrap_or_default();
             if take(kind, sequence, &message[HEADER..]) {
@@ -207,5 +215,8 @@ fn answer(payload: &[u8]) -> Result<(), Errno> {
 
 /// Makes the error of a failed operation.
 pub(crate) fn failed(operation: &str, errno: Errno) -> NetError {
-    NetError::Netlink { operation: operation.to_owned(), source: Box::new(io::Error::from(errno)) }
+    NetError::Netlink {
+        operation: operation.to_owned(),
+        source: Box::new(io::Error::from(errno)),
+    }
 }

@@ -104,7 +104,11 @@ impl Batch {
     pub(crate) fn new(table: &str) -> Batch {
         let mut begin = Message::new(BATCH_BEGIN, REQUEST, "begin a transaction");
         begin.raw(&header(0, 10));
-        Batch { table: table.to_owned(), messages: vec![begin], next_id: 1 }
+        Batch {
+            table: table.to_owned(),
+            messages: vec![begin],
+            next_id: 1,
+        }
     }
 
     /// Returns the number of messages so far, without the frame.
@@ -162,10 +166,15 @@ impl Batch {
 
     /// Appends a rule to a chain.
     pub(crate) fn add_rule(&mut self, chain: &str, rule: &Rule) {
-        self.push(NEWRULE, CREATE | APPEND, format!("add a rule to the chain {chain}"), |message| {
-            message.put_str(2, chain);
-            rule.put(4, message);
-        });
+        self.push(
+            NEWRULE,
+            CREATE | APPEND,
+            format!("add a rule to the chain {chain}"),
+            |message| {
+                message.put_str(2, chain);
+                rule.put(4, message);
+            },
+        );
     }
 
     /// Returns a number for an anonymous set, unique in this transaction.
@@ -187,7 +196,11 @@ impl Batch {
         flags |= if spec.key.len() > 1 { CONCATENATED } else { 0 };
         let length: u32 = spec.key.iter().map(|field| field.next_multiple_of(4)).sum();
         self.push(NEWSET, CREATE, format!("add the set {}", spec.name), |message| {
-            message.put_str(2, spec.name).put_be32(3, flags).put_be32(4, spec.key_type).put_be32(5, length);
+            message
+                .put_str(2, spec.name)
+                .put_be32(3, flags)
+                .put_be32(4, spec.key_type)
+                .put_be32(5, length);
             match spec.value {
                 Value::None => {}
                 Value::Verdict => {
@@ -273,7 +286,11 @@ impl Batch {
         match socket.transaction(&mut self.messages).map_err(BatchError::Other)? {
             Ok(()) => Ok(count),
             Err(Failure { index, errno }) => Err(BatchError::Refused {
-                operation: self.messages.get(index).map_or("change the rules", Message::what).to_owned(),
+                operation: self
+                    .messages
+                    .get(index)
+                    .map_or("change the rules", Message::what)
+                    .to_owned(),
                 errno,
             }),
         }
@@ -295,7 +312,13 @@ pub(crate) enum BatchError {
 impl BatchError {
     /// Says whether something that the transaction refers to is not there.
     pub(crate) fn is_absence(&self) -> bool {
-        matches!(self, BatchError::Refused { errno: Errno::ENOENT, .. })
+        matches!(
+            self,
+            BatchError::Refused {
+                errno: Errno::ENOENT,
+                ..
+            }
+        )
     }
 }
 

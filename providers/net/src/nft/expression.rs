@@ -73,7 +73,10 @@ impl Rule {
 
     fn payload(self, base: u32, offset: u32, length: u32, to: Register) -> Rule {
         self.with("payload", |data| {
-            data.put_be32(1, to.0).put_be32(2, base).put_be32(3, offset).put_be32(4, length);
+            data.put_be32(1, to.0)
+                .put_be32(2, base)
+                .put_be32(3, offset)
+                .put_be32(4, length);
         })
     }
 
@@ -135,7 +138,8 @@ impl Rule {
 
     fn in_range(self, operator: u32, range: Ipv4Net) -> Rule {
         let mask = u32::from_ne_bytes(range.netmask().octets());
-        self.masked(SCRATCH, mask, 0).compare(SCRATCH, operator, &range.network().octets())
+        self.masked(SCRATCH, mask, 0)
+            .compare(SCRATCH, operator, &range.network().octets())
     }
 
     /// Goes on if the source is in the range.
@@ -156,13 +160,15 @@ impl Rule {
     /// Goes on if the destination is an address of this host.
     pub(crate) fn destination_is_local(self) -> Rule {
         self.with("fib", |data| {
-            data.put_be32(1, SCRATCH.0).put_be32(2, FIB_ADDRTYPE).put_be32(3, FIB_DADDR);
+            data.put_be32(1, SCRATCH.0)
+                .put_be32(2, FIB_ADDRTYPE)
+                .put_be32(3, FIB_DADDR);
         })
         .compare(SCRATCH, EQUAL, &RTN_LOCAL.to_ne_bytes())
     }
 
     /// Goes on for TCP.
-    pub(crate) fn is_tcp(self) -> Rule {
+    pub(crate) fn for_tcp(self) -> Rule {
         self.load_protocol(SCRATCH).compare(SCRATCH, EQUAL, &[6])
     }
 
@@ -177,12 +183,14 @@ impl Rule {
 
     /// Goes on if the packet came in by a link whose name starts so.
     pub(crate) fn came_by(self, prefix: &str) -> Rule {
-        self.meta(META_IIFNAME, SCRATCH).compare(SCRATCH, EQUAL, prefix.as_bytes())
+        self.meta(META_IIFNAME, SCRATCH)
+            .compare(SCRATCH, EQUAL, prefix.as_bytes())
     }
 
     /// Goes on if the packet leaves by a link whose name starts so.
     pub(crate) fn leaves_by(self, prefix: &str) -> Rule {
-        self.meta(META_OIFNAME, SCRATCH).compare(SCRATCH, EQUAL, prefix.as_bytes())
+        self.meta(META_OIFNAME, SCRATCH)
+            .compare(SCRATCH, EQUAL, prefix.as_bytes())
     }
 
     /// Goes on unless the packet leaves by the loopback.
@@ -194,14 +202,18 @@ impl Rule {
 
     /// Sets a bit of the packet's mark.
     pub(crate) fn set_mark(self, bit: u32) -> Rule {
-        self.meta(META_MARK, SCRATCH).masked(SCRATCH, !bit, bit).with("meta", |data| {
-            data.put_be32(2, META_MARK).put_be32(3, SCRATCH.0);
-        })
+        self.meta(META_MARK, SCRATCH)
+            .masked(SCRATCH, !bit, bit)
+            .with("meta", |data| {
+                data.put_be32(2, META_MARK).put_be32(3, SCRATCH.0);
+            })
     }
 
     /// Goes on if the bit of the packet's mark is set.
     pub(crate) fn has_mark(self, bit: u32) -> Rule {
-        self.meta(META_MARK, SCRATCH).masked(SCRATCH, bit, 0).compare(SCRATCH, EQUAL, &bit.to_ne_bytes())
+        self.meta(META_MARK, SCRATCH)
+            .masked(SCRATCH, bit, 0)
+            .compare(SCRATCH, EQUAL, &bit.to_ne_bytes())
     }
 
     fn lookup(self, set: &str, id: Option<u32>, key: Register, to: Option<u32>) -> Rule {
@@ -233,7 +245,10 @@ impl Rule {
 
     fn dynamic(self, operation: u32, map: &str, key: Register, value: Register) -> Rule {
         self.with("dynset", |data| {
-            data.put_str(1, map).put_be32(3, operation).put_be32(4, key.0).put_be32(5, value.0);
+            data.put_str(1, map)
+                .put_be32(3, operation)
+                .put_be32(4, key.0)
+                .put_be32(5, value.0);
         })
     }
 

@@ -72,7 +72,10 @@ fn affinity_name(number: u64) -> String {
 impl Programmed {
     /// Returns what the kernel should hold for a table: the numbers of what stays are kept.
     pub(crate) fn next(&self, table: &ServiceTable) -> Programmed {
-        let mut next = Programmed { last: self.last, ..Programmed::default() };
+        let mut next = Programmed {
+            last: self.last,
+            ..Programmed::default()
+        };
         for port in &table.ports {
             next.add(self, port);
         }
@@ -88,11 +91,9 @@ impl Programmed {
                     self.closed.insert(key);
                 }
             }
-            if let Some(key) = port.node_port.map(|node_port| (port.protocol, node_port)) {
-                if !self.node_ports.contains_key(&key) {
-                    self.closed_node_ports.insert(key);
-                }
-            }
+            let node_port = port.node_port.map(|node_port| (port.protocol, node_port));
+            self.closed_node_ports
+                .extend(node_port.filter(|key| !self.node_ports.contains_key(key)));
             return;
         }
         let affinity_seconds = port.affinity_seconds.filter(|seconds| *seconds > 0);
@@ -147,13 +148,27 @@ impl Programmed {
                 let affinity = chain
                     .affinity_seconds
                     .and_then(|seconds| next.affinity.get(&(chain.name.clone(), chain.protocol, seconds)));
-                add_chain(batch, &chain_name(*number), chain, affinity.map(|number| affinity_name(*number)), pods);
+                add_chain(
+                    batch,
+                    &chain_name(*number),
+                    chain,
+                    affinity.map(|number| affinity_name(*number)),
+                    pods,
+                );
             }
         }
         change_map(batch, SERVICES, &self.services, &next.services, |key| address_key(*key));
-        change_map(batch, NODE_PORTS, &self.node_ports, &next.node_ports, |key| port_key(*key));
+        change_map(batch, NODE_PORTS, &self.node_ports, &next.node_ports, |key| {
+            port_key(*key)
+        });
         change_set(batch, CLOSED, &self.closed, &next.closed, |key| address_key(*key));
-        change_set(batch, CLOSED_NODE_PORTS, &self.closed_node_ports, &next.closed_node_ports, |key| port_key(*key));
+        change_set(
+            batch,
+            CLOSED_NODE_PORTS,
+            &self.closed_node_ports,
+            &next.closed_node_ports,
+            |key| port_key(*key),
+        );
         for (chain, number) in &self.chains {
             if !next.chains.contains_key(chain) {
                 batch.delete_chain(&chain_name(*number));
@@ -184,8 +199,16 @@ fn change_map<K: Ord>(
     bytes: impl Fn(&K) -> Vec<u8>,
 ) {
     let element = |(key, number): (&K, &u64)| Element::Verdict(bytes(key), go(&chain_name(*number)));
-    let gone: Vec<_> = old.iter().filter(|(key, number)| new.get(key) != Some(number)).map(element).collect();
-    let come: Vec<_> = new.iter().filter(|(key, number)| old.get(key) != Some(number)).map(element).collect();
+    let gone: Vec<_> = old
+        .iter()
+        .filter(|(key, number)| new.get(key) != Some(number))
+        .map(element)
+        .collect();
+    let come: Vec<_> = new
+        .iter()
+        .filter(|(key, number)| old.get(key) != Some(number))
+        .map(element)
+        .collect();
     batch.delete_elements(map, &gone);
     batch.add_elements(map, None, &come);
 }
@@ -212,7 +235,13 @@ const PORT: Register = Register::new(9);
 fn add_chain(batch: &mut Batch, name: &str, chain: &Chain, clients: Option<String>, pods: Ipv4Net) {
     batch.add_chain(name, None, &chain.name);
     let elsewhere = chain.backends.iter().any(|backend| !pods.contains(&backend.ip));
-    let rule = || if elsewhere { Rule::new().set_mark(RETURN_MARK) } else { Rule::new() };
+    let rule = || {
+        if elsewhere {
+            Rule::new().set_mark(RETURN_MARK)
+        } else {
+            Rule::new()
+        }
+    };
     if let Some(clients) = &clients {
         // A remembered backend counts only while it is one of the service's.
         let id = batch.next_id();
@@ -224,7 +253,11 @@ fn add_chain(batch: &mut Batch, name: &str, chain: &Chain, clients: Option<Strin
             anonymous: Some(id),
             timeout: None,
         });
-        let backends: Vec<_> = chain.backends.iter().map(|backend| Element::Key(endpoint(*backend))).collect();
+        let backends: Vec<_> = chain
+            .backends
+            .iter()
+            .map(|backend| Element::Key(endpoint(*backend)))
+            .collect();
         batch.add_elements("__set%d", Some(id), &backends);
         let known = rule()
             .load_source(CLIENT)
@@ -235,7 +268,9 @@ fn add_chain(batch: &mut Batch, name: &str, chain: &Chain, clients: Option<Strin
         batch.add_rule(name, &known);
     }
     let choose = match chain.backends.as_slice() {
-        [only] => rule().load(&only.ip.octets(), ADDRESS).load(&only.port.to_be_bytes(), PORT),
+        [only] => rule()
+            .load(&only.ip.octets(), ADDRESS)
+            .load(&only.port.to_be_bytes(), PORT),
         several => {
             let id = batch.next_id();
             batch.add_set(SetSpec {
@@ -252,14 +287,17 @@ fn add_chain(batch: &mut Batch, name: &str, chain: &Chain, clients: Option<Strin
                 .collect();
             batch.add_elements("__map%d", Some(id), &elements);
             let count = u32::try_from(several.len()).unwrap_or(u32::MAX);
-            rule().load_random(count, ADDRESS).map("__map%d", Some(id), ADDRESS, ADDRESS)
+            rule()
+                .load_random(count, ADDRESS)
+                .map("__map%d", Some(id), ADDRESS, ADDRESS)
         }
     };
     // The map would keep an old backend for a client that it knows: out with it first.
     let choose = match &clients {
-        Some(clients) => {
-            choose.load_source(CLIENT).forget(clients, CLIENT, ADDRESS).remember(clients, CLIENT, ADDRESS)
-        }
+        Some(clients) => choose
+            .load_source(CLIENT)
+            .forget(clients, CLIENT, ADDRESS)
+            .remember(clients, CLIENT, ADDRESS),
         None => choose,
     };
     batch.add_rule(name, &choose.destination_nat(ADDRESS, PORT));
@@ -270,7 +308,10 @@ mod tests {
     use super::*;
 
     fn port(name: &str, backends: &[u8]) -> ServicePort {
-        let backend = |last: &u8| Backend { ip: Ipv4Addr::new(10, 42, 0, *last), port: 80 };
+        let backend = |last: &u8| Backend {
+            ip: Ipv4Addr::new(10, 42, 0, *last),
+            port: 80,
+        };
         ServicePort {
             name: name.to_owned(),
             protocol: Protocol::Tcp,
@@ -305,7 +346,10 @@ mod tests {
     fn a_changed_backend_makes_a_new_chain_under_a_new_name() {
         let one = Programmed::default().next(&table(vec![port("a", &[2, 3])]));
         let two = one.next(&table(vec![port("a", &[2])]));
-        assert_ne!(one.chains.values().collect::<Vec<_>>(), two.chains.values().collect::<Vec<_>>());
+        assert_ne!(
+            one.chains.values().collect::<Vec<_>>(),
+            two.chains.values().collect::<Vec<_>>()
+        );
         assert!(messages(&one, &two) > 0);
     }
 
@@ -320,14 +364,21 @@ mod tests {
     #[test]
     fn of_two_services_on_one_address_the_first_has_it() {
         let both = Programmed::default().next(&table(vec![port("a", &[2]), port("b", &[3])]));
-        let first = both.chains.iter().find(|(chain, _)| chain.name == "a").map(|(_, number)| *number);
+        let first = both
+            .chains
+            .iter()
+            .find(|(chain, _)| chain.name == "a")
+            .map(|(_, number)| *number);
         assert_eq!(both.services.values().next().copied(), first);
         assert_eq!(both.services.len(), 1);
     }
 
     #[test]
     fn clients_keep_their_map_when_backends_change() {
-        let sticky = |backends| ServicePort { affinity_seconds: Some(60), ..port("a", backends) };
+        let sticky = |backends| ServicePort {
+            affinity_seconds: Some(60),
+            ..port("a", backends)
+        };
         let one = Programmed::default().next(&table(vec![sticky(&[2, 3])]));
         let two = one.next(&table(vec![sticky(&[2])]));
         assert_eq!(one.affinity, two.affinity);
@@ -335,11 +386,17 @@ mod tests {
 
     #[test]
     fn lost_udp_backends_are_named() {
-        let udp = |backends| ServicePort { protocol: Protocol::Udp, ..port("a", backends) };
+        let udp = |backends| ServicePort {
+            protocol: Protocol::Udp,
+            ..port("a", backends)
+        };
         let one = Programmed::default().next(&table(vec![udp(&[2, 3])]));
         let two = one.next(&table(vec![udp(&[3])]));
         let lost = one.lost_udp_backends(&two);
-        assert_eq!(lost.into_iter().map(|backend| backend.ip).collect::<Vec<_>>(), [Ipv4Addr::new(10, 42, 0, 2)]);
+        assert_eq!(
+            lost.into_iter().map(|backend| backend.ip).collect::<Vec<_>>(),
+            [Ipv4Addr::new(10, 42, 0, 2)]
+        );
         assert!(Programmed::default().lost_udp_backends(&one).is_empty());
     }
 }
