@@ -1,0 +1,57 @@
+//! Where a kind's strategy differs from the general one.
+
+use serde_json::{Value, json};
+
+use crate::meta::{self, at, list_at, str_at};
+use crate::quantity::Quantity;
+
+/// A new namespace is active, carries its name as a label, and has the finalizer that empties it.
+pub fn namespace_create(namespace: &mut Value) {
+    let spec = meta::map_mut(meta::map_of(namespace), "spec");
+    spec.insert("finalizers".into(), json!(["kubernetes"]));
+    meta::map_of(namespace).insert("status".into(), json!({"phase": "Active"}));
+}
+
+/// The finalizers of a namespace's spec are written through `finalize` only.
+pub fn namespace_update(new: &mut Value, old: &Value) {
+    let map = meta::map_of(new);
+    match old.get("spec") {
+        Some(spec) => map.insert("spec".into(), spec.clone()),
+        None => map.remove("spec"),
+    };
+}
+
+/// A new pod waits, and its quality of service follows from its containers.
+pub fn pod_create(pod: &mut Value) {
+    let class = qos_class(pod);
+    meta::map_of(pod).insert("status".into(), json!({"phase": "Pending", "qosClass": class}));
+}
+
+/// Returns a pod's quality-of-service class: Guaranteed, Burstable or BestEffort.
+///
+/// Guaranteed: every container has limits of cpu and memory, and requests equal to them. BestEffort: none has any.
+pub fn qos_class(pod: &Value) -> &'static str {
+    let containers = list_at(pod, &["spec", "initContainers"]).iter().chain(list_at(pod, &["spec", "containers"]));
+    let amount = |container: &Value, kind: &str, name: &str| {
+        let value = at(container, &["resources", kind, name])?;
+        Quantity::from_value(value).ok().filter(|quantity| !quantity.is_zero())
+    };
+    let (mut any, mut guaranteed) = (false, true);
+    for container in containers {
+        for name in ["cpu", "memory"] {
+            let (limit, request) = (amount(container, "limits", name), amount(container, "requests", name));
+            any |= limit.is_some() || request.is_some();
+            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Returns whether a pod has come to its end.
+pub fn is_finished(pod: &Value) -> bool {
+    matches!(str_at(pod, &["status", "phase"]), "Succeeded" | "Failed")
+}

@@ -1,0 +1,75 @@
+//! The rows of Deployments and ReplicaSets.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Column, Row, age, columns, or_none};
+use crate::LabelSelector;
+use crate::meta::{self, at, int_at, list_at, str_at};
+
+/// Returns the columns and the row of Deployments.
+pub(crate) fn deployment() -> (Vec<Column>, Row) {
+    let text = "Name|string|0|Name must be unique within a namespace.
+Ready|string|0|Number of the pod with ready state
+Up-to-date|string|0|The number of pods that have the newest template.
+Available|string|0|The number of pods that have been ready for minReadySeconds.
+Age|string|0|How long ago the object was created.
+Containers|string|1|Names of each container in the template.
+Images|string|1|Images referenced by each container in the template.
+Selector|string|1|Which pods belong to it.";
+    (columns(text), Row::Builtin(deployment_row))
+}
+
+/// Returns the columns and the row of ReplicaSets.
+pub(crate) fn replica_set() -> (Vec<Column>, Row) {
+    let text = "Name|string|0|Name must be unique within a namespace.
+Desired|integer|0|The number of pods that are wanted.
+Current|integer|0|The number of pods that there are.
+Ready|integer|0|The number of pods that are ready.
+Age|string|0|How long ago the object was created.
+Containers|string|1|Names of each container in the template.
+Images|string|1|Images referenced by each container in the template.
+Selector|string|1|Which pods belong to it.";
+    (columns(text), Row::Builtin(replica_set_row))
+}
+
+fn number(object: &Value, path: &[&str]) -> i64 {
+    int_at(object, path).unwrap_or(0)
+}
+
+fn joined(object: &Value, key: &str) -> Value {
+    let containers = list_at(object, &["spec", "template", "spec", "containers"]);
+    containers.iter().map(|container| str_at(container, &[key])).collect::<Vec<_>>().join(",").into()
+}
+
+fn selector(object: &Value) -> String {
+    let selector = at(object, &["spec", "selector"]).unwrap_or(&Value::Null);
+    LabelSelector::from_value(selector).map_or_else(|_| "<invalid>".to_owned(), |selector| selector.to_string())
+}
+
+fn deployment_row(object: &Value, now: Timestamp) -> Vec<Value> {
+    let ready = number(object, &["status", "readyReplicas"]);
+    vec![
+        meta::name(object).into(),
+        format!("{ready}/{}", number(object, &["spec", "replicas"])).into(),
+        number(object, &["status", "updatedReplicas"]).into(),
+        number(object, &["status", "availableReplicas"]).into(),
+        age(object, now),
+        joined(object, "name"),
+        joined(object, "image"),
+        selector(object).into(),
+    ]
+}
+
+fn replica_set_row(object: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        meta::name(object).into(),
+        number(object, &["spec", "replicas"]).into(),
+        number(object, &["status", "replicas"]).into(),
+        number(object, &["status", "readyReplicas"]).into(),
+        age(object, now),
+        joined(object, "name"),
+        joined(object, "image"),
+        or_none(&selector(object)),
+    ]
+}

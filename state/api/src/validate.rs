@@ -1,0 +1,56 @@
+//! What is wrong with an object, in Kubernetes' words and with its field paths.
+//!
+//! The functions look at defaulted objects of the right types: the schema's type check comes before them.
+
+pub mod cluster;
+pub mod config;
+pub mod container;
+pub mod definition;
+pub mod field;
+pub mod metadata;
+pub mod network;
+pub mod pod;
+pub mod probe;
+pub mod rbac;
+pub mod volume;
+pub mod workload;
+
+use serde_json::Value;
+
+use field::{FieldError, Path};
+
+/// Turns texts about one value into errors.
+pub(crate) fn all_invalid(errors: &mut Vec<FieldError>, path: &Path, value: &str, wrong: Vec<String>) {
+    errors.extend(wrong.into_iter().map(|detail| FieldError::invalid(path, value, detail)));
+}
+
+/// Refuses a negative number, if there is one.
+pub(crate) fn non_negative(errors: &mut Vec<FieldError>, path: &Path, value: Option<&Value>) {
+    if let Some(number) = value.and_then(Value::as_i64)
+        && number < 0
+    {
+        errors.push(FieldError::invalid(path, number, "must be greater than or equal to 0"));
+    }
+}
+
+/// Refuses a text that is none of the allowed ones; an absent one is required if `required` is set.
+pub(crate) fn one_of(errors: &mut Vec<FieldError>, path: &Path, value: &str, allowed: &[&str], required: bool) {
+    if value.is_empty() {
+        if required {
+            errors.push(FieldError::required(path, ""));
+        }
+    } else if !allowed.contains(&value) {
+        errors.push(FieldError::not_supported(path, value, allowed));
+    }
+}
+
+/// Refuses a change of a field.
+pub(crate) fn immutable(errors: &mut Vec<FieldError>, path: &Path, new: Option<&Value>, old: Option<&Value>) {
+    let present = |value: Option<&Value>| value.filter(|value| !value.is_null()).cloned();
+    if present(new) != present(old) {
+        errors.push(FieldError::immutable(path, new.cloned().unwrap_or(Value::Null)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

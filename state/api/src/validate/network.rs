@@ -1,0 +1,243 @@
+//! The rules of Services, Endpoints and EndpointSlices.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::field::{FieldError, Path};
+use super::{all_invalid, immutable, one_of};
+use crate::meta::{at, int_at, list_at, str_at};
+use crate::names;
+
+const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
+const BAD_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+/// Returns what is wrong with a Service.
+pub fn service(service: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = Path::new("spec");
+    let text = |key: &str| str_at(service, &["spec", key]);
+    let ports = list_at(service, &["spec", "ports"]);
+    let headless = text("clusterIP") == "None";
+    let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    one_of(&mut errors, &spec.child("type"), text("type"), &types, true);
+    one_of(&mut errors, &spec.child("sessionAffinity"), text("sessionAffinity"), &["ClientIP", "None"], true);
+    match text("type") {
+        "ExternalName" => {
+            let name = text("externalName").trim_end_matches('.');
+            if name.is_empty() {
+                errors.push(FieldError::required(spec.child("externalName"), ""));
+            } else {
+                all_invalid(&mut errors, &spec.child("externalName"), name, names::dns_subdomain(name));
+            }
+            if !text("clusterIP").is_empty() && !headless {
+                errors.push(FieldError::forbidden(spec.child("clusterIP"), "may not be set for ExternalName services"));
+            }
+        }
+        "LoadBalancer" | "NodePort" if headless => {
+            let detail = format!("may not be set to 'None' for {} services", text("type"));
+            errors.push(FieldError::invalid(spec.child("clusterIPs").index(0), "None", detail));
+        }
+        _ => {}
+    }
+    if ports.is_empty() && !headless && text("type") != "ExternalName" {
+        errors.push(FieldError::required(spec.child("ports"), ""));
+    }
+    service_ports(&mut errors, &spec.child("ports"), ports, text("type"), headless);
+    errors.extend(super::metadata::labels(&spec.child("selector"), at(service, &["spec", "selector"])));
+    let address = text("clusterIP");
+    if !address.is_empty() && !headless && address.parse::<IpAddr>().is_err() {
+        errors.push(FieldError::invalid(spec.child("clusterIPs").index(0), address, BAD_ADDRESS));
+    }
+    for (index, address) in list_at(service, &["spec", "externalIPs"]).iter().filter_map(Value::as_str).enumerate() {
+        if address.parse::<IpAddr>().is_err() {
+            errors.push(FieldError::invalid(spec.child("externalIPs").index(index), address, BAD_ADDRESS));
+        }
+    }
+    one_of(&mut errors, &spec.child("internalTrafficPolicy"), text("internalTrafficPolicy"), &["Cluster", "Local"], false);
+    one_of(&mut errors, &spec.child("externalTrafficPolicy"), text("externalTrafficPolicy"), &["Cluster", "Local"], false);
+    if let Some(seconds) = int_at(service, &["spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"])
+        && !(1..=86400).contains(&seconds)
+    {
+        let path = spec.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
+        errors.push(FieldError::invalid(path, seconds, "must be greater than 0 and less than 86400"));
+    }
+    errors
+}
+
+fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty: &str, headless: bool) {
+    let mut names_seen = Vec::new();
+    let mut seen = Vec::new();
+    let mut node_ports = Vec::new();
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.index(index);
+        let (name, protocol) = (str_at(port, &["name"]), str_at(port, &["protocol"]));
+        let number = int_at(port, &["port"]).unwrap_or(0);
+        if name.is_empty() {
+            if ports.len() > 1 {
+                errors.push(FieldError::required(path.child("name"), ""));
+            }
+        } else {
+            all_invalid(errors, &path.child("name"), name, names::dns_label(name));
+            if names_seen.contains(&name) {
+                errors.push(FieldError::duplicate(path.child("name"), name));
+            }
+            names_seen.push(name);
+        }
+        port_number(errors, &path.child("port"), number);
+        one_of(errors, &path.child("protocol"), protocol, PROTOCOLS, true);
+        if let Some(target) = port.get("targetPort") {
+            target_port(errors, &path.child("targetPort"), target);
+            let same = target.as_i64() == Some(number);
+            if headless && !same && target.is_number() {
+                let detail = "must be equal to the value of 'port' when clusterIP = None";
+                errors.push(FieldError::invalid(path.child("targetPort"), target.clone(), detail));
+            }
+        }
+        if seen.contains(&(number, protocol)) {
+            let value = serde_json::json!({"port": number, "protocol": protocol});
+            errors.push(FieldError::duplicate(&path, value));
+        }
+        seen.push((number, protocol));
+        if let Some(node_port) = int_at(port, &["nodePort"]).filter(|number| *number != 0) {
+            if ty == "ClusterIP" || ty == "ExternalName" {
+                let detail = "may not be used when `type` is 'ClusterIP'";
+                errors.push(FieldError::forbidden(path.child("nodePort"), detail));
+            }
+            if node_ports.contains(&(node_port, protocol)) {
+                errors.push(FieldError::duplicate(path.child("nodePort"), node_port));
+            }
+            node_ports.push((node_port, protocol));
+        }
+    }
+}
+
+/// Refuses a number that is no port.
+pub fn port_number(errors: &mut Vec<FieldError>, path: &Path, number: i64) {
+    errors.extend(names::port_number(number).into_iter().map(|detail| FieldError::invalid(path, number, detail)));
+}
+
+/// Refuses what is neither a port's number nor a port's name.
+pub fn target_port(errors: &mut Vec<FieldError>, path: &Path, target: &Value) {
+    match target {
+        Value::String(name) => all_invalid(errors, path, name, names::port_name(name)),
+        other => port_number(errors, path, other.as_i64().unwrap_or(0)),
+    }
+}
+
+/// Returns what is wrong with the change of a Service.
+pub fn service_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = service(new);
+    let external = |value: &Value| str_at(value, &["spec", "type"]) == "ExternalName";
+    let address = |value: &'_ Value| str_at(value, &["spec", "clusterIP"]).to_owned();
+    if !external(old) && !external(new) && !address(old).is_empty() && address(new) != address(old) {
+        let path = Path::new("spec.clusterIPs").index(0);
+        let detail = if address(new).is_empty() { "primary clusterIP can not be unset" } else { "may not change once set" };
+        errors.push(FieldError::invalid(path, address(new), detail));
+    }
+    errors
+}
+
+/// Returns what is wrong with an Endpoints object.
+pub fn endpoints(endpoints: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, subset) in list_at(endpoints, &["subsets"]).iter().enumerate() {
+        let path = Path::new("subsets").index(index);
+        let (ready, not_ready) = (list_at(subset, &["addresses"]), list_at(subset, &["notReadyAddresses"]));
+        if ready.is_empty() && not_ready.is_empty() {
+            errors.push(FieldError::required(&path, "must specify `addresses` or `notReadyAddresses`"));
+        }
+        for (key, list) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
+            for (index, address) in list.iter().enumerate() {
+                let ip = str_at(address, &["ip"]);
+                special_address(&mut errors, &path.child(key).index(index).child("ip"), ip);
+            }
+        }
+        let ports = list_at(subset, &["ports"]);
+        for (index, port) in ports.iter().enumerate() {
+            let path = path.child("ports").index(index);
+            let name = str_at(port, &["name"]);
+            if name.is_empty() && ports.len() > 1 {
+                errors.push(FieldError::required(path.child("name"), ""));
+            } else if !name.is_empty() {
+                all_invalid(&mut errors, &path.child("name"), name, names::dns_label(name));
+            }
+            port_number(&mut errors, &path.child("port"), int_at(port, &["port"]).unwrap_or(0));
+            one_of(&mut errors, &path.child("protocol"), str_at(port, &["protocol"]), PROTOCOLS, true);
+        }
+    }
+    errors
+}
+
+/// Refuses texts that are no address, and addresses that no endpoint can have.
+fn special_address(errors: &mut Vec<FieldError>, path: &Path, text: &str) {
+    let Ok(address) = text.parse::<IpAddr>() else {
+        errors.push(FieldError::invalid(path, text, BAD_ADDRESS));
+        return;
+    };
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let detail = match address {
+        address if address.is_unspecified() => format!("may not be unspecified ({text})"),
+        address if address.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned(),
+        _ if link_local => "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned(),
+        address if address.is_multicast() => "may not be in the multicast range (224.0.0.0/4, ff00::/8)".to_owned(),
+        _ => return,
+    };
+    errors.push(FieldError::invalid(path, text, detail));
+}
+
+/// Returns what is wrong with an EndpointSlice.
+pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let ty = str_at(slice, &["addressType"]);
+    one_of(&mut errors, &Path::new("addressType"), ty, &["FQDN", "IPv4", "IPv6"], true);
+    let endpoints = list_at(slice, &["endpoints"]);
+    if endpoints.len() > 1000 {
+        errors.push(FieldError::too_many("endpoints", endpoints.len(), 1000));
+    }
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let path = Path::new("endpoints").index(index).child("addresses");
+        let addresses = list_at(endpoint, &["addresses"]);
+        if addresses.is_empty() {
+            errors.push(FieldError::required(&path, "must contain at least 1 address"));
+        }
+        for (index, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
+            let path = path.index(index);
+            let parsed = address.parse::<IpAddr>();
+            match (ty, &parsed) {
+                ("IPv4", Ok(IpAddr::V6(_)) | Err(_)) => errors.push(FieldError::invalid(path, address, "must be an IPv4 address")),
+                ("IPv6", Ok(IpAddr::V4(_)) | Err(_)) => errors.push(FieldError::invalid(path, address, "must be an IPv6 address")),
+                ("IPv4" | "IPv6", Ok(_)) => special_address(&mut errors, &path, address),
+                ("FQDN", _) => all_invalid(&mut errors, &path, address, names::dns_subdomain(address.trim_end_matches('.'))),
+                _ => {}
+            }
+        }
+    }
+    let mut seen = Vec::new();
+    for (index, port) in list_at(slice, &["ports"]).iter().enumerate() {
+        let path = Path::new("ports").index(index);
+        let name = str_at(port, &["name"]);
+        if !name.is_empty() {
+            all_invalid(&mut errors, &path.child("name"), name, names::dns_label(name));
+        }
+        if seen.contains(&name) {
+            errors.push(FieldError::duplicate(path.child("name"), name));
+        }
+        seen.push(name);
+        if let Some(number) = int_at(port, &["port"]) {
+            port_number(&mut errors, &path.child("port"), number);
+        }
+        one_of(&mut errors, &path.child("protocol"), str_at(port, &["protocol"]), PROTOCOLS, true);
+    }
+    errors
+}
+
+/// Returns what is wrong with the change of an EndpointSlice.
+pub fn endpoint_slice_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = endpoint_slice(new);
+    immutable(&mut errors, &Path::new("addressType"), new.get("addressType"), old.get("addressType"));
+    errors
+}

@@ -1,0 +1,148 @@
+//! The rules of a pod's volumes and of their mounts.
+
+use serde_json::Value;
+
+use super::field::{FieldError, Path};
+use super::{all_invalid, one_of};
+use crate::meta::{at, int_at, list_at, str_at};
+use crate::names;
+use crate::quantity::Quantity;
+
+const HOST_PATH_TYPES: &[&str] =
+    &["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+
+/// Checks the volumes and returns their names.
+pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'a [Value]) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let path = path.index(index);
+        let name = str_at(volume, &["name"]);
+        if name.is_empty() {
+            errors.push(FieldError::required(path.child("name"), ""));
+        } else {
+            all_invalid(errors, &path.child("name"), name, names::dns_label(name));
+            if seen.contains(&name) {
+                errors.push(FieldError::duplicate(path.child("name"), name));
+            }
+            seen.push(name);
+        }
+        let sources: Vec<&String> = volume
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| *key != "name" && !value.is_null())
+            .map(|(key, _)| key)
+            .collect();
+        match sources.as_slice() {
+            [] => errors.push(FieldError::required(&path, "must specify a volume type")),
+            [one] => source(errors, &path.child(one), one, volume),
+            [_, more @ ..] => {
+                for key in more {
+                    errors.push(FieldError::forbidden(path.child(key), "may not specify more than 1 volume type"));
+                }
+            }
+        }
+    }
+    seen
+}
+
+fn source(errors: &mut Vec<FieldError>, path: &Path, key: &str, volume: &Value) {
+    let Some(source) = volume.get(key) else { return };
+    match key {
+        "hostPath" => {
+            let host_path = str_at(source, &["path"]);
+            if host_path.is_empty() {
+                errors.push(FieldError::required(path.child("path"), ""));
+            } else if has_backsteps(host_path) {
+                errors.push(FieldError::invalid(path.child("path"), host_path, "must not contain '..'"));
+            }
+            one_of(errors, &path.child("type"), str_at(source, &["type"]), HOST_PATH_TYPES, false);
+        }
+        "secret" => {
+            if str_at(source, &["secretName"]).is_empty() {
+                errors.push(FieldError::required(path.child("secretName"), ""));
+            }
+            items(errors, path, source);
+        }
+        "configMap" => {
+            if str_at(source, &["name"]).is_empty() {
+                errors.push(FieldError::required(path.child("name"), ""));
+            }
+            items(errors, path, source);
+        }
+        "persistentVolumeClaim" => {
+            if str_at(source, &["claimName"]).is_empty() {
+                errors.push(FieldError::required(path.child("claimName"), ""));
+            }
+        }
+        "emptyDir" => {
+            if let Some(limit) = at(source, &["sizeLimit"]).filter(|limit| !limit.is_null())
+                && !Quantity::from_value(limit).is_ok_and(|quantity| !quantity.is_negative())
+            {
+                let detail = "SizeLimit field must be a valid resource quantity";
+                errors.push(FieldError::invalid(path.child("sizeLimit"), limit.clone(), detail));
+            }
+        }
+        _ => {}
+    }
+    mode(errors, &path.child("defaultMode"), int_at(source, &["defaultMode"]));
+}
+
+fn mode(errors: &mut Vec<FieldError>, path: &Path, mode: Option<i64>) {
+    if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
+        let detail = "must be a number between 0 and 0777 (octal), both inclusive";
+        errors.push(FieldError::invalid(path, mode, detail));
+    }
+}
+
+fn items(errors: &mut Vec<FieldError>, path: &Path, source: &Value) {
+    for (index, item) in list_at(source, &["items"]).iter().enumerate() {
+        let path = path.child("items").index(index);
+        if str_at(item, &["key"]).is_empty() {
+            errors.push(FieldError::required(path.child("key"), ""));
+        }
+        let file = str_at(item, &["path"]);
+        if file.is_empty() {
+            errors.push(FieldError::required(path.child("path"), ""));
+        } else if file.starts_with('/') {
+            errors.push(FieldError::invalid(path.child("path"), file, "must be a relative path"));
+        } else if has_backsteps(file) {
+            errors.push(FieldError::invalid(path.child("path"), file, "must not contain '..'"));
+        }
+        mode(errors, &path.child("mode"), int_at(item, &["mode"]));
+    }
+}
+
+fn has_backsteps(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
+/// Checks the mounts of a container against the pod's volumes.
+pub(super) fn mounts(errors: &mut Vec<FieldError>, path: &Path, container: &Value, volumes: &[&str]) {
+    let mut seen = Vec::new();
+    for (index, mount) in list_at(container, &["volumeMounts"]).iter().enumerate() {
+        let path = path.child("volumeMounts").index(index);
+        let (name, mount_path) = (str_at(mount, &["name"]), str_at(mount, &["mountPath"]));
+        if name.is_empty() {
+            errors.push(FieldError::required(path.child("name"), ""));
+        } else if !volumes.contains(&name) {
+            errors.push(FieldError::not_found(path.child("name"), name));
+        }
+        if mount_path.is_empty() {
+            errors.push(FieldError::required(path.child("mountPath"), ""));
+        } else if seen.contains(&mount_path) {
+            errors.push(FieldError::invalid(path.child("mountPath"), mount_path, "must be unique"));
+        }
+        seen.push(mount_path);
+        for key in ["subPath", "subPathExpr"] {
+            let sub_path = str_at(mount, &[key]);
+            if sub_path.starts_with('/') {
+                errors.push(FieldError::invalid(path.child(key), sub_path, "must be a relative path"));
+            } else if has_backsteps(sub_path) {
+                errors.push(FieldError::invalid(path.child(key), sub_path, "must not contain '..'"));
+            }
+        }
+        let propagations = ["Bidirectional", "HostToContainer", "None"];
+        one_of(errors, &path.child("mountPropagation"), str_at(mount, &["mountPropagation"]), &propagations, false);
+    }
+}
