@@ -1,0 +1,382 @@
+//! The API as a service: a request comes in with what is known of its sender and goes out answered.
+//!
+//! [`ApiServer::handle`] is the whole way: who (authentication, impersonation), how many at a time, may they (RBAC), then
+//! the one who answers: the [`Registry`] for objects, and the modules here for everything else. A panic on the way is an
+//! answer of 500 and a line in the log, never the end of a connection's task.
+
+mod limits;
+mod service;
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::FutureExt;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use setpoint_api::{Scheme, Status};
+use setpoint_store::Log;
+
+pub use service::AsUser;
+
+use crate::admission::Admission;
+use crate::authn::{self, Authenticator, Origin};
+use crate::authz::{self, Attributes, Authorizer, Escalation};
+use crate::metrics::RequestMetrics;
+use crate::registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
+use crate::request::{RequestInfo, UserInfo};
+use crate::streams::PodStreams;
+use crate::tokens::{TokenKeyError, Tokens};
+use crate::{discovery, exec, health, logs, openapi_routes, respond, reviews};
+use limits::Limits;
+
+/// The version of Kubernetes whose API this is.
+const VERSION: (&str, &str) = ("1", "37");
+/// How long an answer may take; watches and streams may take for ever.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What an [`ApiServer`] is made of.
+pub struct ServerConfig {
+    /// Where objects are kept.
+    pub log: Arc<dyn Log>,
+    /// Who reaches into running pods.
+    pub streams: Arc<dyn PodStreams>,
+    /// The clock.
+    pub now: Now,
+    /// A directory of this server's own, for the key that signs tokens.
+    pub data_dir: PathBuf,
+    /// The range that cluster IPs are taken from, as `a.b.c.d/len`.
+    pub service_cidr: String,
+    /// The range that node ports are taken from.
+    pub node_port_range: RangeInclusive<u16>,
+    /// The admission chain, in order; the check against escalation of rights comes after it.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// The registry that `/metrics` shows; the server's own metrics are added.
+    pub metrics: prometheus::Registry,
+    /// Where pods reach the API (the endpoint behind `default/kubernetes`).
+    pub api_address: Option<SocketAddr>,
+    /// This program's own version, such as `0.1.0`.
+    pub build: String,
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The registry could not.
+    #[error(transparent)]
+    Registry(#[from] StartError),
+    /// The key that signs tokens cannot be had.
+    #[error(transparent)]
+    TokenKey(#[from] TokenKeyError),
+    /// A metric of the server has a namesake.
+    #[error("cannot register the server's metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// A role or binding that every cluster has could not be created.
+    #[error("cannot create {what}")]
+    Bootstrap {
+        /// The object.
+        what: String,
+        /// What the registry said.
+        #[source]
+        source: Box<Status>,
+    },
+}
+
+/// Marks an answer that goes on until its client or the server ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongRunning;
+
+struct Shared {
+    registry: Registry,
+    authorizer: Authorizer,
+    authenticator: Authenticator,
+    tokens: Arc<Tokens>,
+    streams: Arc<dyn PodStreams>,
+    now: Now,
+    metrics: RequestMetrics,
+    limits: Limits,
+    version: Value,
+}
+
+/// The API. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiServer {
+    shared: Arc<Shared>,
+}
+
+impl ApiServer {
+    /// Loads the state, starts to follow it, and creates what every cluster has.
+    pub async fn start(config: ServerConfig) -> Result<ApiServer, ServerError> {
+        let metrics = RequestMetrics::new(&config.metrics)?;
+        let key = config.data_dir.join("service-account.key");
+        let tokens = Arc::new(Tokens::open(&key, Arc::clone(&config.now))?);
+        let cell = Arc::new(OnceLock::new());
+        let mut admission = config.admission;
+        admission.push(Arc::new(Escalation::new(Arc::clone(&cell))));
+        let registry = Registry::start(RegistryConfig {
+            log: config.log,
+            scheme: Scheme::builtin(),
+            now: Arc::clone(&config.now),
+            service_cidr: config.service_cidr,
+            node_port_range: config.node_port_range,
+            admission,
+            tokens: Some(Arc::clone(&tokens) as Arc<dyn TokenSigner>),
+            api_address: config.api_address,
+        })
+        .await?;
+        for object in authz::bootstrap_objects() {
+            let what = format!("{} {}", object["kind"], object["metadata"]["name"]);
+            registry
+                .create_if_absent(object)
+                .await
+                .map_err(|source| ServerError::Bootstrap {
+                    what,
+                    source: Box::new(source),
+                })?;
+        }
+        let authorizer = Authorizer::new(Arc::clone(registry.cache()));
+        // The cell was made above and is set here only.
+        drop(cell.set(authorizer.clone()));
+        Ok(ApiServer {
+            shared: Arc::new(Shared {
+                authenticator: Authenticator::new(
+                    Arc::clone(&tokens),
+                    Arc::clone(registry.cache()),
+                ),
+                authorizer,
+                registry,
+                tokens,
+                streams: config.streams,
+                now: config.now,
+                metrics,
+                limits: Limits::default(),
+                version: version(&config.build),
+            }),
+        })
+    }
+
+    /// The API as one user sees it, in this process: a service for `kube::Client::new` or any other caller.
+    pub fn as_user(&self, user: UserInfo) -> AsUser {
+        AsUser::new(self.clone(), user)
+    }
+
+    /// The objects behind the API.
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Counts an open connection as long as the guard lives.
+    pub(crate) fn count_connection(&self) -> impl Drop + Send + use<> {
+        let gauge = self.shared.metrics.connections.clone();
+        gauge.inc();
+        Connection(gauge)
+    }
+
+    /// Answers a request.
+    pub(crate) async fn handle(&self, origin: &Origin, request: Request<Body>) -> Response<Body> {
+        let started = tokio::time::Instant::now();
+        let info = RequestInfo::parse(request.method(), request.uri());
+        let head = request.method() == Method::HEAD;
+        let answering = AssertUnwindSafe(self.answer(origin, &info, request)).catch_unwind();
+        let mut response = match answering.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => respond::status(&status),
+            Err(panic) => {
+                self.shared.metrics.panics.inc();
+                tracing::error!(
+                    verb = info.verb,
+                    path = info.path,
+                    panic = panic_text(&*panic),
+                    "the handling of a request panicked"
+                );
+                respond::status(&Status::internal("this server made a mistake; its log says more"))
+            }
+        };
+        if info.is_long_running() && response.status().is_success() {
+            response.extensions_mut().insert(LongRunning);
+        }
+        if head {
+            *response.body_mut() = Body::empty();
+        }
+        let known = self.knows(&info);
+        self.shared
+            .metrics
+            .record(&info, known, response.status(), started.elapsed());
+        response
+    }
+
+    fn knows(&self, info: &RequestInfo) -> bool {
+        let row = self
+            .shared
+            .registry
+            .scheme()
+            .get(&info.group, &info.version, &info.resource);
+        row.is_some_and(|row| {
+            info.subresource.is_empty() || row.subresource(&info.subresource).is_some()
+        })
+    }
+
+    async fn answer(
+        &self,
+        origin: &Origin,
+        info: &RequestInfo,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let shared = &*self.shared;
+        let known = shared.authenticator.authenticate(origin, request.headers())?;
+        let Some(mut user) = known else {
+            return self.answer_anybody(info);
+        };
+        if let Some(other) = authn::impersonate(&user, request.headers(), &shared.authorizer)? {
+            user = other;
+        }
+        shared.authorizer.check(&user, &Attributes::of(info))?;
+        if exec::is_exec(info) && info.verb == "get" {
+            // A GET that upgrades runs commands all the same: it needs the right to create, too.
+            let attributes = Attributes {
+                verb: "create",
+                ..Attributes::of(info)
+            };
+            shared.authorizer.check(&user, &attributes)?;
+        }
+        if info.is_long_running() {
+            return self.route(info, &user, request).await;
+        }
+        let permit = if origin.is_in_process() {
+            None
+        } else {
+            Some(shared.limits.admit(info.is_read())?)
+        };
+        let kind = if info.is_read() { "readOnly" } else { "mutating" };
+        let counted = shared.metrics.in_flight(kind);
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.route(info, &user, request)).await;
+        drop((permit, counted));
+        answer.unwrap_or_else(|_| {
+            Err(Status::timeout(format!(
+                "the request was not answered within {} seconds",
+                ANSWER_WITHIN.as_secs()
+            )))
+        })
+    }
+
+    /// What is told to those who are not known: health and version.
+    fn answer_anybody(&self, info: &RequestInfo) -> Result<Response<Body>, Status> {
+        let path = info.path.trim_end_matches('/');
+        if !info.is_read() || info.is_resource {
+            Err(Status::unauthorized())
+        } else if path == "/version" {
+            Ok(respond::json(StatusCode::OK, &self.shared.version))
+        } else if health::is_health(path) {
+            health::serve(self.shared.registry.cache(), info)
+        } else {
+            Err(Status::unauthorized())
+        }
+    }
+
+    async fn route(
+        &self,
+        info: &RequestInfo,
+        user: &UserInfo,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let shared = &*self.shared;
+        let cache = shared.registry.cache();
+        if !info.is_resource {
+            return self.route_path(info, &request);
+        }
+        if exec::is_exec(info) {
+            return exec::serve(cache, &shared.streams, info, request).await;
+        }
+        if info.group.is_empty() && info.resource == "pods" && info.subresource == "log" {
+            return logs::serve(cache, &shared.streams, &shared.now, info).await;
+        }
+        if reviews::is_review(info) {
+            return reviews::serve(
+                &shared.registry,
+                &shared.authorizer,
+                &shared.authenticator,
+                info,
+                user,
+                request,
+            )
+            .await;
+        }
+        Ok(shared.registry.serve(info, user, request).await)
+    }
+
+    fn route_path(
+        &self,
+        info: &RequestInfo,
+        request: &Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let shared = &*self.shared;
+        let registry = &shared.registry;
+        let headers = request.headers();
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(Status::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+        let found = |document: &Value| Ok(respond::json(StatusCode::OK, document));
+        match info.path.trim_end_matches('/') {
+            "" => found(&discovery::root_paths(registry.scheme())),
+            "/version" => found(&shared.version),
+            "/metrics" => shared.metrics.page(),
+            "/.well-known/openid-configuration" => found(&shared.tokens.openid_configuration()),
+            "/openid/v1/jwks" => found(&shared.tokens.key_set()),
+            path if health::is_health(path) => health::serve(registry.cache(), info),
+            path if path.starts_with("/openapi/") => openapi_routes::serve(registry, info, headers),
+            path => {
+                let document = discovery::document(registry.scheme(), path, headers)
+                    .ok_or_else(Status::no_such_resource)?;
+                Ok(respond::bytes(
+                    StatusCode::OK,
+                    HeaderValue::from_static(document.media_type),
+                    document.body.to_string(),
+                ))
+            }
+        }
+    }
+}
+
+struct Connection(prometheus::IntGauge);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn version(build: &str) -> Value {
+    let (major, minor) = VERSION;
+    json!({
+        "major": major,
+        "minor": minor,
+        "gitVersion": format!("v{major}.{minor}.0+setpoint-{build}"),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("linux/{}", match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }),
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

@@ -1,0 +1,151 @@
+//! Who may do what: RBAC over the cached roles and bindings.
+//!
+//! `system:masters` may do everything. Everybody else may do what some rule of a role allows that is bound to them; nothing is
+//! denied by a rule. The roles are read from the cache and indexed anew when one of their kinds has changed.
+//! `rules` decides on one rule, `index` finds the rules of a user, `bootstrap` holds the roles that every cluster has,
+//! `escalation` keeps a user from granting more than they have.
+
+mod bootstrap;
+mod escalation;
+mod index;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use setpoint_api::Status;
+
+pub(crate) use bootstrap::objects as bootstrap_objects;
+pub(crate) use escalation::Escalation;
+pub(crate) use index::{Index, Sources};
+pub(crate) use rules::Rule;
+
+use crate::cache::Cache;
+use crate::request::{RequestInfo, UserInfo};
+
+/// What somebody wants to do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes<'a> {
+    /// The verb, as in [`RequestInfo`].
+    pub verb: &'a str,
+    /// The API group.
+    pub group: &'a str,
+    /// The plural.
+    pub resource: &'a str,
+    /// The part after the name.
+    pub subresource: &'a str,
+    /// The namespace; empty at the cluster's scope.
+    pub namespace: &'a str,
+    /// The object's name; empty when there is none.
+    pub name: &'a str,
+    /// The path, where this is no resource.
+    pub path: Option<&'a str>,
+}
+
+impl<'a> Attributes<'a> {
+    /// What a request wants.
+    pub(crate) fn of(info: &'a RequestInfo) -> Attributes<'a> {
+        if !info.is_resource {
+            return Attributes {
+                verb: &info.verb,
+                path: Some(&info.path),
+                ..Attributes::default()
+            };
+        }
+        Attributes {
+            verb: &info.verb,
+            group: &info.group,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: info.namespace.as_deref().unwrap_or_default(),
+            name: info.name.as_deref().unwrap_or_default(),
+            path: None,
+        }
+    }
+}
+
+/// Decides by RBAC. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Authorizer {
+    cache: Arc<Cache>,
+    /// The index and the revisions of the four kinds that it was made from.
+    index: Arc<Mutex<([u64; 4], Arc<Index>)>>,
+}
+
+impl Authorizer {
+    /// An authorizer over a cache.
+    pub(crate) fn new(cache: Arc<Cache>) -> Authorizer {
+        let index = (Sources::revisions(&cache), Index::build(&Sources::read(&cache)));
+        Authorizer {
+            cache,
+            index: Arc::new(Mutex::new((index.0, Arc::new(index.1)))),
+        }
+    }
+
+    /// The index of what is in the cache now.
+    pub(crate) fn index(&self) -> Arc<Index> {
+        let mut index = self.index.lock();
+        // The revisions are read before the objects, so that a change in between is seen the next time.
+        let now = Sources::revisions(&self.cache);
+        if index.0 != now {
+            *index = (now, Arc::new(Index::build(&Sources::read(&self.cache))));
+        }
+        Arc::clone(&index.1)
+    }
+
+    /// Whether the user may do this.
+    pub(crate) fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
+        user.is_master() || self.index().allows(user, attributes)
+    }
+
+    /// Refuses, in Kubernetes' words, what the user may not do.
+    pub(crate) fn check(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
+        if self.allows(user, attributes) {
+            Ok(())
+        } else {
+            Err(forbidden(user, attributes))
+        }
+    }
+}
+
+/// The refusal of what a user wanted.
+pub(crate) fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> Status {
+    let Attributes {
+        verb,
+        group,
+        resource,
+        subresource,
+        namespace,
+        name,
+        path,
+    } = attributes;
+    let user = &user.name;
+    if let Some(path) = path {
+        return Status::forbidden(
+            "",
+            "",
+            "",
+            &format!("User {user:?} cannot {verb} path {path:?}"),
+        );
+    }
+    let resource_path = if subresource.is_empty() {
+        (*resource).to_owned()
+    } else {
+        format!("{resource}/{subresource}")
+    };
+    let scope = if namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {namespace:?}")
+    };
+    Status::forbidden(
+        group,
+        resource,
+        name,
+        &format!(
+            "User {user:?} cannot {verb} resource {resource_path:?} in API group {group:?} {scope}"
+        ),
+    )
+}

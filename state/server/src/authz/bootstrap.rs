@@ -1,0 +1,370 @@
+//! The roles and bindings that every cluster has from its first start.
+//!
+//! The names, labels and rules are Kubernetes' (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`), for the groups
+//! that are served here. What a person changed in them stays changed.
+
+use serde_json::{Value, json};
+
+use super::{Index, Rule, Sources};
+
+const READ: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+const ALL: &[&str] = &[
+    "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
+];
+
+/// All objects to seed, roles first.
+pub(crate) fn objects() -> Vec<Value> {
+    let mut roles = cluster_roles();
+    fill_aggregated(&mut roles);
+    roles.extend(bindings());
+    roles.extend(namespaced());
+    roles
+}
+
+fn cluster_roles() -> Vec<Value> {
+    let everything = vec![
+        rule(&["*"], &["*"], &["*"]),
+        paths(&["*"], &["*"]),
+    ];
+    vec![
+        role("cluster-admin", None, everything),
+        aggregated("admin", None, "admin"),
+        aggregated("edit", Some("admin"), "edit"),
+        aggregated("view", Some("edit"), "view"),
+        role("system:aggregate-to-admin", Some("admin"), admin_rules()),
+        role("system:aggregate-to-edit", Some("edit"), edit_rules()),
+        role("system:aggregate-to-view", Some("view"), view_rules()),
+        role(
+            "system:discovery",
+            None,
+            vec![paths(
+                &[
+                    "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi",
+                    "/openapi/*", "/readyz", "/version", "/version/",
+                ],
+                &["get"],
+            )],
+        ),
+        role(
+            "system:public-info-viewer",
+            None,
+            vec![paths(
+                &["/healthz", "/livez", "/readyz", "/version", "/version/"],
+                &["get"],
+            )],
+        ),
+        role(
+            "system:basic-user",
+            None,
+            vec![
+                rule(
+                    &["authorization.k8s.io"],
+                    &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+                    &["create"],
+                ),
+                rule(
+                    &["authentication.k8s.io"],
+                    &["selfsubjectreviews"],
+                    &["create"],
+                ),
+            ],
+        ),
+        role(
+            "system:monitoring",
+            None,
+            vec![paths(
+                &["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz", "/readyz/*"],
+                &["get"],
+            )],
+        ),
+        role(
+            "system:service-account-issuer-discovery",
+            None,
+            vec![paths(
+                &["/.well-known/openid-configuration", "/openid/v1/jwks"],
+                &["get"],
+            )],
+        ),
+        role(
+            "system:auth-delegator",
+            None,
+            vec![
+                rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+                rule(
+                    &["authorization.k8s.io"],
+                    &["subjectaccessreviews"],
+                    &["create"],
+                ),
+            ],
+        ),
+        role("system:node", None, node_rules()),
+    ]
+}
+
+fn view_rules() -> Vec<Value> {
+    vec![
+        rule(
+            &[""],
+            &[
+                "bindings", "configmaps", "endpoints", "events", "limitranges", "namespaces",
+                "namespaces/status", "persistentvolumeclaims", "persistentvolumeclaims/status",
+                "pods", "pods/log", "pods/status", "replicationcontrollers",
+                "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas",
+                "resourcequotas/status", "serviceaccounts", "services", "services/status",
+            ],
+            READ,
+        ),
+        rule(&["discovery.k8s.io"], &["endpointslices"], READ),
+        rule(&["events.k8s.io"], &["events"], READ),
+        rule(
+            &["apps"],
+            &[
+                "controllerrevisions", "daemonsets", "daemonsets/status", "deployments",
+                "deployments/scale", "deployments/status", "replicasets", "replicasets/scale",
+                "replicasets/status", "statefulsets", "statefulsets/scale", "statefulsets/status",
+            ],
+            READ,
+        ),
+        rule(
+            &["autoscaling"],
+            &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
+            READ,
+        ),
+        rule(
+            &["batch"],
+            &["cronjobs", "cronjobs/status", "jobs", "jobs/status"],
+            READ,
+        ),
+        rule(
+            &["policy"],
+            &["poddisruptionbudgets", "poddisruptionbudgets/status"],
+            READ,
+        ),
+        rule(
+            &["networking.k8s.io"],
+            &["ingresses", "ingresses/status", "networkpolicies"],
+            READ,
+        ),
+        rule(&["metrics.k8s.io"], &["pods", "nodes"], READ),
+    ]
+}
+
+fn edit_rules() -> Vec<Value> {
+    vec![
+        rule(
+            &[""],
+            &[
+                "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets",
+                "services/proxy",
+            ],
+            READ,
+        ),
+        rule(&[""], &["serviceaccounts"], &["impersonate"]),
+        rule(
+            &[""],
+            &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"],
+            WRITE,
+        ),
+        rule(&[""], &["pods/eviction"], &["create"]),
+        rule(
+            &[""],
+            &[
+                "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers",
+                "replicationcontrollers/scale", "secrets", "serviceaccounts", "services",
+                "services/proxy",
+            ],
+            WRITE,
+        ),
+        rule(&[""], &["serviceaccounts/token"], &["create"]),
+        rule(&["events.k8s.io"], &["events"], WRITE),
+        rule(
+            &["apps"],
+            &[
+                "daemonsets", "deployments", "deployments/rollback", "deployments/scale",
+                "replicasets", "replicasets/scale", "statefulsets", "statefulsets/scale",
+            ],
+            WRITE,
+        ),
+        rule(&["autoscaling"], &["horizontalpodautoscalers"], WRITE),
+        rule(&["batch"], &["cronjobs", "jobs"], WRITE),
+        rule(&["policy"], &["poddisruptionbudgets"], WRITE),
+        rule(
+            &["networking.k8s.io"],
+            &["ingresses", "networkpolicies"],
+            WRITE,
+        ),
+        rule(&["coordination.k8s.io"], &["leases"], ALL),
+    ]
+}
+
+fn admin_rules() -> Vec<Value> {
+    vec![
+        rule(
+            &["authorization.k8s.io"],
+            &["localsubjectaccessreviews"],
+            &["create"],
+        ),
+        rule(
+            &["rbac.authorization.k8s.io"],
+            &["rolebindings", "roles"],
+            ALL,
+        ),
+    ]
+}
+
+fn node_rules() -> Vec<Value> {
+    vec![
+        rule(
+            &["authentication.k8s.io"],
+            &["tokenreviews"],
+            &["create"],
+        ),
+        rule(
+            &["authorization.k8s.io"],
+            &["localsubjectaccessreviews", "subjectaccessreviews"],
+            &["create"],
+        ),
+        rule(&[""], &["services", "namespaces"], READ),
+        rule(
+            &[""],
+            &["nodes"],
+            &["create", "delete", "get", "list", "patch", "update", "watch"],
+        ),
+        rule(&[""], &["nodes/status"], &["patch", "update"]),
+        rule(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]),
+        rule(
+            &[""],
+            &["pods"],
+            &["create", "delete", "get", "list", "watch"],
+        ),
+        rule(&[""], &["pods/status"], &["get", "patch", "update"]),
+        rule(&[""], &["pods/eviction"], &["create"]),
+        rule(&[""], &["configmaps", "secrets"], READ),
+        rule(
+            &[""],
+            &["persistentvolumeclaims", "persistentvolumes"],
+            &["get"],
+        ),
+        rule(&[""], &["serviceaccounts"], &["get"]),
+        rule(&[""], &["serviceaccounts/token"], &["create"]),
+        rule(&["discovery.k8s.io"], &["endpointslices"], READ),
+        rule(
+            &["coordination.k8s.io"],
+            &["leases"],
+            &["create", "delete", "get", "patch", "update"],
+        ),
+    ]
+}
+
+fn bindings() -> Vec<Value> {
+    const MASTERS: &str = crate::request::MASTERS;
+    const KNOWN: &str = crate::request::AUTHENTICATED;
+    const UNKNOWN: &str = crate::request::UNAUTHENTICATED;
+    [
+        ("cluster-admin", &[MASTERS][..]),
+        ("system:discovery", &[KNOWN]),
+        ("system:basic-user", &[KNOWN]),
+        ("system:public-info-viewer", &[KNOWN, UNKNOWN]),
+        ("system:monitoring", &["system:monitoring"]),
+        (
+            "system:service-account-issuer-discovery",
+            &["system:serviceaccounts"],
+        ),
+    ]
+    .into_iter()
+    .map(|(name, groups)| {
+        let subjects: Vec<Value> = groups
+            .iter()
+            .map(|group| {
+                json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group})
+            })
+            .collect();
+        object(
+            "ClusterRoleBinding",
+            name,
+            None,
+            json!({
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+                "subjects": subjects,
+            }),
+        )
+    })
+    .collect()
+}
+
+fn namespaced() -> Vec<Value> {
+    let mut role = object(
+        "Role",
+        "extension-apiserver-authentication-reader",
+        None,
+        json!({"rules": [{
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["extension-apiserver-authentication"],
+            "verbs": READ,
+        }]}),
+    );
+    role["metadata"]["namespace"] = "kube-system".into();
+    vec![role]
+}
+
+/// Writes into each aggregated role the rules that it comes to, as Kubernetes' controller does.
+fn fill_aggregated(roles: &mut [Value]) {
+    let index = Index::build(&Sources {
+        cluster_roles: roles.to_vec(),
+        ..Sources::default()
+    });
+    for role in roles {
+        if role["aggregationRule"].is_object() {
+            let reference = json!({"kind": "ClusterRole", "name": role["metadata"]["name"]});
+            let rules = index.referenced(&reference, "").unwrap_or_default();
+            role["rules"] = rules.iter().map(Rule::to_value).collect();
+        }
+    }
+}
+
+fn role(name: &str, aggregate_to: Option<&str>, rules: Vec<Value>) -> Value {
+    object("ClusterRole", name, aggregate_to, json!({"rules": rules}))
+}
+
+fn aggregated(name: &str, aggregate_to: Option<&str>, from: &str) -> Value {
+    let label = format!("rbac.authorization.k8s.io/aggregate-to-{from}");
+    let selector = json!([{"matchLabels": {label: "true"}}]);
+    object(
+        "ClusterRole",
+        name,
+        aggregate_to,
+        json!({"aggregationRule": {"clusterRoleSelectors": selector}, "rules": []}),
+    )
+}
+
+fn object(kind: &str, name: &str, aggregate_to: Option<&str>, rest: Value) -> Value {
+    let mut object = json!({
+        "kind": kind,
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": {
+            "name": name,
+            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        },
+    });
+    if let Some(other) = aggregate_to {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{other}");
+        object["metadata"]["labels"][label] = "true".into();
+    }
+    if let Value::Object(rest) = rest {
+        for (key, value) in rest {
+            object[key] = value;
+        }
+    }
+    object
+}
+
+fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
+}
+
+fn paths(paths: &[&str], verbs: &[&str]) -> Value {
+    json!({"nonResourceURLs": paths, "verbs": verbs})
+}

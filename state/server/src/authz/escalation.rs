@@ -1,0 +1,182 @@
+//! Nobody grants what they do not have, unless they hold `escalate` or `bind`.
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+use setpoint_api::Status;
+
+use super::rules::uncovered;
+use super::{Attributes, Authorizer, Rule};
+use crate::admission::{Admission, AdmissionRequest, Operation};
+use crate::request::UserInfo;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// The check on writes of roles and bindings. It takes part in the chain before the authorizer exists; until then only
+/// the server itself writes.
+#[derive(Default)]
+pub(crate) struct Escalation {
+    authorizer: Arc<OnceLock<Authorizer>>,
+}
+
+impl Escalation {
+    /// A check that asks the authorizer in the cell, once it is there.
+    pub(crate) fn new(authorizer: Arc<OnceLock<Authorizer>>) -> Escalation {
+        Escalation { authorizer }
+    }
+}
+
+impl Admission for Escalation {
+    fn admit(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &mut Value,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        if !writes || request.resource.group != GROUP || request.user.is_master() {
+            return Ok(());
+        }
+        let Some(authorizer) = self.authorizer.get() else {
+            return Ok(());
+        };
+        let resource: &str = &request.resource.plural;
+        match resource {
+            // An update that leaves these as they are grants nothing.
+            "roles" | "clusterroles" if unchanged(request, object, ["rules", "aggregationRule"]) => Ok(()),
+            "rolebindings" | "clusterrolebindings" if unchanged(request, object, ["roleRef", "subjects"]) => Ok(()),
+            "roles" | "clusterroles" => role(authorizer, request.user, resource, object),
+            "rolebindings" | "clusterrolebindings" => binding(authorizer, request.user, resource, object),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unchanged(request: &AdmissionRequest<'_>, object: &Value, keys: [&str; 2]) -> bool {
+    request
+        .old
+        .is_some_and(|old| keys.iter().all(|key| old[key] == object[key]))
+}
+
+fn role(
+    authorizer: &Authorizer,
+    user: &UserInfo,
+    resource: &str,
+    object: &Value,
+) -> Result<(), Status> {
+    let namespace = text(object, "namespace");
+    let name = text(object, "name");
+    let escalate = Attributes {
+        verb: "escalate",
+        group: GROUP,
+        resource,
+        namespace,
+        name,
+        ..Attributes::default()
+    };
+    if authorizer.allows(user, &escalate) {
+        return Ok(());
+    }
+    // Whoever may aggregate may take in any rule that anybody adds later.
+    let mut wanted = Rule::read_all(object);
+    if object["aggregationRule"].is_object() {
+        let everything = || vec!["*".to_owned()];
+        wanted.push(Rule {
+            verbs: everything(),
+            groups: everything(),
+            resources: everything(),
+            ..Rule::default()
+        });
+        wanted.push(Rule {
+            verbs: everything(),
+            paths: everything(),
+            ..Rule::default()
+        });
+    }
+    refuse_uncovered(authorizer, user, namespace, &wanted, resource, name)
+}
+
+fn binding(
+    authorizer: &Authorizer,
+    user: &UserInfo,
+    resource: &str,
+    object: &Value,
+) -> Result<(), Status> {
+    let namespace = text(object, "namespace");
+    let role_ref = &object["roleRef"];
+    let role_resource = match role_ref["kind"].as_str() {
+        Some("ClusterRole") => "clusterroles",
+        _ => "roles",
+    };
+    let role_name = role_ref["name"].as_str().unwrap_or_default();
+    let bind = Attributes {
+        verb: "bind",
+        group: GROUP,
+        resource: role_resource,
+        namespace,
+        name: role_name,
+        ..Attributes::default()
+    };
+    if authorizer.allows(user, &bind) {
+        return Ok(());
+    }
+    match authorizer.index().referenced(role_ref, namespace) {
+        Some(rules) => refuse_uncovered(
+            authorizer,
+            user,
+            namespace,
+            &rules,
+            resource,
+            text(object, "name"),
+        ),
+        None => Err(Status::not_found(GROUP, role_resource, role_name)),
+    }
+}
+
+fn refuse_uncovered(
+    authorizer: &Authorizer,
+    user: &UserInfo,
+    namespace: &str,
+    wanted: &[Rule],
+    resource: &str,
+    name: &str,
+) -> Result<(), Status> {
+    let index = authorizer.index();
+    let held: Vec<Rule> = index.rules(user, namespace).cloned().collect();
+    let missing = uncovered(&held, wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let rules: Vec<String> = missing.iter().map(describe).collect();
+    Err(Status::forbidden(
+        GROUP,
+        resource,
+        name,
+        &format!(
+            "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
+            user.name,
+            user.groups,
+            rules.join("\n")
+        ),
+    ))
+}
+
+fn describe(rule: &Rule) -> String {
+    let lists = [
+        ("APIGroups", &rule.groups),
+        ("Resources", &rule.resources),
+        ("ResourceNames", &rule.names),
+        ("NonResourceURLs", &rule.paths),
+        ("Verbs", &rule.verbs),
+    ];
+    let parts: Vec<String> = lists
+        .iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(key, list)| format!("{key}:{list:?}"))
+        .collect();
+    format!("{{{}}}", parts.join(", "))
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object["metadata"][key].as_str().unwrap_or_default()
+}

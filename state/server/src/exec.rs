@@ -1,0 +1,144 @@
+//! `pods/exec` and `pods/attach`: a process in a pod at the other end of an upgraded connection.
+//!
+//! Two transports carry the same session: WebSocket (`v5.channel.k8s.io`, `v4.channel.k8s.io`) and, for kubectl before 1.31,
+//! SPDY/3.1. The process is started before the upgrade is answered, so that what is wrong with the request is an ordinary Status.
+
+mod session;
+mod spdy;
+mod websocket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, Request, Response};
+use setpoint_api::Status;
+
+use crate::cache::Cache;
+use crate::pods;
+use crate::request::RequestInfo;
+use crate::streams::{ExecRequest, PodStreams};
+
+/// How long the other end may take to switch protocols and open its streams.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
+/// How long the other end may take to hang up after the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The protocol to switch to.
+enum Transport {
+    WebSocket(websocket::Handshake),
+    Spdy(spdy::Handshake),
+}
+
+/// Whether the request is about a process in a pod.
+pub(crate) fn is_exec(info: &RequestInfo) -> bool {
+    info.group.is_empty()
+        && info.resource == "pods"
+        && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward")
+}
+
+/// Answers a request to run or to attach.
+pub(crate) async fn serve(
+    cache: &Cache,
+    streams: &Arc<dyn PodStreams>,
+    info: &RequestInfo,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    if !matches!(info.verb.as_str(), "get" | "create") {
+        let resource = info.resource_path();
+        return Err(Status::method_not_supported("", &resource, &info.verb));
+    }
+    if info.subresource == "portforward" {
+        return Err(Status::not_implemented(
+            "port-forward is not served yet; reach the pod by its IP address, or by a Service of type NodePort",
+        ));
+    }
+    let target = pods::target(cache, info)?;
+    let wanted = read(info, target.container.clone())?;
+    let transport = negotiate(request.headers())?;
+    let process = streams
+        .exec(&target.node, &target.namespace, &target.name, wanted.clone())
+        .await
+        .map_err(|error| pods::failure(&error))?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let response = match &transport {
+        Transport::WebSocket(handshake) => handshake.response(),
+        Transport::Spdy(handshake) => handshake.response(),
+    }?;
+    let what = format!("{} {}/{}", info.subresource, target.namespace, target.name);
+    tokio::spawn(async move {
+        // Until here the process waits; it is killed when the client does not come.
+        let upgraded = match tokio::time::timeout(OPEN_WITHIN, upgrade).await {
+            Ok(Ok(upgraded)) => upgraded,
+            Ok(Err(error)) => {
+                tracing::debug!(what, %error, "the connection was not upgraded");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(what, "the connection was not upgraded in time");
+                return;
+            }
+        };
+        let done = match transport {
+            Transport::WebSocket(handshake) => {
+                websocket::run(upgraded, handshake, process).await
+            }
+            Transport::Spdy(_) => spdy::run(upgraded, &wanted, process).await,
+        };
+        if let Err(error) = done {
+            tracing::debug!(what, error = %pods::chain(&*error), "the session broke");
+        }
+    });
+    Ok(response)
+}
+
+fn read(info: &RequestInfo, container: String) -> Result<ExecRequest, Status> {
+    let query = &info.query;
+    let exec = info.subresource == "exec";
+    let tty = query.flag("tty");
+    let request = ExecRequest {
+        container: Some(container),
+        command: if exec {
+            query.all("command").map(str::to_owned).collect()
+        } else {
+            Vec::new()
+        },
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        // A terminal has one output.
+        stderr: query.flag("stderr") && !tty,
+        tty,
+    };
+    if exec && request.command.is_empty() {
+        return Err(Status::bad_request("you must specify at least one command for the container"));
+    }
+    if !request.stdin && !request.stdout && !request.stderr {
+        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    Ok(request)
+}
+
+fn negotiate(headers: &HeaderMap) -> Result<Transport, Status> {
+    let has = |name: http::HeaderName, wanted: &str| {
+        headers.get_all(name).iter().any(|value| {
+            value.to_str().is_ok_and(|value| {
+                value
+                    .split(',')
+                    .any(|token| token.trim().eq_ignore_ascii_case(wanted))
+            })
+        })
+    };
+    if !has(CONNECTION, "upgrade") {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
+    if has(UPGRADE, "websocket") {
+        return websocket::Handshake::read(headers).map(Transport::WebSocket);
+    }
+    if has(UPGRADE, spdy::PROTOCOL) {
+        return spdy::Handshake::read(headers).map(Transport::Spdy);
+    }
+    Err(Status::bad_request(
+        "unable to upgrade: WebSocket and SPDY/3.1 are spoken here",
+    ))
+}

@@ -1,0 +1,78 @@
+//! One connection: HTTP/1.1 or HTTP/2 over any stream, until its client or the shutdown ends it.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::StreamExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use super::DRAIN_WITHIN;
+use crate::api::{ApiServer, LongRunning};
+use crate::authn::Origin;
+
+/// How long a client may take to send the head of a request.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How often a silent HTTP/2 connection is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const PONG_WITHIN: Duration = Duration::from_secs(20);
+
+/// Serves until the end.
+pub(super) async fn serve<S>(api: ApiServer, origin: Origin, stream: S, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ending = shutdown.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (api, origin, ending) = (api.clone(), origin.clone(), ending.clone());
+        async move {
+            let response = api.handle(&origin, request.map(Body::new)).await;
+            Ok::<_, Infallible>(end_with(response, ending))
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .max_concurrent_streams(500);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let done = tokio::select! {
+        done = &mut connection => done,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_WITHIN, connection).await {
+                Ok(done) => done,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = done {
+        // A client that hangs up in the middle is its own business.
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Lets an answer that goes on for ever end with the shutdown.
+fn end_with(response: Response<Body>, shutdown: CancellationToken) -> Response<Body> {
+    if response.extensions().get::<LongRunning>().is_none() {
+        return response;
+    }
+    response.map(|body| {
+        let ended = async move { shutdown.cancelled().await };
+        Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
+    })
+}

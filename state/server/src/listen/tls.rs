@@ -1,0 +1,119 @@
+//! The door across the network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{CONNECTIONS, ListenError, ServingCerts, connection, pause_after};
+use crate::api::ApiServer;
+use crate::authn::{Origin, certificate_user};
+
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serves the API over TLS (1.2 and newer; HTTP/1.1 and HTTP/2) at every listener until `shutdown` resolves and the
+/// connections are drained.
+pub async fn serve_tls(
+    api: ApiServer,
+    listeners: Vec<TcpListener>,
+    certificates: ServingCerts,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ListenError> {
+    if listeners.is_empty() {
+        return Err(ListenError::NoListener);
+    }
+    let token = CancellationToken::new();
+    let limit = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut doors = JoinSet::new();
+    for listener in listeners {
+        doors.spawn(accept(
+            api.clone(),
+            listener,
+            certificates.clone(),
+            Arc::clone(&limit),
+            token.clone(),
+        ));
+    }
+    shutdown.await;
+    token.cancel();
+    while doors.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn accept(
+    api: ApiServer,
+    listener: TcpListener,
+    certificates: ServingCerts,
+    limit: Arc<Semaphore>,
+    shutdown: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            // The semaphore is never closed; connections beyond the limit wait in the kernel's queue.
+            let permit = Arc::clone(&limit).acquire_owned().await.ok();
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            next = next => next,
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (api, certificates, shutdown) =
+                    (api.clone(), certificates.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    let open = api.count_connection();
+                    serve(api, stream, certificates, shutdown).await;
+                    drop((permit, open));
+                });
+            }
+            Err(error) => {
+                if let Some(pause) = pause_after(&error) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    // Each connection ends within the drain's deadline.
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(
+    api: ApiServer,
+    stream: TcpStream,
+    certificates: ServingCerts,
+    shutdown: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let handshake = TlsAcceptor::from(certificates.current()).accept(stream);
+    let stream = tokio::select! {
+        done = tokio::time::timeout(HANDSHAKE_WITHIN, handshake) => match done {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        },
+        () = shutdown.cancelled() => return,
+    };
+    let origin = match stream.get_ref().1.peer_certificates() {
+        Some([certificate, ..]) => match certificate_user(certificate) {
+            Some(user) => Origin::Known(Arc::new(user)),
+            None => Origin::Refused("the client certificate names no user".to_owned()),
+        },
+        _ => Origin::Unknown,
+    };
+    connection::serve(api, origin, stream, shutdown).await;
+}

@@ -1,0 +1,203 @@
+//! Questions about who may do what and who somebody is: the review kinds, answered at once and never stored.
+
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+use setpoint_api::{FieldError, Status};
+
+use crate::authn::Authenticator;
+use crate::authz::{Attributes, Authorizer, Rule};
+use crate::body;
+use crate::registry::Registry;
+use crate::request::{RequestInfo, UserInfo};
+use crate::respond;
+
+const AUTHORIZATION: &str = "authorization.k8s.io";
+const AUTHENTICATION: &str = "authentication.k8s.io";
+
+/// Whether the request is about a review.
+pub(crate) fn is_review(info: &RequestInfo) -> bool {
+    info.is_resource
+        && info.subresource.is_empty()
+        && matches!(
+            (info.group.as_str(), info.resource.as_str()),
+            (
+                AUTHORIZATION,
+                "selfsubjectaccessreviews"
+                    | "selfsubjectrulesreviews"
+                    | "subjectaccessreviews"
+                    | "localsubjectaccessreviews"
+            ) | (AUTHENTICATION, "tokenreviews" | "selfsubjectreviews")
+        )
+}
+
+/// Answers a review.
+pub(crate) async fn serve(
+    registry: &Registry,
+    authorizer: &Authorizer,
+    authenticator: &Authenticator,
+    info: &RequestInfo,
+    user: &UserInfo,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let row = registry
+        .scheme()
+        .get(&info.group, &info.version, &info.resource)
+        .ok_or_else(Status::no_such_resource)?;
+    if info.verb != "create" || info.name.is_some() {
+        return Err(Status::method_not_supported(&info.group, &info.resource, &info.verb));
+    }
+    let media = body::media(request.headers())?;
+    let bytes = body::read(request.into_body()).await?;
+    let mut warnings = Vec::new();
+    let mut review = body::object(&bytes, media, &row, body::FieldValidation::Warn, &mut warnings)?;
+    let status = match info.resource.as_str() {
+        "selfsubjectaccessreviews" => access(authorizer, user, &review["spec"], &row.kind)?,
+        "subjectaccessreviews" => {
+            let other = subject(&review["spec"], &row.kind)?;
+            access(authorizer, &other, &review["spec"], &row.kind)?
+        }
+        "localsubjectaccessreviews" => {
+            let namespace = info.namespace.as_deref().unwrap_or_default();
+            let asked = &review["spec"]["resourceAttributes"]["namespace"];
+            if asked.as_str().unwrap_or_default() != namespace {
+                let error = FieldError::invalid(
+                    "spec.resourceAttributes.namespace",
+                    asked.as_str().unwrap_or_default(),
+                    "must match metadata.namespace",
+                );
+                return Err(Status::invalid(AUTHORIZATION, &row.kind, "", &[error]));
+            }
+            let other = subject(&review["spec"], &row.kind)?;
+            access(authorizer, &other, &review["spec"], &row.kind)?
+        }
+        "selfsubjectrulesreviews" => rules(authorizer, user, &review["spec"], &row.kind)?,
+        "tokenreviews" => token(authenticator, &review["spec"], &row.kind)?,
+        _ => json!({"userInfo": describe(user)}),
+    };
+    review["status"] = status;
+    if !review["metadata"].is_object() {
+        review["metadata"] = json!({});
+    }
+    Ok(respond::json(StatusCode::CREATED, &review))
+}
+
+fn access(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) -> Result<Value, Status> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let resource = &spec["resourceAttributes"];
+    let other = &spec["nonResourceAttributes"];
+    let allowed = match (resource.is_object(), other.is_object()) {
+        (true, false) => authorizer.allows(
+            user,
+            &Attributes {
+                verb: &text(&resource["verb"]),
+                group: &text(&resource["group"]),
+                resource: &text(&resource["resource"]),
+                subresource: &text(&resource["subresource"]),
+                namespace: &text(&resource["namespace"]),
+                name: &text(&resource["name"]),
+                path: None,
+            },
+        ),
+        (false, true) => authorizer.allows(
+            user,
+            &Attributes {
+                verb: &text(&other["verb"]),
+                path: Some(&text(&other["path"])),
+                ..Attributes::default()
+            },
+        ),
+        (_, both) => {
+            let error = FieldError::invalid(
+                "spec.resourceAttributes",
+                "",
+                if both {
+                    "cannot be specified in combination with nonResourceAttributes"
+                } else {
+                    "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+                },
+            );
+            return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
+        }
+    };
+    Ok(json!({"allowed": allowed}))
+}
+
+fn subject(spec: &Value, kind: &str) -> Result<UserInfo, Status> {
+    let strings = |value: &Value| -> Vec<String> {
+        value
+            .as_array()
+            .map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default()
+    };
+    let user = UserInfo {
+        name: spec["user"].as_str().unwrap_or_default().to_owned(),
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: strings(&spec["groups"]),
+        extra: spec["extra"]
+            .as_object()
+            .map(|extra| extra.iter().map(|(key, value)| (key.clone(), strings(value))).collect())
+            .unwrap_or_default(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let error = FieldError::invalid("spec.user", "", "at least one of user or group must be specified");
+        return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
+    }
+    Ok(user)
+}
+
+fn rules(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) -> Result<Value, Status> {
+    let namespace = spec["namespace"].as_str().unwrap_or_default();
+    if namespace.is_empty() {
+        let error = FieldError::required("spec.namespace", "");
+        return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
+    }
+    let everything = || vec!["*".to_owned()];
+    let master = [
+        Rule { verbs: everything(), groups: everything(), resources: everything(), ..Rule::default() },
+        Rule { verbs: everything(), paths: everything(), ..Rule::default() },
+    ];
+    let index = authorizer.index();
+    let held = index.rules(user, namespace);
+    let rules = master.iter().take(if user.is_master() { 2 } else { 0 }).chain(held);
+    let (mut resources, mut paths): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+    for rule in rules {
+        let list = if rule.paths.is_empty() { &mut resources } else { &mut paths };
+        let value = rule.to_value();
+        if !list.contains(&value) {
+            list.push(value);
+        }
+    }
+    Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
+}
+
+fn token(authenticator: &Authenticator, spec: &Value, kind: &str) -> Result<Value, Status> {
+    let token = spec["token"].as_str().unwrap_or_default();
+    if token.is_empty() {
+        let error = FieldError::required("spec.token", "");
+        return Err(Status::invalid(AUTHENTICATION, kind, "", &[error]));
+    }
+    let audiences: Vec<String> = spec["audiences"]
+        .as_array()
+        .map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+        .unwrap_or_default();
+    Ok(match authenticator.token(token, &audiences) {
+        Ok((user, audiences)) => json!({
+            "authenticated": true,
+            "user": describe(&user),
+            "audiences": audiences,
+        }),
+        Err(why) => json!({"user": {}, "error": why}),
+    })
+}
+
+fn describe(user: &UserInfo) -> Value {
+    let mut out = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        out["uid"] = user.uid.as_str().into();
+    }
+    if !user.extra.is_empty() {
+        out["extra"] = json!(user.extra);
+    }
+    out
+}
