@@ -216,7 +216,8 @@ fn apply_once(
     if managers.is_empty() && live.is_some() {
         managers.0.push(before_first_apply(root, before, writer));
     }
-    let mut set = field_set(root, configuration);
+    let said = field_set(root, configuration);
+    let mut set = said.clone();
     writer.strip(&mut set);
     let mine = managers.0.iter().position(|entry| entry.is_apply_of(writer));
     let last = mine.map(|at| managers.0.remove(at));
@@ -230,7 +231,7 @@ fn apply_once(
     };
     let merged = merger::merge(root, before, configuration);
     let merged = match &last {
-        Some(last) => withdraw(root, merged, &last.set, &entry.set, &managers),
+        Some(last) => withdraw(root, merged, &last.set, &said, &managers),
         None => merged,
     };
     let mut comparison = compare(root, Some(before), Some(&merged));
@@ -277,14 +278,14 @@ fn before_first_apply(root: &Node<'_>, live: &Value, writer: &Writer<'_>) -> Ent
 }
 
 /// Takes out of a merged object what its manager applied before, says no more, and nobody else has.
-fn withdraw(root: &Node<'_>, merged: Value, last: &Set, current: &Set, others: &Managers) -> Value {
+fn withdraw(root: &Node<'_>, merged: Value, last: &Set, said: &Set, others: &Managers) -> Value {
     let last = last.with_named_fields(root);
     let pruned = merger::remove(root, &merged, &last);
     // What somebody has comes back, and with it all that leads there.
     let owned = others
         .0
         .iter()
-        .fold(current.clone(), |all, entry| all.union(&entry.set))
+        .fold(said.clone(), |all, entry| all.union(&entry.set))
         .with_named_fields(root);
     let all = field_set(root, &merged).with_named_fields(root);
     let kept = field_set(root, &pruned).with_named_fields(root).union(&owned);
