@@ -90,11 +90,16 @@ mod tests {
         let object = json!({"data": {"a": "b"}, "metadata": {"name": "x", "resourceVersion": "7"}, "apiVersion": "v1", "kind": "ConfigMap"});
         let bytes = encode(&object);
         let text = String::from_utf8(bytes.clone()).unwrap();
-        assert_eq!(text, r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x"},"data":{"a":"b"}}"#);
+        assert_eq!(
+            text,
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x"},"data":{"a":"b"}}"#
+        );
         let mut out = Vec::new();
         splice(&bytes, 42, &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with(r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"42","name":"x"}"#));
+        assert!(
+            text.starts_with(r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"42","name":"x"}"#)
+        );
     }
 
     #[test]

@@ -35,7 +35,10 @@ pub fn map_mut<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<St
 
 /// Returns the string under `metadata.key`, or "".
 pub fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    metadata(object).and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or("")
+    metadata(object)
+        .and_then(|m| m.get(key))
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 /// Returns the string at a path of map keys, or "".
@@ -167,7 +170,9 @@ pub fn deletion_grace_period(object: &Value) -> Option<i64> {
 
 /// Returns the finalizers that still hold the object.
 pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
-    list_at(object, &["metadata", "finalizers"]).iter().filter_map(Value::as_str)
+    list_at(object, &["metadata", "finalizers"])
+        .iter()
+        .filter_map(Value::as_str)
 }
 
 /// Returns `metadata.ownerReferences`.
@@ -177,7 +182,9 @@ pub fn owner_references(object: &Value) -> &[Value] {
 
 /// Returns the owner reference with `controller: true`.
 pub fn controller_of(object: &Value) -> Option<&Value> {
-    owner_references(object).iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+    owner_references(object)
+        .iter()
+        .find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
 /// Parses an RFC 3339 time; "" and anything else gives `None`.

@@ -24,32 +24,48 @@ fn lower_alphanumeric(byte: u8) -> bool {
 /// Whether a text is made of `middle` characters with `end` characters at both ends, and not empty.
 fn shaped(text: &str, end: fn(u8) -> bool, middle: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
-    matches!((bytes.first(), bytes.last()), (Some(first), Some(last)) if end(*first) && end(*last)) && bytes.iter().all(|byte| middle(*byte))
+    matches!((bytes.first(), bytes.last()), (Some(first), Some(last)) if end(*first) && end(*last))
+        && bytes.iter().all(|byte| middle(*byte))
 }
 
 fn label_shaped(text: &str) -> bool {
-    shaped(text, lower_alphanumeric, |byte| lower_alphanumeric(byte) || byte == b'-')
+    shaped(text, lower_alphanumeric, |byte| {
+        lower_alphanumeric(byte) || byte == b'-'
+    })
 }
 
 fn collect(checks: [(bool, String); 2]) -> Vec<String> {
-    checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, text)| text).collect()
+    checks
+        .into_iter()
+        .filter(|(wrong, _)| *wrong)
+        .map(|(_, text)| text)
+        .collect()
 }
 
 /// Returns what is wrong with a lowercase RFC 1123 label (names of namespaces, containers, pods' hosts).
 pub fn dns_label(text: &str) -> Vec<String> {
-    collect([(text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)), (!label_shaped(text), LABEL.into())])
+    collect([
+        (text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)),
+        (!label_shaped(text), LABEL.into()),
+    ])
 }
 
 /// Returns what is wrong with a lowercase RFC 1123 subdomain (names of most objects).
 pub fn dns_subdomain(text: &str) -> Vec<String> {
     let wrong = !text.split('.').all(label_shaped);
-    collect([(text.len() > SUBDOMAIN_LENGTH, too_long(SUBDOMAIN_LENGTH)), (wrong, SUBDOMAIN.into())])
+    collect([
+        (text.len() > SUBDOMAIN_LENGTH, too_long(SUBDOMAIN_LENGTH)),
+        (wrong, SUBDOMAIN.into()),
+    ])
 }
 
 /// Returns what is wrong with a DNS-1035 label (names of services).
 pub fn dns1035_label(text: &str) -> Vec<String> {
     let wrong = !label_shaped(text) || !text.starts_with(|c: char| c.is_ascii_lowercase());
-    collect([(text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)), (wrong, LABEL_1035.into())])
+    collect([
+        (text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)),
+        (wrong, LABEL_1035.into()),
+    ])
 }
 
 /// Returns what is wrong with a text as one segment of a path (names of RBAC objects).
@@ -67,14 +83,20 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     let name = match text.split_once('/') {
         None => text,
         Some((_, rest)) if rest.contains('/') => {
-            return vec![format!("a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")];
+            return vec![format!(
+                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
         }
         Some(("", name)) => {
             errors.push("prefix part must be non-empty".to_owned());
             name
         }
         Some((prefix, name)) => {
-            errors.extend(dns_subdomain(prefix).into_iter().map(|error| format!("prefix part {error}")));
+            errors.extend(
+                dns_subdomain(prefix)
+                    .into_iter()
+                    .map(|error| format!("prefix part {error}")),
+            );
             name
         }
     };
@@ -83,7 +105,11 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     } else if name.len() > LABEL_LENGTH {
         errors.push(format!("name part {}", too_long(LABEL_LENGTH)));
     }
-    if !shaped(name, |byte| byte.is_ascii_alphanumeric(), |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+    if !shaped(
+        name,
+        |byte| byte.is_ascii_alphanumeric(),
+        |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte),
+    ) {
         errors.push(QUALIFIED.into());
     }
     errors
@@ -92,13 +118,21 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 /// Returns what is wrong with a label's value.
 pub fn label_value(text: &str) -> Vec<String> {
     let wrong = !text.is_empty()
-        && !shaped(text, |byte| byte.is_ascii_alphanumeric(), |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    collect([(text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)), (wrong, LABEL_VALUE.into())])
+        && !shaped(
+            text,
+            |byte| byte.is_ascii_alphanumeric(),
+            |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte),
+        );
+    collect([
+        (text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)),
+        (wrong, LABEL_VALUE.into()),
+    ])
 }
 
 /// Returns what is wrong with a C identifier.
 pub fn c_identifier(text: &str) -> Vec<String> {
-    let fine = shaped(text, |_| true, |byte| byte.is_ascii_alphanumeric() || byte == b'_') && !text.starts_with(|c: char| c.is_ascii_digit());
+    let fine = shaped(text, |_| true, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !text.starts_with(|c: char| c.is_ascii_digit());
     if fine { Vec::new() } else { vec![C_IDENTIFIER.into()] }
 }
 
@@ -108,14 +142,25 @@ pub fn env_name(text: &str) -> Vec<String> {
         return vec!["environment variable name must be non-empty".into()];
     }
     let fine = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=');
-    if fine { Vec::new() } else { vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()] }
+    if fine {
+        Vec::new()
+    } else {
+        vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()]
+    }
 }
 
 /// Returns what is wrong with a key of a ConfigMap or Secret.
 pub fn config_key(text: &str) -> Vec<String> {
     let mut errors = collect([
         (text.len() > SUBDOMAIN_LENGTH, too_long(SUBDOMAIN_LENGTH)),
-        (!shaped(text, |_| true, |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), CONFIG_KEY.into()),
+        (
+            !shaped(
+                text,
+                |_| true,
+                |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte),
+            ),
+            CONFIG_KEY.into(),
+        ),
     ]);
     match text {
         "." => errors.push("must not be '.'".into()),
@@ -130,7 +175,11 @@ pub fn config_key(text: &str) -> Vec<String> {
 pub fn port_name(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.is_empty() || text.len() > 15 {
-        errors.push(if text.is_empty() { "must contain at least one letter (a-z)".to_owned() } else { "must be no more than 15 characters".to_owned() });
+        errors.push(if text.is_empty() {
+            "must contain at least one letter (a-z)".to_owned()
+        } else {
+            "must be no more than 15 characters".to_owned()
+        });
         if text.is_empty() {
             return errors;
         }
@@ -152,7 +201,11 @@ pub fn port_name(text: &str) -> Vec<String> {
 
 /// Returns what is wrong with a port's number.
 pub fn port_number(number: i64) -> Vec<String> {
-    if (1..=65535).contains(&number) { Vec::new() } else { vec!["must be between 1 and 65535, inclusive".into()] }
+    if (1..=65535).contains(&number) {
+        Vec::new()
+    } else {
+        vec!["must be between 1 and 65535, inclusive".into()]
+    }
 }
 
 /// Returns a name from a `generateName`: cut so that five characters fit.

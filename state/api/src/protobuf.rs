@@ -111,15 +111,27 @@ pub fn decode(body: &[u8]) -> Result<Value, DecodeError> {
             }
             let message = Table::get()
                 .kind(&api_version, &kind)
-                .ok_or_else(|| DecodeError::UnknownKind { api_version: api_version.clone(), kind: kind.clone() })?;
+                .ok_or_else(|| DecodeError::UnknownKind {
+                    api_version: api_version.clone(),
+                    kind: kind.clone(),
+                })?;
             let mut object = Map::new();
-            Decoder { table: Table::get(), values: 0 }.message(message, raw, 0, &mut object)?;
+            Decoder {
+                table: Table::get(),
+                values: 0,
+            }
+            .message(message, raw, 0, &mut object)?;
             object
         }
         "application/json" => match serde_json::from_slice(raw) {
             Ok(Value::Object(object)) => object,
             Ok(_) => return Err(DecodeError::NoKind),
-            Err(source) => return Err(DecodeError::Json { field: "raw".into(), source }),
+            Err(source) => {
+                return Err(DecodeError::Json {
+                    field: "raw".into(),
+                    source,
+                });
+            }
         },
         _ => return Err(DecodeError::Content(content_type)),
     };
@@ -161,13 +173,21 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn message(&mut self, message: &str, bytes: &[u8], depth: usize, out: &mut Map<String, Value>) -> Result<(), DecodeError> {
+    fn message(
+        &mut self,
+        message: &str,
+        bytes: &[u8],
+        depth: usize,
+        out: &mut Map<String, Value>,
+    ) -> Result<(), DecodeError> {
         if depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
         let mut reader = Reader::new(bytes);
         while let Some((number, wire)) = reader.next()? {
-            let Some(field) = self.table.field(message, number) else { continue };
+            let Some(field) = self.table.field(message, number) else {
+                continue;
+            };
             self.values += 1;
             if self.values > MAX_VALUES {
                 return Err(DecodeError::TooMany);
@@ -256,8 +276,10 @@ impl Decoder {
             },
             (Type::Json, Wire::Bytes(bytes)) => match first(bytes, 1)? {
                 Some(Wire::Bytes([])) | None => Value::Null,
-                Some(wire) => serde_json::from_slice(bytes_of(wire, name)?)
-                    .map_err(|source| DecodeError::Json { field: name.to_owned(), source })?,
+                Some(wire) => serde_json::from_slice(bytes_of(wire, name)?).map_err(|source| DecodeError::Json {
+                    field: name.to_owned(),
+                    source,
+                })?,
             },
             (Type::Strings, Wire::Bytes(bytes)) => strings(bytes, 1, name)?,
             (Type::SchemaOrBool, Wire::Bytes(bytes)) => match first(bytes, 2)? {
@@ -344,9 +366,20 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, DecodeError> {
         _ => 0,
     };
     let seconds = number(first(bytes, 1)?);
-    let nanoseconds = if micro { i32::try_from(number(first(bytes, 2)?)).unwrap_or(0) } else { 0 };
-    let Ok(time) = Timestamp::new(seconds, nanoseconds) else { return Ok(Value::Null) };
-    Ok(if micro { crate::meta::format_micro_time(time) } else { crate::meta::format_time(time) }.into())
+    let nanoseconds = if micro {
+        i32::try_from(number(first(bytes, 2)?)).unwrap_or(0)
+    } else {
+        0
+    };
+    let Ok(time) = Timestamp::new(seconds, nanoseconds) else {
+        return Ok(Value::Null);
+    };
+    Ok(if micro {
+        crate::meta::format_micro_time(time)
+    } else {
+        crate::meta::format_time(time)
+    }
+    .into())
 }
 
 /// Formats nanoseconds as Go's `time.Duration` does: `1h2m3.5s`, `250ms`.

@@ -19,8 +19,16 @@ use crate::validate::field::FieldError;
 use crate::validate::metadata::NameRule;
 
 /// The verbs of an ordinary kind, in the order of discovery.
-pub const ALL_VERBS: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 /// What a subresource does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +98,11 @@ impl SelectableField {
     /// Makes the field whose name is its path.
     pub fn new(name: &str) -> SelectableField {
         let path = name.split('.').map(str::to_owned).collect();
-        SelectableField { name: name.to_owned(), path, absent: "" }
+        SelectableField {
+            name: name.to_owned(),
+            path,
+            absent: "",
+        }
     }
 
     /// Returns the field's value as a field selector sees it.
@@ -200,7 +212,11 @@ impl Resource {
 
     /// Returns the start of the keys of all its objects, without a slash at the end: `core/pods`.
     pub fn storage_prefix(&self) -> String {
-        format!("{}/{}", if self.group.is_empty() { "core" } else { &self.group }, self.plural)
+        format!(
+            "{}/{}",
+            if self.group.is_empty() { "core" } else { &self.group },
+            self.plural
+        )
     }
 
     /// Returns the key of one object; the namespace of a cluster-scoped one is not looked at.
@@ -272,7 +288,11 @@ impl Resource {
 }
 
 fn join_group(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 type Key = (String, String, String);
@@ -310,7 +330,9 @@ pub struct Scheme {
 
 impl std::fmt::Debug for Scheme {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scheme").field("rows", &self.read(|rows| rows.ordered.len())).finish()
+        f.debug_struct("Scheme")
+            .field("rows", &self.read(|rows| rows.ordered.len()))
+            .finish()
     }
 }
 
@@ -325,7 +347,9 @@ impl Scheme {
     pub fn builtin() -> Scheme {
         let mut rows = Rows::default();
         rows.index(builtin::rows().into_iter().map(Arc::new));
-        Scheme { rows: Arc::new(RwLock::new(rows)) }
+        Scheme {
+            rows: Arc::new(RwLock::new(rows)),
+        }
     }
 
     fn read<T>(&self, with: impl FnOnce(&Rows) -> T) -> T {
@@ -353,7 +377,12 @@ impl Scheme {
 
     /// Returns the first row of a resource, whatever its version.
     pub fn any_version(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.read(|rows| rows.ordered.iter().find(|row| row.group == group && row.plural == plural).cloned())
+        self.read(|rows| {
+            rows.ordered
+                .iter()
+                .find(|row| row.group == group && row.plural == plural)
+                .cloned()
+        })
     }
 
     /// Returns all rows: the built-in ones in their order, then those of definitions by name.

@@ -45,7 +45,7 @@ pub struct Status {
     /// The text for people.
     pub message: String,
     /// Whom and what it is about.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
 }
 
 impl fmt::Display for Status {
@@ -58,18 +58,32 @@ impl std::error::Error for Status {}
 
 /// Writes a resource as Kubernetes does in messages: `pods`, `deployments.apps`.
 pub fn qualified(resource: &str, group: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+    if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    }
 }
 
 impl Status {
     /// Makes a failure of the given code, reason and message.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason: Cow::Borrowed(reason), message: message.into(), details: None }
+        Status {
+            code,
+            reason: Cow::Borrowed(reason),
+            message: message.into(),
+            details: None,
+        }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
-        let details = Details { name: name.into(), group: group.into(), kind: kind.into(), ..Details::default() };
-        self.details = Some(details);
+        let details = Details {
+            name: name.into(),
+            group: group.into(),
+            kind: kind.into(),
+            ..Details::default()
+        };
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -95,8 +109,7 @@ impl Status {
 
     /// 404: no such path, group, version or resource.
     pub fn no_such_resource() -> Status {
-        Status::new(404, "NotFound", "the server could not find the requested resource")
-            .with_causes(Vec::new())
+        Status::new(404, "NotFound", "the server could not find the requested resource").with_causes(Vec::new())
     }
 
     /// 409: an object of this name exists.
@@ -107,7 +120,10 @@ impl Status {
 
     /// 409: the write cannot be done to the object as it stands; `why` is a sentence.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Status {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(resource, group));
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            qualified(resource, group)
+        );
         Status::new(409, "Conflict", message).about(group, resource, name)
     }
 
@@ -127,7 +143,9 @@ impl Status {
             format!("{qualified_kind} \"{name}\" is invalid: {list}")
         };
         let causes = errors.iter().map(FieldError::to_cause).collect();
-        Status::new(422, "Invalid", message).about(group, kind, name).with_causes(causes)
+        Status::new(422, "Invalid", message)
+            .about(group, kind, name)
+            .with_causes(causes)
     }
 
     /// 403: the user may not; `why` is the part after the colon.
@@ -153,7 +171,10 @@ impl Status {
 
     /// 405: the resource does not have this verb.
     pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Status {
-        let message = format!("{verb} is not supported on resources of kind \"{}\"", qualified(resource, group));
+        let message = format!(
+            "{verb} is not supported on resources of kind \"{}\"",
+            qualified(resource, group)
+        );
         Status::new(405, "MethodNotAllowed", message).about(group, resource, "")
     }
 
@@ -165,7 +186,8 @@ impl Status {
 
     /// 415: the body's media type cannot be read.
     pub fn unsupported_media_type(accepted: &str) -> Status {
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Status::new(415, "UnsupportedMediaType", message)
     }
 
@@ -176,14 +198,24 @@ impl Status {
 
     /// 410 for a watch that starts too far back.
     pub fn too_old(requested: u64, oldest: u64) -> Status {
-        Status::new(410, "Expired", format!("too old resource version: {requested} ({oldest})"))
+        Status::new(
+            410,
+            "Expired",
+            format!("too old resource version: {requested} ({oldest})"),
+        )
     }
 
     /// 504: a list or watch at a revision that is still to come.
     pub fn too_large_resource_version(requested: u64, current: u64) -> Status {
-        let cause = Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), field: String::new() };
+        let cause = Cause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            field: String::new(),
+        };
         let message = format!("Timeout: Too large resource version: {requested}, current: {current}");
-        Status::new(504, "Timeout", message).with_causes(vec![cause]).with_retry_after(1)
+        Status::new(504, "Timeout", message)
+            .with_causes(vec![cause])
+            .with_retry_after(1)
     }
 
     /// 413: the body is larger than `limit` bytes.
@@ -200,7 +232,11 @@ impl Status {
     /// 500: a fault of ours.
     pub fn internal(message: impl fmt::Display) -> Status {
         let text = message.to_string();
-        let cause = Cause { reason: Cow::Borrowed(""), message: text.clone(), field: String::new() };
+        let cause = Cause {
+            reason: Cow::Borrowed(""),
+            message: text.clone(),
+            field: String::new(),
+        };
         Status::new(500, "InternalError", format!("Internal error occurred: {text}")).with_causes(vec![cause])
     }
 
@@ -221,7 +257,12 @@ impl Status {
 
     /// 200: what was asked for is done, and there is no object to show (a deletion, an eviction).
     pub fn success() -> Status {
-        Status { code: 200, reason: Cow::Borrowed(""), message: String::new(), details: None }
+        Status {
+            code: 200,
+            reason: Cow::Borrowed(""),
+            message: String::new(),
+            details: None,
+        }
     }
 
     /// 200 for a deletion that is complete: says what went.
@@ -244,7 +285,10 @@ impl Status {
         out.insert("kind".into(), "Status".into());
         out.insert("apiVersion".into(), "v1".into());
         out.insert("metadata".into(), json!({}));
-        out.insert("status".into(), if self.is_failure() { "Failure" } else { "Success" }.into());
+        out.insert(
+            "status".into(),
+            if self.is_failure() { "Failure" } else { "Success" }.into(),
+        );
         put(&mut out, "message", &self.message);
         put(&mut out, "reason", &self.reason);
         if let Some(details) = &self.details {
@@ -296,7 +340,11 @@ fn aggregate(errors: &[FieldError]) -> String {
             texts.push(text);
         }
     }
-    if texts.len() <= 1 { texts.pop().unwrap_or_default() } else { format!("[{}]", texts.join(", ")) }
+    if texts.len() <= 1 {
+        texts.pop().unwrap_or_default()
+    } else {
+        format!("[{}]", texts.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -308,14 +356,20 @@ mod tests {
     fn an_invalid_object_reads_as_on_kubernetes() {
         let one = [FieldError::required("spec.selector", "")];
         let status = Status::invalid("apps", "Deployment", "x", &one);
-        assert_eq!(status.message, "Deployment.apps \"x\" is invalid: spec.selector: Required value");
+        assert_eq!(
+            status.message,
+            "Deployment.apps \"x\" is invalid: spec.selector: Required value"
+        );
         let value = status.to_value();
         assert_eq!(value["details"]["causes"][0]["reason"], "FieldValueRequired");
         assert_eq!(value["details"]["causes"][0]["message"], "Required value");
         assert_eq!(value["code"], 422);
         let two = [FieldError::required("spec.a", ""), FieldError::required("spec.b", "")];
         let message = Status::invalid("", "Pod", "x", &two).message;
-        assert_eq!(message, "Pod \"x\" is invalid: [spec.a: Required value, spec.b: Required value]");
+        assert_eq!(
+            message,
+            "Pod \"x\" is invalid: [spec.a: Required value, spec.b: Required value]"
+        );
     }
 
     #[test]
@@ -323,6 +377,9 @@ mod tests {
         assert_eq!(Status::not_found("", "pods", "x").message, "pods \"x\" not found");
         let value = Status::not_found("apps", "deployments", "x").to_value();
         assert_eq!(value["message"], "deployments.apps \"x\" not found");
-        assert_eq!(value["details"], json!({"name": "x", "group": "apps", "kind": "deployments"}));
+        assert_eq!(
+            value["details"],
+            json!({"name": "x", "group": "apps", "kind": "deployments"})
+        );
     }
 }

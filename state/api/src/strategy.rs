@@ -15,7 +15,15 @@ use crate::{Resource, meta};
 /// caller sets uid and creationTimestamp afterwards).
 pub fn prepare_for_create(resource: &Resource, new: &mut Value) {
     normalize(resource, new);
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "selfLink", "generation"] {
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "resourceVersion",
+        "selfLink",
+        "generation",
+    ] {
         meta::set(new, key, Value::Null);
     }
     if resource.has_generation {
@@ -38,7 +46,9 @@ pub fn prepare_for_update(resource: &Resource, new: &mut Value, old: &Value) {
         keep(new, old, "status");
     }
     (resource.rules.prepare_update)(new, old);
-    let generation = meta::metadata(old).and_then(|metadata| metadata.get("generation")).cloned();
+    let generation = meta::metadata(old)
+        .and_then(|metadata| metadata.get("generation"))
+        .cloned();
     let generation = match generation {
         _ if resource.has_generation && differs(new, old) => Value::from(meta::generation(old) + 1),
         Some(generation) => generation,
@@ -54,7 +64,9 @@ pub fn prepare_for_update(resource: &Resource, new: &mut Value, old: &Value) {
 pub fn prepare_for_status(resource: &Resource, new: &mut Value, old: &Value) {
     let status = new.get("status").cloned();
     let resource_version = meta::resource_version(new).to_owned();
-    let managed = meta::metadata(new).and_then(|metadata| metadata.get("managedFields")).cloned();
+    let managed = meta::metadata(new)
+        .and_then(|metadata| metadata.get("managedFields"))
+        .cloned();
     let api_version = resource.api_version();
     *new = old.clone();
     meta::map_of(new).insert("apiVersion".into(), api_version.into());
@@ -78,7 +90,9 @@ pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
     let number = |path: &[String]| find(object, path).and_then(Value::as_i64).unwrap_or(0);
     let selector = match paths.selector.as_deref().and_then(|path| find(object, path)) {
         Some(Value::String(text)) => text.clone(),
-        Some(selector) => crate::LabelSelector::from_value(selector).map(|s| s.to_string()).unwrap_or_default(),
+        Some(selector) => crate::LabelSelector::from_value(selector)
+            .map(|s| s.to_string())
+            .unwrap_or_default(),
         None => String::new(),
     };
     let mut metadata = serde_json::Map::new();
@@ -127,8 +141,19 @@ fn normalize(resource: &Resource, new: &mut Value) {
 ///
 /// A client that sends another uid means another object: that is for the caller to refuse before.
 fn keep_metadata(new: &mut Value, old: &Value) {
-    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
-        let value = meta::metadata(old).and_then(|metadata| metadata.get(key)).cloned().unwrap_or(Value::Null);
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+    ] {
+        let value = meta::metadata(old)
+            .and_then(|metadata| metadata.get(key))
+            .cloned()
+            .unwrap_or(Value::Null);
         meta::set(new, key, value);
     }
     meta::set(new, "selfLink", Value::Null);
@@ -147,10 +172,16 @@ fn keep(new: &mut Value, old: &Value, key: &str) {
 fn differs(new: &Value, old: &Value) -> bool {
     let counted = |value: &Value, key: &str| value.get(key).filter(|value| !value.is_null()).cloned();
     let keys = |value: &Value| {
-        let keys = value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        keys.into_iter().filter(|key| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata" | "status"))
+        let keys = value
+            .as_object()
+            .map(|map| map.keys().cloned().collect::<Vec<_>>())
+            .unwrap_or_default();
+        keys.into_iter()
+            .filter(|key| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata" | "status"))
     };
-    keys(new).chain(keys(old)).any(|key| counted(new, &key) != counted(old, &key))
+    keys(new)
+        .chain(keys(old))
+        .any(|key| counted(new, &key) != counted(old, &key))
 }
 
 #[cfg(test)]

@@ -35,7 +35,13 @@ pub struct Column {
 impl Column {
     fn new(name: &str, ty: &str, priority: i64, description: &str) -> Column {
         let format = if name == "Name" { "name" } else { "" };
-        Column { name: name.into(), ty: ty.into(), format: format.into(), description: description.into(), priority }
+        Column {
+            name: name.into(),
+            ty: ty.into(),
+            format: format.into(),
+            description: description.into(),
+            priority,
+        }
     }
 
     fn to_value(&self) -> Value {
@@ -89,8 +95,15 @@ pub fn table<'a>(
     columns: bool,
     now: Timestamp,
 ) -> Value {
-    let rows: Vec<Value> = objects.into_iter().map(|object| row(resource, object, include, now)).collect();
-    let columns = if columns { column_definitions(resource) } else { Value::Null };
+    let rows: Vec<Value> = objects
+        .into_iter()
+        .map(|object| row(resource, object, include, now))
+        .collect();
+    let columns = if columns {
+        column_definitions(resource)
+    } else {
+        Value::Null
+    };
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows,
     })
@@ -129,7 +142,10 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
         Row::Paths(paths) => {
             let mut cells = vec![Value::from(meta::name(object))];
             for (path, column) in paths.iter().zip(resource.columns.iter().skip(1)) {
-                cells.push(path.first(object).map_or(Value::Null, |value| custom_cell(&column.ty, &value, now)));
+                cells.push(
+                    path.first(object)
+                        .map_or(Value::Null, |value| custom_cell(&column.ty, &value, now)),
+                );
             }
             cells
         }
@@ -144,7 +160,10 @@ fn custom_cell(ty: &str, value: &Value, now: Timestamp) -> Value {
         ("string", Value::Null) => Value::Null,
         ("string", other) => other.to_string().into(),
         #[allow(clippy::cast_possible_truncation)]
-        ("integer", Value::Number(number)) => number.as_i64().or_else(|| number.as_f64().map(|float| float as i64)).into(),
+        ("integer", Value::Number(number)) => number
+            .as_i64()
+            .or_else(|| number.as_f64().map(|float| float as i64))
+            .into(),
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
         ("date", Value::String(text)) => match meta::parse_time(text) {
             Some(time) => since(Some(time), now).into(),
@@ -157,10 +176,18 @@ fn custom_cell(ty: &str, value: &Value, now: Timestamp) -> Value {
 
 /// The columns and row of kinds that show no more than their name and when they were made.
 pub(crate) fn created_at() -> (Vec<Column>, Row) {
-    (columns("Name|string|0|Name must be unique within a namespace.
-Created At|date|0|When the object was created."), Row::Builtin(|object, _| {
-        vec![meta::name(object).into(), meta::text(object, "creationTimestamp").into()]
-    }))
+    (
+        columns(
+            "Name|string|0|Name must be unique within a namespace.
+Created At|date|0|When the object was created.",
+        ),
+        Row::Builtin(|object, _| {
+            vec![
+                meta::name(object).into(),
+                meta::text(object, "creationTimestamp").into(),
+            ]
+        }),
+    )
 }
 
 /// Parses column definitions, one a line: `name|type|priority|description`.
@@ -186,8 +213,13 @@ fn or_none(text: &str) -> Value {
 
 /// Formats labels as `a=b,c=d`, or `<none>`.
 fn format_labels(labels: Option<&Value>) -> Value {
-    let Some(labels) = labels.and_then(Value::as_object) else { return "<none>".into() };
-    let mut pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
+    let Some(labels) = labels.and_then(Value::as_object) else {
+        return "<none>".into();
+    };
+    let mut pairs: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
+        .collect();
     pairs.sort();
     or_none(&pairs.join(","))
 }

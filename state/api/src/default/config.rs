@@ -56,5 +56,7 @@ pub fn definition(definition: &mut Value) {
         }
     });
     fill(spec, "conversion", json!({}));
-    inside(spec, "conversion", |conversion| fill_text(conversion, "strategy", "None"));
+    inside(spec, "conversion", |conversion| {
+        fill_text(conversion, "strategy", "None")
+    });
 }

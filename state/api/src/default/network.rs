@@ -33,7 +33,10 @@ pub fn service(service: &mut Value) {
     if ty != "ExternalName" {
         fill_text(spec, "internalTrafficPolicy", "Cluster");
     }
-    let has_external = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let has_external = spec
+        .get("externalIPs")
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty());
     if matches!(ty.as_str(), "NodePort" | "LoadBalancer") || (ty == "ClusterIP" && has_external) {
         fill_text(spec, "externalTrafficPolicy", "Cluster");
     }
@@ -59,6 +62,8 @@ pub fn endpoint_slice(slice: &mut Value) {
     // A list that Kubernetes always shows.
     fill(meta::map_of(slice), "endpoints", json!([]));
     each(meta::map_of(slice), "endpoints", |endpoint| {
-        inside(endpoint, "conditions", |conditions| conditions.retain(|_, value| !value.is_null()));
+        inside(endpoint, "conditions", |conditions| {
+            conditions.retain(|_, value| !value.is_null())
+        });
     });
 }

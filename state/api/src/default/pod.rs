@@ -49,7 +49,11 @@ fn pod_spec(spec: &mut Map<String, Value>) {
 fn account_alias(spec: &mut Map<String, Value>) {
     let text = |spec: &Map<String, Value>, key: &str| spec.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
     let name = text(spec, "serviceAccountName");
-    let name = if name.is_empty() { text(spec, "serviceAccount") } else { name };
+    let name = if name.is_empty() {
+        text(spec, "serviceAccount")
+    } else {
+        name
+    };
     if !name.is_empty() {
         spec.insert("serviceAccountName".into(), name.clone().into());
         spec.insert("serviceAccount".into(), name.into());
@@ -76,8 +80,12 @@ fn tolerate(spec: &mut Map<String, Value>, key: &str) {
 
 /// What is limited is requested, unless less is.
 fn requests(container: &mut Map<String, Value>) {
-    let Some(Value::Object(resources)) = container.get_mut("resources") else { return };
-    let Some(Value::Object(limits)) = resources.get("limits").cloned() else { return };
+    let Some(Value::Object(resources)) = container.get_mut("resources") else {
+        return;
+    };
+    let Some(Value::Object(limits)) = resources.get("limits").cloned() else {
+        return;
+    };
     if limits.is_empty() {
         return;
     }
@@ -170,7 +178,9 @@ fn volume(volume: &mut Map<String, Value>) {
     inside(volume, "downwardAPI", |source| each(source, "items", references));
     inside(volume, "projected", |source| {
         each(source, "sources", |source| {
-            inside(source, "serviceAccountToken", |token| fill(token, "expirationSeconds", 3600));
+            inside(source, "serviceAccountToken", |token| {
+                fill(token, "expirationSeconds", 3600)
+            });
             inside(source, "downwardAPI", |source| each(source, "items", references));
         });
     });

@@ -84,7 +84,10 @@ impl Table {
         let everywhere = kind.ends_with("Options") || kind == "Status";
         let api_version = if everywhere { "v1" } else { api_version };
         // The table's keys live for ever, the looked-up ones do not: compare by content.
-        self.kinds.iter().find(|((a, k), _)| *a == api_version && *k == kind).map(|(_, message)| *message)
+        self.kinds
+            .iter()
+            .find(|((a, k), _)| *a == api_version && *k == kind)
+            .map(|(_, message)| *message)
     }
 
     /// Returns a field of a message by its number.
@@ -105,7 +108,10 @@ impl Table {
     }
 
     fn parse(text: &'static str) -> Table {
-        let mut table = Table { kinds: HashMap::new(), messages: HashMap::new() };
+        let mut table = Table {
+            kinds: HashMap::new(),
+            messages: HashMap::new(),
+        };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let mut words = line.split_ascii_whitespace();
             let Some(first) = words.next() else { continue };
@@ -150,6 +156,12 @@ impl Field {
             message => Type::Message(message),
         };
         let name = Some(name).filter(|name| *name != "~");
-        Some(Field { number: number.parse().ok()?, name, shape, ty, keep })
+        Some(Field {
+            number: number.parse().ok()?,
+            name,
+            shape,
+            ty,
+            keep,
+        })
     }
 }

@@ -44,7 +44,11 @@ impl<'a> Reader<'a> {
             // Groups (3 and 4) are not part of any Kubernetes message.
             _ => return Err(DecodeError::Tag),
         };
-        if number == 0 { Err(DecodeError::Tag) } else { Ok(Some((number, wire))) }
+        if number == 0 {
+            Err(DecodeError::Tag)
+        } else {
+            Ok(Some((number, wire)))
+        }
     }
 
     /// Reads a varint; also used for packed numbers.

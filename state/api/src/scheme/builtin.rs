@@ -55,7 +55,12 @@ fn core() -> Vec<Resource> {
             .names(NameRule::Label)
             .without("deletecollection")
             .status()
-            .sub("finalize", ("", "v1", "Namespace"), &["update"], SubresourceAction::Finalize)
+            .sub(
+                "finalize",
+                ("", "v1", "Namespace"),
+                &["update"],
+                SubresourceAction::Finalize,
+            )
             .table(table::namespace())
             .selectable(&["status.phase"])
             .defaulted(default::config::namespace)
@@ -76,7 +81,12 @@ fn core() -> Vec<Resource> {
             .validated(validate::config::secret, validate::config::secret_update),
         plain("", "ServiceAccount", "serviceaccounts")
             .short(&["sa"])
-            .sub("token", (AUTHENTICATION, "v1", "TokenRequest"), CREATE, SubresourceAction::Token)
+            .sub(
+                "token",
+                (AUTHENTICATION, "v1", "TokenRequest"),
+                CREATE,
+                SubresourceAction::Token,
+            )
             .table(table::service_account()),
         plain("", "Service", "services")
             .short(&["svc"])
@@ -99,10 +109,20 @@ fn pods() -> Resource {
         .generation()
         .sub("attach", option("PodAttachOptions"), CONNECT, SubresourceAction::Attach)
         .sub("binding", option("Binding"), CREATE, SubresourceAction::Binding)
-        .sub("eviction", ("policy", "v1", "Eviction"), CREATE, SubresourceAction::Eviction)
+        .sub(
+            "eviction",
+            ("policy", "v1", "Eviction"),
+            CREATE,
+            SubresourceAction::Eviction,
+        )
         .sub("exec", option("PodExecOptions"), CONNECT, SubresourceAction::Exec)
         .sub("log", option("Pod"), &["get"], SubresourceAction::Log)
-        .sub("portforward", option("PodPortForwardOptions"), CONNECT, SubresourceAction::PortForward)
+        .sub(
+            "portforward",
+            option("PodPortForwardOptions"),
+            CONNECT,
+            SubresourceAction::PortForward,
+        )
         .table(table::pod())
         .selectable(&[
             "spec.nodeName",
@@ -150,7 +170,10 @@ fn rbac() -> Vec<Resource> {
             .cluster()
             .table(table::role_binding())
             .defaulted(default::rbac::binding)
-            .validated(validate::rbac::cluster_role_binding, validate::rbac::cluster_role_binding_update),
+            .validated(
+                validate::rbac::cluster_role_binding,
+                validate::rbac::cluster_role_binding_update,
+            ),
         kind("ClusterRole", "clusterroles")
             .cluster()
             .validated(validate::rbac::cluster_role, |new, _| validate::rbac::cluster_role(new)),
@@ -171,15 +194,22 @@ fn others() -> Vec<Resource> {
             .generation()
             .table(table::endpoint_slice())
             .defaulted(default::network::endpoint_slice)
-            .validated(validate::network::endpoint_slice, validate::network::endpoint_slice_update),
-        plain("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions")
-            .short(&["crd", "crds"])
-            .category("api-extensions")
-            .cluster()
-            .status()
-            .generation()
-            .defaulted(default::config::definition)
-            .validated(validate::definition::create, validate::definition::update),
+            .validated(
+                validate::network::endpoint_slice,
+                validate::network::endpoint_slice_update,
+            ),
+        plain(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+        )
+        .short(&["crd", "crds"])
+        .category("api-extensions")
+        .cluster()
+        .status()
+        .generation()
+        .defaulted(default::config::definition)
+        .validated(validate::definition::create, validate::definition::update),
     ]
 }
 
@@ -265,7 +295,12 @@ impl Resource {
     pub(super) fn status(mut self) -> Resource {
         self.has_status = true;
         let (group, version, kind) = (self.group.clone(), self.version.clone(), self.kind.clone());
-        self.sub("status", (&group, &version, &kind), STATUS_VERBS, SubresourceAction::Status)
+        self.sub(
+            "status",
+            (&group, &version, &kind),
+            STATUS_VERBS,
+            SubresourceAction::Status,
+        )
     }
 
     /// Counts changes in `metadata.generation`.
@@ -286,7 +321,12 @@ impl Resource {
 
     /// Adds the scale subresource.
     pub(super) fn scale_at(self, paths: ScalePaths) -> Resource {
-        self.sub("scale", ("autoscaling", "v1", "Scale"), STATUS_VERBS, SubresourceAction::Scale(paths))
+        self.sub(
+            "scale",
+            ("autoscaling", "v1", "Scale"),
+            STATUS_VERBS,
+            SubresourceAction::Scale(paths),
+        )
     }
 
     fn sub(
@@ -313,12 +353,17 @@ impl Resource {
     }
 
     fn selectable(mut self, names: &[&str]) -> Resource {
-        self.selectable_fields.extend(names.iter().map(|name| SelectableField::new(name)));
+        self.selectable_fields
+            .extend(names.iter().map(|name| SelectableField::new(name)));
         self
     }
 
     fn selectable_at(mut self, name: &str, path: &str, absent: &'static str) -> Resource {
-        self.selectable_fields.push(SelectableField { name: name.to_owned(), absent, ..SelectableField::new(path) });
+        self.selectable_fields.push(SelectableField {
+            name: name.to_owned(),
+            absent,
+            ..SelectableField::new(path)
+        });
         self
     }
 

@@ -49,14 +49,27 @@ impl Resource {
     /// Names are taken from `spec.names`; whether the version is served is for the caller to look at.
     pub fn from_crd(definition: &Value, version: &str) -> Result<Resource, CrdError> {
         let name = || meta::name(definition).to_owned();
-        let no_version = || CrdError::NoVersion { definition: name(), version: version.to_owned() };
-        let path_error = |source| CrdError::Path { definition: name(), source };
+        let no_version = || CrdError::NoVersion {
+            definition: name(),
+            version: version.to_owned(),
+        };
+        let path_error = |source| CrdError::Path {
+            definition: name(),
+            source,
+        };
         let versions = list_at(definition, &["spec", "versions"]);
-        let found = versions.iter().find(|entry| str_at(entry, &["name"]) == version).ok_or_else(no_version)?;
-        let stored = versions.iter().find(|entry| at(entry, &["storage"]) == Some(&Value::Bool(true)));
+        let found = versions
+            .iter()
+            .find(|entry| str_at(entry, &["name"]) == version)
+            .ok_or_else(no_version)?;
+        let stored = versions
+            .iter()
+            .find(|entry| at(entry, &["storage"]) == Some(&Value::Bool(true)));
         let names = |key: &str| str_at(definition, &["spec", "names", key]);
         let lists = |key: &str| {
-            let texts = list_at(definition, &["spec", "names", key]).iter().filter_map(Value::as_str);
+            let texts = list_at(definition, &["spec", "names", key])
+                .iter()
+                .filter_map(Value::as_str);
             texts.map(str::to_owned).collect::<Vec<_>>()
         };
 
@@ -84,7 +97,11 @@ impl Resource {
             let path = str_at(field, &["jsonPath"]);
             let fields = fields(path).map_err(path_error)?;
             let name = path.trim_start_matches('.').to_owned();
-            row.selectable_fields.push(SelectableField { name, path: fields, absent: "" });
+            row.selectable_fields.push(SelectableField {
+                name,
+                path: fields,
+                absent: "",
+            });
         }
         if let Some(schema) = at(found, &["schema", "openAPIV3Schema"]) {
             let schema = Schema::from_openapi(schema).map_err(|error| CrdError::Schema {
@@ -100,8 +117,14 @@ impl Resource {
 
 /// Parses a path that consists of fields alone.
 fn fields(path: &str) -> Result<Vec<String>, JsonPathError> {
-    let wrong = || JsonPathError { path: path.to_owned(), problem: "only fields can be used here" };
-    JsonPath::parse(path)?.fields().filter(|fields| !fields.is_empty()).ok_or_else(wrong)
+    let wrong = || JsonPathError {
+        path: path.to_owned(),
+        problem: "only fields can be used here",
+    };
+    JsonPath::parse(path)?
+        .fields()
+        .filter(|fields| !fields.is_empty())
+        .ok_or_else(wrong)
 }
 
 fn scale_paths(scale: &Value) -> Result<ScalePaths, JsonPathError> {
@@ -109,7 +132,11 @@ fn scale_paths(scale: &Value) -> Result<ScalePaths, JsonPathError> {
     Ok(ScalePaths {
         spec_replicas: fields(str_at(scale, &["specReplicasPath"]))?,
         status_replicas: fields(str_at(scale, &["statusReplicasPath"]))?,
-        selector: if selector.is_empty() { None } else { Some(fields(selector)?) },
+        selector: if selector.is_empty() {
+            None
+        } else {
+            Some(fields(selector)?)
+        },
     })
 }
 
@@ -121,7 +148,13 @@ fn columns(version: &Value) -> Result<(Vec<Column>, Row), JsonPathError> {
         description,
         priority,
     };
-    let mut columns = vec![column("Name", "string", "name", "Name must be unique within a namespace.".into(), 0)];
+    let mut columns = vec![column(
+        "Name",
+        "string",
+        "name",
+        "Name must be unique within a namespace.".into(),
+        0,
+    )];
     let mut paths = Vec::new();
     for entry in list_at(version, &["additionalPrinterColumns"]) {
         let path = str_at(entry, &["jsonPath"]);
@@ -131,10 +164,22 @@ fn columns(version: &Value) -> Result<(Vec<Column>, Row), JsonPathError> {
             text => text.to_owned(),
         };
         let priority = meta::int_at(entry, &["priority"]).unwrap_or(0);
-        columns.push(column(str_at(entry, &["name"]), str_at(entry, &["type"]), str_at(entry, &["format"]), description, priority));
+        columns.push(column(
+            str_at(entry, &["name"]),
+            str_at(entry, &["type"]),
+            str_at(entry, &["format"]),
+            description,
+            priority,
+        ));
     }
     if paths.is_empty() {
-        columns.push(column("Age", "date", "", "How long ago the object was created.".into(), 0));
+        columns.push(column(
+            "Age",
+            "date",
+            "",
+            "How long ago the object was created.".into(),
+            0,
+        ));
         paths.push(JsonPath::parse(".metadata.creationTimestamp")?);
     }
     Ok((columns, Row::Paths(paths)))
@@ -170,7 +215,10 @@ mod tests {
     #[test]
     fn a_definition_makes_a_row_with_its_columns() {
         let row = Resource::from_crd(&widget(), "v1").unwrap();
-        assert_eq!((row.api_version().as_str(), row.storage_prefix().as_str()), ("example.com/v1", "example.com/widgets"));
+        assert_eq!(
+            (row.api_version().as_str(), row.storage_prefix().as_str()),
+            ("example.com/v1", "example.com/widgets")
+        );
         assert!(row.has_status && row.has_generation && row.custom);
         assert_eq!(row.scale().unwrap().spec_replicas, ["spec", "size"]);
         let object = json!({"metadata": {"name": "a", "creationTimestamp": "2024-01-01T00:00:00Z"}, "spec": {"size": 3},
@@ -184,14 +232,20 @@ mod tests {
 
     #[test]
     fn a_version_that_is_not_there_is_an_error() {
-        assert!(matches!(Resource::from_crd(&widget(), "v2"), Err(CrdError::NoVersion { .. })));
+        assert!(matches!(
+            Resource::from_crd(&widget(), "v2"),
+            Err(CrdError::NoVersion { .. })
+        ));
     }
 
     #[test]
     fn rows_of_definitions_come_and_go() {
         let scheme = crate::Scheme::builtin();
         let before = scheme.generation();
-        scheme.set_custom("widgets.example.com", vec![Resource::from_crd(&widget(), "v1").unwrap()]);
+        scheme.set_custom(
+            "widgets.example.com",
+            vec![Resource::from_crd(&widget(), "v1").unwrap()],
+        );
         assert!(scheme.by_kind("example.com", "v1", "Widget").is_some());
         assert!(scheme.generation() > before);
         scheme.remove_custom("widgets.example.com");

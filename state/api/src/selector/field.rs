@@ -38,14 +38,20 @@ impl FieldSelector {
 
     /// Returns the value that a field must have, if a term says so.
     pub fn exact(&self, field: &str) -> Option<&str> {
-        self.requirements.iter().find(|term| term.equal && term.field == field).map(|term| term.value.as_str())
+        self.requirements
+            .iter()
+            .find(|term| term.equal && term.field == field)
+            .map(|term| term.value.as_str())
     }
 
     /// Refuses fields that the kind cannot be selected by, as Kubernetes words it (400).
     pub fn check(&self, resource: &Resource) -> Result<(), Status> {
         for term in &self.requirements {
             if !is_metadata(&term.field) && !resource.selectable_fields.iter().any(|field| field.name == term.field) {
-                return Err(Status::bad_request(format!("field label not supported: {}", term.field)));
+                return Err(Status::bad_request(format!(
+                    "field label not supported: {}",
+                    term.field
+                )));
             }
         }
         Ok(())
@@ -84,7 +90,11 @@ impl FromStr for FieldSelector {
             let wrong = || SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"));
             let (field, operator, value) = split_term(term).ok_or_else(wrong)?;
             let value = unescape(value).ok_or_else(|| SelectorError(format!("invalid field selector: {value}")))?;
-            requirements.push(FieldRequirement { field: field.to_owned(), value, equal: operator != "!=" });
+            requirements.push(FieldRequirement {
+                field: field.to_owned(),
+                value,
+                equal: operator != "!=",
+            });
         }
         Ok(FieldSelector { requirements })
     }
@@ -167,8 +177,13 @@ mod tests {
         let pods = Scheme::builtin().get("", "v1", "pods").unwrap();
         let pod = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"nodeName": "one"}, "status": {"phase": "Running"}});
         for (text, selected) in [
-            ("", true), ("spec.nodeName=one", true), ("spec.nodeName==two", false), ("spec.nodeName!=,status.phase=Running", true),
-            ("metadata.name=a,metadata.namespace=n", true), ("status.phase!=Running", false), ("spec.hostNetwork=false", true),
+            ("", true),
+            ("spec.nodeName=one", true),
+            ("spec.nodeName==two", false),
+            ("spec.nodeName!=,status.phase=Running", true),
+            ("metadata.name=a,metadata.namespace=n", true),
+            ("status.phase!=Running", false),
+            ("spec.hostNetwork=false", true),
         ] {
             let selector: FieldSelector = text.parse().unwrap();
             assert!(selector.check(&pods).is_ok());
@@ -181,8 +196,14 @@ mod tests {
         let pods = Scheme::builtin().get("", "v1", "pods").unwrap();
         let selector: FieldSelector = "spec.foo=a".parse().unwrap();
         let status = selector.check(&pods).unwrap_err();
-        assert_eq!((status.code, status.message.as_str()), (400, "field label not supported: spec.foo"));
-        assert_eq!("foo".parse::<FieldSelector>().unwrap_err().0, "invalid selector: 'foo'; can't understand 'foo'");
+        assert_eq!(
+            (status.code, status.message.as_str()),
+            (400, "field label not supported: spec.foo")
+        );
+        assert_eq!(
+            "foo".parse::<FieldSelector>().unwrap_err().0,
+            "invalid selector: 'foo'; can't understand 'foo'"
+        );
     }
 
     proptest! {

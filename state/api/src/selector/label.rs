@@ -45,27 +45,44 @@ impl Requirement {
     fn new(key: &str, operator: Operator, mut values: Vec<String>) -> Result<Requirement, SelectorError> {
         let wrong_key = names::qualified_name(key);
         if !wrong_key.is_empty() {
-            return Err(SelectorError(format!("key: Invalid value: {}: {}", quote(key), wrong_key.join("; "))));
+            return Err(SelectorError(format!(
+                "key: Invalid value: {}: {}",
+                quote(key),
+                wrong_key.join("; ")
+            )));
         }
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
-                return Err(SelectorError("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into()));
+                return Err(SelectorError(
+                    "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into(),
+                ));
             }
-            Operator::GreaterThan | Operator::LessThan if !matches!(values.as_slice(), [one] if one.parse::<i64>().is_ok()) => {
+            Operator::GreaterThan | Operator::LessThan if !matches!(values.as_slice(), [one] if one.parse::<i64>().is_ok()) =>
+            {
                 let shown = values.first().map_or_else(|| "\"\"".into(), |value| quote(value));
-                return Err(SelectorError(format!("values[0]: Invalid value: {shown}: for 'Gt', 'Lt' operators, the value must be an integer")));
+                return Err(SelectorError(format!(
+                    "values[0]: Invalid value: {shown}: for 'Gt', 'Lt' operators, the value must be an integer"
+                )));
             }
             _ => {}
         }
         for (index, value) in values.iter().enumerate() {
             let wrong = names::label_value(value);
             if !wrong.is_empty() {
-                return Err(SelectorError(format!("values[{index}][{key}]: Invalid value: {}: {}", quote(value), wrong.join("; "))));
+                return Err(SelectorError(format!(
+                    "values[{index}][{key}]: Invalid value: {}: {}",
+                    quote(value),
+                    wrong.join("; ")
+                )));
             }
         }
         values.sort();
         values.dedup();
-        Ok(Requirement { key: key.to_owned(), operator, values })
+        Ok(Requirement {
+            key: key.to_owned(),
+            operator,
+            values,
+        })
     }
 
     fn matches(&self, labels: Option<&Map<String, Value>>) -> bool {
@@ -112,7 +129,9 @@ pub struct LabelSelector {
 impl LabelSelector {
     /// Makes the selector of everything.
     pub fn everything() -> LabelSelector {
-        LabelSelector { requirements: Some(Vec::new()) }
+        LabelSelector {
+            requirements: Some(Vec::new()),
+        }
     }
 
     /// Makes the selector of nothing.
@@ -138,12 +157,19 @@ impl LabelSelector {
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(SelectorError(format!("{} is not a valid label selector operator", quote(other)))),
+                other => {
+                    return Err(SelectorError(format!(
+                        "{} is not a valid label selector operator",
+                        quote(other)
+                    )));
+                }
             };
             let values = crate::meta::list_at(expression, &["values"]);
             let values: Vec<String> = values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
             if matches!(operator, Operator::Exists | Operator::DoesNotExist) && !values.is_empty() {
-                return Err(SelectorError("values: Invalid value: values set must be empty for exists and does not exist".into()));
+                return Err(SelectorError(
+                    "values: Invalid value: values set must be empty for exists and does not exist".into(),
+                ));
             }
             requirements.push(Requirement::new(key, operator, values)?);
         }
@@ -157,7 +183,9 @@ impl LabelSelector {
 
     fn of(mut requirements: Vec<Requirement>) -> LabelSelector {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        LabelSelector { requirements: Some(requirements) }
+        LabelSelector {
+            requirements: Some(requirements),
+        }
     }
 
     /// Returns whether everything is selected.
@@ -205,7 +233,10 @@ impl FromStr for LabelSelector {
 
     /// Parses the form of a query: terms joined by commas.
     fn from_str(text: &str) -> Result<LabelSelector, SelectorError> {
-        let mut parser = Parser { tokens: tokens(text), at: 0 };
+        let mut parser = Parser {
+            tokens: tokens(text),
+            at: 0,
+        };
         let requirements = parser.terms()?;
         Ok(LabelSelector::of(requirements))
     }
@@ -235,7 +266,9 @@ fn tokens(text: &str) -> Vec<Token> {
             out.push(Token::Symbol(symbol));
             rest = &rest[symbol.len()..];
         } else {
-            let end = rest.find(|c: char| c.is_whitespace() || "!=<>(),".contains(c)).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| c.is_whitespace() || "!=<>(),".contains(c))
+                .unwrap_or(rest.len());
             out.push(Token::Word(rest[..end].to_owned()));
             rest = &rest[end..];
         }
@@ -268,7 +301,9 @@ impl Parser {
 
     fn wrong<T>(found: Option<&Token>, expected: &str) -> Result<T, SelectorError> {
         let found = found.map_or("", Token::text);
-        Err(SelectorError(format!("unable to parse requirement: found '{found}', expected: {expected}")))
+        Err(SelectorError(format!(
+            "unable to parse requirement: found '{found}', expected: {expected}"
+        )))
     }
 
     fn terms(&mut self) -> Result<Vec<Requirement>, SelectorError> {
@@ -297,7 +332,8 @@ impl Parser {
             other => return Self::wrong(other.as_ref(), "!, identifier, or 'end of string'"),
         };
         let made = |operator, values| {
-            Requirement::new(&key, operator, values).map_err(|error| SelectorError(format!("unable to parse requirement: {error}")))
+            Requirement::new(&key, operator, values)
+                .map_err(|error| SelectorError(format!("unable to parse requirement: {error}")))
         };
         if absent {
             return made(Operator::DoesNotExist, Vec::new());
@@ -362,17 +398,46 @@ mod tests {
     #[test]
     fn every_operator_selects_as_on_kubernetes() {
         let labels = json!({"app": "web", "tier": "a", "n": "5"});
-        for text in ["", "app=web", "app==web", "app", "!x", "x!=y", "app!=db", "tier in (a, b)", "tier notin (c)", "x notin (c)", "n>4", "n<6", "app=web,tier in (a),!x", " app = web , tier "] {
+        for text in [
+            "",
+            "app=web",
+            "app==web",
+            "app",
+            "!x",
+            "x!=y",
+            "app!=db",
+            "tier in (a, b)",
+            "tier notin (c)",
+            "x notin (c)",
+            "n>4",
+            "n<6",
+            "app=web,tier in (a),!x",
+            " app = web , tier ",
+        ] {
             assert!(selects(text, &labels), "{text:?}");
         }
-        for text in ["app=db", "x", "!app", "app!=web", "tier in (b)", "tier notin (a,b)", "n>5", "x>1", "app=", "x=", "app in ()"] {
+        for text in [
+            "app=db",
+            "x",
+            "!app",
+            "app!=web",
+            "tier in (b)",
+            "tier notin (a,b)",
+            "n>5",
+            "x>1",
+            "app=",
+            "x=",
+            "app in ()",
+        ] {
             assert!(!selects(text, &labels), "{text:?}");
         }
     }
 
     #[test]
     fn what_cannot_be_parsed_is_refused() {
-        for text in ["=a", "a in b", "a in (b", "a b", "a,", ",a", "a=b=c", "!", "a>x", "a in", "-a=b", "a=b c", "a!b"] {
+        for text in [
+            "=a", "a in b", "a in (b", "a b", "a,", ",a", "a=b=c", "!", "a>x", "a in", "-a=b", "a=b c", "a!b",
+        ] {
             assert!(text.parse::<LabelSelector>().is_err(), "{text:?}");
         }
     }
@@ -381,7 +446,9 @@ mod tests {
     fn a_null_selector_selects_nothing_and_an_empty_one_everything() {
         assert!(!LabelSelector::from_value(&Value::Null).unwrap().matches(None));
         assert!(LabelSelector::from_value(&json!({})).unwrap().matches(None));
-        let selector = LabelSelector::from_value(&json!({"matchLabels": {"b": "1"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["y", "x"]}]}));
+        let selector = LabelSelector::from_value(
+            &json!({"matchLabels": {"b": "1"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["y", "x"]}]}),
+        );
         assert_eq!(selector.unwrap().to_string(), "a in (x,y),b=1");
         assert!(LabelSelector::from_value(&json!({"matchExpressions": [{"key": "a", "operator": "Gt"}]})).is_err());
     }

@@ -31,7 +31,9 @@ pub fn pod_create(pod: &mut Value) {
 ///
 /// Guaranteed: every container has limits of cpu and memory, and requests equal to them. BestEffort: none has any.
 pub fn qos_class(pod: &Value) -> &'static str {
-    let containers = list_at(pod, &["spec", "initContainers"]).iter().chain(list_at(pod, &["spec", "containers"]));
+    let containers = list_at(pod, &["spec", "initContainers"])
+        .iter()
+        .chain(list_at(pod, &["spec", "containers"]));
     let amount = |container: &Value, kind: &str, name: &str| {
         let value = at(container, &["resources", kind, name])?;
         Quantity::from_value(value).ok().filter(|quantity| !quantity.is_zero())

@@ -20,7 +20,11 @@ pub(crate) fn namespace() -> (Vec<Column>, Row) {
 Status|string|0|The status of the namespace
 Age|string|0|How long ago the object was created.";
     let row = |object: &Value, now| {
-        vec![meta::name(object).into(), str_at(object, &["status", "phase"]).into(), age(object, now)]
+        vec![
+            meta::name(object).into(),
+            str_at(object, &["status", "phase"]).into(),
+            age(object, now),
+        ]
     };
     (columns(text), Row::Builtin(row))
 }
@@ -32,7 +36,12 @@ Type|string|0|What the secret is for.
 Data|string|0|The number of its entries.
 Age|string|0|How long ago the object was created.";
     let row = |object: &Value, now| {
-        vec![meta::name(object).into(), str_at(object, &["type"]).into(), length(object, "data").into(), age(object, now)]
+        vec![
+            meta::name(object).into(),
+            str_at(object, &["type"]).into(),
+            length(object, "data").into(),
+            age(object, now),
+        ]
     };
     (columns(text), Row::Builtin(row))
 }
@@ -54,7 +63,13 @@ pub(crate) fn service_account() -> (Vec<Column>, Row) {
     let text = "Name|string|0|Name must be unique within a namespace.
 Secrets|string|0|The number of secrets that pods of this account may use.
 Age|string|0|How long ago the object was created.";
-    let row = |object: &Value, now| vec![meta::name(object).into(), length(object, "secrets").into(), age(object, now)];
+    let row = |object: &Value, now| {
+        vec![
+            meta::name(object).into(),
+            length(object, "secrets").into(),
+            age(object, now),
+        ]
+    };
     (columns(text), Row::Builtin(row))
 }
 
@@ -64,7 +79,11 @@ pub(crate) fn lease() -> (Vec<Column>, Row) {
 Holder|string|0|Who holds the lease.
 Age|string|0|How long ago the object was created.";
     let row = |object: &Value, now| {
-        vec![meta::name(object).into(), str_at(object, &["spec", "holderIdentity"]).into(), age(object, now)]
+        vec![
+            meta::name(object).into(),
+            str_at(object, &["spec", "holderIdentity"]).into(),
+            age(object, now),
+        ]
     };
     (columns(text), Row::Builtin(row))
 }
@@ -86,10 +105,16 @@ fn role_binding_row(binding: &Value, now: Timestamp) -> Vec<Value> {
             namespace if kind == "ServiceAccount" => format!("{namespace}/{}", str_at(subject, &["name"])),
             _ => str_at(subject, &["name"]).to_owned(),
         };
-        let all = list_at(binding, &["subjects"]).iter().filter(|subject| str_at(subject, &["kind"]) == kind);
+        let all = list_at(binding, &["subjects"])
+            .iter()
+            .filter(|subject| str_at(subject, &["kind"]) == kind);
         Value::from(all.map(name).collect::<Vec<_>>().join(", "))
     };
-    let role = format!("{}/{}", str_at(binding, &["roleRef", "kind"]), str_at(binding, &["roleRef", "name"]));
+    let role = format!(
+        "{}/{}",
+        str_at(binding, &["roleRef", "kind"]),
+        str_at(binding, &["roleRef", "name"])
+    );
     vec![
         meta::name(binding).into(),
         role.into(),
@@ -116,7 +141,9 @@ Container-Runtime|string|1|The container runtime and its version.";
 }
 
 fn node_row(node: &Value, now: Timestamp) -> Vec<Value> {
-    let ready = list_at(node, &["status", "conditions"]).iter().find(|condition| str_at(condition, &["type"]) == "Ready");
+    let ready = list_at(node, &["status", "conditions"])
+        .iter()
+        .find(|condition| str_at(condition, &["type"]) == "Ready");
     let mut status = match ready.map(|condition| str_at(condition, &["status"])) {
         Some("True") => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -126,7 +153,9 @@ fn node_row(node: &Value, now: Timestamp) -> Vec<Value> {
         status.push_str(",SchedulingDisabled");
     }
     let address = |ty: &str| {
-        let found = list_at(node, &["status", "addresses"]).iter().find(|address| str_at(address, &["type"]) == ty);
+        let found = list_at(node, &["status", "addresses"])
+            .iter()
+            .find(|address| str_at(address, &["type"]) == ty);
         or_none(found.map_or("", |address| str_at(address, &["address"])))
     };
     let info = |key: &str| match str_at(node, &["status", "nodeInfo", key]) {
@@ -181,8 +210,13 @@ Name|string|1|Name must be unique within a namespace.";
 fn event_row(event: &Value, now: Timestamp) -> Vec<Value> {
     let time = |path: &[&str]| meta::parse_time(str_at(event, path));
     let first = time(&["firstTimestamp"]).or_else(|| time(&["eventTime"]));
-    let last = time(&["series", "lastObservedTime"]).or_else(|| time(&["lastTimestamp"])).or(first);
-    let count = int_at(event, &["series", "count"]).or_else(|| int_at(event, &["count"])).unwrap_or(0).max(1);
+    let last = time(&["series", "lastObservedTime"])
+        .or_else(|| time(&["lastTimestamp"]))
+        .or(first);
+    let count = int_at(event, &["series", "count"])
+        .or_else(|| int_at(event, &["count"]))
+        .unwrap_or(0)
+        .max(1);
     let kind = str_at(event, &["involvedObject", "kind"]).to_lowercase();
     let object = match str_at(event, &["involvedObject", "name"]) {
         "" => kind,

@@ -16,7 +16,11 @@ enum Step {
     Field(String),
     Index(i64),
     All,
-    Filter { path: Vec<String>, operator: Operator, value: Value },
+    Filter {
+        path: Vec<String>,
+        operator: Operator,
+        value: Value,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +47,10 @@ pub struct JsonPathError {
 impl JsonPath {
     /// Parses a path such as `.spec.replicas`.
     pub fn parse(text: &str) -> Result<JsonPath, JsonPathError> {
-        let wrong = |problem| JsonPathError { path: text.to_owned(), problem };
+        let wrong = |problem| JsonPathError {
+            path: text.to_owned(),
+            problem,
+        };
         let mut rest = text.strip_prefix('$').unwrap_or(text);
         let mut steps = Vec::new();
         while !rest.is_empty() {
@@ -148,11 +155,16 @@ fn bracket(inner: &str) -> Result<Step, &'static str> {
     if let Some(filter) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
         return filter_step(filter.trim());
     }
-    inner.parse().map(Step::Index).map_err(|_| "a bracket holds an index, '*', a quoted name or a filter")
+    inner
+        .parse()
+        .map(Step::Index)
+        .map_err(|_| "a bracket holds an index, '*', a quoted name or a filter")
 }
 
 fn quoted(text: &str) -> Option<&str> {
-    ['\'', '"'].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+    ['\'', '"']
+        .into_iter()
+        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
 
 fn filter_step(filter: &str) -> Result<Step, &'static str> {
@@ -171,15 +183,24 @@ fn filter_step(filter: &str) -> Result<Step, &'static str> {
             let right = filter[at + text.len()..].trim();
             let value = match quoted(right) {
                 Some(text) => Value::from(text),
-                None => serde_json::from_str(right).map_err(|_| "a filter compares with a quoted text, a number or a bool")?,
+                None => serde_json::from_str(right)
+                    .map_err(|_| "a filter compares with a quoted text, a number or a bool")?,
             };
             (filter[..at].trim(), operator, value)
         }
         None => (filter, Operator::Exists, Value::Null),
     };
     let left = left.strip_prefix('@').ok_or("a filter's left side starts with @")?;
-    let path = if left.is_empty() { Some(Vec::new()) } else { JsonPath::parse(left).ok().and_then(|path| path.fields()) };
-    Ok(Step::Filter { path: path.ok_or("a filter looks at fields only")?, operator, value })
+    let path = if left.is_empty() {
+        Some(Vec::new())
+    } else {
+        JsonPath::parse(left).ok().and_then(|path| path.fields())
+    };
+    Ok(Step::Filter {
+        path: path.ok_or("a filter looks at fields only")?,
+        operator,
+        value,
+    })
 }
 
 impl Step {
@@ -190,14 +211,22 @@ impl Step {
                 let list = value.as_array().map_or(&[][..], Vec::as_slice);
                 let length = i64::try_from(list.len()).unwrap_or(i64::MAX);
                 let at = if *index < 0 { index + length } else { *index };
-                usize::try_from(at).ok().and_then(|at| list.get(at)).into_iter().collect()
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| list.get(at))
+                    .into_iter()
+                    .collect()
             }
             Step::All => match value {
                 Value::Array(list) => list.iter().collect(),
                 Value::Object(map) => map.values().collect(),
                 _ => Vec::new(),
             },
-            Step::Filter { path, operator, value: wanted } => {
+            Step::Filter {
+                path,
+                operator,
+                value: wanted,
+            } => {
                 let items: Vec<&Value> = match value {
                     Value::Array(list) => list.iter().collect(),
                     Value::Object(map) => map.values().collect(),

@@ -45,7 +45,11 @@ fn texts<'a>(object: &'a Value, path: &[&str]) -> Vec<&'a str> {
 
 fn service_row(service: &Value, now: Timestamp) -> Vec<Value> {
     let address = texts(service, &["spec", "clusterIPs"]).first().copied().unwrap_or("");
-    let address = if address.is_empty() { str_at(service, &["spec", "clusterIP"]) } else { address };
+    let address = if address.is_empty() {
+        str_at(service, &["spec", "clusterIP"])
+    } else {
+        address
+    };
     vec![
         meta::name(service).into(),
         str_at(service, &["spec", "type"]).into(),
@@ -69,7 +73,11 @@ fn external(service: &Value) -> Value {
             };
             let mut all: Vec<&str> = ingress.iter().map(name).collect();
             all.extend(texts(service, &["spec", "externalIPs"]));
-            if all.is_empty() { "<pending>".into() } else { all.join(",").into() }
+            if all.is_empty() {
+                "<pending>".into()
+            } else {
+                all.join(",").into()
+            }
         }
         _ => or_none(&external),
     }
@@ -83,30 +91,52 @@ fn ports(service: &Value) -> Value {
             _ => format!("{number}/{protocol}"),
         }
     };
-    or_none(&list_at(service, &["spec", "ports"]).iter().map(port).collect::<Vec<_>>().join(","))
+    or_none(
+        &list_at(service, &["spec", "ports"])
+            .iter()
+            .map(port)
+            .collect::<Vec<_>>()
+            .join(","),
+    )
 }
 
 /// Joins the first few of a list and says how many more there are.
 fn shortened(all: &[String]) -> String {
     let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(",");
-    if all.len() > SHOWN { format!("{shown} + {} more...", all.len() - SHOWN) } else { shown }
+    if all.len() > SHOWN {
+        format!("{shown} + {} more...", all.len() - SHOWN)
+    } else {
+        shown
+    }
 }
 
 fn endpoints_row(endpoints: &Value, now: Timestamp) -> Vec<Value> {
     let mut all = Vec::new();
     for subset in list_at(endpoints, &["subsets"]) {
-        let addresses = list_at(subset, &["addresses"]).iter().map(|address| str_at(address, &["ip"]));
+        let addresses = list_at(subset, &["addresses"])
+            .iter()
+            .map(|address| str_at(address, &["ip"]));
         let ports = list_at(subset, &["ports"]);
         if ports.is_empty() {
             all.extend(addresses.clone().map(str::to_owned));
         }
         for port in ports {
             let number = int_at(port, &["port"]).unwrap_or(0);
-            let join = |ip: &str| if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") };
+            let join = |ip: &str| {
+                if ip.contains(':') {
+                    format!("[{ip}]:{number}")
+                } else {
+                    format!("{ip}:{number}")
+                }
+            };
             all.extend(addresses.clone().map(join));
         }
     }
-    vec![meta::name(endpoints).into(), or_none(&shortened(&all)), age(endpoints, now)]
+    vec![
+        meta::name(endpoints).into(),
+        or_none(&shortened(&all)),
+        age(endpoints, now),
+    ]
 }
 
 fn endpoint_slice_row(slice: &Value, now: Timestamp) -> Vec<Value> {
@@ -116,9 +146,17 @@ fn endpoint_slice_row(slice: &Value, now: Timestamp) -> Vec<Value> {
     };
     let ports: Vec<String> = list_at(slice, &["ports"]).iter().map(port).collect();
     let endpoints = list_at(slice, &["endpoints"]).iter();
-    let addresses: Vec<String> =
-        endpoints.flat_map(|endpoint| texts(endpoint, &["addresses"])).map(str::to_owned).collect();
-    let or_unset = |all: &[String]| Value::from(if all.is_empty() { "<unset>".to_owned() } else { shortened(all) });
+    let addresses: Vec<String> = endpoints
+        .flat_map(|endpoint| texts(endpoint, &["addresses"]))
+        .map(str::to_owned)
+        .collect();
+    let or_unset = |all: &[String]| {
+        Value::from(if all.is_empty() {
+            "<unset>".to_owned()
+        } else {
+            shortened(all)
+        })
+    };
     vec![
         meta::name(slice).into(),
         str_at(slice, &["addressType"]).into(),

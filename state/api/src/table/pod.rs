@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Column, Row, age, columns, or_none, since};
-use crate::meta::{self, at, int_at, list_at, str_at};
 use crate::Resource;
+use crate::meta::{self, at, int_at, list_at, str_at};
 
 /// Returns the columns and the row of pods.
 pub(crate) fn pod() -> (Vec<Column>, Row) {
@@ -40,8 +40,14 @@ fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
     if summary.restarts != 0 && summary.last_restart.is_some() {
         restarts = format!("{restarts} ({} ago)", since(summary.last_restart, now));
     }
-    let address = list_at(pod, &["status", "podIPs"]).first().map_or("", |ip| str_at(ip, &["ip"]));
-    let address = if address.is_empty() { str_at(pod, &["status", "podIP"]) } else { address };
+    let address = list_at(pod, &["status", "podIPs"])
+        .first()
+        .map_or("", |ip| str_at(ip, &["ip"]));
+    let address = if address.is_empty() {
+        str_at(pod, &["status", "podIP"])
+    } else {
+        address
+    };
     vec![
         meta::name(pod).into(),
         format!("{}/{}", summary.ready, summary.total).into(),
@@ -56,7 +62,9 @@ fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn condition<'a>(pod: &'a Value, ty: &str) -> Option<&'a Value> {
-    list_at(pod, &["status", "conditions"]).iter().find(|condition| str_at(condition, &["type"]) == ty)
+    list_at(pod, &["status", "conditions"])
+        .iter()
+        .find(|condition| str_at(condition, &["type"]) == ty)
 }
 
 fn is_true(pod: &Value, ty: &str) -> bool {
@@ -68,7 +76,10 @@ fn readiness_gates(pod: &Value) -> Value {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let met = gates.iter().filter(|gate| is_true(pod, str_at(gate, &["conditionType"]))).count();
+    let met = gates
+        .iter()
+        .filter(|gate| is_true(pod, str_at(gate, &["conditionType"])))
+        .count();
     format!("{met}/{}", gates.len()).into()
 }
 
@@ -91,7 +102,10 @@ struct Restarts {
 impl Restarts {
     fn add(&mut self, status: &Value) {
         self.count += int_at(status, &["restartCount"]).unwrap_or(0);
-        self.last = self.last.max(meta::parse_time(str_at(status, &["lastState", "terminated", "finishedAt"])));
+        self.last = self.last.max(meta::parse_time(str_at(
+            status,
+            &["lastState", "terminated", "finishedAt"],
+        )));
     }
 }
 
@@ -109,12 +123,17 @@ impl Summary {
         let phase = str_at(pod, &["status", "phase"]);
         let init = list_at(pod, &["spec", "initContainers"]);
         let is_sidecar = |name: &str| {
-            init.iter().any(|container| str_at(container, &["name"]) == name && str_at(container, &["restartPolicy"]) == "Always")
+            init.iter().any(|container| {
+                str_at(container, &["name"]) == name && str_at(container, &["restartPolicy"]) == "Always"
+            })
         };
         let mut summary = Summary {
             reason: if status_reason.is_empty() { phase } else { status_reason }.to_owned(),
             total: list_at(pod, &["spec", "containers"]).len()
-                + init.iter().filter(|container| str_at(container, &["restartPolicy"]) == "Always").count(),
+                + init
+                    .iter()
+                    .filter(|container| str_at(container, &["restartPolicy"]) == "Always")
+                    .count(),
             ..Summary::default()
         };
         if condition(pod, "PodScheduled").is_some_and(|c| str_at(c, &["reason"]) == "SchedulingGated") {
@@ -160,7 +179,9 @@ impl Summary {
                         "" => ended(terminated),
                         reason => reason.to_owned(),
                     };
-                } else if at(status, &["ready"]) == Some(&Value::Bool(true)) && at(status, &["state", "running"]).is_some() {
+                } else if at(status, &["ready"]) == Some(&Value::Bool(true))
+                    && at(status, &["state", "running"]).is_some()
+                {
                     running = true;
                     summary.ready += 1;
                 }

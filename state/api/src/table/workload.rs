@@ -39,7 +39,12 @@ fn number(object: &Value, path: &[&str]) -> i64 {
 
 fn joined(object: &Value, key: &str) -> Value {
     let containers = list_at(object, &["spec", "template", "spec", "containers"]);
-    containers.iter().map(|container| str_at(container, &[key])).collect::<Vec<_>>().join(",").into()
+    containers
+        .iter()
+        .map(|container| str_at(container, &[key]))
+        .collect::<Vec<_>>()
+        .join(",")
+        .into()
 }
 
 fn selector(object: &Value) -> String {

@@ -16,19 +16,38 @@ pub fn node(node: &Value) -> Vec<FieldError> {
         let (key, effect) = (str_at(taint, &["key"]), str_at(taint, &["effect"]));
         super::all_invalid(&mut errors, &path.child("key"), key, crate::names::qualified_name(key));
         let value = str_at(taint, &["value"]);
-        super::all_invalid(&mut errors, &path.child("value"), value, crate::names::label_value(value));
-        one_of(&mut errors, &path.child("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], true);
+        super::all_invalid(
+            &mut errors,
+            &path.child("value"),
+            value,
+            crate::names::label_value(value),
+        );
+        one_of(
+            &mut errors,
+            &path.child("effect"),
+            effect,
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            true,
+        );
         if seen.contains(&(key, effect)) {
             errors.push(FieldError::duplicate(path, taint.clone()));
         }
         seen.push((key, effect));
     }
     for key in ["capacity", "allocatable"] {
-        for (name, amount) in at(node, &["status", key]).and_then(Value::as_object).into_iter().flatten() {
+        for (name, amount) in at(node, &["status", key])
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let path = Path::new("status").child(key).key(name);
             match Quantity::from_value(amount) {
                 Ok(quantity) if quantity.is_negative() => {
-                    errors.push(FieldError::invalid(path, amount.clone(), "must be greater than or equal to 0"));
+                    errors.push(FieldError::invalid(
+                        path,
+                        amount.clone(),
+                        "must be greater than or equal to 0",
+                    ));
                 }
                 Ok(_) => {}
                 Err(error) => errors.push(FieldError::invalid(path, amount.clone(), error.to_string())),
@@ -44,7 +63,12 @@ pub fn node_update(new: &Value, old: &Value) -> Vec<FieldError> {
     for key in ["providerID", "podCIDR"] {
         // May be set once.
         if !str_at(old, &["spec", key]).is_empty() {
-            immutable(&mut errors, &Path::new("spec").child(key), at(new, &["spec", key]), at(old, &["spec", key]));
+            immutable(
+                &mut errors,
+                &Path::new("spec").child(key),
+                at(new, &["spec", key]),
+                at(old, &["spec", key]),
+            );
         }
     }
     errors
@@ -55,9 +79,17 @@ pub fn event(event: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (own, involved) = (meta::namespace(event), str_at(event, &["involvedObject", "namespace"]));
     // Events about cluster-scoped objects live in "default".
-    let matching = if involved.is_empty() { own.is_empty() || own == "default" } else { own == involved };
+    let matching = if involved.is_empty() {
+        own.is_empty() || own == "default"
+    } else {
+        own == involved
+    };
     if !matching {
-        errors.push(FieldError::invalid("involvedObject.namespace", involved, "does not match event.namespace"));
+        errors.push(FieldError::invalid(
+            "involvedObject.namespace",
+            involved,
+            "does not match event.namespace",
+        ));
     }
     errors
 }
@@ -69,7 +101,11 @@ pub fn lease(lease: &Value) -> Vec<FieldError> {
     if let Some(seconds) = int_at(lease, &["spec", "leaseDurationSeconds"])
         && seconds <= 0
     {
-        errors.push(FieldError::invalid(path.child("leaseDurationSeconds"), seconds, "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            path.child("leaseDurationSeconds"),
+            seconds,
+            "must be greater than 0",
+        ));
     }
     if let Some(transitions) = int_at(lease, &["spec", "leaseTransitions"])
         && transitions < 0

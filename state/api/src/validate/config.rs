@@ -14,7 +14,9 @@ const MAX_SIZE: usize = 1024 * 1024;
 
 fn entries<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
     let map = object.get(key).and_then(Value::as_object);
-    map.into_iter().flatten().map(|(key, value)| (key, value.as_str().unwrap_or("")))
+    map.into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.as_str().unwrap_or("")))
 }
 
 /// Returns what is wrong with a ConfigMap.
@@ -25,7 +27,11 @@ pub fn config_map(object: &Value) -> Vec<FieldError> {
         let path = Path::new("data").key(key);
         all_invalid(&mut errors, &path, key, names::config_key(key));
         if at(object, &["binaryData", key]).is_some() {
-            errors.push(FieldError::invalid(path, key.as_str(), "duplicate of key present in binaryData"));
+            errors.push(FieldError::invalid(
+                path,
+                key.as_str(),
+                "duplicate of key present in binaryData",
+            ));
         }
         size += value.len();
     }
@@ -45,7 +51,11 @@ fn decoded(errors: &mut Vec<FieldError>, path: &Path, value: &str) -> usize {
     match STANDARD.decode(value) {
         Ok(bytes) => bytes.len(),
         Err(error) => {
-            errors.push(FieldError::invalid(path, "<binary>", format!("illegal base64 data: {error}")));
+            errors.push(FieldError::invalid(
+                path,
+                "<binary>",
+                format!("illegal base64 data: {error}"),
+            ));
             0
         }
     }
@@ -65,12 +75,18 @@ fn frozen(errors: &mut Vec<FieldError>, new: &Value, old: &Value, keys: &[&str])
         return;
     }
     if !is_set(new) {
-        errors.push(FieldError::forbidden("immutable", "field is immutable when `immutable` is set"));
+        errors.push(FieldError::forbidden(
+            "immutable",
+            "field is immutable when `immutable` is set",
+        ));
     }
     for key in keys {
         let content = |value: &Value| value.get(*key).filter(|value| !value.is_null()).cloned();
         if content(new) != content(old) {
-            errors.push(FieldError::forbidden(*key, "field is immutable when `immutable` is set"));
+            errors.push(FieldError::forbidden(
+                *key,
+                "field is immutable when `immutable` is set",
+            ));
         }
     }
 }
@@ -118,9 +134,16 @@ fn json_entry(errors: &mut Vec<FieldError>, object: &Value, key: &str) {
         errors.push(FieldError::required(path, ""));
         return;
     };
-    let parsed = STANDARD.decode(text).ok().map(|bytes| serde_json::from_slice::<Value>(&bytes));
+    let parsed = STANDARD
+        .decode(text)
+        .ok()
+        .map(|bytes| serde_json::from_slice::<Value>(&bytes));
     if let Some(Err(error)) = parsed {
-        errors.push(FieldError::invalid(path, "<secret contents redacted>", error.to_string()));
+        errors.push(FieldError::invalid(
+            path,
+            "<secret contents redacted>",
+            error.to_string(),
+        ));
     }
 }
 

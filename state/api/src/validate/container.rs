@@ -28,12 +28,28 @@ pub(super) fn container(errors: &mut Vec<FieldError>, path: &Path, container: &V
     if image.is_empty() {
         errors.push(FieldError::required(path.child("image"), ""));
     } else if image.trim() != image {
-        errors.push(FieldError::invalid(path.child("image"), image, "must not have leading or trailing whitespace"));
+        errors.push(FieldError::invalid(
+            path.child("image"),
+            image,
+            "must not have leading or trailing whitespace",
+        ));
     }
     let policy = str_at(container, &["imagePullPolicy"]);
-    one_of(errors, &path.child("imagePullPolicy"), policy, &["Always", "IfNotPresent", "Never"], true);
+    one_of(
+        errors,
+        &path.child("imagePullPolicy"),
+        policy,
+        &["Always", "IfNotPresent", "Never"],
+        true,
+    );
     let policy = str_at(container, &["terminationMessagePolicy"]);
-    one_of(errors, &path.child("terminationMessagePolicy"), policy, &["FallbackToLogsOnError", "File"], true);
+    one_of(
+        errors,
+        &path.child("terminationMessagePolicy"),
+        policy,
+        &["FallbackToLogsOnError", "File"],
+        true,
+    );
     ports(errors, &path.child("ports"), container, pod);
     env(errors, path, container);
     volume::mounts(errors, path, container, &pod.volumes);
@@ -80,21 +96,42 @@ fn env(errors: &mut Vec<FieldError>, path: &Path, container: &Value) {
         } else {
             all_invalid(errors, &path.child("name"), name, names::env_name(name));
         }
-        let Some(from) = at(variable, &["valueFrom"]).filter(|from| from.is_object()) else { continue };
+        let Some(from) = at(variable, &["valueFrom"]).filter(|from| from.is_object()) else {
+            continue;
+        };
         let path = path.child("valueFrom");
-        let sources = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
-        let count = sources.iter().filter(|key| at(from, &[key]).is_some_and(Value::is_object)).count();
+        let sources = [
+            "fieldRef",
+            "resourceFieldRef",
+            "configMapKeyRef",
+            "secretKeyRef",
+            "fileKeyRef",
+        ];
+        let count = sources
+            .iter()
+            .filter(|key| at(from, &[key]).is_some_and(Value::is_object))
+            .count();
         if count == 0 {
             let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
             errors.push(FieldError::invalid(&path, "", detail));
         }
         if !str_at(variable, &["value"]).is_empty() {
-            errors.push(FieldError::invalid(&path, "", "may not be specified when `value` is not empty"));
+            errors.push(FieldError::invalid(
+                &path,
+                "",
+                "may not be specified when `value` is not empty",
+            ));
         } else if count > 1 {
-            errors.push(FieldError::invalid(&path, "", "may not have more than one field specified at a time"));
+            errors.push(FieldError::invalid(
+                &path,
+                "",
+                "may not have more than one field specified at a time",
+            ));
         }
         for key in ["configMapKeyRef", "secretKeyRef"] {
-            let Some(reference) = at(from, &[key]).filter(|reference| reference.is_object()) else { continue };
+            let Some(reference) = at(from, &[key]).filter(|reference| reference.is_object()) else {
+                continue;
+            };
             for field in ["name", "key"] {
                 if str_at(reference, &[field]).is_empty() {
                     errors.push(FieldError::required(path.child(key).child(field), ""));
@@ -102,20 +139,34 @@ fn env(errors: &mut Vec<FieldError>, path: &Path, container: &Value) {
             }
         }
         if at(from, &["fieldRef"]).is_some_and(Value::is_object) {
-            field_reference(errors, &path.child("fieldRef").child("fieldPath"), str_at(from, &["fieldRef", "fieldPath"]));
+            field_reference(
+                errors,
+                &path.child("fieldRef").child("fieldPath"),
+                str_at(from, &["fieldRef", "fieldPath"]),
+            );
         }
     }
     for (index, from) in list_at(container, &["envFrom"]).iter().enumerate() {
         let path = path.child("envFrom").index(index);
-        let references = ["configMapRef", "secretRef"].into_iter().filter(|key| at(from, &[key]).is_some_and(Value::is_object));
+        let references = ["configMapRef", "secretRef"]
+            .into_iter()
+            .filter(|key| at(from, &[key]).is_some_and(Value::is_object));
         let references: Vec<&str> = references.collect();
         match references.as_slice() {
             [key] if str_at(from, &[key, "name"]).is_empty() => {
                 errors.push(FieldError::required(path.child(key).child("name"), ""));
             }
             [_] => {}
-            [] => errors.push(FieldError::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`")),
-            _ => errors.push(FieldError::invalid(&path, "", "may not have more than one field specified at a time")),
+            [] => errors.push(FieldError::invalid(
+                &path,
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            )),
+            _ => errors.push(FieldError::invalid(
+                &path,
+                "",
+                "may not have more than one field specified at a time",
+            )),
         }
     }
 }
@@ -132,7 +183,10 @@ fn field_reference(errors: &mut Vec<FieldError>, path: &Path, field: &str) {
         "status.podIP",
         "status.podIPs",
     ];
-    let subscript = ["metadata.labels['", "metadata.annotations['"].iter().any(|start| field.starts_with(start)) && field.ends_with("']");
+    let subscript = ["metadata.labels['", "metadata.annotations['"]
+        .iter()
+        .any(|start| field.starts_with(start))
+        && field.ends_with("']");
     if field.is_empty() {
         errors.push(FieldError::required(path, ""));
     } else if !subscript && !FIELDS.contains(&field) {
@@ -145,13 +199,22 @@ fn resources(errors: &mut Vec<FieldError>, path: &Path, container: &Value) {
     for kind in ["limits", "requests"] {
         for (name, amount) in amounts(kind).into_iter().flatten() {
             let path = path.child(kind).key(name);
-            let standard = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+            let standard =
+                matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
             if !standard && !name.contains('/') {
-                errors.push(FieldError::invalid(&path, name.as_str(), "must be a standard resource for containers"));
+                errors.push(FieldError::invalid(
+                    &path,
+                    name.as_str(),
+                    "must be a standard resource for containers",
+                ));
             }
             match Quantity::from_value(amount) {
                 Ok(quantity) if quantity.is_negative() => {
-                    errors.push(FieldError::invalid(&path, amount.clone(), "must be greater than or equal to 0"));
+                    errors.push(FieldError::invalid(
+                        &path,
+                        amount.clone(),
+                        "must be greater than or equal to 0",
+                    ));
                 }
                 Ok(quantity) if name != "cpu" && quantity.is_fractional() && name.contains('/') => {
                     errors.push(FieldError::invalid(&path, amount.clone(), "must be an integer"));
@@ -162,7 +225,9 @@ fn resources(errors: &mut Vec<FieldError>, path: &Path, container: &Value) {
         }
     }
     for (name, request) in amounts("requests").into_iter().flatten() {
-        let Some(limit) = amounts("limits").and_then(|limits| limits.get(name)) else { continue };
+        let Some(limit) = amounts("limits").and_then(|limits| limits.get(name)) else {
+            continue;
+        };
         if let (Ok(wanted), Ok(most)) = (Quantity::from_value(request), Quantity::from_value(limit))
             && wanted > most
         {

@@ -15,7 +15,10 @@ const COLUMN_TYPES: &[&str] = &["integer", "number", "string", "boolean", "date"
 pub fn create(definition: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = Path::new("spec");
-    let (group, plural) = (str_at(definition, &["spec", "group"]), str_at(definition, &["spec", "names", "plural"]));
+    let (group, plural) = (
+        str_at(definition, &["spec", "group"]),
+        str_at(definition, &["spec", "names", "plural"]),
+    );
     let wanted = format!("{plural}.{group}");
     if meta::name(definition) != wanted {
         let detail = "must be spec.names.plural+\".\"+spec.group";
@@ -24,17 +27,30 @@ pub fn create(definition: &Value) -> Vec<FieldError> {
     if group.is_empty() {
         errors.push(FieldError::required(spec.child("group"), ""));
     } else if !group.contains('.') {
-        errors.push(FieldError::invalid(spec.child("group"), group, "should be a domain with at least one dot"));
+        errors.push(FieldError::invalid(
+            spec.child("group"),
+            group,
+            "should be a domain with at least one dot",
+        ));
     } else {
         all_invalid(&mut errors, &spec.child("group"), group, names::dns_subdomain(group));
     }
     let scope = str_at(definition, &["spec", "scope"]);
-    one_of(&mut errors, &spec.child("scope"), scope, &["Cluster", "Namespaced"], true);
+    one_of(
+        &mut errors,
+        &spec.child("scope"),
+        scope,
+        &["Cluster", "Namespaced"],
+        true,
+    );
     resource_names(&mut errors, &spec.child("names"), definition);
     versions(&mut errors, &spec.child("versions"), definition);
     if str_at(definition, &["spec", "conversion", "strategy"]) == "Webhook" {
         let detail = "conversion webhooks are not supported by this server";
-        errors.push(FieldError::forbidden(spec.child("conversion").child("strategy"), detail));
+        errors.push(FieldError::forbidden(
+            spec.child("conversion").child("strategy"),
+            detail,
+        ));
     }
     if at(definition, &["spec", "preserveUnknownFields"]) == Some(&Value::Bool(true)) {
         let detail = "must be false";
@@ -48,17 +64,38 @@ pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = create(new);
     let spec = Path::new("spec");
     for key in ["group", "scope"] {
-        immutable(&mut errors, &spec.child(key), at(new, &["spec", key]), at(old, &["spec", key]));
+        immutable(
+            &mut errors,
+            &spec.child(key),
+            at(new, &["spec", key]),
+            at(old, &["spec", key]),
+        );
     }
     for key in ["plural", "kind"] {
         let path = spec.child("names").child(key);
-        immutable(&mut errors, &path, at(new, &["spec", "names", key]), at(old, &["spec", "names", key]));
+        immutable(
+            &mut errors,
+            &path,
+            at(new, &["spec", "names", key]),
+            at(old, &["spec", "names", key]),
+        );
     }
-    let versions: Vec<&str> = list_at(new, &["spec", "versions"]).iter().map(|version| str_at(version, &["name"])).collect();
-    for (index, stored) in list_at(new, &["status", "storedVersions"]).iter().filter_map(Value::as_str).enumerate() {
+    let versions: Vec<&str> = list_at(new, &["spec", "versions"])
+        .iter()
+        .map(|version| str_at(version, &["name"]))
+        .collect();
+    for (index, stored) in list_at(new, &["status", "storedVersions"])
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         if !versions.contains(&stored) {
             let detail = "missing from spec.versions; it may still hold objects";
-            errors.push(FieldError::invalid(Path::new("status.storedVersions").index(index), stored, detail));
+            errors.push(FieldError::invalid(
+                Path::new("status.storedVersions").index(index),
+                stored,
+                detail,
+            ));
         }
     }
     errors
@@ -72,12 +109,20 @@ fn resource_names(errors: &mut Vec<FieldError>, path: &Path, definition: &Value)
             errors.push(FieldError::required(path, ""));
         } else {
             // Kinds are written in camel case; their lower-case form has to be a label.
-            let label = if key.ends_with("ind") { name(key).to_lowercase() } else { name(key).to_owned() };
+            let label = if key.ends_with("ind") {
+                name(key).to_lowercase()
+            } else {
+                name(key).to_owned()
+            };
             all_invalid(errors, &path, name(key), names::dns1035_label(&label));
         }
     }
     if !name("kind").is_empty() && name("kind") == name("listKind") {
-        errors.push(FieldError::invalid(path.child("listKind"), name("listKind"), "kind and listKind may not be the same"));
+        errors.push(FieldError::invalid(
+            path.child("listKind"),
+            name("listKind"),
+            "kind and listKind may not be the same",
+        ));
     }
     for key in ["shortNames", "categories"] {
         let list = list_at(definition, &["spec", "names", key]);
@@ -99,7 +144,11 @@ fn versions(errors: &mut Vec<FieldError>, path: &Path, definition: &Value) {
         let name = str_at(version, &["name"]);
         all_invalid(errors, &path.child("name"), name, names::dns1035_label(name));
         if seen.contains(&name) {
-            errors.push(FieldError::invalid(path.child("name"), name, "must contain unique version names"));
+            errors.push(FieldError::invalid(
+                path.child("name"),
+                name,
+                "must contain unique version names",
+            ));
         }
         seen.push(name);
         schema(errors, &path.child("schema").child("openAPIV3Schema"), version);
@@ -108,10 +157,17 @@ fn versions(errors: &mut Vec<FieldError>, path: &Path, definition: &Value) {
             scale_paths(errors, &path.child("subresources").child("scale"), scale);
         }
     }
-    let stored = versions.iter().filter(|version| at(version, &["storage"]) == Some(&Value::Bool(true))).count();
+    let stored = versions
+        .iter()
+        .filter(|version| at(version, &["storage"]) == Some(&Value::Bool(true)))
+        .count();
     if stored != 1 {
         let value = Value::Array(versions.to_vec());
-        errors.push(FieldError::invalid(path, value, "must have exactly one version marked as storage version"));
+        errors.push(FieldError::invalid(
+            path,
+            value,
+            "must have exactly one version marked as storage version",
+        ));
     }
 }
 
@@ -122,7 +178,11 @@ fn schema(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {
     };
     if let Err(found) = Schema::from_openapi(schema) {
         let below = |mut error: FieldError| {
-            error.field = if error.field.is_empty() { path.to_string() } else { format!("{path}.{}", error.field) };
+            error.field = if error.field.is_empty() {
+                path.to_string()
+            } else {
+                format!("{path}.{}", error.field)
+            };
             error
         };
         errors.extend(found.errors.into_iter().map(below));
@@ -135,7 +195,13 @@ fn columns(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {
         if str_at(column, &["name"]).is_empty() {
             errors.push(FieldError::required(path.child("name"), ""));
         }
-        one_of(errors, &path.child("type"), str_at(column, &["type"]), COLUMN_TYPES, true);
+        one_of(
+            errors,
+            &path.child("type"),
+            str_at(column, &["type"]),
+            COLUMN_TYPES,
+            true,
+        );
         json_path(errors, &path.child("jsonPath"), str_at(column, &["jsonPath"]));
     }
 }
@@ -144,7 +210,11 @@ fn json_path(errors: &mut Vec<FieldError>, path: &Path, text: &str) {
     if text.is_empty() {
         errors.push(FieldError::required(path, ""));
     } else if !text.starts_with('.') {
-        errors.push(FieldError::invalid(path, text, "must be a simple json path starting with ."));
+        errors.push(FieldError::invalid(
+            path,
+            text,
+            "must be a simple json path starting with .",
+        ));
     } else if let Err(error) = JsonPath::parse(text) {
         errors.push(FieldError::invalid(path, text, error.problem));
     }

@@ -78,8 +78,18 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(kind: FieldErrorKind, field: impl Into<String>, value: Option<Value>, detail: impl Into<String>) -> FieldError {
-        FieldError { kind, field: field.into(), value, detail: detail.into() }
+    fn new(
+        kind: FieldErrorKind,
+        field: impl Into<String>,
+        value: Option<Value>,
+        detail: impl Into<String>,
+    ) -> FieldError {
+        FieldError {
+            kind,
+            field: field.into(),
+            value,
+            detail: detail.into(),
+        }
     }
 
     /// `field: Required value: detail`
@@ -98,11 +108,19 @@ impl FieldError {
     }
 
     /// `field: Unsupported value: value: supported values: "a", "b"`
-    pub fn not_supported<S: AsRef<str>>(field: impl Into<String>, value: impl Into<Value>, supported: &[S]) -> FieldError {
+    pub fn not_supported<S: AsRef<str>>(
+        field: impl Into<String>,
+        value: impl Into<Value>,
+        supported: &[S],
+    ) -> FieldError {
         let mut sorted: Vec<&str> = supported.iter().map(AsRef::as_ref).collect();
         sorted.sort_unstable();
         let quoted: Vec<String> = sorted.iter().map(|word| format!("\"{word}\"")).collect();
-        let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
+        let detail = if quoted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", quoted.join(", "))
+        };
         FieldError::new(FieldErrorKind::NotSupported, field, Some(value.into()), detail)
     }
 
@@ -123,7 +141,12 @@ impl FieldError {
 
     /// `field: Too long: may not be more than limit bytes`
     pub fn too_long(field: impl Into<String>, limit: usize) -> FieldError {
-        FieldError::new(FieldErrorKind::TooLong, field, None, format!("may not be more than {limit} bytes"))
+        FieldError::new(
+            FieldErrorKind::TooLong,
+            field,
+            None,
+            format!("may not be more than {limit} bytes"),
+        )
     }
 
     /// `field: Too many: actual: must have at most limit items`
@@ -162,7 +185,11 @@ impl FieldError {
 
     /// Returns the entry for `details.causes`.
     pub fn to_cause(&self) -> Cause {
-        Cause { reason: Cow::Borrowed(self.kind.reason()), message: self.body(), field: self.field.clone() }
+        Cause {
+            reason: Cow::Borrowed(self.kind.reason()),
+            message: self.body(),
+            field: self.field.clone(),
+        }
     }
 }
 
@@ -210,7 +237,11 @@ impl Path {
     /// Returns the path of a member: `a.b`.
     #[must_use]
     pub fn child(&self, field: &str) -> Path {
-        if self.0.is_empty() { Path(field.to_owned()) } else { Path(format!("{}.{field}", self.0)) }
+        if self.0.is_empty() {
+            Path(field.to_owned())
+        } else {
+            Path(format!("{}.{field}", self.0))
+        }
     }
 
     /// Returns the path of a list's item: `a[3]`.

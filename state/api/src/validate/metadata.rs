@@ -45,11 +45,19 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     if !prefix.is_empty() && resource.name_rule != NameRule::Optional {
         // What is appended makes a good end of a bad one: a trailing hyphen is fine.
         let sample = format!("{}a", prefix.trim_end_matches('-'));
-        all_invalid(&mut errors, &path.child("generateName"), prefix, resource.name_rule.check(&sample));
+        all_invalid(
+            &mut errors,
+            &path.child("generateName"),
+            prefix,
+            resource.name_rule.check(&sample),
+        );
     }
     if name.is_empty() {
         if resource.name_rule != NameRule::Optional {
-            errors.push(FieldError::required(path.child("name"), "name or generateName is required"));
+            errors.push(FieldError::required(
+                path.child("name"),
+                "name or generateName is required",
+            ));
         }
     } else {
         all_invalid(&mut errors, &path.child("name"), name, resource.name_rule.check(name));
@@ -59,12 +67,24 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
         if namespace.is_empty() {
             errors.push(FieldError::required(path.child("namespace"), ""));
         } else {
-            all_invalid(&mut errors, &path.child("namespace"), namespace, names::dns_label(namespace));
+            all_invalid(
+                &mut errors,
+                &path.child("namespace"),
+                namespace,
+                names::dns_label(namespace),
+            );
         }
     } else if !namespace.is_empty() {
-        errors.push(FieldError::forbidden(path.child("namespace"), "not allowed on this type"));
+        errors.push(FieldError::forbidden(
+            path.child("namespace"),
+            "not allowed on this type",
+        ));
     }
-    non_negative(&mut errors, &path.child("generation"), at(object, &["metadata", "generation"]));
+    non_negative(
+        &mut errors,
+        &path.child("generation"),
+        at(object, &["metadata", "generation"]),
+    );
     errors.extend(common(object));
     errors
 }
@@ -75,17 +95,25 @@ pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> 
     let path = Path::new("metadata");
     for key in ["name", "namespace", "uid", "creationTimestamp"] {
         let (new_value, old_value) = (meta::text(new, key), meta::text(old, key));
-        if new_value != old_value && !(key == "namespace" && !resource.namespaced) {
+        if new_value != old_value && (resource.namespaced || key != "namespace") {
             errors.push(FieldError::immutable(path.child(key), new_value));
         }
     }
     errors.extend(common(new));
     if meta::is_being_deleted(old) {
         let before: Vec<&str> = meta::finalizers(old).collect();
-        let added: Vec<&str> = meta::finalizers(new).filter(|finalizer| !before.contains(finalizer)).collect();
+        let added: Vec<&str> = meta::finalizers(new)
+            .filter(|finalizer| !before.contains(finalizer))
+            .collect();
         if !added.is_empty() {
-            let list = added.iter().map(|text| super::field::quote(text)).collect::<Vec<_>>().join(", ");
-            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}");
+            let list = added
+                .iter()
+                .map(|text| super::field::quote(text))
+                .collect::<Vec<_>>()
+                .join(", ");
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+            );
             errors.push(FieldError::forbidden(path.child("finalizers"), detail));
         }
     }
@@ -96,18 +124,29 @@ fn common(object: &Value) -> Vec<FieldError> {
     let path = Path::new("metadata");
     let mut errors = Vec::new();
     errors.extend(labels(&path.child("labels"), at(object, &["metadata", "labels"])));
-    errors.extend(annotations(&path.child("annotations"), at(object, &["metadata", "annotations"])));
+    errors.extend(annotations(
+        &path.child("annotations"),
+        at(object, &["metadata", "annotations"]),
+    ));
     for (index, finalizer) in meta::finalizers(object).enumerate() {
         let path = path.child("finalizers").index(index);
         all_invalid(&mut errors, &path, finalizer, names::qualified_name(finalizer));
         if !finalizer.contains('/') && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes") {
-            errors.push(FieldError::invalid(&path, finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
+            errors.push(FieldError::invalid(
+                &path,
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
         }
     }
     let listed: Vec<&str> = meta::finalizers(object).collect();
     if listed.contains(&"orphan") && listed.contains(&"foregroundDeletion") {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
-        errors.push(FieldError::invalid(path.child("finalizers"), Value::from(listed), detail));
+        errors.push(FieldError::invalid(
+            path.child("finalizers"),
+            Value::from(listed),
+            detail,
+        ));
     }
     errors.extend(owners(&path.child("ownerReferences"), object));
     errors
@@ -120,17 +159,27 @@ fn owners(path: &Path, object: &Value) -> Vec<FieldError> {
         let path = path.index(index);
         let (_, version) = meta::group_version(str_at(owner, &["apiVersion"]));
         if version.is_empty() {
-            errors.push(FieldError::invalid(path.child("apiVersion"), str_at(owner, &["apiVersion"]), "version must not be empty"));
+            errors.push(FieldError::invalid(
+                path.child("apiVersion"),
+                str_at(owner, &["apiVersion"]),
+                "version must not be empty",
+            ));
         }
         for key in ["kind", "name", "uid"] {
             if str_at(owner, &[key]).is_empty() {
-                errors.push(FieldError::invalid(path.child(key), "", format!("{key} must not be empty")));
+                errors.push(FieldError::invalid(
+                    path.child(key),
+                    "",
+                    format!("{key} must not be empty"),
+                ));
             }
         }
         controllers += usize::from(at(owner, &["controller"]) == Some(&Value::Bool(true)));
     }
     if controllers > 1 {
-        let value = at(object, &["metadata", "ownerReferences"]).cloned().unwrap_or(Value::Null);
+        let value = at(object, &["metadata", "ownerReferences"])
+            .cloned()
+            .unwrap_or(Value::Null);
         let detail = "Only one reference can have Controller set to true. Found \"true\" in references";
         errors.push(FieldError::invalid(path, value, detail));
     }
@@ -165,7 +214,9 @@ pub fn annotations(path: &Path, annotations: Option<&Value>) -> Vec<FieldError> 
 
 /// Returns what is wrong with a LabelSelector object.
 pub fn selector(path: &Path, selector: Option<&Value>) -> Vec<FieldError> {
-    let Some(selector) = selector.filter(|selector| selector.is_object()) else { return Vec::new() };
+    let Some(selector) = selector.filter(|selector| selector.is_object()) else {
+        return Vec::new();
+    };
     let mut errors = labels(&path.child("matchLabels"), at(selector, &["matchLabels"]));
     for (index, expression) in list_at(selector, &["matchExpressions"]).iter().enumerate() {
         let path = path.child("matchExpressions").index(index);
@@ -180,12 +231,25 @@ pub fn selector(path: &Path, selector: Option<&Value>) -> Vec<FieldError> {
                 errors.push(FieldError::forbidden(path.child("values"), detail));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(path.child("operator"), other, "not a valid selector operator")),
+            other => errors.push(FieldError::invalid(
+                path.child("operator"),
+                other,
+                "not a valid selector operator",
+            )),
         }
         let key = str_at(expression, &["key"]);
         all_invalid(&mut errors, &path.child("key"), key, names::qualified_name(key));
-        for (index, value) in list_at(expression, &["values"]).iter().filter_map(Value::as_str).enumerate() {
-            all_invalid(&mut errors, &path.child("values").index(index), value, names::label_value(value));
+        for (index, value) in list_at(expression, &["values"])
+            .iter()
+            .filter_map(Value::as_str)
+            .enumerate()
+        {
+            all_invalid(
+                &mut errors,
+                &path.child("values").index(index),
+                value,
+                names::label_value(value),
+            );
         }
     }
     errors

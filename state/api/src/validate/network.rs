@@ -21,17 +21,31 @@ pub fn service(service: &Value) -> Vec<FieldError> {
     let headless = text("clusterIP") == "None";
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     one_of(&mut errors, &spec.child("type"), text("type"), &types, true);
-    one_of(&mut errors, &spec.child("sessionAffinity"), text("sessionAffinity"), &["ClientIP", "None"], true);
+    one_of(
+        &mut errors,
+        &spec.child("sessionAffinity"),
+        text("sessionAffinity"),
+        &["ClientIP", "None"],
+        true,
+    );
     match text("type") {
         "ExternalName" => {
             let name = text("externalName").trim_end_matches('.');
             if name.is_empty() {
                 errors.push(FieldError::required(spec.child("externalName"), ""));
             } else {
-                all_invalid(&mut errors, &spec.child("externalName"), name, names::dns_subdomain(name));
+                all_invalid(
+                    &mut errors,
+                    &spec.child("externalName"),
+                    name,
+                    names::dns_subdomain(name),
+                );
             }
             if !text("clusterIP").is_empty() && !headless {
-                errors.push(FieldError::forbidden(spec.child("clusterIP"), "may not be set for ExternalName services"));
+                errors.push(FieldError::forbidden(
+                    spec.child("clusterIP"),
+                    "may not be set for ExternalName services",
+                ));
             }
         }
         "LoadBalancer" | "NodePort" if headless => {
@@ -44,23 +58,59 @@ pub fn service(service: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required(spec.child("ports"), ""));
     }
     service_ports(&mut errors, &spec.child("ports"), ports, text("type"), headless);
-    errors.extend(super::metadata::labels(&spec.child("selector"), at(service, &["spec", "selector"])));
+    errors.extend(super::metadata::labels(
+        &spec.child("selector"),
+        at(service, &["spec", "selector"]),
+    ));
     let address = text("clusterIP");
     if !address.is_empty() && !headless && address.parse::<IpAddr>().is_err() {
-        errors.push(FieldError::invalid(spec.child("clusterIPs").index(0), address, BAD_ADDRESS));
+        errors.push(FieldError::invalid(
+            spec.child("clusterIPs").index(0),
+            address,
+            BAD_ADDRESS,
+        ));
     }
-    for (index, address) in list_at(service, &["spec", "externalIPs"]).iter().filter_map(Value::as_str).enumerate() {
+    for (index, address) in list_at(service, &["spec", "externalIPs"])
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         if address.parse::<IpAddr>().is_err() {
-            errors.push(FieldError::invalid(spec.child("externalIPs").index(index), address, BAD_ADDRESS));
+            errors.push(FieldError::invalid(
+                spec.child("externalIPs").index(index),
+                address,
+                BAD_ADDRESS,
+            ));
         }
     }
-    one_of(&mut errors, &spec.child("internalTrafficPolicy"), text("internalTrafficPolicy"), &["Cluster", "Local"], false);
-    one_of(&mut errors, &spec.child("externalTrafficPolicy"), text("externalTrafficPolicy"), &["Cluster", "Local"], false);
-    if let Some(seconds) = int_at(service, &["spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"])
-        && !(1..=86400).contains(&seconds)
+    one_of(
+        &mut errors,
+        &spec.child("internalTrafficPolicy"),
+        text("internalTrafficPolicy"),
+        &["Cluster", "Local"],
+        false,
+    );
+    one_of(
+        &mut errors,
+        &spec.child("externalTrafficPolicy"),
+        text("externalTrafficPolicy"),
+        &["Cluster", "Local"],
+        false,
+    );
+    if let Some(seconds) = int_at(
+        service,
+        &["spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"],
+    ) && !(1..=86400).contains(&seconds)
     {
-        let path = spec.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
-        errors.push(FieldError::invalid(path, seconds, "must be greater than 0 and less than 86400"));
+        let path = spec
+            .child("sessionAffinityConfig")
+            .child("clientIP")
+            .child("timeoutSeconds");
+        errors.push(FieldError::invalid(
+            path,
+            seconds,
+            "must be greater than 0 and less than 86400",
+        ));
     }
     errors
 }
@@ -114,7 +164,11 @@ fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty:
 
 /// Refuses a number that is no port.
 pub fn port_number(errors: &mut Vec<FieldError>, path: &Path, number: i64) {
-    errors.extend(names::port_number(number).into_iter().map(|detail| FieldError::invalid(path, number, detail)));
+    errors.extend(
+        names::port_number(number)
+            .into_iter()
+            .map(|detail| FieldError::invalid(path, number, detail)),
+    );
 }
 
 /// Refuses what is neither a port's number nor a port's name.
@@ -132,7 +186,11 @@ pub fn service_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let address = |value: &'_ Value| str_at(value, &["spec", "clusterIP"]).to_owned();
     if !external(old) && !external(new) && !address(old).is_empty() && address(new) != address(old) {
         let path = Path::new("spec.clusterIPs").index(0);
-        let detail = if address(new).is_empty() { "primary clusterIP can not be unset" } else { "may not change once set" };
+        let detail = if address(new).is_empty() {
+            "primary clusterIP can not be unset"
+        } else {
+            "may not change once set"
+        };
         errors.push(FieldError::invalid(path, address(new), detail));
     }
     errors
@@ -145,7 +203,10 @@ pub fn endpoints(endpoints: &Value) -> Vec<FieldError> {
         let path = Path::new("subsets").index(index);
         let (ready, not_ready) = (list_at(subset, &["addresses"]), list_at(subset, &["notReadyAddresses"]));
         if ready.is_empty() && not_ready.is_empty() {
-            errors.push(FieldError::required(&path, "must specify `addresses` or `notReadyAddresses`"));
+            errors.push(FieldError::required(
+                &path,
+                "must specify `addresses` or `notReadyAddresses`",
+            ));
         }
         for (key, list) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
             for (index, address) in list.iter().enumerate() {
@@ -163,7 +224,13 @@ pub fn endpoints(endpoints: &Value) -> Vec<FieldError> {
                 all_invalid(&mut errors, &path.child("name"), name, names::dns_label(name));
             }
             port_number(&mut errors, &path.child("port"), int_at(port, &["port"]).unwrap_or(0));
-            one_of(&mut errors, &path.child("protocol"), str_at(port, &["protocol"]), PROTOCOLS, true);
+            one_of(
+                &mut errors,
+                &path.child("protocol"),
+                str_at(port, &["protocol"]),
+                PROTOCOLS,
+                true,
+            );
         }
     }
     errors
@@ -193,7 +260,13 @@ fn special_address(errors: &mut Vec<FieldError>, path: &Path, text: &str) {
 pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let ty = str_at(slice, &["addressType"]);
-    one_of(&mut errors, &Path::new("addressType"), ty, &["FQDN", "IPv4", "IPv6"], true);
+    one_of(
+        &mut errors,
+        &Path::new("addressType"),
+        ty,
+        &["FQDN", "IPv4", "IPv6"],
+        true,
+    );
     let endpoints = list_at(slice, &["endpoints"]);
     if endpoints.len() > 1000 {
         errors.push(FieldError::too_many("endpoints", endpoints.len(), 1000));
@@ -208,10 +281,19 @@ pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
             let path = path.index(index);
             let parsed = address.parse::<IpAddr>();
             match (ty, &parsed) {
-                ("IPv4", Ok(IpAddr::V6(_)) | Err(_)) => errors.push(FieldError::invalid(path, address, "must be an IPv4 address")),
-                ("IPv6", Ok(IpAddr::V4(_)) | Err(_)) => errors.push(FieldError::invalid(path, address, "must be an IPv6 address")),
+                ("IPv4", Ok(IpAddr::V6(_)) | Err(_)) => {
+                    errors.push(FieldError::invalid(path, address, "must be an IPv4 address"))
+                }
+                ("IPv6", Ok(IpAddr::V4(_)) | Err(_)) => {
+                    errors.push(FieldError::invalid(path, address, "must be an IPv6 address"))
+                }
                 ("IPv4" | "IPv6", Ok(_)) => special_address(&mut errors, &path, address),
-                ("FQDN", _) => all_invalid(&mut errors, &path, address, names::dns_subdomain(address.trim_end_matches('.'))),
+                ("FQDN", _) => all_invalid(
+                    &mut errors,
+                    &path,
+                    address,
+                    names::dns_subdomain(address.trim_end_matches('.')),
+                ),
                 _ => {}
             }
         }
@@ -230,7 +312,13 @@ pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
         if let Some(number) = int_at(port, &["port"]) {
             port_number(&mut errors, &path.child("port"), number);
         }
-        one_of(&mut errors, &path.child("protocol"), str_at(port, &["protocol"]), PROTOCOLS, true);
+        one_of(
+            &mut errors,
+            &path.child("protocol"),
+            str_at(port, &["protocol"]),
+            PROTOCOLS,
+            true,
+        );
     }
     errors
 }
@@ -238,6 +326,11 @@ pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
 /// Returns what is wrong with the change of an EndpointSlice.
 pub fn endpoint_slice_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = endpoint_slice(new);
-    immutable(&mut errors, &Path::new("addressType"), new.get("addressType"), old.get("addressType"));
+    immutable(
+        &mut errors,
+        &Path::new("addressType"),
+        new.get("addressType"),
+        old.get("addressType"),
+    );
     errors
 }

@@ -21,13 +21,20 @@ pub fn template(path: &Path, template: &Value) -> Vec<FieldError> {
     let labels = path.child("metadata").child("labels");
     let mut errors = metadata::labels(&labels, at(template, &["metadata", "labels"]));
     let annotations = path.child("metadata").child("annotations");
-    errors.extend(metadata::annotations(&annotations, at(template, &["metadata", "annotations"])));
+    errors.extend(metadata::annotations(
+        &annotations,
+        at(template, &["metadata", "annotations"]),
+    ));
     let spec_path = path.child("spec");
     let spec = at(template, &["spec"]).unwrap_or(&Value::Null);
     pod_spec(&mut errors, &spec_path, spec);
     let policy = str_at(spec, &["restartPolicy"]);
     if !policy.is_empty() && policy != "Always" {
-        errors.push(FieldError::not_supported(spec_path.child("restartPolicy"), policy, &["Always"]));
+        errors.push(FieldError::not_supported(
+            spec_path.child("restartPolicy"),
+            policy,
+            &["Always"],
+        ));
     }
     if at(spec, &["activeDeadlineSeconds"]).is_some_and(|deadline| !deadline.is_null()) {
         let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
@@ -46,7 +53,10 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
         errors.push(FieldError::required(path.child("containers"), ""));
     }
     let mut seen = Vec::new();
-    for (key, list) in [("containers", containers), ("initContainers", list_at(spec, &["initContainers"]))] {
+    for (key, list) in [
+        ("containers", containers),
+        ("initContainers", list_at(spec, &["initContainers"])),
+    ] {
         for (index, found) in list.iter().enumerate() {
             let path = path.child(key).index(index);
             container::container(errors, &path, found, &surroundings);
@@ -66,15 +76,29 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
         }
     }
     let text = |key: &str| str_at(spec, &[key]);
-    one_of(errors, &path.child("restartPolicy"), text("restartPolicy"), &["Always", "Never", "OnFailure"], true);
+    one_of(
+        errors,
+        &path.child("restartPolicy"),
+        text("restartPolicy"),
+        &["Always", "Never", "OnFailure"],
+        true,
+    );
     let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
     one_of(errors, &path.child("dnsPolicy"), text("dnsPolicy"), &policies, true);
-    non_negative(errors, &path.child("terminationGracePeriodSeconds"), at(spec, &["terminationGracePeriodSeconds"]));
+    non_negative(
+        errors,
+        &path.child("terminationGracePeriodSeconds"),
+        at(spec, &["terminationGracePeriodSeconds"]),
+    );
     if let Some(deadline) = int_at(spec, &["activeDeadlineSeconds"])
         && deadline < 1
     {
         let detail = "must be between 1 and 2147483647, inclusive";
-        errors.push(FieldError::invalid(path.child("activeDeadlineSeconds"), deadline, detail));
+        errors.push(FieldError::invalid(
+            path.child("activeDeadlineSeconds"),
+            deadline,
+            detail,
+        ));
     }
     for (key, rule) in [
         ("serviceAccountName", names::dns_subdomain as fn(&str) -> Vec<String>),
@@ -86,7 +110,10 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
             all_invalid(errors, &path.child(key), text(key), rule(text(key)));
         }
     }
-    errors.extend(metadata::labels(&path.child("nodeSelector"), at(spec, &["nodeSelector"])));
+    errors.extend(metadata::labels(
+        &path.child("nodeSelector"),
+        at(spec, &["nodeSelector"]),
+    ));
     tolerations(errors, &path.child("tolerations"), list_at(spec, &["tolerations"]));
 }
 
@@ -95,7 +122,12 @@ fn tolerations(errors: &mut Vec<FieldError>, path: &Path, tolerations: &[Value])
         let path = path.index(index);
         let text = |key: &str| str_at(toleration, &[key]);
         if !text("key").is_empty() {
-            all_invalid(errors, &path.child("key"), text("key"), names::qualified_name(text("key")));
+            all_invalid(
+                errors,
+                &path.child("key"),
+                text("key"),
+                names::qualified_name(text("key")),
+            );
         } else if text("operator") != "Exists" {
             let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(FieldError::invalid(path.child("operator"), text("operator"), detail));
@@ -104,7 +136,13 @@ fn tolerations(errors: &mut Vec<FieldError>, path: &Path, tolerations: &[Value])
             let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
             errors.push(FieldError::invalid(path.child("effect"), text("effect"), detail));
         }
-        one_of(errors, &path.child("operator"), text("operator"), &["Equal", "Exists"], false);
+        one_of(
+            errors,
+            &path.child("operator"),
+            text("operator"),
+            &["Equal", "Exists"],
+            false,
+        );
         if text("operator") == "Exists" && !text("value").is_empty() {
             let detail = "value must be empty when `operator` is 'Exists'";
             errors.push(FieldError::invalid(path.child("operator"), toleration.clone(), detail));
@@ -126,7 +164,10 @@ pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
     for key in ["containers", "initContainers"] {
         let (new_list, old_list) = (list_at(&before, &[key]).len(), list_at(&changed, &[key]).len());
         if new_list != old_list {
-            errors.push(FieldError::forbidden(path.child(key), "pod updates may not add or remove containers"));
+            errors.push(FieldError::forbidden(
+                path.child(key),
+                "pod updates may not add or remove containers",
+            ));
         }
         for (index, container) in list_at(&changed, &[key]).iter().enumerate() {
             if str_at(container, &["image"]).trim().is_empty() {
@@ -142,7 +183,10 @@ pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
     scheduling_gates(&mut errors, &path.child("schedulingGates"), &changed, &before);
     // What may change is taken back; all else has to be as it was.
     for key in ["containers", "initContainers"] {
-        let images: Vec<Value> = list_at(&before, &[key]).iter().map(|c| c.get("image").cloned().unwrap_or(Value::Null)).collect();
+        let images: Vec<Value> = list_at(&before, &[key])
+            .iter()
+            .map(|c| c.get("image").cloned().unwrap_or(Value::Null))
+            .collect();
         if let Some(Value::Array(list)) = changed.get_mut(key) {
             for (container, image) in list.iter_mut().zip(images) {
                 meta::map_of(container).insert("image".into(), image);
@@ -159,20 +203,33 @@ pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
     if int_at(&before, &["terminationGracePeriodSeconds"]).is_some_and(|seconds| seconds < 0)
         && int_at(&changed, &["terminationGracePeriodSeconds"]) == Some(1)
     {
-        let value = before.get("terminationGracePeriodSeconds").cloned().unwrap_or(Value::Null);
+        let value = before
+            .get("terminationGracePeriodSeconds")
+            .cloned()
+            .unwrap_or(Value::Null);
         meta::map_of(&mut changed).insert("terminationGracePeriodSeconds".into(), value);
     }
     if changed != before {
         let keys = differing(&changed, &before).join(", ");
         errors.push(FieldError::forbidden(&path, format!("{CHANGEABLE}\nchanged: {keys}")));
     }
-    immutable(&mut errors, &Path::new("status.qosClass"), at(new, &["status", "qosClass"]), at(old, &["status", "qosClass"]));
+    immutable(
+        &mut errors,
+        &Path::new("status.qosClass"),
+        at(new, &["status", "qosClass"]),
+        at(old, &["status", "qosClass"]),
+    );
     errors
 }
 
 /// Returns the names of the top-level fields that differ.
 fn differing(new: &Value, old: &Value) -> Vec<String> {
-    let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .map(|map| map.keys().cloned().collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
     let mut all = keys(new);
     all.extend(keys(old));
     all.sort();
@@ -189,7 +246,11 @@ fn deadline(errors: &mut Vec<FieldError>, path: &Path, new: &Value, old: &Value)
             errors.push(FieldError::invalid(path, new, detail));
         }
         (Some(new), _) if new < 1 => {
-            errors.push(FieldError::invalid(path, new, "must be between 1 and 2147483647, inclusive"));
+            errors.push(FieldError::invalid(
+                path,
+                new,
+                "must be between 1 and 2147483647, inclusive",
+            ));
         }
         (None, Some(old)) => {
             let detail = "must not update from a positive integer to nil value";
@@ -200,8 +261,14 @@ fn deadline(errors: &mut Vec<FieldError>, path: &Path, new: &Value, old: &Value)
 }
 
 fn only_added_tolerations(errors: &mut Vec<FieldError>, path: &Path, new: &Value, old: &Value) {
-    let same = |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|key| str_at(a, &[key]) == str_at(b, &[key]));
-    let kept = list_at(old, &["tolerations"]).iter().all(|old| list_at(new, &["tolerations"]).iter().any(|new| same(new, old)));
+    let same = |a: &Value, b: &Value| {
+        ["key", "operator", "value", "effect"]
+            .iter()
+            .all(|key| str_at(a, &[key]) == str_at(b, &[key]))
+    };
+    let kept = list_at(old, &["tolerations"])
+        .iter()
+        .all(|old| list_at(new, &["tolerations"]).iter().any(|new| same(new, old)));
     if !kept {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden(path, detail));
@@ -211,11 +278,21 @@ fn only_added_tolerations(errors: &mut Vec<FieldError>, path: &Path, new: &Value
 
 fn scheduling_gates(errors: &mut Vec<FieldError>, path: &Path, new: &Value, old: &Value) {
     let before = list_at(old, &["schedulingGates"]);
-    let names = |list: &[Value]| list.iter().map(|gate| str_at(gate, &["name"]).to_owned()).collect::<Vec<_>>();
+    let names = |list: &[Value]| {
+        list.iter()
+            .map(|gate| str_at(gate, &["name"]).to_owned())
+            .collect::<Vec<_>>()
+    };
     let before = names(before);
-    let added: Vec<String> = names(list_at(new, &["schedulingGates"])).into_iter().filter(|gate| !before.contains(gate)).collect();
+    let added: Vec<String> = names(list_at(new, &["schedulingGates"]))
+        .into_iter()
+        .filter(|gate| !before.contains(gate))
+        .collect();
     if !added.is_empty() {
-        let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", added.join("', '"));
+        let detail = format!(
+            "only deletion is allowed, but found new scheduling gate '{}'",
+            added.join("', '")
+        );
         errors.push(FieldError::forbidden(path, detail));
     }
 }

@@ -16,20 +16,35 @@ pub(super) fn container(errors: &mut Vec<FieldError>, path: &Path, container: &V
     for key in ["postStart", "preStop"] {
         let found = at(container, &["lifecycle", key]).filter(|handler| handler.is_object());
         if let Some(found) = found {
-            handler(errors, &path.child("lifecycle").child(key), found, &["exec", "httpGet", "tcpSocket", "sleep"]);
+            handler(
+                errors,
+                &path.child("lifecycle").child(key),
+                found,
+                &["exec", "httpGet", "tcpSocket", "sleep"],
+            );
         }
     }
 }
 
 fn probe(errors: &mut Vec<FieldError>, path: &Path, key: &str, probe: &Value) {
     handler(errors, path, probe, &["exec", "httpGet", "tcpSocket", "grpc"]);
-    let counts = ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
+    let counts = [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ];
     for count in counts {
         non_negative(errors, &path.child(count), at(probe, &[count]));
     }
     let successes = int_at(probe, &["successThreshold"]).unwrap_or(1);
     if key != "readinessProbe" && successes != 1 {
-        errors.push(FieldError::invalid(path.child("successThreshold"), successes, "must be 1"));
+        errors.push(FieldError::invalid(
+            path.child("successThreshold"),
+            successes,
+            "must be 1",
+        ));
     }
     if let Some(grace) = int_at(probe, &["terminationGracePeriodSeconds"]) {
         let path = path.child("terminationGracePeriodSeconds");
@@ -44,7 +59,9 @@ fn probe(errors: &mut Vec<FieldError>, path: &Path, key: &str, probe: &Value) {
 fn handler(errors: &mut Vec<FieldError>, path: &Path, handler: &Value, kinds: &[&str]) {
     let mut count = 0;
     for kind in kinds {
-        let Some(action) = at(handler, &[kind]).filter(|action| action.is_object()) else { continue };
+        let Some(action) = at(handler, &[kind]).filter(|action| action.is_object()) else {
+            continue;
+        };
         count += 1;
         let path = path.child(kind);
         if count > 1 {
@@ -60,10 +77,17 @@ fn handler(errors: &mut Vec<FieldError>, path: &Path, handler: &Value, kinds: &[
                     errors.push(FieldError::required(path.child("path"), ""));
                 }
                 port(errors, &path.child("port"), at(action, &["port"]));
-                one_of(errors, &path.child("scheme"), str_at(action, &["scheme"]), &["HTTP", "HTTPS"], true);
+                one_of(
+                    errors,
+                    &path.child("scheme"),
+                    str_at(action, &["scheme"]),
+                    &["HTTP", "HTTPS"],
+                    true,
+                );
                 for (index, header) in list_at(action, &["httpHeaders"]).iter().enumerate() {
                     let name = str_at(header, &["name"]);
-                    let valid = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+                    let valid =
+                        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
                     if !valid {
                         let detail = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
                         let path = path.child("httpHeaders").index(index).child("name");

@@ -21,7 +21,10 @@ pub fn cluster_role(role: &Value) -> Vec<FieldError> {
     if at(role, &["aggregationRule"]).is_some_and(Value::is_object) {
         let selectors = list_at(role, &["aggregationRule", "clusterRoleSelectors"]);
         if selectors.is_empty() {
-            errors.push(FieldError::required(&path, "at least one clusterRoleSelector required if aggregationRule is non-nil"));
+            errors.push(FieldError::required(
+                &path,
+                "at least one clusterRoleSelector required if aggregationRule is non-nil",
+            ));
         }
         for (index, selector) in selectors.iter().enumerate() {
             errors.extend(super::metadata::selector(&path.index(index), Some(selector)));
@@ -36,7 +39,10 @@ fn rules(role: &Value, namespaced: bool) -> Vec<FieldError> {
         let path = Path::new("rules").index(index);
         let empty = |key: &str| list_at(rule, &[key]).is_empty();
         if empty("verbs") {
-            errors.push(FieldError::required(path.child("verbs"), "verbs must contain at least one value"));
+            errors.push(FieldError::required(
+                path.child("verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         if !empty("nonResourceURLs") {
             if namespaced {
@@ -52,10 +58,16 @@ fn rules(role: &Value, namespaced: bool) -> Vec<FieldError> {
             continue;
         }
         if empty("apiGroups") {
-            errors.push(FieldError::required(path.child("apiGroups"), "resource rules must supply at least one api group"));
+            errors.push(FieldError::required(
+                path.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if empty("resources") {
-            errors.push(FieldError::required(path.child("resources"), "resource rules must supply at least one resource"));
+            errors.push(FieldError::required(
+                path.child("resources"),
+                "resource rules must supply at least one resource",
+            ));
         }
     }
     errors
@@ -76,7 +88,11 @@ fn binding(binding: &Value, kinds: &[&str]) -> Vec<FieldError> {
     let path = Path::new("roleRef");
     let text = |key: &str| str_at(binding, &["roleRef", key]);
     if text("apiGroup") != GROUP {
-        errors.push(FieldError::not_supported(path.child("apiGroup"), text("apiGroup"), &[GROUP]));
+        errors.push(FieldError::not_supported(
+            path.child("apiGroup"),
+            text("apiGroup"),
+            &[GROUP],
+        ));
     }
     if !kinds.contains(&text("kind")) {
         errors.push(FieldError::not_supported(path.child("kind"), text("kind"), kinds));
@@ -84,7 +100,12 @@ fn binding(binding: &Value, kinds: &[&str]) -> Vec<FieldError> {
     if text("name").is_empty() {
         errors.push(FieldError::required(path.child("name"), ""));
     } else {
-        super::all_invalid(&mut errors, &path.child("name"), text("name"), names::path_segment(text("name")));
+        super::all_invalid(
+            &mut errors,
+            &path.child("name"),
+            text("name"),
+            names::path_segment(text("name")),
+        );
     }
     let namespaced = kinds.contains(&"Role");
     for (index, subject) in list_at(binding, &["subjects"]).iter().enumerate() {
@@ -111,7 +132,11 @@ fn subject(path: &Path, subject: &Value, namespaced: bool) -> Vec<FieldError> {
             }
         }
         "User" | "Group" => one_of(&mut errors, &path.child("apiGroup"), group, &[GROUP], false),
-        _ => errors.push(FieldError::not_supported(path.child("kind"), kind, &["ServiceAccount", "User", "Group"])),
+        _ => errors.push(FieldError::not_supported(
+            path.child("kind"),
+            kind,
+            &["ServiceAccount", "User", "Group"],
+        )),
     }
     errors
 }

@@ -1,1 +1,288 @@
-//! .
+//! What is refused, and in which words.
+
+use serde_json::json;
+
+use super::*;
+use crate::{Resource, Scheme};
+
+fn resource(group: &str, plural: &str) -> std::sync::Arc<Resource> {
+    Scheme::builtin().get(group, "v1", plural).unwrap()
+}
+
+fn errors(group: &str, plural: &str, mut object: Value) -> Vec<String> {
+    let resource = resource(group, plural);
+    resource.default(&mut object);
+    resource
+        .validate_create(&object)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn update_errors(group: &str, plural: &str, mut old: Value, change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let resource = resource(group, plural);
+    resource.default(&mut old);
+    let mut new = old.clone();
+    change(&mut new);
+    resource
+        .validate_update(&new, &old)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn pod() -> Value {
+    json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "a", "image": "i"}]}})
+}
+
+fn deployment() -> Value {
+    json!({"metadata": {"name": "x", "namespace": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "i"}]}}}})
+}
+
+fn service() -> Value {
+    json!({"metadata": {"name": "s", "namespace": "d"}, "spec": {"ports": [{"port": 80}]}})
+}
+
+#[test]
+fn good_objects_are_let_through() {
+    let none: Vec<String> = Vec::new();
+    assert_eq!(errors("", "pods", pod()), none);
+    assert_eq!(errors("apps", "deployments", deployment()), none);
+    assert_eq!(errors("apps", "replicasets", deployment()), none);
+    assert_eq!(errors("", "services", service()), none);
+    assert_eq!(errors("", "namespaces", json!({"metadata": {"name": "n"}})), none);
+    assert_eq!(
+        errors(
+            "",
+            "secrets",
+            json!({"metadata": {"name": "n", "namespace": "d"}, "stringData": {"a": "b"}})
+        ),
+        none
+    );
+    assert_eq!(
+        errors(
+            "rbac.authorization.k8s.io",
+            "clusterroles",
+            json!({"metadata": {"name": "system:x"}, "rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]})
+        ),
+        none
+    );
+    assert_eq!(update_errors("", "pods", pod(), |_| {}), none);
+    assert_eq!(
+        update_errors("apps", "deployments", deployment(), |new| new["spec"]["replicas"] =
+            5.into()),
+        none
+    );
+    assert_eq!(update_errors("", "services", service(), |_| {}), none);
+}
+
+#[test]
+fn metadata_is_checked_for_every_kind() {
+    let found = errors(
+        "",
+        "configmaps",
+        json!({"metadata": {"name": "A", "namespace": "d", "labels": {"-": "b c"}, "finalizers": ["x"]}}),
+    );
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(
+        found[0].starts_with("metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain must consist of")
+    );
+    assert!(found[1].starts_with("metadata.labels: Invalid value: \"-\": name part must consist of"));
+    assert_eq!(
+        found[3],
+        "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified"
+    );
+    assert_eq!(
+        errors("", "configmaps", json!({"metadata": {"namespace": "d"}})),
+        ["metadata.name: Required value: name or generateName is required"]
+    );
+    assert_eq!(errors("", "namespaces", json!({"metadata": {"name": "a.b"}})).len(), 1);
+    let owners = json!({"metadata": {"name": "a", "namespace": "d", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}});
+    assert_eq!(
+        errors("", "configmaps", owners),
+        ["metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty"]
+    );
+}
+
+#[test]
+fn a_deployment_without_a_selector_reads_as_on_kubernetes() {
+    let mut object = deployment();
+    object["spec"]["selector"] = Value::Null;
+    assert_eq!(errors("apps", "deployments", object), ["spec.selector: Required value"]);
+    let mut object = deployment();
+    object["spec"]["template"]["metadata"]["labels"] = json!({"a": "c"});
+    assert_eq!(
+        errors("apps", "deployments", object),
+        ["spec.template.metadata.labels: Invalid value: {\"a\":\"c\"}: `selector` does not match template `labels`"]
+    );
+    let mut object = deployment();
+    object["spec"]["replicas"] = (-1).into();
+    object["spec"]["template"]["spec"]["restartPolicy"] = "Never".into();
+    object["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}});
+    assert_eq!(
+        errors("apps", "deployments", object),
+        [
+            "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
+            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+        ]
+    );
+    let changed = update_errors("apps", "deployments", deployment(), |new| {
+        new["spec"]["selector"]["matchLabels"] = json!({"z": "b"});
+        new["spec"]["template"]["metadata"]["labels"] = json!({"z": "b"});
+    });
+    assert_eq!(
+        changed,
+        ["spec.selector: Invalid value: {\"matchLabels\":{\"z\":\"b\"}}: field is immutable"]
+    );
+}
+
+#[test]
+fn a_pods_containers_are_checked() {
+    let object = json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [
+        {"name": "a", "image": "", "ports": [{"containerPort": 70000}], "env": [{"name": ""}], "volumeMounts": [{"name": "no", "mountPath": "/x"}],
+            "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}, "livenessProbe": {"successThreshold": 2, "exec": {"command": ["x"]}}},
+        {"name": "a", "image": "i", "imagePullPolicy": "Maybe"}]}});
+    assert_eq!(
+        errors("", "pods", object),
+        [
+            "spec.containers[0].image: Required value",
+            "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            "spec.containers[0].env[0].name: Required value",
+            "spec.containers[0].volumeMounts[0].name: Not found: \"no\"",
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+            "spec.containers[1].imagePullPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            "spec.containers[1].name: Duplicate value: \"a\"",
+        ]
+    );
+    assert_eq!(
+        errors("", "pods", json!({"metadata": {"name": "p", "namespace": "d"}})),
+        ["spec.containers: Required value"]
+    );
+}
+
+#[test]
+fn of_a_pod_only_the_image_may_change() {
+    assert!(
+        update_errors("", "pods", pod(), |new| new["spec"]["containers"][0]["image"] =
+            "j".into())
+        .is_empty()
+    );
+    let found = update_errors("", "pods", pod(), |new| new["spec"]["nodeName"] = "n".into());
+    assert!(
+        found[0]
+            .starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"),
+        "{found:?}"
+    );
+    let found = update_errors("", "pods", pod(), |new| new["spec"]["tolerations"] = json!([]));
+    assert_eq!(
+        found,
+        ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]
+    );
+}
+
+#[test]
+fn services_are_checked_and_keep_their_address() {
+    let mut object = service();
+    object["spec"]["ports"] = json!([{"port": 0}, {"port": 80, "name": "A"}]);
+    assert_eq!(errors("", "services", object).len(), 4);
+    let mut object = service();
+    object["spec"]["ports"] = json!([]);
+    assert_eq!(errors("", "services", object), ["spec.ports: Required value"]);
+    let mut object = service();
+    object["spec"]["clusterIP"] = "10.0.0.1".into();
+    let found = update_errors("", "services", object, |new| {
+        new["spec"]["clusterIP"] = "10.0.0.2".into()
+    });
+    assert_eq!(
+        found,
+        ["spec.clusterIPs[0]: Invalid value: \"10.0.0.2\": may not change once set"]
+    );
+    let mut object = service();
+    object["metadata"]["name"] = "0a".into();
+    assert!(errors("", "services", object)[0].contains("a DNS-1035 label must consist of"));
+}
+
+#[test]
+fn what_is_immutable_stays() {
+    let secret = json!({"metadata": {"name": "s", "namespace": "d"}, "type": "a"});
+    assert_eq!(
+        update_errors("", "secrets", secret, |new| new["type"] = "b".into()),
+        ["type: Invalid value: \"b\": field is immutable"]
+    );
+    let map = json!({"metadata": {"name": "s", "namespace": "d"}, "immutable": true, "data": {"a": "b"}});
+    assert_eq!(
+        update_errors("", "configmaps", map, |new| new["data"]["a"] = "c".into()),
+        ["data: Forbidden: field is immutable when `immutable` is set"]
+    );
+    let binding = json!({"metadata": {"name": "b", "namespace": "d"}, "roleRef": {"kind": "Role", "name": "r"}});
+    let found = update_errors("rbac.authorization.k8s.io", "rolebindings", binding, |new| {
+        new["roleRef"]["name"] = "q".into()
+    });
+    assert!(found[0].starts_with("roleRef: Invalid value: ") && found[0].ends_with(": cannot change roleRef"));
+}
+
+#[test]
+fn slices_leases_and_roles_are_checked() {
+    let slice = json!({"metadata": {"name": "s", "namespace": "d"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["::1"]}, {"addresses": ["127.0.0.1"]}]});
+    assert_eq!(
+        errors("discovery.k8s.io", "endpointslices", slice),
+        [
+            "endpoints[1].addresses[0]: Invalid value: \"::1\": must be an IPv4 address",
+            "endpoints[2].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ]
+    );
+    let lease = json!({"metadata": {"name": "l", "namespace": "d"}, "spec": {"leaseDurationSeconds": 0}});
+    assert_eq!(
+        errors("coordination.k8s.io", "leases", lease),
+        ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]
+    );
+    let role =
+        json!({"metadata": {"name": "r", "namespace": "d"}, "rules": [{"apiGroups": [""], "resources": ["pods"]}]});
+    assert_eq!(
+        errors("rbac.authorization.k8s.io", "roles", role),
+        ["rules[0].verbs: Required value: verbs must contain at least one value"]
+    );
+}
+
+#[test]
+fn a_definition_needs_one_storage_version_and_a_schema() {
+    let definition = |versions: Value| {
+        json!({"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"kind": "Widget", "plural": "widgets"}, "versions": versions}})
+    };
+    let good =
+        json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]);
+    let kind = ("apiextensions.k8s.io", "customresourcedefinitions");
+    assert_eq!(errors(kind.0, kind.1, definition(good.clone())), Vec::<String>::new());
+    let mut bad = good.clone();
+    bad[0]["storage"] = false.into();
+    bad[0]["schema"] = Value::Null;
+    let found = errors(kind.0, kind.1, definition(bad));
+    assert_eq!(
+        found[0],
+        "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required"
+    );
+    assert!(found[1].ends_with("must have exactly one version marked as storage version"));
+    let mut misnamed = definition(good);
+    misnamed["metadata"]["name"] = "x.example.com".into();
+    assert_eq!(
+        errors(kind.0, kind.1, misnamed),
+        ["metadata.name: Invalid value: \"x.example.com\": must be spec.names.plural+\".\"+spec.group"]
+    );
+}
+
+#[test]
+fn finalizers_cannot_be_added_to_what_is_going() {
+    let old = json!({"metadata": {"name": "c", "namespace": "d", "deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["a/b"]}});
+    let found = update_errors("", "configmaps", old, |new| {
+        new["metadata"]["finalizers"] = json!(["a/b", "c/d"])
+    });
+    assert!(
+        found[0].starts_with(
+            "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted"
+        )
+    );
+}

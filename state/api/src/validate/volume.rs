@@ -8,8 +8,16 @@ use crate::meta::{at, int_at, list_at, str_at};
 use crate::names;
 use crate::quantity::Quantity;
 
-const HOST_PATH_TYPES: &[&str] =
-    &["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+const HOST_PATH_TYPES: &[&str] = &[
+    "",
+    "DirectoryOrCreate",
+    "Directory",
+    "FileOrCreate",
+    "File",
+    "Socket",
+    "CharDevice",
+    "BlockDevice",
+];
 
 /// Checks the volumes and returns their names.
 pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'a [Value]) -> Vec<&'a str> {
@@ -38,7 +46,10 @@ pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'
             [one] => source(errors, &path.child(one), one, volume),
             [_, more @ ..] => {
                 for key in more {
-                    errors.push(FieldError::forbidden(path.child(key), "may not specify more than 1 volume type"));
+                    errors.push(FieldError::forbidden(
+                        path.child(key),
+                        "may not specify more than 1 volume type",
+                    ));
                 }
             }
         }
@@ -54,9 +65,19 @@ fn source(errors: &mut Vec<FieldError>, path: &Path, key: &str, volume: &Value) 
             if host_path.is_empty() {
                 errors.push(FieldError::required(path.child("path"), ""));
             } else if has_backsteps(host_path) {
-                errors.push(FieldError::invalid(path.child("path"), host_path, "must not contain '..'"));
+                errors.push(FieldError::invalid(
+                    path.child("path"),
+                    host_path,
+                    "must not contain '..'",
+                ));
             }
-            one_of(errors, &path.child("type"), str_at(source, &["type"]), HOST_PATH_TYPES, false);
+            one_of(
+                errors,
+                &path.child("type"),
+                str_at(source, &["type"]),
+                HOST_PATH_TYPES,
+                false,
+            );
         }
         "secret" => {
             if str_at(source, &["secretName"]).is_empty() {
@@ -70,10 +91,8 @@ fn source(errors: &mut Vec<FieldError>, path: &Path, key: &str, volume: &Value) 
             }
             items(errors, path, source);
         }
-        "persistentVolumeClaim" => {
-            if str_at(source, &["claimName"]).is_empty() {
-                errors.push(FieldError::required(path.child("claimName"), ""));
-            }
+        "persistentVolumeClaim" if str_at(source, &["claimName"]).is_empty() => {
+            errors.push(FieldError::required(path.child("claimName"), ""));
         }
         "emptyDir" => {
             if let Some(limit) = at(source, &["sizeLimit"]).filter(|limit| !limit.is_null())
@@ -131,18 +150,32 @@ pub(super) fn mounts(errors: &mut Vec<FieldError>, path: &Path, container: &Valu
         if mount_path.is_empty() {
             errors.push(FieldError::required(path.child("mountPath"), ""));
         } else if seen.contains(&mount_path) {
-            errors.push(FieldError::invalid(path.child("mountPath"), mount_path, "must be unique"));
+            errors.push(FieldError::invalid(
+                path.child("mountPath"),
+                mount_path,
+                "must be unique",
+            ));
         }
         seen.push(mount_path);
         for key in ["subPath", "subPathExpr"] {
             let sub_path = str_at(mount, &[key]);
             if sub_path.starts_with('/') {
-                errors.push(FieldError::invalid(path.child(key), sub_path, "must be a relative path"));
+                errors.push(FieldError::invalid(
+                    path.child(key),
+                    sub_path,
+                    "must be a relative path",
+                ));
             } else if has_backsteps(sub_path) {
                 errors.push(FieldError::invalid(path.child(key), sub_path, "must not contain '..'"));
             }
         }
         let propagations = ["Bidirectional", "HostToContainer", "None"];
-        one_of(errors, &path.child("mountPropagation"), str_at(mount, &["mountPropagation"]), &propagations, false);
+        one_of(
+            errors,
+            &path.child("mountPropagation"),
+            str_at(mount, &["mountPropagation"]),
+            &propagations,
+            false,
+        );
     }
 }

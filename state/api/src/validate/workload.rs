@@ -27,7 +27,12 @@ pub fn replica_set_update(new: &Value, old: &Value) -> Vec<FieldError> {
 pub fn deployment(object: &Value) -> Vec<FieldError> {
     let spec = Path::new("spec");
     let mut errors = Vec::new();
-    let counts = ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
+    let counts = [
+        "replicas",
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ];
     for key in counts {
         non_negative(&mut errors, &spec.child(key), at(object, &["spec", key]));
     }
@@ -36,7 +41,11 @@ pub fn deployment(object: &Value) -> Vec<FieldError> {
         && deadline <= number("minReadySeconds").unwrap_or(0)
     {
         let detail = "must be greater than minReadySeconds";
-        errors.push(FieldError::invalid(spec.child("progressDeadlineSeconds"), deadline, detail));
+        errors.push(FieldError::invalid(
+            spec.child("progressDeadlineSeconds"),
+            deadline,
+            detail,
+        ));
     }
     strategy(&mut errors, &spec.child("strategy"), object);
     selector_and_template(&mut errors, &spec, object);
@@ -50,7 +59,12 @@ pub fn deployment_update(new: &Value, old: &Value) -> Vec<FieldError> {
 
 fn with_selector_kept(mut errors: Vec<FieldError>, new: &Value, old: &Value) -> Vec<FieldError> {
     let selector = |value: &'_ Value| at(value, &["spec", "selector"]).cloned();
-    immutable(&mut errors, &Path::new("spec.selector"), selector(new).as_ref(), selector(old).as_ref());
+    immutable(
+        &mut errors,
+        &Path::new("spec.selector"),
+        selector(new).as_ref(),
+        selector(old).as_ref(),
+    );
     errors
 }
 
@@ -64,18 +78,30 @@ fn selector_and_template(errors: &mut Vec<FieldError>, spec: &Path, object: &Val
     match parsed {
         None if selector.is_none() => errors.push(FieldError::required(&path, "")),
         Some(Ok(parsed)) if parsed.is_everything() => {
-            errors.push(FieldError::invalid(&path, selector.cloned().unwrap_or(Value::Null), "empty selector is invalid for deployment"));
+            errors.push(FieldError::invalid(
+                &path,
+                selector.cloned().unwrap_or(Value::Null),
+                "empty selector is invalid for deployment",
+            ));
         }
         Some(Ok(parsed)) => {
             let labels = at(object, &["spec", "template", "metadata", "labels"]).and_then(Value::as_object);
             if !parsed.matches(labels) {
                 let value = labels.map_or(Value::Null, |labels| Value::Object(labels.clone()));
                 let detail = "`selector` does not match template `labels`";
-                errors.push(FieldError::invalid(spec.child("template").child("metadata").child("labels"), value, detail));
+                errors.push(FieldError::invalid(
+                    spec.child("template").child("metadata").child("labels"),
+                    value,
+                    detail,
+                ));
             }
         }
         Some(Err(error)) => {
-            errors.push(FieldError::invalid(&path, selector.cloned().unwrap_or(Value::Null), error.0));
+            errors.push(FieldError::invalid(
+                &path,
+                selector.cloned().unwrap_or(Value::Null),
+                error.0,
+            ));
         }
         None => {}
     }
@@ -107,7 +133,11 @@ fn strategy(errors: &mut Vec<FieldError>, path: &Path, object: &Value) {
                 zero += usize::from(number == 0);
                 let is_percent = value.is_string();
                 if key == "maxUnavailable" && is_percent && number > 100 {
-                    errors.push(FieldError::invalid(path.child(key), value, "must not be greater than 100%"));
+                    errors.push(FieldError::invalid(
+                        path.child(key),
+                        value,
+                        "must not be greater than 100%",
+                    ));
                 }
             }
             Err(detail) => errors.push(FieldError::invalid(path.child(key), value, detail)),
@@ -115,7 +145,11 @@ fn strategy(errors: &mut Vec<FieldError>, path: &Path, object: &Value) {
     }
     if zero == 2 {
         let value = at(rolling, &["maxUnavailable"]).cloned().unwrap_or(Value::from(0));
-        errors.push(FieldError::invalid(path.child("maxUnavailable"), value, "may not be 0 when `maxSurge` is 0"));
+        errors.push(FieldError::invalid(
+            path.child("maxUnavailable"),
+            value,
+            "may not be 0 when `maxSurge` is 0",
+        ));
     }
 }
 
