@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::directory;
-use super::schemas::{definition_name, named};
+use super::schemas::{definition_name, is_described, named};
 use crate::Resource;
 
 const PREFIX: &str = "#/components/schemas/";
@@ -17,8 +17,8 @@ struct Operation<'a> {
     kind: (&'a str, &'a str, &'a str),
     /// The last part of its name: `NamespacedDeploymentStatus`.
     scope: String,
-    /// What it takes and gives.
-    schema: String,
+    /// What it takes and gives; nothing of a stream.
+    schema: Option<String>,
 }
 
 /// Adds all paths of a row.
@@ -29,7 +29,7 @@ pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
         row,
         kind: (&row.group, &row.version, &row.kind),
         scope,
-        schema: schema.clone(),
+        schema: Some(schema.clone()),
     };
     let namespaced = if row.namespaced { "Namespaced" } else { "" };
     let collection = if row.namespaced {
@@ -67,7 +67,13 @@ pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
             row,
             kind: (&sub.group, &sub.version, &sub.kind),
             scope: format!("{namespaced}{}{}", row.kind, capitalized(&sub.name)),
-            schema: named(&sub.group, &sub.version, &sub.kind),
+            // A custom object's status is the object. What streams has no schema, only options in its query.
+            schema: match (sub.group == row.group && sub.version == row.version && sub.kind == row.kind)
+                || is_described(&sub.group, &sub.version, &sub.kind)
+            {
+                true => Some(named(&sub.group, &sub.version, &sub.kind)),
+                false => None,
+            },
         };
         let mut operations = Map::new();
         for (verb, method) in [
@@ -218,6 +224,25 @@ fn parameters(verb: &str) -> Vec<Value> {
 
 impl Operation<'_> {
     fn describe(&self, verb: &str) -> Value {
+        match &self.schema {
+            Some(schema) => self.describe_object(verb, schema),
+            None => self.describe_stream(verb),
+        }
+    }
+
+    fn describe_stream(&self, verb: &str) -> Value {
+        let (group, version, kind) = self.kind;
+        let word = if verb == "create" { "connectPost" } else { "connectGet" };
+        json!({
+            "tags": [tag(&self.row.group, &self.row.version)],
+            "operationId": format!("{word}{}{}{}", group_word(&self.row.group), capitalized(&self.row.version), self.scope),
+            "responses": {"200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}}, "401": {"description": "Unauthorized"}},
+            "x-kubernetes-action": "connect",
+            "x-kubernetes-group-version-kind": {"group": group, "kind": kind, "version": version},
+        })
+    }
+
+    fn describe_object(&self, verb: &str, schema: &str) -> Value {
         let (action, word) = match verb {
             "list" => ("list", "list"),
             "create" => ("post", "create"),
@@ -228,9 +253,9 @@ impl Operation<'_> {
             _ => ("get", "read"),
         };
         let gives = match verb {
-            "list" => format!("{}List", self.schema),
+            "list" => format!("{schema}List"),
             "delete" | "deletecollection" => format!("{META}.Status"),
-            _ => self.schema.clone(),
+            _ => schema.to_owned(),
         };
         let (group, version, kind) = self.kind;
         let mut out = json!({
@@ -242,7 +267,7 @@ impl Operation<'_> {
             "x-kubernetes-group-version-kind": {"group": group, "kind": kind, "version": version},
         });
         let body = match verb {
-            "create" | "update" => Some((vec!["*/*"], self.schema.clone(), true)),
+            "create" | "update" => Some((vec!["*/*"], schema.to_owned(), true)),
             "patch" => Some((self.patch_types(), format!("{META}.Patch"), true)),
             "delete" | "deletecollection" => Some((vec!["*/*"], format!("{META}.DeleteOptions"), false)),
             _ => None,
@@ -347,7 +372,8 @@ pub(super) fn to_v2(path: &mut Value) {
             .and_then(Value::as_object_mut)
             && let Some(content) = answer.remove("content")
         {
-            let mut schema = content["application/json"]["schema"].clone();
+            let first = content.as_object().and_then(|types| types.values().next());
+            let mut schema = first.map(|entry| entry["schema"].clone()).unwrap_or_default();
             super::schemas::to_v2(&mut schema);
             answer.insert("schema".into(), schema);
         }

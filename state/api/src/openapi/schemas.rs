@@ -86,6 +86,13 @@ pub(super) fn definition_name(row: &Resource) -> String {
     named(&row.group, &row.version, &row.kind)
 }
 
+/// Returns whether a kind has a schema in the documents.
+pub(super) fn is_described(group: &str, version: &str, kind: &str) -> bool {
+    kinds()
+        .iter()
+        .any(|row| row.group == group && row.version == version && row.kind == kind)
+}
+
 /// Returns the name of a kind's schema.
 pub(super) fn named(group: &str, version: &str, kind: &str) -> String {
     let known = kinds()
@@ -251,9 +258,6 @@ fn list_meta() -> Value {
 pub(super) fn to_v2(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
-            if let Some(Value::String(reference)) = map.get_mut("$ref") {
-                *reference = reference.replacen(PREFIX, "#/definitions/", 1);
-            }
             if let Some(Value::Array(all)) = map.get("allOf")
                 && let [Value::Object(only)] = &all[..]
                 && only.contains_key("$ref")
@@ -261,6 +265,9 @@ pub(super) fn to_v2(schema: &mut Value) {
                 let only = only.clone();
                 map.remove("allOf");
                 map.extend(only);
+            }
+            if let Some(Value::String(reference)) = map.get_mut("$ref") {
+                *reference = reference.replacen(PREFIX, "#/definitions/", 1);
             }
             for key in ["oneOf", "anyOf", "not", "nullable"] {
                 // The integer-or-string types are strings there; the rest has no counterpart.

@@ -26,7 +26,9 @@ fn walk(value: &Value, visit: &mut impl FnMut(&serde_json::Map<String, Value>)) 
 #[test]
 fn the_index_names_every_group_and_version_with_a_hash_that_moves_with_custom_kinds_only() {
     let index: Value = serde_json::from_slice(&v3_index(&rows(), 1)).expect("JSON");
-    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("a URL");
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .expect("a URL");
     assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
     assert!(index["paths"]["api/v1"].is_object());
     assert_eq!(v3_index(&rows(), 1), v3_index(&rows(), 2));
@@ -35,8 +37,10 @@ fn the_index_names_every_group_and_version_with_a_hash_that_moves_with_custom_ki
 
 #[test]
 fn every_reference_leads_somewhere_and_every_type_is_one_word() {
-    let versions: std::collections::BTreeSet<(String, String)> =
-        rows().iter().map(|row| (row.group.clone(), row.version.clone())).collect();
+    let versions: std::collections::BTreeSet<(String, String)> = rows()
+        .iter()
+        .map(|row| (row.group.clone(), row.version.clone()))
+        .collect();
     for (group, version) in versions {
         let document = document(&group, &version);
         let schemas = document["components"]["schemas"].as_object().expect("schemas");
@@ -50,7 +54,9 @@ fn every_reference_leads_somewhere_and_every_type_is_one_word() {
         for row in rows().iter().filter(|row| row.group == group && row.version == version) {
             let gvk = serde_json::json!({"group": group, "kind": row.kind, "version": version});
             let described = schemas.values().any(|schema| {
-                schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|list| list.contains(&gvk))
+                schema["x-kubernetes-group-version-kind"]
+                    .as_array()
+                    .is_some_and(|list| list.contains(&gvk))
             });
             assert!(described, "{group}/{version} {} has no schema", row.kind);
         }
@@ -61,7 +67,12 @@ fn every_reference_leads_somewhere_and_every_type_is_one_word() {
 fn clients_find_what_they_look_for() {
     let document = document("apps", "v1");
     let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-    let names: Vec<&str> = patch["parameters"].as_array().into_iter().flatten().filter_map(|p| p["name"].as_str()).collect();
+    let names: Vec<&str> = patch["parameters"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|p| p["name"].as_str())
+        .collect();
     assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
     assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
     assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
@@ -70,10 +81,17 @@ fn clients_find_what_they_look_for() {
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-list-map-keys"], serde_json::json!(["name"]));
-    assert!(containers["description"].as_str().is_some_and(|text| text.contains("containers")));
+    assert!(
+        containers["description"]
+            .as_str()
+            .is_some_and(|text| text.contains("containers"))
+    );
     let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
     assert_eq!(deployment["x-kubernetes-group-version-kind"][0]["group"], "apps");
-    assert_eq!(deployment["properties"]["spec"]["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec");
+    assert_eq!(
+        deployment["properties"]["spec"]["allOf"][0]["$ref"],
+        "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"
+    );
     assert!(schemas["io.k8s.api.apps.v1.DeploymentList"]["properties"]["items"].is_object());
     assert!(schemas["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["oneOf"].is_array());
 }
@@ -94,10 +112,21 @@ fn a_custom_kind_is_described_by_its_definition() {
     assert_eq!(kind["properties"]["spec"]["description"], "What is wanted.");
     assert_eq!(kind["x-kubernetes-group-version-kind"][0]["kind"], "CronTab");
     assert!(document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
-    assert!(document["components"]["schemas"].get("io.k8s.api.core.v1.ConfigMap").is_none());
+    assert!(
+        document["components"]["schemas"]
+            .get("io.k8s.api.core.v1.ConfigMap")
+            .is_none()
+    );
     let patch = &document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}"]["patch"];
-    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
-    assert_ne!(v3_hash("stable.example.com", "v1", &rows, 1), v3_hash("stable.example.com", "v1", &rows, 2));
+    assert!(
+        patch["requestBody"]["content"]
+            .get("application/strategic-merge-patch+json")
+            .is_none()
+    );
+    assert_ne!(
+        v3_hash("stable.example.com", "v1", &rows, 1),
+        v3_hash("stable.example.com", "v1", &rows, 2)
+    );
 }
 
 #[test]
@@ -108,7 +137,10 @@ fn the_old_document_has_definitions_and_no_new_words() {
         document["definitions"]["io.k8s.api.apps.v1.Deployment"]["properties"]["spec"]["$ref"],
         "#/definitions/io.k8s.api.apps.v1.DeploymentSpec"
     );
-    assert_eq!(document["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["type"], "string");
+    assert_eq!(
+        document["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["type"],
+        "string"
+    );
     let definitions = document["definitions"].as_object().expect("definitions");
     walk(&document, &mut |map| {
         if let Some(Value::String(path)) = map.get("$ref") {
