@@ -1,14 +1,35 @@
-//! Containers on this Linux host.
-pub mod error;
+//! Containers on this Linux host: images, sandboxes, shims and logs.
+//!
+//! A pod is a sandbox (namespaces, an address, a cgroup) and containers in it. Each sandbox has one small shim process,
+//! which is this same binary in another role; it outlives the daemon, and a [`Runtime`] that is opened again adopts it.
+//!
+//! * [`spec`]: what is asked for and what is told, as plain data;
+//! * [`Runtime`]: the daemon's side;
+//! * `spawner`, `shim`, `init`: the roles of the executed-again binary, from the process that makes shims to the first
+//!   process of a container;
+//! * `protocol`: what daemon and shim say to each other;
+//! * `cgroup`, [`logs`], [`images`]: what their names say;
+//! * `sys`: all that is unsafe.
+//!
+//! Invariants: nothing of a container is lost by killing the daemon; a killed shim takes its containers along; nothing is mounted
+//! in the host's mount namespace; a step that fails leaves nothing behind; no threaded process forks.
+
+mod cgroup;
+mod error;
 pub mod images;
+mod init;
 pub mod logs;
 mod preflight;
+mod protocol;
+mod record;
+mod reexec;
 pub mod runtime;
+mod shim;
+mod spawner;
 pub mod spec;
+mod sys;
 
 pub use error::{Missing, RuntimeError, StartStage};
 pub use preflight::preflight;
+pub use reexec::reexec_main;
 pub use runtime::{ExecSession, Now, Runtime, RuntimeConfig, SandboxStats, Usage};
-
-/// Runs one of the runtime's own hidden roles when this process was started for that, and then never returns.
-pub fn reexec_main() {}

@@ -1,6 +1,19 @@
 //! Logs of containers on disk: one file per attempt in the CRI's format, rotated by the shim.
+//!
+//! `logs/NAME-ATTEMPT.log` is written, `.log.1` is the one before, and so on. Readers see them as one.
+
+mod follow;
+mod read;
 
 use std::path::{Path, PathBuf};
+
+pub(crate) use follow::stream;
+
+/// When a log file is put aside, in bytes.
+pub(crate) const ROTATE_AT: u64 = 10 << 20;
+
+/// How many files that were put aside are kept.
+pub(crate) const KEEP: u32 = 3;
 
 /// What to read of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,5 +32,17 @@ pub struct ReadOptions {
 
 /// Returns the current log file of an attempt.
 pub fn path(data_dir: &Path, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
-    data_dir.join("sandboxes").join(sandbox).join("logs").join(format!("{container}-{attempt}.log"))
+    below(&data_dir.join("sandboxes").join(sandbox), container, attempt)
+}
+
+/// As [`path`], in a sandbox's directory.
+pub(crate) fn below(sandbox_dir: &Path, container: &str, attempt: u32) -> PathBuf {
+    sandbox_dir.join("logs").join(format!("{container}-{attempt}.log"))
+}
+
+/// Returns the file that was put aside `number` rotations ago.
+pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
 }

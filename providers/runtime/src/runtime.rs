@@ -1,17 +1,46 @@
 //! The daemon's side: sandboxes and containers by way of their shims.
+//!
+//! It owns nothing that a restart would lose: what it holds in memory mirrors what the shims say. A step that fails undoes the ones
+//! before it.
 
+mod adopt;
+mod channel;
+mod cleanup;
+mod link;
+mod resolve;
+mod session;
+mod spawn;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use setpoint_net::Net;
+use parking_lot::Mutex;
+use setpoint_net::{AttachRequest, Net, Netns};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc};
 
+use crate::cgroup::{self, Hierarchies};
 use crate::error::RuntimeError;
 use crate::images::{Image, ImageStore};
+use crate::logs;
+use crate::protocol::{Request, ShimSetup};
 use crate::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
+use channel::Channel;
+use link::{Greeted, Link, greet};
+use spawn::Spawner;
+
+/// How long a shim may take to kill its containers and end.
+const SHIM_END: Duration = Duration::from_secs(10);
+
+/// How long a killed container may take to be gone.
+const KILL_END: Duration = Duration::from_secs(10);
+
+/// How many events a slow receiver may be behind.
+const EVENTS: usize = 1024;
 
 /// The clock.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -63,7 +92,133 @@ pub struct SandboxStats {
 
 /// The containers of one instance on this host. Cheap to clone.
 #[derive(Clone)]
-pub struct Runtime {}
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: RuntimeConfig,
+    images: Arc<ImageStore>,
+    net: Option<Arc<Net>>,
+    hierarchies: Hierarchies,
+    /// `None` after it failed; the next use starts another one.
+    spawner: tokio::sync::Mutex<Option<Spawner>>,
+    sandboxes: Mutex<Sandboxes>,
+    events: broadcast::Sender<RuntimeEvent>,
+}
+
+#[derive(Default)]
+struct Sandboxes {
+    live: BTreeMap<String, Arc<Link>>,
+    /// Ids that are being made or taken away.
+    busy: BTreeSet<String>,
+}
+
+impl Inner {
+    fn directory(&self, sandbox: &str) -> PathBuf {
+        self.config.data_dir.join("sandboxes").join(sandbox)
+    }
+
+    fn socket(&self, sandbox: &str) -> PathBuf {
+        self.config.run_dir.join("shims").join(format!("{sandbox}.sock"))
+    }
+
+    fn link(&self, sandbox: &str) -> Result<Arc<Link>, RuntimeError> {
+        let sandboxes = self.sandboxes.lock();
+        sandboxes.live.get(sandbox).cloned().ok_or_else(|| RuntimeError::NoSandbox(sandbox.to_owned()))
+    }
+
+    /// Takes a greeted shim among the live ones.
+    fn hold(self: &Arc<Self>, greeted: Greeted) -> Result<Arc<Link>, RuntimeError> {
+        let id = greeted.state().spec.id.clone();
+        let (inner, sandbox) = (Arc::downgrade(self), id.clone());
+        let link = greeted.into_link(self.events.clone(), move || Self::shim_ended(&inner, sandbox))?;
+        self.sandboxes.lock().live.insert(id, link.clone());
+        Ok(link)
+    }
+
+    /// Takes away what is left of a sandbox whose shim ended by itself.
+    fn shim_ended(inner: &Weak<Self>, sandbox: String) {
+        let Some(inner) = inner.upgrade() else { return };
+        let wanted = match inner.sandboxes.lock().live.get(&sandbox) {
+            Some(link) => link.removing.load(Ordering::Acquire),
+            None => true,
+        };
+        if wanted {
+            return;
+        }
+        tokio::spawn(async move {
+            tracing::warn!(sandbox, "the shim of a sandbox ended");
+            if let Err(error) = inner.clean(&sandbox).await {
+                tracing::error!(error = &error as &dyn std::error::Error, sandbox, "cannot clean up after a shim");
+            }
+            inner.sandboxes.lock().live.remove(&sandbox);
+            // Nobody may be listening.
+            drop(inner.events.send(RuntimeEvent::SandboxDied { sandbox }));
+        });
+    }
+
+    async fn fork_shim(&self, setup: &ShimSetup) -> Result<Channel, RuntimeError> {
+        let mut spawner = self.spawner.lock().await;
+        let mut last = None;
+        // Twice: the first one may have died since it was last used.
+        for _ in 0..2 {
+            let running = match spawner.take() {
+                Some(running) => running,
+                None => Spawner::start().map_err(RuntimeError::Spawner)?,
+            };
+            let (ours, theirs) = Channel::pair().map_err(RuntimeError::Spawner)?;
+            match running.fork(setup, &theirs).await {
+                Ok(()) => {
+                    *spawner = Some(running);
+                    return Ok(ours);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(RuntimeError::Spawner(last.unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into())))
+    }
+
+    async fn make_sandbox(self: &Arc<Self>, spec: SandboxSpec) -> Result<SandboxState, RuntimeError> {
+        let id = spec.id.clone();
+        let ip = spec.ip;
+        let dir = self.directory(&id);
+        make_private(&dir)?;
+        let setup = ShimSetup {
+            spec,
+            dir,
+            socket: self.socket(&id),
+            instance: self.config.instance.clone(),
+            hierarchies: self.hierarchies.clone(),
+        };
+        let channel = self.fork_shim(&setup).await?;
+        let greeted = greet(&id, channel, true).await?;
+        if let (Some(ip), Some(net)) = (ip, &self.net)
+            && let Err(source) = attach(net, &id, greeted.state().pid, ip).await
+        {
+            let link = greeted.into_link(self.events.clone(), || {})?;
+            link.shut_down().await;
+            link.gone(SHIM_END).await;
+            return Err(RuntimeError::Network { operation: "attach", sandbox: id, source });
+        }
+        Ok(self.hold(greeted)?.current())
+    }
+}
+
+async fn attach(net: &Net, sandbox: &str, pid: i32, ip: std::net::Ipv4Addr) -> Result<(), setpoint_net::NetError> {
+    let netns = Netns::Pid(pid.unsigned_abs());
+    net.attach(AttachRequest { sandbox: sandbox.to_owned(), netns, ip }).await.map(drop)
+}
+
+/// Makes a directory that only root can look into.
+fn make_private(path: &Path) -> Result<(), RuntimeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(RuntimeError::io("make", path))
+}
 
 impl Runtime {
     /// Starts the process that makes shims, and adopts every live sandbox of this instance; what is left of dead ones is taken away.
@@ -72,22 +227,66 @@ impl Runtime {
         images: Arc<ImageStore>,
         net: Option<Arc<Net>>,
     ) -> Result<(Runtime, Vec<SandboxState>), RuntimeError> {
-        todo!()
+        make_private(&config.data_dir.join("sandboxes"))?;
+        make_private(&config.run_dir.join("shims"))?;
+        let hierarchies = adopt::hierarchies(&config.data_dir)?;
+        let spawner = Spawner::start().map_err(RuntimeError::Spawner)?;
+        let inner = Arc::new(Inner {
+            config,
+            images,
+            net,
+            hierarchies,
+            spawner: tokio::sync::Mutex::new(Some(spawner)),
+            sandboxes: Mutex::default(),
+            events: broadcast::channel(EVENTS).0,
+        });
+        let adopted = inner.adopt().await?;
+        Ok((Runtime { inner }, adopted))
     }
 
     /// Returns a receiver of everything that happens from now on.
     pub fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
-        todo!()
+        self.inner.events.subscribe()
     }
 
     /// Makes a pod's namespaces, network and cgroup. Nothing is left of it when that fails.
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxState, RuntimeError> {
-        todo!()
+        let id = spec.id.clone();
+        if !resolve::is_name(&id) {
+            return Err(RuntimeError::Invalid(format!("{id:?} cannot be a sandbox's id")));
+        }
+        if spec.hostname.len() > 63 {
+            return Err(RuntimeError::Invalid(format!("host name {:?} is longer than 63 characters", spec.hostname)));
+        }
+        {
+            let mut sandboxes = self.inner.sandboxes.lock();
+            if sandboxes.live.contains_key(&id) || !sandboxes.busy.insert(id.clone()) {
+                return Err(RuntimeError::Exists { what: "sandbox", id });
+            }
+        }
+        // A task of its own: a caller that gives up must not leave half a sandbox.
+        let inner = self.inner.clone();
+        let made = tokio::spawn(async move {
+            let id = spec.id.clone();
+            let result = inner.make_sandbox(spec).await;
+            if result.is_err()
+                && let Err(error) = inner.clean(&id).await
+            {
+                tracing::error!(error = &error as &dyn std::error::Error, sandbox = id, "cannot undo a sandbox");
+            }
+            inner.sandboxes.lock().busy.remove(&id);
+            result
+        });
+        made.await.unwrap_or_else(|_| Err(RuntimeError::ShimGone(id)))
     }
 
     /// Starts a container and returns once its program is executed. Nothing is left of the attempt when that fails.
     pub async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeError> {
-        todo!()
+        let found = self.inner.images.get(&spec.image);
+        let image = found
+            .map_err(|source| RuntimeError::Image { image: spec.image.clone(), source })?
+            .ok_or_else(|| RuntimeError::NoImage(spec.image.clone()))?;
+        self.start_container_with(sandbox, spec, &image).await
     }
 
     /// As [`Runtime::start_container`] with an image that need not be in the store.
@@ -97,7 +296,15 @@ impl Runtime {
         spec: ContainerSpec,
         image: &Image,
     ) -> Result<ContainerState, RuntimeError> {
-        todo!()
+        let link = self.inner.link(sandbox)?;
+        let state = link.current();
+        let id = format!("{}-{}", spec.name, spec.attempt);
+        if state.containers.iter().any(|container| container.id() == id) {
+            return Err(RuntimeError::Exists { what: "container", id });
+        }
+        let request = resolve::resolve(&state.spec, spec, image)?;
+        link.call("start a container", Request::Start(Box::new(request))).await?;
+        find(&link, &id)
     }
 
     /// Asks a container to stop and kills it when it has not after `grace`. Returns how it ended.
@@ -107,42 +314,94 @@ impl Runtime {
         container: &str,
         grace: Duration,
     ) -> Result<ContainerState, RuntimeError> {
-        todo!()
+        let link = self.inner.link(sandbox)?;
+        let state = find(&link, container)?;
+        if state.exit.is_some() {
+            return Ok(state);
+        }
+        if !grace.is_zero() {
+            match link.call("stop a container", Request::Stop { container: container.to_owned() }).await {
+                // It may have ended by itself meanwhile; the wait tells.
+                Ok(()) | Err(RuntimeError::Shim { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(ended) = wait_for_exit(&link, container, grace).await? {
+                return Ok(ended);
+            }
+        }
+        link.call("kill a container", Request::Kill { container: container.to_owned() }).await?;
+        wait_for_exit(&link, container, KILL_END).await?.ok_or_else(|| RuntimeError::Deadline {
+            operation: format!("the end of container {container} after it was killed"),
+            seconds: KILL_END.as_secs(),
+        })
     }
 
     /// Sends a signal to a container's first process.
     pub async fn signal(&self, sandbox: &str, container: &str, signal: i32) -> Result<(), RuntimeError> {
-        todo!()
+        let link = self.inner.link(sandbox)?;
+        if find(&link, container)?.exit.is_some() {
+            return Err(RuntimeError::NotRunning(container.to_owned()));
+        }
+        link.call("send a signal", Request::Signal { container: container.to_owned(), signal }).await
     }
 
     /// Removes what is left of an attempt (it is killed if it runs): files, cgroup, log.
     pub async fn remove_container(&self, sandbox: &str, container: &str) -> Result<(), RuntimeError> {
-        todo!()
+        let state = self.stop_container(sandbox, container, Duration::ZERO).await?;
+        let link = self.inner.link(sandbox)?;
+        link.call("forget a container", Request::Remove { container: container.to_owned() }).await?;
+        let directory = self.inner.directory(sandbox);
+        let files = directory.join("containers").join(container);
+        let log = logs::below(&directory, &state.name, state.attempt);
+        cleanup::remove_container_files(files, log).await
     }
 
     /// Kills a sandbox and removes everything that it had. Succeeds when there is none.
     pub async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
-        todo!()
+        if !resolve::is_name(id) {
+            return Err(RuntimeError::Invalid(format!("{id:?} cannot be a sandbox's id")));
+        }
+        if !self.inner.sandboxes.lock().busy.insert(id.to_owned()) {
+            return Err(RuntimeError::Exists { what: "a change of sandbox", id: id.to_owned() });
+        }
+        let (inner, sandbox) = (self.inner.clone(), id.to_owned());
+        let removed = tokio::spawn(async move {
+            let link = inner.sandboxes.lock().live.get(&sandbox).cloned();
+            if let Some(link) = link {
+                link.shut_down().await;
+                link.gone(SHIM_END).await;
+            }
+            let result = inner.clean(&sandbox).await;
+            let mut sandboxes = inner.sandboxes.lock();
+            sandboxes.live.remove(&sandbox);
+            sandboxes.busy.remove(&sandbox);
+            result
+        });
+        removed.await.unwrap_or_else(|_| Err(RuntimeError::ShimGone(id.to_owned())))
     }
 
     /// Returns every sandbox as last reported by its shim.
     pub fn sandboxes(&self) -> Vec<SandboxState> {
-        todo!()
+        self.inner.sandboxes.lock().live.values().map(|link| link.current()).collect()
     }
 
     /// Returns one sandbox as last reported by its shim.
     pub fn sandbox(&self, id: &str) -> Option<SandboxState> {
-        todo!()
+        self.inner.sandboxes.lock().live.get(id).map(|link| link.current())
     }
 
     /// Runs a process inside a running container.
     pub async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError> {
-        todo!()
+        let link = self.inner.link(sandbox)?;
+        if find(&link, container)?.exit.is_some() {
+            return Err(RuntimeError::NotRunning(container.to_owned()));
+        }
+        session::exec(&self.inner.socket(sandbox), sandbox, container, spec).await
     }
 
     /// Returns the current log file of an attempt.
     pub fn log_path(&self, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
-        todo!()
+        logs::path(&self.inner.config.data_dir, sandbox, container, attempt)
     }
 
     /// Streams the log of an attempt; with `options.follow` until the container ended.
@@ -151,18 +410,69 @@ impl Runtime {
         sandbox: &str,
         container: &str,
         attempt: u32,
-        options: crate::logs::ReadOptions,
+        options: logs::ReadOptions,
     ) -> mpsc::Receiver<Result<bytes::Bytes, RuntimeError>> {
-        todo!()
+        let link = self.inner.link(sandbox).ok();
+        let id = format!("{container}-{attempt}");
+        let ended = async move {
+            let Some(link) = link else { return };
+            let mut state = link.state.clone();
+            let over = |state: &SandboxState| {
+                let found = state.containers.iter().find(|container| container.id() == id);
+                found.is_none_or(|container| container.exit.is_some())
+            };
+            // An error means that the shim is gone: that is the end, too.
+            drop(state.wait_for(over).await);
+        };
+        logs::stream(self.log_path(sandbox, container, attempt), options, ended)
     }
 
     /// Returns what a sandbox used so far.
     pub async fn stats(&self, sandbox: &str) -> Result<SandboxStats, RuntimeError> {
-        todo!()
+        let state = self.inner.link(sandbox)?.current();
+        let (hierarchies, instance) = (&self.inner.hierarchies, &self.inner.config.instance);
+        let running = state.containers.iter().filter(|container| container.exit.is_none());
+        Ok(SandboxStats {
+            total: cgroup::usage(&hierarchies.sandbox(instance, sandbox)),
+            containers: running
+                .map(|container| {
+                    let id = container.id();
+                    let usage = cgroup::usage(&hierarchies.container(instance, sandbox, &id));
+                    (id, usage)
+                })
+                .collect(),
+        })
     }
 
     /// Removes every sandbox and everything else of an instance; needs no open runtime.
     pub async fn remove_all(data_dir: &Path, run_dir: &Path, instance: &str) -> Result<(), RuntimeError> {
-        todo!()
+        cleanup::remove_all(data_dir, run_dir, instance).await
+    }
+}
+
+fn find(link: &Link, container: &str) -> Result<ContainerState, RuntimeError> {
+    let state = link.state.borrow();
+    let found = state.containers.iter().find(|state| state.id() == container);
+    found.cloned().ok_or_else(|| RuntimeError::NoContainer {
+        sandbox: link.id.clone(),
+        container: container.to_owned(),
+    })
+}
+
+/// Waits until a container ended; `None` when it has not in time.
+async fn wait_for_exit(
+    link: &Link,
+    container: &str,
+    patience: Duration,
+) -> Result<Option<ContainerState>, RuntimeError> {
+    let mut state = link.state.clone();
+    let ended = state.wait_for(|state| {
+        let found = state.containers.iter().find(|state| state.id() == container);
+        found.is_none_or(|container| container.exit.is_some())
+    });
+    match tokio::time::timeout(patience, ended).await {
+        Err(_) => Ok(None),
+        Ok(Err(_)) => Err(RuntimeError::ShimGone(link.id.clone())),
+        Ok(Ok(_)) => find(link, container).map(Some),
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
 use sha2::{Digest, Sha256};
@@ -85,8 +85,12 @@ impl ImageStore {
         if let Some(bad) = diff_ids.iter().find(|id| !id.strip_prefix("sha256:").is_some_and(is_hex_64)) {
             return Err(invalid(format!("{bad:?} is not a sha256 digest")));
         }
-        let sizes: Vec<u64> = futures::stream::iter(manifest.layers.iter().zip(&diff_ids))
-            .map(|(descriptor, diff_id)| self.install_layer(source, &name, descriptor, diff_id))
+        // Boxed one by one: a closure over borrowed layers inside the stream would make this future unfit for `Send` callers.
+        let mut installs = Vec::with_capacity(diff_ids.len());
+        for (descriptor, diff_id) in manifest.layers.iter().zip(&diff_ids) {
+            installs.push(self.install_layer(source, &name, descriptor, diff_id).boxed());
+        }
+        let sizes: Vec<u64> = futures::stream::iter(installs)
             .buffered(PARALLEL_LAYERS)
             .try_collect()
             .await?;

@@ -1,0 +1,222 @@
+//! Everything mounted inside a container besides its root: kernel file systems, devices, volumes, masks.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::mount::MountAttrFlags;
+
+use super::rootfs::{Kind, Rootfs, attach, clone_tree, detached, kind_of};
+use crate::cgroup::Group;
+use crate::spec::{Mount, MountSource, Security};
+use crate::sys;
+
+/// Hidden from containers: what tells of or changes the host (as runc's defaults).
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+/// Kept from being written (as runc's defaults).
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The device files of every container.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links in /dev.
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+
+/// Mounts /proc, /sys, the cgroup view and /dev.
+pub(super) fn standard(rootfs: &Rootfs, security: &Security, shm: &Path, cgroup: &Group) -> io::Result<()> {
+    let strict = NOSUID | NODEV | NOEXEC;
+    let place = |path: &str| rootfs.ensure(Path::new(path), Kind::Directory);
+    attach(detached("proc", &[], strict)?, place("/proc")?)?;
+    let sys_attributes = if security.privileged { strict } else { strict | RDONLY };
+    match detached("sysfs", &[], sys_attributes) {
+        Ok(sysfs) => {
+            attach(sysfs, place("/sys")?)?;
+            cgroup_view(rootfs, cgroup, security.privileged)?;
+        }
+        // A host that hides parts of its own /sys (a container) does not let us mount a full one.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::debug!(%error, "no /sys in this container");
+        }
+        Err(error) => return Err(error),
+    }
+    let dev_attributes = if security.privileged { NOSUID } else { NOSUID | NODEV };
+    let dev = detached("tmpfs", &[("mode", "755"), ("size", "65536k")], dev_attributes)?;
+    attach(&dev, place("/dev")?)?;
+    devices(&dev, security.privileged)?;
+    let below = |name: &str| -> io::Result<OwnedFd> {
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
+        Ok(rustix::fs::openat(&dev, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    };
+    let pts = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    attach(detached("devpts", &pts, NOSUID | NOEXEC)?, below("pts")?)?;
+    attach(clone_tree(CWD, shm, false)?, below("shm")?)?;
+    match detached("mqueue", &[], strict) {
+        Ok(mqueue) => attach(mqueue, below("mqueue")?)?,
+        Err(error) => tracing::debug!(%error, "no /dev/mqueue in this container"),
+    }
+    Ok(())
+}
+
+fn cgroup_view(rootfs: &Rootfs, cgroup: &Group, writable: bool) -> io::Result<()> {
+    let Some(base) = rootfs.find(Path::new("/sys/fs/cgroup"))? else { return Ok(()) };
+    let attributes = if writable { 0 } else { sys::mount::READ_ONLY };
+    let views = cgroup.views();
+    if let [(None, unified)] = views.as_slice() {
+        let tree = clone_tree(CWD, unified, false)?;
+        sys::mount::set_attributes(tree.as_fd(), attributes, false)?;
+        return attach(tree, base);
+    }
+    let directory = detached("tmpfs", &[("mode", "755"), ("size", "64k")], NOSUID | NODEV | NOEXEC)?;
+    attach(&directory, base)?;
+    for (name, path) in views {
+        let Some(name) = name else { continue };
+        rustix::fs::mkdirat(&directory, name.as_str(), Mode::from_raw_mode(0o755))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty())?;
+        let tree = clone_tree(CWD, &path, false)?;
+        sys::mount::set_attributes(tree.as_fd(), attributes, false)?;
+        attach(tree, target)?;
+    }
+    Ok(())
+}
+
+/// Fills /dev. Devices are binds of the host's, on a file system that itself allows none: so a container with CAP_MKNOD
+/// can make device files but open none but these, without a device cgroup.
+fn devices(dev: &OwnedFd, privileged: bool) -> io::Result<()> {
+    for name in DEVICES {
+        bind_device(dev, &Path::new("/dev").join(name), name)?;
+    }
+    for (name, target) in LINKS {
+        rustix::fs::symlinkat(target, dev, name)?;
+    }
+    if !privileged {
+        return Ok(());
+    }
+    for entry in fs::read_dir("/dev")? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let name = entry.file_name();
+        let known = name.to_str().is_some_and(|name| DEVICES.contains(&name) || name == "ptmx" || name == "console");
+        if known || !(kind.is_char_device() || kind.is_block_device()) {
+            continue;
+        }
+        let metadata = entry.metadata()?;
+        let kind = if kind.is_block_device() { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let mode = Mode::from_raw_mode(metadata.mode() & 0o777);
+        if let Err(error) = rustix::fs::mknodat(dev, name.as_os_str(), kind, mode, metadata.rdev()) {
+            tracing::debug!(%error, device = ?name, "device is not in this container");
+        }
+    }
+    Ok(())
+}
+
+fn bind_device(dev: &OwnedFd, source: &Path, name: &str) -> io::Result<()> {
+    let tree = clone_tree(CWD, source, false)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o666))?);
+    let target = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    attach(tree, target)
+}
+
+/// Mounts what the container asked for, outer targets before inner ones.
+pub(super) fn volumes(rootfs: &Rootfs, mounts: &[Mount], privileged: bool) -> io::Result<()> {
+    let mut ordered: Vec<&Mount> = mounts.iter().collect();
+    ordered.sort_by_key(|mount| mount.target.components().count());
+    for mount in ordered {
+        volume(rootfs, mount, privileged).map_err(|error| {
+            let source = match &mount.source {
+                MountSource::Bind { path } => path.display().to_string(),
+                MountSource::Tmpfs { .. } => "tmpfs".to_owned(),
+            };
+            let message = format!("mount {source} on {}: {error}", mount.target.display());
+            io::Error::new(error.kind(), message)
+        })?;
+    }
+    Ok(())
+}
+
+fn volume(rootfs: &Rootfs, mount: &Mount, privileged: bool) -> io::Result<()> {
+    match &mount.source {
+        MountSource::Bind { path } => {
+            if !path.is_absolute() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the host path is not absolute"));
+            }
+            let tree = clone_tree(CWD, path, true)?;
+            let mut attributes = if privileged { 0 } else { sys::mount::NO_DEVICES };
+            if mount.read_only {
+                attributes |= sys::mount::READ_ONLY;
+            }
+            sys::mount::set_attributes(tree.as_fd(), attributes, true)?;
+            let target = rootfs.ensure(&mount.target, kind_of(&tree)?)?;
+            attach(tree, target)
+        }
+        MountSource::Tmpfs { size } => {
+            let mut attributes = NOSUID | NODEV;
+            if mount.read_only {
+                attributes |= RDONLY;
+            }
+            let size = size.map(|bytes| bytes.to_string());
+            let mut options = vec![("mode", "1777")];
+            if let Some(size) = &size {
+                options.push(("size", size));
+            }
+            attach(detached("tmpfs", &options, attributes)?, rootfs.ensure(&mount.target, Kind::Directory)?)
+        }
+    }
+}
+
+/// Masks and write-protects what containers must not see or change of the kernel.
+pub(super) fn protect(rootfs: &Rootfs) -> io::Result<()> {
+    for path in READ_ONLY {
+        let Some(place) = rootfs.find(Path::new(path))? else { continue };
+        let tree = clone_tree(&place, &PathBuf::new(), true)?;
+        sys::mount::set_attributes(tree.as_fd(), sys::mount::READ_ONLY, true)?;
+        attach(tree, place)?;
+    }
+    let mut empty: Option<OwnedFd> = None;
+    for path in MASKED {
+        let Some(place) = rootfs.find(Path::new(path))? else { continue };
+        let tree = match kind_of(&place)? {
+            Kind::File => clone_tree(CWD, Path::new("/dev/null"), false)?,
+            Kind::Directory => match &empty {
+                // A detached mount that was attached can be cloned like any other.
+                Some(empty) => clone_tree(empty, &PathBuf::new(), false)?,
+                None => {
+                    let made = detached("tmpfs", &[("size", "4k")], NOSUID | NODEV | NOEXEC | RDONLY)?;
+                    attach(&made, place)?;
+                    empty = Some(made);
+                    continue;
+                }
+            },
+        };
+        attach(tree, place)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! What a shim does before it listens: its own session, cgroup and namespaces, which are the sandbox's.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+
+use crate::init;
+use crate::protocol::ShimSetup;
+use crate::spec::SandboxSpec;
+use crate::sys;
+
+/// The size of a sandbox's /dev/shm in bytes, as other runtimes give.
+const SHM_SIZE: &str = "67108864";
+
+/// What the prepared sandbox consists of.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) listener: OwnedFd,
+    /// The PID namespace of the shim itself, to come back to.
+    pub(super) own_pid_namespace: OwnedFd,
+}
+
+/// Cuts the process off from who started it, but for `keep`.
+pub(super) fn detach(setup: &ShimSetup, keep: &OwnedFd) -> io::Result<()> {
+    sys::process::default_signal(libc::SIGCHLD);
+    sys::process::ignore_signal(libc::SIGHUP);
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    sys::descriptors::close_all_but(keep.as_raw_fd());
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(setup.dir.join("shim.log"))?;
+    rustix::stdio::dup2_stderr(&log)?;
+    let name = c"setpoint-shim";
+    Ok(rustix::thread::set_name(name)?)
+}
+
+/// Makes the sandbox's cgroups and namespaces and listens.
+pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, String> {
+    let step = |operation: &'static str| move |error: io::Error| format!("cannot {operation}: {error}");
+    let spec = &setup.spec;
+    let hierarchies = &setup.hierarchies;
+    hierarchies.shims(&setup.instance).enter(!in_unified).map_err(step("enter the cgroup of shims"))?;
+    let group = hierarchies.sandbox(&setup.instance, &spec.id);
+    group.create().map_err(step("make the sandbox's cgroup"))?;
+    group.limit(&spec.resources).map_err(step("limit the sandbox"))?;
+
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
+    if spec.ip.is_some() {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    if !spec.host_ipc {
+        namespaces |= libc::CLONE_NEWIPC;
+    }
+    sys::namespace::unshare(namespaces).map_err(step("make the sandbox's namespaces"))?;
+    // What the host unmounts goes here too; what is mounted here stays here.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|error| step("separate the mounts")(error.into()))?;
+    if !spec.hostname.is_empty() {
+        rustix::system::sethostname(spec.hostname.as_bytes())
+            .map_err(|error| step("set the host name")(error.into()))?;
+    }
+    if spec.ip.is_some() {
+        sys::namespace::raise_loopback().map_err(step("raise the loopback interface"))?;
+    }
+    set_sysctls(spec)?;
+    make_shm(spec, &setup.dir).map_err(step("make /dev/shm"))?;
+    let listener = listen_on(&setup.socket).map_err(step("listen for the daemon"))?;
+    let own_pid_namespace = fs::File::open("/proc/self/ns/pid").map_err(step("open the own PID namespace"))?.into();
+    Ok(Prepared { listener, own_pid_namespace })
+}
+
+/// Sets kernel parameters. Only those that the sandbox's own namespaces keep apart are let through.
+fn set_sysctls(spec: &SandboxSpec) -> Result<(), String> {
+    for (name, value) in &spec.sysctls {
+        let network = name.starts_with("net.") && spec.ip.is_some();
+        let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|own| name.starts_with(own));
+        if !network && !(ipc && !spec.host_ipc) {
+            return Err(format!("sysctl {name:?} is not the pod's own, so it would change the host"));
+        }
+        if name.contains("..") || name.contains('/') {
+            return Err(format!("sysctl {name:?} is not a name of a kernel parameter"));
+        }
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::write(&path, value).map_err(|error| format!("cannot set sysctl {name}={value}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn make_shm(spec: &SandboxSpec, dir: &Path) -> io::Result<()> {
+    let target = dir.join("shm");
+    match fs::create_dir(&target) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let tree = if spec.host_ipc {
+        init::host_tree(Path::new("/dev/shm"))?
+    } else {
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        init::detached("tmpfs", &[("mode", "1777"), ("size", SHM_SIZE)], attributes)?
+    };
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let place = rustix::fs::open(&target, flags, rustix::fs::Mode::empty())?;
+    init::attach(tree, place)
+}
+
+fn listen_on(path: &Path) -> io::Result<OwnedFd> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    sys::process::set_umask(0o177);
+    let bound = bind(listener.as_fd(), &address);
+    sys::process::set_umask(0o022);
+    bound?;
+    listen(&listener, 64)?;
+    Ok(listener)
+}

@@ -1,0 +1,71 @@
+//! The process that makes shims: this binary executed again, single-threaded and small, started by the daemon.
+//!
+//! Shims are forked from it without an exec, so that all of them share its already relocated pages. It dies with the daemon
+//! (its socket ends); the shims live on.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::init;
+use crate::protocol::{Inbox, ShimSetup};
+use crate::shim;
+use crate::sys;
+
+/// The hidden verb by which this binary becomes the spawner.
+pub(crate) const VERB: &str = "__spawner";
+
+/// Serves the daemon at standard input until it is gone; returns the exit code.
+pub(crate) fn run() -> i32 {
+    match serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("cannot start shims: {error}");
+            1
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    // The daemon put its socket there; a duplicate at another number lets shims reopen standard input.
+    let control = sys::descriptors::duplicate(sys::descriptors::inherited(0))?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    // Interrupting the daemon at a terminal must not reach shims in the moment before they leave its session.
+    rustix::process::setsid()?;
+    // Nobody waits for shims here.
+    sys::process::ignore_signal(libc::SIGCHLD);
+    init::prepare_seccomp();
+    sys::process::trim_memory();
+
+    let mut inbox = Inbox::default();
+    let mut buffer = [0u8; 16 << 10];
+    loop {
+        let count = match sys::descriptors::receive(control.as_fd(), &mut buffer, &mut inbox.descriptors) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        inbox.push(&buffer[..count]);
+        while let Some(setup) = inbox.next::<ShimSetup>()? {
+            if inbox.descriptors.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request came without its connection"));
+            }
+            let connection = inbox.descriptors.remove(0);
+            if let Err(error) = fork_shim(setup, connection) {
+                // The closed connection tells the daemon.
+                eprintln!("cannot fork a shim: {error}");
+            }
+        }
+    }
+}
+
+fn fork_shim(setup: ShimSetup, connection: OwnedFd) -> io::Result<()> {
+    let group = setup.hierarchies.shims(&setup.instance);
+    group.create()?;
+    let unified = group.open_unified();
+    let in_unified = unified.is_some();
+    let body = || shim::run(setup, in_unified, connection);
+    sys::process::fork(0, unified.as_ref().map(AsFd::as_fd), body)?;
+    Ok(())
+}
