@@ -43,13 +43,13 @@ fn separate(out: &mut Vec<u8>) {
 
 fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
     separate(out);
-    text(out, &Value::from(key));
+    write(out, key);
     out.push(b':');
-    text(out, value);
+    write(out, value);
 }
 
-fn text(out: &mut Vec<u8>, value: &Value) {
-    out.extend_from_slice(value.to_string().as_bytes());
+fn write(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("a JSON value has text keys, and a vector takes all bytes");
 }
 
 /// Returns where the resourceVersion goes in bytes made by [`encode`], or `None` in others.

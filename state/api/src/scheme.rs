@@ -181,6 +181,8 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Whether `status` is written through its subresource only.
     pub has_status: bool,
+    /// Whether a new object may bring its status along: a node's agent registers it so.
+    pub status_on_create: bool,
     /// Whether `metadata.generation` counts the changes outside metadata and status.
     pub has_generation: bool,
     /// The columns of its table.

@@ -29,7 +29,7 @@ pub fn prepare_for_create(resource: &Resource, new: &mut Value) {
     if resource.has_generation {
         meta::set(new, "generation", 1);
     }
-    if resource.has_status {
+    if resource.has_status && !resource.status_on_create {
         meta::map_of(new).remove("status");
     }
     (resource.rules.prepare_create)(new);
@@ -50,7 +50,7 @@ pub fn prepare_for_update(resource: &Resource, new: &mut Value, old: &Value) {
         .and_then(|metadata| metadata.get("generation"))
         .cloned();
     let generation = match generation {
-        _ if resource.has_generation && differs(new, old) => Value::from(meta::generation(old) + 1),
+        _ if resource.has_generation && differs(resource, new, old) => Value::from(meta::generation(old) + 1),
         Some(generation) => generation,
         None => Value::Null,
     };
@@ -168,16 +168,19 @@ fn keep(new: &mut Value, old: &Value, key: &str) {
     };
 }
 
-/// Whether anything but kind, apiVersion, metadata and status differs.
-fn differs(new: &Value, old: &Value) -> bool {
+/// Whether anything but kind, apiVersion, metadata and a status with a subresource of its own differs.
+fn differs(resource: &Resource, new: &Value, old: &Value) -> bool {
     let counted = |value: &Value, key: &str| value.get(key).filter(|value| !value.is_null()).cloned();
     let keys = |value: &Value| {
         let keys = value
             .as_object()
             .map(|map| map.keys().cloned().collect::<Vec<_>>())
             .unwrap_or_default();
-        keys.into_iter()
-            .filter(|key| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata" | "status"))
+        keys.into_iter().filter(|key| match key.as_str() {
+            "kind" | "apiVersion" | "metadata" => false,
+            "status" => !resource.has_status,
+            _ => true,
+        })
     };
     keys(new)
         .chain(keys(old))

@@ -43,7 +43,6 @@ pub fn service(service: &mut Value) {
     if ty == "LoadBalancer" {
         fill(spec, "allocateLoadBalancerNodePorts", true);
     }
-    fill(meta::map_of(service), "status", json!({"loadBalancer": {}}));
 }
 
 /// Fills in an Endpoints object.

@@ -69,6 +69,7 @@ fn core() -> Vec<Resource> {
             .short(&["no"])
             .cluster()
             .status()
+            .status_on_create()
             .table(table::node())
             .selectable_at("spec.unschedulable", "spec.unschedulable", "false")
             .defaulted(default::config::node)
@@ -95,6 +96,7 @@ fn core() -> Vec<Resource> {
             .status()
             .table(table::service())
             .selectable(&["spec.clusterIP", "spec.type"])
+            .prepared(strategy::kinds::service_create, |_, _| {})
             .defaulted(default::network::service)
             .validated(validate::network::service, validate::network::service_update),
     ]
@@ -250,6 +252,7 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
         verbs: ALL_VERBS.to_vec(),
         subresources: Vec::new(),
         has_status: false,
+        status_on_create: false,
         has_generation: false,
         columns,
         row,
@@ -301,6 +304,11 @@ impl Resource {
             STATUS_VERBS,
             SubresourceAction::Status,
         )
+    }
+
+    fn status_on_create(mut self) -> Resource {
+        self.status_on_create = true;
+        self
     }
 
     /// Counts changes in `metadata.generation`.

@@ -21,6 +21,11 @@ pub fn namespace_update(new: &mut Value, old: &Value) {
     };
 }
 
+/// A new service has no load balancer yet.
+pub fn service_create(service: &mut Value) {
+    meta::map_of(service).insert("status".into(), json!({"loadBalancer": {}}));
+}
+
 /// A new pod waits, and its quality of service follows from its containers.
 pub fn pod_create(pod: &mut Value) {
     let class = qos_class(pod);

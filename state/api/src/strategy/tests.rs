@@ -75,6 +75,16 @@ fn a_new_pod_is_pending_and_knows_its_class() {
 }
 
 #[test]
+fn a_node_may_bring_its_status_along_and_a_service_gets_an_empty_one() {
+    let mut node = json!({"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "1"}}});
+    prepare_for_create(&resource("", "nodes"), &mut node);
+    assert_eq!(node["status"]["capacity"]["cpu"], "1");
+    let mut service = json!({"metadata": {"name": "s"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}});
+    prepare_for_create(&resource("", "services"), &mut service);
+    assert_eq!(service["status"], json!({"loadBalancer": {}}));
+}
+
+#[test]
 fn a_namespace_keeps_its_finalizers_on_update() {
     let namespaces = resource("", "namespaces");
     let mut object = json!({"metadata": {"name": "x"}});
