@@ -1,0 +1,127 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use setpoint_net::Protocol;
+
+use super::*;
+use crate::services::view::SliceEntry;
+
+fn view(services: &[Value], slices: &[Value]) -> View {
+    let services = services.iter().map(|value| {
+        let service = serde_json::from_value(value.clone()).unwrap();
+        let entry = ServiceEntry::from_service(&service).unwrap();
+        (entry.key.clone(), Arc::new(entry))
+    });
+    let slices = slices.iter().filter_map(|value| {
+        let slice = serde_json::from_value(value.clone()).unwrap();
+        let entry = SliceEntry::from_slice(&slice)?;
+        Some((entry.key.clone(), Arc::new(entry)))
+    });
+    View::new(&services.collect::<BTreeMap<_, _>>(), &slices.collect())
+}
+
+fn service(spec: &Value) -> Value {
+    json!({"metadata": {"namespace": "default", "name": "web"}, "spec": spec})
+}
+
+fn slice(name: &str, ports: &Value, endpoints: &Value) -> Value {
+    json!({
+        "metadata": {"namespace": "default", "name": name, "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
+    })
+}
+
+fn http() -> Value {
+    json!([{"name": "http", "port": 8080, "protocol": "TCP"}])
+}
+
+fn plain() -> Value {
+    json!({"clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})
+}
+
+fn ips(view: &View) -> Vec<String> {
+    build(view).ports[0].backends.iter().map(|backend| backend.ip.to_string()).collect()
+}
+
+#[test]
+fn ready_endpoints_of_all_slices_are_backends() {
+    let one = slice("a", &http(), &json!([{"addresses": ["10.42.0.2"], "conditions": {"ready": true}}]));
+    let two = slice(
+        "b",
+        &http(),
+        &json!([{"addresses": ["10.42.0.1"]}, {"addresses": ["10.42.0.3"], "conditions": {"ready": false}}]),
+    );
+    let view = view(&[service(&plain())], &[one, two]);
+    assert_eq!(ips(&view), ["10.42.0.1", "10.42.0.2"]);
+    let table = build(&view);
+    assert_eq!(table.ports[0].name, "default/web:http");
+    assert_eq!(table.ports[0].backends[0].port, 8080);
+    assert_eq!(serving(&view).len(), 2);
+}
+
+#[test]
+fn endpoints_count_before_they_are_ready_where_the_service_says_so() {
+    let mut spec = plain();
+    spec["publishNotReadyAddresses"] = json!(true);
+    let slice = slice("a", &http(), &json!([{"addresses": ["10.42.0.2"], "conditions": {"ready": false}}]));
+    assert_eq!(ips(&view(&[service(&spec)], &[slice])), ["10.42.0.2"]);
+}
+
+#[test]
+fn terminating_endpoints_serve_only_for_want_of_ready_ones() {
+    let terminating = json!({"ready": false, "serving": true, "terminating": true});
+    let leaving = json!({"addresses": ["10.42.0.2"], "conditions": terminating});
+    let ready = json!({"addresses": ["10.42.0.3"], "conditions": {"ready": true}});
+    let alone = view(&[service(&plain())], &[slice("a", &http(), &json!([leaving]))]);
+    assert_eq!(ips(&alone), ["10.42.0.2"]);
+    assert!(serving(&alone).is_empty(), "it serves by fallback only, so its pod may go");
+    let both = view(&[service(&plain())], &[slice("a", &http(), &json!([leaving, ready]))]);
+    assert_eq!(ips(&both), ["10.42.0.3"]);
+}
+
+#[test]
+fn ports_are_matched_by_name_and_protocol() {
+    let spec = json!({"clusterIP": "10.96.0.9", "type": "NodePort", "ports": [
+        {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": "tcp"},
+    ]});
+    let ports = json!([
+        {"name": "dns", "port": 5353, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 5354, "protocol": "TCP"},
+        {"name": "metrics", "port": 9153, "protocol": "TCP"},
+    ]);
+    let table = build(&view(&[service(&spec)], &[slice("a", &ports, &json!([{"addresses": ["10.42.0.2"]}]))]));
+    let seen: Vec<_> =
+        table.ports.iter().map(|port| (port.protocol, port.port, port.node_port, port.backends[0].port)).collect();
+    assert_eq!(seen, [(Protocol::Udp, 53, Some(30_053), 5353), (Protocol::Tcp, 53, None, 5354)]);
+}
+
+#[test]
+fn external_and_load_balancer_addresses_lead_in_too() {
+    let mut value = service(&plain());
+    value["spec"]["externalIPs"] = json!(["192.0.2.7", "2001:db8::1"]);
+    value["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "lb.example"}]}});
+    value["spec"]["sessionAffinity"] = json!("ClientIP");
+    let table = build(&view(&[value], &[]));
+    let seen: Vec<_> = table.ports[0].external_ips.iter().map(ToString::to_string).collect();
+    assert_eq!(seen, ["192.0.2.1", "192.0.2.7"]);
+    assert_eq!(table.ports[0].affinity_seconds, Some(10_800));
+    assert!(table.ports[0].backends.is_empty(), "a service without endpoints is there, to refuse");
+}
+
+#[test]
+fn headless_and_external_services_need_no_rules() {
+    let headless = service(&json!({"clusterIP": "None", "ports": [{"port": 80}]}));
+    assert!(build(&view(&[headless], &[])).ports.is_empty());
+    let external = service(&json!({"type": "ExternalName", "externalName": "example.com"}));
+    assert!(build(&view(&[external], &[])).ports.is_empty());
+    assert!(build(&view(&[service(&json!({"ports": [{"port": 80}]}))], &[])).ports.is_empty());
+}
+
+#[test]
+fn slices_of_other_address_families_do_not_count() {
+    let mut six = slice("a", &http(), &json!([{"addresses": ["fd00::1"]}]));
+    six["addressType"] = json!("IPv6");
+    assert!(ips(&view(&[service(&plain())], &[six])).is_empty());
+}

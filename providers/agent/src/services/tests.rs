@@ -1,0 +1,115 @@
+use std::sync::Mutex;
+
+use futures::channel::mpsc;
+use serde_json::json;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Keeps the tables, and fails so often first.
+#[derive(Default)]
+struct Recorded {
+    tables: Mutex<Vec<ServiceTable>>,
+    failures: Mutex<u32>,
+}
+
+#[async_trait]
+impl Rules for Recorded {
+    async fn apply(&self, table: &ServiceTable) -> Result<(), NetError> {
+        let mut failures = self.failures.lock().unwrap();
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(NetError::Invalid { what: "not yet".to_owned() });
+        }
+        self.tables.lock().unwrap().push(table.clone());
+        Ok(())
+    }
+}
+
+struct World {
+    services: mpsc::UnboundedSender<watcher::Result<Event<Service>>>,
+    slices: mpsc::UnboundedSender<watcher::Result<Event<EndpointSlice>>>,
+    rules: Arc<Recorded>,
+    running: Services,
+}
+
+fn start(rules: Recorded) -> World {
+    let (services, service_events) = mpsc::unbounded();
+    let (slices, slice_events) = mpsc::unbounded();
+    let rules = Arc::new(rules);
+    let metrics = Metrics::register(&Registry::new());
+    let running = Services::run(service_events, slice_events, Arc::clone(&rules), metrics);
+    World { services, slices, rules, running }
+}
+
+fn service() -> Service {
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "default", "name": "web"},
+        "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]},
+    }))
+    .unwrap()
+}
+
+fn slice(ready: &[&str]) -> EndpointSlice {
+    let endpoints: Vec<_> = ready.iter().map(|ip| json!({"addresses": [ip]})).collect();
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "default", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"port": 8080, "name": ""}], "endpoints": endpoints,
+    }))
+    .unwrap()
+}
+
+fn list(world: &World, ready: &[&str]) {
+    world.services.unbounded_send(Ok(Event::Init)).unwrap();
+    world.services.unbounded_send(Ok(Event::InitApply(service()))).unwrap();
+    world.services.unbounded_send(Ok(Event::InitDone)).unwrap();
+    world.slices.unbounded_send(Ok(Event::Init)).unwrap();
+    world.slices.unbounded_send(Ok(Event::InitApply(slice(ready)))).unwrap();
+    world.slices.unbounded_send(Ok(Event::InitDone)).unwrap();
+}
+
+const ONE: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 2);
+
+#[tokio::test]
+async fn nothing_is_applied_before_both_kinds_are_read() {
+    let world = start(Recorded::default());
+    world.services.unbounded_send(Ok(Event::Init)).unwrap();
+    world.services.unbounded_send(Ok(Event::InitApply(service()))).unwrap();
+    world.services.unbounded_send(Ok(Event::InitDone)).unwrap();
+    assert!(!world.running.drained(ONE, Duration::ZERO).await);
+    list(&world, &["10.42.0.2"]);
+    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    let tables = world.rules.tables.lock().unwrap();
+    assert!(tables.iter().all(|table| table.ports[0].backends.len() == 1), "{tables:?}");
+}
+
+#[tokio::test]
+async fn a_pod_is_drained_when_the_rules_without_it_are_in_force() {
+    let world = start(Recorded::default());
+    list(&world, &["10.42.0.2", "10.42.0.3"]);
+    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    assert!(!world.running.drained(ONE, Duration::ZERO).await);
+    world.slices.unbounded_send(Ok(Event::Apply(slice(&["10.42.0.3"])))).unwrap();
+    assert!(world.running.drained(ONE, LIMIT).await);
+    let last = world.rules.tables.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(last.ports[0].backends.len(), 1);
+    world.running.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_apply_is_repeated() {
+    let world = start(Recorded { failures: Mutex::new(3), ..Recorded::default() });
+    list(&world, &["10.42.0.2"]);
+    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    assert_eq!(world.rules.tables.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_starts_again_forgets_what_is_gone() {
+    let world = start(Recorded::default());
+    list(&world, &["10.42.0.2"]);
+    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    list(&world, &[]);
+    assert!(world.running.drained(ONE, LIMIT).await);
+}
