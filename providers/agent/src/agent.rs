@@ -1,0 +1,286 @@
+//! The agent as a whole: its configuration, its tasks, its end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use setpoint_net::{Net, Ranges};
+use setpoint_runtime::Runtime;
+use setpoint_runtime::images::ImageStore;
+use setpoint_runtime::spec::{ContainerState, ExecSpec};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::addresses::Addresses;
+use crate::containers::{Containers, RuntimeFailure};
+use crate::events::Recorder;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::network::Network;
+use crate::node::{self, Facts, Identity, Pressure};
+use crate::pods::Pods;
+use crate::sources;
+use crate::streams::{self, ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};
+use crate::volumes::Places;
+use crate::worker::{Drain, Shared};
+
+/// The clock, handed in.
+pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// What an agent needs.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The node's name.
+    pub node_name: String,
+    /// The instance's data directory; the agent keeps `pods/` and mounts `volatile/` below it.
+    pub data_dir: PathBuf,
+    /// The cluster, as a privileged identity.
+    pub client: kube::Client,
+    /// What runs containers.
+    pub runtime: Arc<Runtime>,
+    /// The images.
+    pub images: Arc<ImageStore>,
+    /// The host's network; `None` runs every pod without addresses of its own.
+    pub net: Option<Arc<Net>>,
+    /// The instance's address ranges.
+    pub ranges: Ranges,
+    /// The address that other machines reach this one by.
+    pub node_ip: Ipv4Addr,
+    /// Further labels of the Node.
+    pub node_labels: BTreeMap<String, String>,
+    /// The version to report, e.g. `0.1.0`.
+    pub version: String,
+    /// The cluster's DNS domain, `cluster.local`.
+    pub cluster_domain: String,
+    /// The clock.
+    pub now: Now,
+    /// Where the agent's metrics are registered.
+    pub metrics: prometheus::Registry,
+}
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A directory or mount of the agent could not be made.
+    #[error("cannot prepare {path}", path = path.display())]
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The Node object could not be written.
+    #[error("cannot register node {node}")]
+    Register {
+        /// The node's name.
+        node: String,
+        /// The API's answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The metrics could not be registered.
+    #[error("cannot register the agent's metrics")]
+    Metrics {
+        /// The cause.
+        #[source]
+        source: prometheus::Error,
+    },
+    /// Services or DNS could not be started.
+    #[error("cannot start {what}")]
+    Network {
+        /// Which of them.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What the runtime still runs could not be read.
+    #[error("cannot list the running sandboxes")]
+    Runtime {
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A running node agent. Cheap to clone.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pods: Pods,
+    containers: Arc<dyn Containers>,
+    network: Option<Arc<Network>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// How long starting a process may take.
+const EXEC_LIMIT: Duration = Duration::from_secs(30);
+/// How long the agent's tasks get to end.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// Registers the node, adopts what runs, and starts to keep its pods.
+    pub async fn start(config: AgentConfig) -> Result<Agent, AgentError> {
+        let places = Places::new(&config.data_dir);
+        prepare_directories(&places)?;
+        let metrics = Metrics::new(&config.metrics).map_err(|source| AgentError::Metrics { source })?;
+        let containers: Arc<dyn Containers> = Arc::new(Host::new(config.runtime.clone(), config.images.clone()));
+        let adopted = containers.sandboxes().await.map_err(|error| AgentError::Runtime { source: Box::new(error) })?;
+        let taken = adopted.iter().filter_map(|sandbox| sandbox.spec.ip);
+        let addresses = config.net.as_ref().map(|_| Arc::new(Addresses::new(config.ranges.pods, taken)));
+        let facts = Facts::read(&config.data_dir);
+        let identity = Identity {
+            name: config.node_name.clone(),
+            labels: config.node_labels.clone(),
+            ip: config.node_ip,
+            pod_cidr: config.ranges.pods.to_string(),
+            version: config.version.clone(),
+        };
+        let pressure = Pressure::read(&config.data_dir);
+        let registered = node::register(&config.client, &identity, &facts, pressure, (config.now)())
+            .await
+            .map_err(|source| AgentError::Register { node: config.node_name.clone(), source: Box::new(source) })?;
+        let network = match &config.net {
+            Some(net) => Some(Arc::new(Network::start(&config, net.clone()).await?)),
+            None => None,
+        };
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            node_ip: config.node_ip,
+            facts,
+            places,
+            dns: config.ranges.gateway(),
+            cluster_domain: config.cluster_domain.clone(),
+            client: config.client.clone(),
+            containers: containers.clone(),
+            addresses,
+            changes: sources::watch_changes(config.client.clone(), stop.clone()),
+            events: Recorder::start(config.client.clone(), config.node_name.clone(), config.now.clone(), stop.clone()),
+            metrics,
+            drain: network.clone().map(|network| network as Arc<dyn Drain>),
+            now: config.now.clone(),
+        });
+        let pods = Pods::new(shared, tasks.clone(), stop.clone());
+        tasks.spawn(pods.clone().follow(config.node_name.clone(), adopted));
+        tasks.spawn(node::keep(config.client, identity, config.data_dir, registered, config.now, stop.clone()));
+        Ok(Agent { inner: Arc::new(Inner { pods, containers, network, tasks, stop }) })
+    }
+
+    /// Streams a container's log.
+    ///
+    /// # Errors
+    /// In Kubernetes' words: an unknown or ambiguous container, one that has not started, no previous attempt.
+    pub async fn logs(&self, namespace: &str, pod: &str, request: LogRequest) -> Result<LogStream, StreamError> {
+        let (pod, container) = self.container(namespace, pod, request.container.as_deref())?;
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let attempts = self.attempts(&uid, &container).await?;
+        let attempt = streams::pick_attempt(&pod, &container, &attempts, request.previous)?;
+        let failed = |error: RuntimeFailure| StreamError::Failed { operation: format!("read the log of container {container}"), source: Box::new(error) };
+        self.inner.containers.logs(&uid, &container, attempt, request).await.map_err(failed)
+    }
+
+    /// Starts a process in a container.
+    ///
+    /// # Errors
+    /// As for [`Agent::logs`]; a container that does not run is a bad request.
+    pub async fn exec(&self, namespace: &str, pod: &str, request: ExecRequest) -> Result<ExecStreams, StreamError> {
+        let (pod, container) = self.container(namespace, pod, request.container.as_deref())?;
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let attempts = self.attempts(&uid, &container).await?;
+        let Some(current) = attempts.last().filter(|state| state.exit.is_none()) else {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            return Err(StreamError::BadRequest(format!("container \"{container}\" in pod \"{name}\" is not running")));
+        };
+        let spec = ExecSpec { command: request.command, tty: request.tty, stdin: request.stdin };
+        let failed = |error: RuntimeFailure| StreamError::Failed { operation: format!("start a process in container {container}"), source: Box::new(error) };
+        let id = current.id();
+        let exec = self.inner.containers.exec(&uid, &id, spec);
+        match tokio::time::timeout(EXEC_LIMIT, exec).await {
+            Ok(result) => result.map_err(failed),
+            Err(_) => Err(failed(RuntimeFailure::new(format!("no answer within {} s", EXEC_LIMIT.as_secs())))),
+        }
+    }
+
+    /// Stops the agent's tasks; the pods keep running.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks of the agent did not end in time");
+        }
+        if let Some(network) = &self.inner.network {
+            network.shutdown().await;
+        }
+    }
+
+    fn container(&self, namespace: &str, name: &str, container: Option<&str>) -> Result<(Arc<Pod>, String), StreamError> {
+        let pod = self.inner.pods.find(namespace, name).ok_or_else(|| StreamError::NotFound(format!("pods \"{name}\" not found on this node")))?;
+        let container = streams::pick_container(&pod, container)?;
+        Ok((pod, container))
+    }
+
+    /// Returns a container's attempts, oldest first.
+    async fn attempts(&self, uid: &str, container: &str) -> Result<Vec<ContainerState>, StreamError> {
+        let failed = |error: RuntimeFailure| StreamError::Failed { operation: "look at the pod's sandbox".to_owned(), source: Box::new(error) };
+        let sandbox = self.inner.containers.sandbox(uid).await.map_err(failed)?;
+        let mut attempts: Vec<ContainerState> =
+            sandbox.into_iter().flat_map(|sandbox| sandbox.containers).filter(|state| state.name == container).collect();
+        attempts.sort_by_key(|state| state.attempt);
+        Ok(attempts)
+    }
+}
+
+/// Removes the files of every pod of an instance, its tmpfs included. For when nothing of it runs any more.
+pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
+    let places = Places::new(data_dir);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| AgentError::Directory { path, source }
+    };
+    if is_tmpfs(places.memory()) {
+        // Detached: a mount that is still in use somewhere goes with its last user.
+        rustix::mount::unmount(places.memory(), rustix::mount::UnmountFlags::DETACH).map_err(|error| failed(places.memory())(error.into()))?;
+    }
+    for path in [places.memory(), places.disk()] {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn prepare_directories(places: &Places) -> Result<(), AgentError> {
+    for path in [places.disk(), places.memory()] {
+        let prepared = fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
+        prepared.map_err(|source| AgentError::Directory { path: path.to_owned(), source })?;
+    }
+    let memory = places.memory();
+    if is_tmpfs(memory) {
+        return Ok(());
+    }
+    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
+    rustix::mount::mount("tmpfs", memory, "tmpfs", flags, c"mode=0700")
+        .map_err(|error| AgentError::Directory { path: memory.to_owned(), source: error.into() })
+}
+
+/// Returns whether a path is the root of a tmpfs of its own.
+fn is_tmpfs(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let own = path.parent().is_some_and(|parent| device(parent) != device(path));
+    own && rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS_MAGIC))
+}

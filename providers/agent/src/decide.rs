@@ -1,0 +1,352 @@
+//! What to do next for a pod: a pure function from the object and what was observed. It is asked again after every event; an action that is
+//! under way is part of what was observed, so nothing is begun twice.
+//!
+//! Order: sandbox, volumes and images side by side; init containers one after another (those with `restartPolicy: Always` stay
+//! and only have to have started); then all others at once. At the end: drain, preStop and stop, the sidecars last in reverse order,
+//! remove, forget.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodSpec};
+
+use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
+
+/// The grace for a pod that is no longer in the API.
+const GRACE_WHEN_GONE: Duration = Duration::from_secs(2);
+/// Kubernetes' default for `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+/// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
+pub const SHOW_PULL_ERROR: Duration = Duration::from_secs(2);
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the sandbox.
+    CreateSandbox,
+    /// Write the pod's volumes and generated files.
+    PrepareVolumes,
+    /// Look for a container's image, fetching it as its pull policy says.
+    ResolveImage(String),
+    /// Start a container's next attempt.
+    StartContainer(String),
+    /// Run the postStart hook of a container that was just started.
+    RunPostStart(String),
+    /// Stop a container.
+    StopContainer {
+        /// Which one.
+        container: String,
+        /// How long it may take, the preStop hook included.
+        grace: Duration,
+        /// The message of the event.
+        message: String,
+    },
+    /// Give the pod up as failed.
+    Fail {
+        /// The status' reason.
+        reason: String,
+        /// The status' message.
+        message: String,
+    },
+    /// Lead new connections elsewhere.
+    Drain,
+    /// Remove the sandbox, its files and its address.
+    Remove,
+    /// Report the last status and let the API forget the pod.
+    Finish,
+}
+
+/// What to do and when to ask again if nothing happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// The actions, all to be begun now.
+    pub actions: Vec<Action>,
+    /// When to ask again.
+    pub wake: Option<Timestamp>,
+}
+
+impl Decision {
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Returns whether a failed step may be tried again, and else notes when.
+    fn may_retry(&mut self, failure: &Failure, now: Timestamp) -> bool {
+        if failure.retry_at <= now {
+            return true;
+        }
+        self.wake_at(failure.retry_at);
+        false
+    }
+}
+
+/// Says what to do next.
+pub fn decide(pod: &Pod, observed: &Observed, now: Timestamp) -> Decision {
+    let mut decision = Decision::default();
+    let Some(spec) = &pod.spec else { return decision };
+    if is_ending(pod, observed) {
+        end(&mut decision, pod, spec, observed, now);
+    } else if observed.failed.is_some() {
+        stop_everything(&mut decision, spec, observed, grace(pod, observed), now);
+    } else if let Some(deadline) = active_deadline(pod, spec, observed).filter(|_| !is_over(pod, spec, observed)) {
+        if deadline <= now {
+            decision.actions.push(Action::Fail {
+                reason: "DeadlineExceeded".to_owned(),
+                message: "Pod was active on the node longer than the specified deadline".to_owned(),
+            });
+        } else {
+            decision.wake_at(deadline);
+            run(&mut decision, pod, spec, observed, now);
+        }
+    } else {
+        run(&mut decision, pod, spec, observed, now);
+    }
+    decision
+}
+
+/// Returns whether the pod is to be ended.
+pub fn is_ending(pod: &Pod, observed: &Observed) -> bool {
+    observed.gone || pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Returns how long the pod's containers may take to stop.
+pub fn grace(pod: &Pod, observed: &Observed) -> Duration {
+    let spec_grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let seconds = pod.metadata.deletion_grace_period_seconds.or(spec_grace).unwrap_or(DEFAULT_GRACE_SECONDS);
+    let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    if observed.gone { grace.min(GRACE_WHEN_GONE) } else { grace }
+}
+
+/// Returns whether a container that ended is started again.
+pub fn restarts(spec: &PodSpec, container: &ContainerDef, is_init: bool, exit_code: i32) -> bool {
+    if is_sidecar(container) && is_init {
+        return true;
+    }
+    match spec.restart_policy.as_deref() {
+        Some("Never") => false,
+        Some("OnFailure") => exit_code != 0,
+        // An init container that succeeded is done, whatever the policy.
+        _ => !is_init || exit_code != 0,
+    }
+}
+
+/// Returns whether an init container is one that stays.
+pub fn is_sidecar(container: &ContainerDef) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Returns whether every main container has ended for good, or an init container has failed for good.
+pub fn is_over(pod: &Pod, spec: &PodSpec, observed: &Observed) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return true;
+    }
+    let ended = |container: &ContainerDef, is_init: bool| {
+        let exit = observed.containers.get(&container.name).and_then(Container::exit);
+        exit.is_some_and(|exit| !restarts(spec, container, is_init, exit.code))
+    };
+    let init_failed = spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container)).any(|container| {
+        let code = observed.containers.get(&container.name).and_then(Container::exit).map_or(0, |exit| exit.code);
+        code != 0 && ended(container, true)
+    });
+    init_failed || spec.containers.iter().all(|container| ended(container, false))
+}
+
+fn active_deadline(pod: &Pod, spec: &PodSpec, observed: &Observed) -> Option<Timestamp> {
+    let seconds = spec.active_deadline_seconds?;
+    let reported = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+    let started = reported.or(observed.started_at)?;
+    started.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)).ok()
+}
+
+fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, now: Timestamp) {
+    if is_over(pod, spec, observed) {
+        // The main containers are done; what served them has no purpose left.
+        for container in spec.init_containers.iter().flatten().rev() {
+            stop(decision, container, observed, grace(pod, observed), "Stopping container", now);
+        }
+        return;
+    }
+    match &observed.sandbox {
+        Sandbox::Missing => decision.actions.push(Action::CreateSandbox),
+        Sandbox::Failed(failure) => {
+            if decision.may_retry(failure, now) {
+                decision.actions.push(Action::CreateSandbox);
+            }
+        }
+        Sandbox::Creating | Sandbox::Ready { .. } | Sandbox::Removing => {}
+    }
+    match &observed.volumes {
+        Step::Todo => decision.actions.push(Action::PrepareVolumes),
+        Step::Failed(failure) => {
+            if decision.may_retry(failure, now) {
+                decision.actions.push(Action::PrepareVolumes);
+            }
+        }
+        Step::Doing | Step::Done => {}
+    }
+    if !initialize(decision, spec, observed, now) {
+        return;
+    }
+    for container in &spec.containers {
+        drive(decision, spec, container, false, observed, now);
+    }
+}
+
+/// Drives the init containers; returns whether the main ones may run.
+fn initialize(decision: &mut Decision, spec: &PodSpec, observed: &Observed, now: Timestamp) -> bool {
+    for container in spec.init_containers.iter().flatten() {
+        let known = observed.containers.get(&container.name);
+        if is_sidecar(container) {
+            drive(decision, spec, container, true, observed, now);
+            let up = known.is_some_and(|known| known.running() && known.started && known.hook == Hook::Done);
+            if !up && !observed.initialized {
+                return false;
+            }
+        } else if !observed.initialized && !is_done(known) {
+            drive(decision, spec, container, true, observed, now);
+            return false;
+        }
+    }
+    true
+}
+
+/// Returns whether an init container has succeeded in this sandbox.
+fn is_done(known: Option<&Container>) -> bool {
+    known.is_some_and(|known| !known.stale && known.exit().is_some_and(|exit| exit.code == 0))
+}
+
+/// Returns whether all init containers have done their part, so that the main ones may start.
+pub fn is_initialized(spec: &PodSpec, observed: &Observed) -> bool {
+    observed.initialized
+        || spec.init_containers.iter().flatten().all(|container| {
+            let known = observed.containers.get(&container.name);
+            if is_sidecar(container) {
+                known.is_some_and(|known| known.running() && known.started && known.hook == Hook::Done)
+            } else {
+                is_done(known)
+            }
+        })
+}
+
+/// Brings one container towards running, or ends it where a probe or hook wants that.
+fn drive(decision: &mut Decision, spec: &PodSpec, container: &ContainerDef, is_init: bool, observed: &Observed, now: Timestamp) {
+    let fresh = Container::default();
+    let known = observed.containers.get(&container.name).unwrap_or(&fresh);
+    if known.busy.is_some() {
+        return;
+    }
+    if known.running() {
+        if let Some(kill) = &known.kill {
+            let seconds = kill.grace_seconds.or(spec.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE_SECONDS);
+            decision.actions.push(Action::StopContainer {
+                container: container.name.clone(),
+                grace: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+                message: kill.message.clone(),
+            });
+        } else if known.hook == Hook::Todo {
+            decision.actions.push(Action::RunPostStart(container.name.clone()));
+        }
+        return;
+    }
+    let again = known.stale && is_init;
+    if let Some(exit) = known.exit().filter(|_| !again) {
+        if !restarts(spec, container, is_init, exit.code) {
+            return;
+        }
+        if let Some(at) = known.restart_at().filter(|at| *at > now) {
+            decision.wake_at(at);
+            return;
+        }
+    }
+    match &known.image {
+        Image::Unresolved => decision.actions.push(Action::ResolveImage(container.name.clone())),
+        Image::Failed(failure) => {
+            if decision.may_retry(failure, now) {
+                decision.actions.push(Action::ResolveImage(container.name.clone()));
+            } else if let Ok(at) = failure.failed_at.checked_add(SHOW_PULL_ERROR)
+                && at > now
+            {
+                decision.wake_at(at);
+            }
+        }
+        Image::Resolving => {}
+        Image::Ready(_) => {
+            let stands = matches!(observed.sandbox, Sandbox::Ready { .. }) && observed.volumes == Step::Done;
+            let allowed = match &known.failure {
+                Some(failure) => decision.may_retry(failure, now),
+                None => true,
+            };
+            if stands && allowed {
+                decision.actions.push(Action::StartContainer(container.name.clone()));
+            }
+        }
+    }
+}
+
+fn end(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, now: Timestamp) {
+    match observed.ending {
+        Ending::None => decision.actions.push(Action::Drain),
+        Ending::Draining | Ending::Removing | Ending::Finished => {}
+        Ending::Stopping => {
+            let grace = grace(pod, observed);
+            if !stop_everything(decision, spec, observed, grace, now) || observed.sandbox == Sandbox::Creating {
+                return;
+            }
+            let allowed = match &observed.removal {
+                Some(failure) => decision.may_retry(failure, now),
+                None => true,
+            };
+            if allowed {
+                decision.actions.push(Action::Remove);
+            }
+        }
+        Ending::Removed => {
+            let allowed = match &observed.removal {
+                Some(failure) => decision.may_retry(failure, now),
+                None => true,
+            };
+            if allowed {
+                decision.actions.push(Action::Finish);
+            }
+        }
+    }
+}
+
+/// Stops the main containers, then the init containers in reverse order; returns whether none is left.
+fn stop_everything(decision: &mut Decision, spec: &PodSpec, observed: &Observed, grace: Duration, now: Timestamp) -> bool {
+    let mut left = false;
+    for container in &spec.containers {
+        left |= stop(decision, container, observed, grace, "Stopping container", now);
+    }
+    if left {
+        return false;
+    }
+    for container in spec.init_containers.iter().flatten().rev() {
+        if stop(decision, container, observed, grace, "Stopping container", now) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Stops a container that runs, sooner than asked before if the grace has become shorter; returns whether it is still there.
+fn stop(decision: &mut Decision, container: &ContainerDef, observed: &Observed, grace: Duration, why: &str, now: Timestamp) -> bool {
+    let Some(known) = observed.containers.get(&container.name) else { return false };
+    let wanted = match known.busy {
+        Some(Busy::Starting) => return true,
+        Some(Busy::Stopping { by }) => {
+            let new = now.checked_add(grace).unwrap_or(by);
+            by.duration_since(new) > jiff::SignedDuration::from_secs(1)
+        }
+        None => known.running(),
+    };
+    if wanted {
+        let message = format!("{why} {}", container.name);
+        decision.actions.push(Action::StopContainer { container: container.name.clone(), grace, message });
+    }
+    known.running() || known.busy.is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! The runtime and image store of this machine as the agent sees them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt};
+use setpoint_runtime::images::{Credentials, Image, ImageError, ImageErrorClass, ImageStore};
+use setpoint_runtime::logs::ReadOptions;
+use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
+use setpoint_runtime::{Runtime, RuntimeError, StartStage};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::containers::{Containers, ImageFailure, ReadyImage, RuntimeFailure, chain};
+use crate::streams::{ExecStreams, LogRequest, LogStream, StreamError};
+
+/// A runtime with its images.
+pub(crate) struct Host {
+    runtime: Arc<Runtime>,
+    images: Arc<ImageStore>,
+}
+
+impl Host {
+    /// Joins a runtime and its images.
+    pub(crate) fn new(runtime: Arc<Runtime>, images: Arc<ImageStore>) -> Self {
+        Self { runtime, images }
+    }
+}
+
+fn failed(error: RuntimeError) -> RuntimeFailure {
+    let code = match &error {
+        RuntimeError::Start { stage: StartStage::Start, code, .. } => *code,
+        _ => 128,
+    };
+    RuntimeFailure { reason: error.reason(), message: chain(&error), code }
+}
+
+fn image_failed(error: ImageError) -> (ImageFailure, String) {
+    let failure = match error.class() {
+        ImageErrorClass::Invalid => ImageFailure::InvalidName,
+        _ => ImageFailure::Pull,
+    };
+    (failure, chain(&error))
+}
+
+fn ready(image: Image) -> ReadyImage {
+    ReadyImage { id: image.id, digest: image.digest, user: image.config.user, size: image.size }
+}
+
+#[async_trait]
+impl Containers for Host {
+    async fn sandboxes(&self) -> Result<Vec<SandboxState>, RuntimeFailure> {
+        Ok(self.runtime.sandboxes())
+    }
+
+    async fn sandbox(&self, id: &str) -> Result<Option<SandboxState>, RuntimeFailure> {
+        Ok(self.runtime.sandbox(id))
+    }
+
+    async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxState, RuntimeFailure> {
+        self.runtime.create_sandbox(spec).await.map_err(failed)
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
+        self.runtime.remove_sandbox(id).await.map_err(failed)
+    }
+
+    async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeFailure> {
+        self.runtime.start_container(sandbox, spec).await.map_err(failed)
+    }
+
+    async fn stop_container(&self, sandbox: &str, container: &str, grace: Duration) -> Result<(), RuntimeFailure> {
+        self.runtime.stop_container(sandbox, container, grace).await.map(drop).map_err(failed)
+    }
+
+    async fn remove_container(&self, sandbox: &str, container: &str) -> Result<(), RuntimeFailure> {
+        self.runtime.remove_container(sandbox, container).await.map_err(failed)
+    }
+
+    async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure> {
+        let session = self.runtime.exec(sandbox, container, spec).await.map_err(failed)?;
+        let exit = session.exit.map(|result| {
+            result.map_err(|error| StreamError::Failed { operation: "run the process".to_owned(), source: Box::new(error) })
+        });
+        Ok(ExecStreams { stdin: session.stdin, stdout: session.stdout, stderr: session.stderr, resize: session.resize, exit: exit.boxed() })
+    }
+
+    async fn logs(&self, sandbox: &str, container: &str, attempt: u32, request: LogRequest) -> Result<LogStream, RuntimeFailure> {
+        let options = ReadOptions {
+            tail: request.tail_lines.and_then(|lines| u64::try_from(lines).ok()),
+            since: request.since,
+            timestamps: request.timestamps,
+            limit_bytes: request.limit_bytes,
+            follow: request.follow,
+        };
+        let lines = ReceiverStream::new(self.runtime.logs(sandbox, container, attempt, options));
+        Ok(lines.map(|line| line.map_err(|error| std::io::Error::other(chain(&error)))).boxed())
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.runtime.events()
+    }
+
+    async fn resolve_image(&self, reference: &str) -> Result<Option<ReadyImage>, (ImageFailure, String)> {
+        self.images.resolve(reference).map(|image| image.map(ready)).map_err(image_failed)
+    }
+
+    async fn pull_image(&self, reference: &str) -> Result<ReadyImage, (ImageFailure, String)> {
+        self.images.pull(reference, Credentials::Anonymous).await.map(ready).map_err(image_failed)
+    }
+}

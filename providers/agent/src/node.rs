@@ -1,0 +1,352 @@
+//! The Node object: what this machine has, how it is, and that it lives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::sources::REQUEST_LIMIT;
+use crate::{Now, status};
+
+/// The version of Kubernetes whose behaviour the node shows.
+pub const KUBELET_VERSION: &str = "v1.37.0";
+/// How many pods a node takes.
+const MAX_PODS: u32 = 110;
+/// How often the lease is renewed and the machine looked at.
+const RENEW: Duration = Duration::from_secs(10);
+/// How often the status is written though nothing changed.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+/// The namespace of the nodes' leases.
+const LEASES: &str = "kube-node-lease";
+
+/// What a machine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Processors.
+    pub cpus: u64,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The size of the data directory's file system in bytes.
+    pub storage: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The operating system's name for people.
+    pub os_image: String,
+    /// The machine's id.
+    pub machine_id: String,
+    /// The id of this boot.
+    pub boot_id: String,
+    /// The firmware's id of the machine.
+    pub system_uuid: String,
+}
+
+/// How a machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// Too little memory is available.
+    pub memory: bool,
+    /// Too little disk space is left.
+    pub disk: bool,
+    /// Too few process ids are left.
+    pub pids: bool,
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+fn meminfo(info: &str, name: &str) -> Option<u64> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+impl Facts {
+    /// Reads what this machine has. What cannot be read is left empty.
+    pub fn read(data_dir: &Path) -> Self {
+        let os = text("/etc/os-release");
+        let name = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+        let disk = rustix::fs::statvfs(data_dir).ok();
+        Self {
+            cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
+            memory: meminfo(&text("/proc/meminfo"), "MemTotal").unwrap_or(0),
+            storage: disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
+            kernel: text("/proc/sys/kernel/osrelease"),
+            os_image: name.unwrap_or("Linux").trim_matches('"').to_owned(),
+            machine_id: text("/etc/machine-id"),
+            boot_id: text("/proc/sys/kernel/random/boot_id"),
+            system_uuid: text("/sys/class/dmi/id/product_uuid"),
+        }
+    }
+}
+
+impl Pressure {
+    /// Reads how this machine is.
+    pub fn read(data_dir: &Path) -> Self {
+        let available = meminfo(&text("/proc/meminfo"), "MemAvailable");
+        let full = rustix::fs::statvfs(data_dir).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(20) < disk.f_blocks);
+        let load = text("/proc/loadavg");
+        let tasks: Option<u64> = load.split_whitespace().nth(3).and_then(|pair| pair.split('/').nth(1)).and_then(|count| count.parse().ok());
+        let most: Option<u64> = text("/proc/sys/kernel/pid_max").parse().ok();
+        Self {
+            memory: available.is_some_and(|bytes| bytes < 100 << 20),
+            disk: full,
+            pids: tasks.zip(most).is_some_and(|(tasks, most)| tasks.saturating_mul(10) > most.saturating_mul(9)),
+        }
+    }
+}
+
+/// What the Node object says about this agent.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node's name.
+    pub name: String,
+    /// Further labels.
+    pub labels: BTreeMap<String, String>,
+    /// The address that others reach it by.
+    pub ip: Ipv4Addr,
+    /// The pods' range.
+    pub pod_cidr: String,
+    /// The agent's version.
+    pub version: String,
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Returns the labels and spec of the Node.
+fn object(identity: &Identity) -> Value {
+    let mut labels = identity.labels.clone();
+    for (name, value) in [("kubernetes.io/hostname", identity.name.as_str()), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", architecture())] {
+        labels.insert(name.to_owned(), value.to_owned());
+        if let Some(rest) = name.strip_prefix("kubernetes.io/").filter(|rest| *rest != "hostname") {
+            labels.insert(format!("beta.kubernetes.io/{rest}"), value.to_owned());
+        }
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": identity.name, "labels": labels},
+        "spec": {"podCIDR": identity.pod_cidr, "podCIDRs": [identity.pod_cidr]},
+    })
+}
+
+/// Returns the Node's status; transition times are kept from `old` where nothing changed.
+pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Option<&Value>, now: Timestamp) -> Value {
+    let resources = json!({
+        "cpu": facts.cpus.to_string(),
+        "memory": format!("{}Ki", facts.memory / 1024),
+        "ephemeral-storage": format!("{}Ki", facts.storage / 1024),
+        "pods": MAX_PODS.to_string(),
+    });
+    let time = json!(status::whole_seconds(now));
+    let condition = |kind: &str, on: bool, good: (&str, &str), bad: (&str, &str)| {
+        let value = if on { "True" } else { "False" };
+        let (reason, message) = if on == (kind == "Ready") { good } else { bad };
+        let before = old.and_then(|old| old["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind));
+        let since = before.filter(|condition| condition["status"] == value).map(|condition| condition["lastTransitionTime"].clone());
+        json!({
+            "type": kind, "status": value, "reason": reason, "message": message,
+            "lastHeartbeatTime": time, "lastTransitionTime": since.unwrap_or_else(|| time.clone()),
+        })
+    };
+    json!({
+        "capacity": resources,
+        "allocatable": resources,
+        "addresses": [
+            {"type": "InternalIP", "address": identity.ip.to_string()},
+            {"type": "Hostname", "address": identity.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+        "nodeInfo": {
+            "architecture": architecture(),
+            "bootID": facts.boot_id,
+            "containerRuntimeVersion": format!("setpoint://{}", identity.version),
+            "kernelVersion": facts.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": KUBELET_VERSION,
+            "machineID": facts.machine_id,
+            "operatingSystem": "linux",
+            "osImage": facts.os_image,
+            "systemUUID": facts.system_uuid,
+        },
+        "conditions": [
+            condition("MemoryPressure", pressure.memory,
+                ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available")),
+            condition("DiskPressure", pressure.disk,
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+                ("KubeletHasDiskPressure", "kubelet has disk pressure")),
+            condition("PIDPressure", pressure.pids,
+                ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                ("KubeletHasInsufficientPID", "kubelet has insufficient PID available")),
+            condition("Ready", true, ("KubeletReady", "kubelet is posting ready status"), ("KubeletNotReady", "kubelet is not ready")),
+        ],
+    })
+}
+
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    match tokio::time::timeout(REQUEST_LIMIT, request).await {
+        Ok(result) => result,
+        Err(_) => Err(kube::Error::Service("the API gave no answer in time".into())),
+    }
+}
+
+/// Creates the Node or brings it up to date; returns its status as written and its UID.
+pub async fn register(client: &Client, identity: &Identity, facts: &Facts, pressure: Pressure, now: Timestamp) -> Result<(Value, String), kube::Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    let wanted = object(identity);
+    let existing = within(api.get_opt(&identity.name)).await?;
+    let node = match existing {
+        Some(_) => within(api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(&wanted))).await?,
+        None => {
+            let node: Node = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
+            within(api.create(&PostParams::default(), &node)).await?
+        }
+    };
+    let old = serde_json::to_value(&node.status).map_err(kube::Error::SerdeError)?;
+    let status = status(identity, facts, pressure, Some(&old), now);
+    write_status(&api, &identity.name, &status).await?;
+    Ok((status, node.metadata.uid.unwrap_or_default()))
+}
+
+async fn write_status(api: &Api<Node>, name: &str, status: &Value) -> Result<(), kube::Error> {
+    let patch = json!({"status": status});
+    within(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))).await.map(drop)
+}
+
+async fn renew_lease(client: &Client, identity: &Identity, uid: &str, now: Timestamp) -> Result<(), kube::Error> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), LEASES);
+    let spec = json!({
+        "holderIdentity": identity.name,
+        "leaseDurationSeconds": 40,
+        "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+    });
+    match within(api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(&json!({"spec": spec})))).await {
+        Err(kube::Error::Api(answer)) if answer.code == 404 => {
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {
+                    "name": identity.name, "namespace": LEASES,
+                    "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": identity.name, "uid": uid}],
+                },
+                "spec": spec,
+            });
+            let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+            within(api.create(&PostParams::default(), &lease)).await.map(drop)
+        }
+        result => result.map(drop),
+    }
+}
+
+/// Renews the lease every ten seconds and writes the status when it changed (and every five minutes), until `stop`.
+pub async fn keep(
+    client: Client,
+    identity: Identity,
+    data_dir: std::path::PathBuf,
+    (mut written, mut uid): (Value, String),
+    now: Now,
+    stop: CancellationToken,
+) {
+    let api: Api<Node> = Api::all(client.clone());
+    // Time passes by itself only here: a lease is a promise to be heard from.
+    let mut ticks = tokio::time::interval(RENEW);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut written_at = now();
+    let mut seen = Pressure::default();
+    let mut known = Facts::read(&data_dir);
+    let mut lost = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let time = now();
+        if let Err(error) = renew_lease(&client, &identity, &uid, time).await {
+            tracing::warn!(node = identity.name, error = crate::containers::chain(&error), "the node's lease could not be renewed");
+        }
+        let facts = Facts::read(&data_dir);
+        let pressure = Pressure::read(&data_dir);
+        let since = time.duration_since(written_at).unsigned_abs();
+        if pressure == seen && facts == known && since < HEARTBEAT && !lost {
+            continue;
+        }
+        let result = if lost {
+            // Somebody deleted the Node: it is registered again.
+            register(&client, &identity, &facts, pressure, time).await.map(|(status, new)| {
+                uid = new;
+                status
+            })
+        } else {
+            let status = status(&identity, &facts, pressure, Some(&written), time);
+            write_status(&api, &identity.name, &status).await.map(|()| status)
+        };
+        match result {
+            Ok(status) => (written, written_at, seen, known, lost) = (status, time, pressure, facts, false),
+            Err(kube::Error::Api(answer)) if answer.code == 404 => lost = true,
+            Err(error) => {
+                tracing::warn!(node = identity.name, error = crate::containers::chain(&error), "the node's status could not be written");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            name: "one".to_owned(),
+            labels: BTreeMap::from([("rack".to_owned(), "7".to_owned())]),
+            ip: Ipv4Addr::new(192, 0, 2, 1),
+            pod_cidr: "10.42.0.0/24".to_owned(),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_node_carries_the_well_known_labels_and_its_own() {
+        let node = object(&identity());
+        for (label, value) in [("kubernetes.io/hostname", "one"), ("kubernetes.io/os", "linux"), ("rack", "7")] {
+            assert_eq!(node["metadata"]["labels"][label], value);
+        }
+        serde_json::from_value::<Node>(node).expect("a valid Node");
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_until_it_turns() {
+        let facts = Facts { cpus: 2, memory: 4 << 30, ..Facts::default() };
+        let first = status(&identity(), &facts, Pressure::default(), None, Timestamp::from_second(100).expect("a time"));
+        let later = Timestamp::from_second(200).expect("a time");
+        let same = status(&identity(), &facts, Pressure::default(), Some(&first), later);
+        assert_eq!(same["conditions"][1]["lastTransitionTime"], first["conditions"][1]["lastTransitionTime"]);
+        assert_eq!(same["conditions"][3]["reason"], "KubeletReady");
+        let full = status(&identity(), &facts, Pressure { disk: true, ..Pressure::default() }, Some(&first), later);
+        assert_eq!(full["conditions"][1]["status"], "True");
+        assert_eq!(full["conditions"][1]["reason"], "KubeletHasDiskPressure");
+        assert_ne!(full["conditions"][1]["lastTransitionTime"], first["conditions"][1]["lastTransitionTime"]);
+        assert_eq!(full["capacity"]["memory"], "4194304Ki");
+    }
+
+    #[test]
+    fn this_machine_has_processors_and_memory() {
+        let facts = Facts::read(Path::new("/"));
+        assert!(facts.cpus > 0 && facts.memory > 0 && facts.storage > 0, "{facts:?}");
+        assert!(!facts.kernel.is_empty());
+    }
+}

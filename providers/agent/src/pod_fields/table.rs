@@ -1,0 +1,307 @@
+//! The table: each kind of object inside a pod, its fields, and what becomes of them.
+
+/// What becomes of a field that is set.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule {
+    /// It is honoured with everything below it.
+    Honoured,
+    /// It is honoured; what is below it follows the rows of that kind.
+    Into(&'static str),
+    /// It is refused.
+    Refused(&'static str),
+    /// It is not used; the client is told.
+    Warned(&'static str),
+    /// Only these words are honoured.
+    Only(&'static [&'static str], &'static str),
+    /// Anything but this value is not used; the client is told.
+    WarnedUnless(&'static str, &'static str),
+    /// `false` is refused.
+    RefusedWhenFalse(&'static str),
+    /// `true` is not used; the client is told.
+    WarnedWhenTrue(&'static str),
+    /// It is honoured on the host's network and refused elsewhere.
+    OnHostOnly(&'static str),
+}
+
+use Rule::{Honoured, Into, OnHostOnly, Only, Refused, RefusedWhenFalse, Warned, WarnedUnless, WarnedWhenTrue};
+
+type Rows = &'static [(&'static str, Rule)];
+
+const NO_VOLUME: Rule = Refused("volumes of this kind are not supported; use configMap, secret, emptyDir, hostPath, projected or downwardAPI");
+const NO_WINDOWS: Rule = Refused("this node runs Linux");
+const NO_SELINUX: Rule = Warned("SELinux labels are not applied");
+const NO_APPARMOR: Rule = Warned("AppArmor profiles are not applied");
+
+/// Returns the rows of a kind.
+pub(super) fn rules(kind: &str) -> Option<Rows> {
+    KINDS.iter().find(|(known, _)| *known == kind).map(|(_, rows)| *rows)
+}
+
+pub(super) const KINDS: &[(&str, Rows)] = &[
+    (
+        "PodSpec",
+        &[
+            ("activeDeadlineSeconds", Honoured),
+            ("affinity", Into("Affinity")),
+            ("automountServiceAccountToken", WarnedWhenTrue("no token is mounted by itself; add a projected volume with a serviceAccountToken")),
+            ("containers", Into("Container")),
+            ("dnsConfig", Honoured),
+            ("dnsPolicy", Only(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], "unknown DNS policy")),
+            ("enableServiceLinks", Honoured),
+            ("ephemeralContainers", Refused("ephemeral containers are not supported; use kubectl exec")),
+            ("evictionResponders", Warned("eviction responders are not asked")),
+            ("hostAliases", Honoured),
+            ("hostIPC", Honoured),
+            ("hostNetwork", Honoured),
+            ("hostPID", Honoured),
+            ("hostUsers", RefusedWhenFalse("user namespaces are not supported")),
+            ("hostname", Honoured),
+            ("hostnameOverride", Honoured),
+            ("imagePullSecrets", Warned("images are fetched without credentials")),
+            ("initContainers", Into("Container")),
+            ("nodeName", Honoured),
+            ("nodeSelector", Honoured),
+            ("os", Into("PodOS")),
+            ("overhead", Warned("it is not counted")),
+            ("preemptionPolicy", WarnedUnless("PreemptLowerPriority", "pods are not preempted")),
+            ("priority", Warned("pods are not ordered or preempted by priority")),
+            ("priorityClassName", Warned("pods are not ordered or preempted by priority")),
+            ("readinessGates", Honoured),
+            ("resourceClaims", Refused("dynamic resource allocation is not supported")),
+            ("resources", Into("ResourceRequirements")),
+            ("restartPolicy", Only(&["Always", "OnFailure", "Never"], "unknown restart policy")),
+            ("runtimeClassName", Refused("there is one runtime only")),
+            ("schedulerName", WarnedUnless("default-scheduler", "there is one scheduler only, which takes every pod")),
+            ("schedulingGates", Refused("scheduling gates are not supported")),
+            ("schedulingGroup", Refused("scheduling groups are not supported")),
+            ("securityContext", Into("PodSecurityContext")),
+            ("serviceAccount", Honoured),
+            ("serviceAccountName", Honoured),
+            ("setHostnameAsFQDN", Honoured),
+            ("shareProcessNamespace", Honoured),
+            ("subdomain", Honoured),
+            ("terminationGracePeriodSeconds", Honoured),
+            ("tolerations", Honoured),
+            ("topologySpreadConstraints", Warned("pods are not spread by constraints")),
+            ("volumes", Into("Volume")),
+        ],
+    ),
+    (
+        "Affinity",
+        &[
+            ("nodeAffinity", Honoured),
+            ("podAffinity", Warned("affinity between pods is not considered")),
+            ("podAntiAffinity", Warned("affinity between pods is not considered")),
+        ],
+    ),
+    ("PodOS", &[("name", Only(&["linux"], "this node runs Linux"))]),
+    (
+        "Container",
+        &[
+            ("args", Honoured),
+            ("command", Honoured),
+            ("env", Into("EnvVar")),
+            ("envFrom", Honoured),
+            ("image", Honoured),
+            ("imagePullPolicy", Only(&["Always", "IfNotPresent", "Never"], "unknown pull policy")),
+            ("lifecycle", Into("Lifecycle")),
+            ("livenessProbe", Into("Probe")),
+            ("name", Honoured),
+            ("ports", Into("ContainerPort")),
+            ("readinessProbe", Into("Probe")),
+            ("resizePolicy", Warned("resources are not changed while a container runs")),
+            ("resources", Into("ResourceRequirements")),
+            ("restartPolicy", Only(&["Always"], "only init containers may have a policy of their own, and only Always")),
+            ("restartPolicyRules", Refused("rules by exit code are not supported")),
+            ("securityContext", Into("SecurityContext")),
+            ("startupProbe", Into("Probe")),
+            ("stdin", Honoured),
+            ("stdinOnce", WarnedWhenTrue("attaching is not supported, so standard input stays open")),
+            ("terminationMessagePath", Honoured),
+            ("terminationMessagePolicy", Only(&["File", "FallbackToLogsOnError"], "unknown policy")),
+            ("tty", Honoured),
+            ("volumeDevices", Refused("block devices are not supported")),
+            ("volumeMounts", Into("VolumeMount")),
+            ("workingDir", Honoured),
+        ],
+    ),
+    ("EnvVar", &[("name", Honoured), ("value", Honoured), ("valueFrom", Into("EnvVarSource"))]),
+    (
+        "EnvVarSource",
+        &[
+            ("configMapKeyRef", Honoured),
+            ("fieldRef", Honoured),
+            ("fileKeyRef", Refused("variables from files are not supported")),
+            ("resourceFieldRef", Honoured),
+            ("secretKeyRef", Honoured),
+        ],
+    ),
+    (
+        "Lifecycle",
+        &[
+            ("postStart", Into("LifecycleHandler")),
+            ("preStop", Into("LifecycleHandler")),
+            ("stopSignal", Refused("the image's own stop signal is used; leave it out")),
+        ],
+    ),
+    (
+        "LifecycleHandler",
+        &[
+            ("exec", Honoured),
+            ("httpGet", Honoured),
+            ("sleep", Honoured),
+            ("tcpSocket", Refused("hooks by TCP are not supported, nor are they in Kubernetes")),
+        ],
+    ),
+    (
+        "Probe",
+        &[
+            ("exec", Honoured),
+            ("failureThreshold", Honoured),
+            ("grpc", Refused("gRPC probes are not supported; use httpGet, tcpSocket or exec")),
+            ("httpGet", Honoured),
+            ("initialDelaySeconds", Honoured),
+            ("periodSeconds", Honoured),
+            ("successThreshold", Honoured),
+            ("tcpSocket", Honoured),
+            ("terminationGracePeriodSeconds", Honoured),
+            ("timeoutSeconds", Honoured),
+        ],
+    ),
+    (
+        "ContainerPort",
+        &[
+            ("containerPort", Honoured),
+            ("hostIP", OnHostOnly("host ports are not supported; use a Service with a node port")),
+            ("hostPort", OnHostOnly("host ports are not supported; use a Service with a node port")),
+            ("name", Honoured),
+            ("protocol", Honoured),
+        ],
+    ),
+    (
+        "ResourceRequirements",
+        &[("claims", Refused("dynamic resource allocation is not supported")), ("limits", Honoured), ("requests", Honoured)],
+    ),
+    (
+        "SecurityContext",
+        &[
+            ("allowPrivilegeEscalation", Honoured),
+            ("appArmorProfile", NO_APPARMOR),
+            ("capabilities", Honoured),
+            ("privileged", Honoured),
+            ("procMount", Only(&["Default", "Unmasked"], "unknown kind of /proc")),
+            ("readOnlyRootFilesystem", Honoured),
+            ("runAsGroup", Honoured),
+            ("runAsNonRoot", Honoured),
+            ("runAsUser", Honoured),
+            ("seLinuxOptions", NO_SELINUX),
+            ("seccompProfile", Into("SeccompProfile")),
+            ("windowsOptions", NO_WINDOWS),
+        ],
+    ),
+    (
+        "PodSecurityContext",
+        &[
+            ("appArmorProfile", NO_APPARMOR),
+            ("fsGroup", Honoured),
+            ("fsGroupChangePolicy", Honoured),
+            ("runAsGroup", Honoured),
+            ("runAsNonRoot", Honoured),
+            ("runAsUser", Honoured),
+            ("seLinuxChangePolicy", NO_SELINUX),
+            ("seLinuxOptions", NO_SELINUX),
+            ("seccompProfile", Into("SeccompProfile")),
+            ("supplementalGroups", Honoured),
+            ("supplementalGroupsPolicy", Only(&["Merge"], "the groups of the image are always added")),
+            ("sysctls", Honoured),
+            ("windowsOptions", NO_WINDOWS),
+        ],
+    ),
+    (
+        "SeccompProfile",
+        &[
+            ("localhostProfile", Refused("profiles from files are not supported")),
+            ("type", Only(&["RuntimeDefault", "Unconfined"], "only RuntimeDefault and Unconfined are supported")),
+        ],
+    ),
+    (
+        "VolumeMount",
+        &[
+            ("mountPath", Honoured),
+            ("mountPropagation", Only(&["None"], "mounts are not propagated")),
+            ("name", Honoured),
+            ("readOnly", Honoured),
+            ("recursiveReadOnly", Only(&["Disabled", "IfPossible"], "mounts below a volume keep their own mode")),
+            ("subPath", Honoured),
+            ("subPathExpr", Honoured),
+        ],
+    ),
+    (
+        "Volume",
+        &[
+            ("awsElasticBlockStore", NO_VOLUME),
+            ("azureDisk", NO_VOLUME),
+            ("azureFile", NO_VOLUME),
+            ("cephfs", NO_VOLUME),
+            ("cinder", NO_VOLUME),
+            ("configMap", Honoured),
+            ("csi", NO_VOLUME),
+            ("downwardAPI", Honoured),
+            ("emptyDir", Into("EmptyDirVolumeSource")),
+            ("ephemeral", NO_VOLUME),
+            ("fc", NO_VOLUME),
+            ("flexVolume", NO_VOLUME),
+            ("flocker", NO_VOLUME),
+            ("gcePersistentDisk", NO_VOLUME),
+            ("gitRepo", NO_VOLUME),
+            ("glusterfs", NO_VOLUME),
+            ("hostPath", Into("HostPathVolumeSource")),
+            ("image", NO_VOLUME),
+            ("iscsi", NO_VOLUME),
+            ("name", Honoured),
+            ("nfs", NO_VOLUME),
+            ("persistentVolumeClaim", NO_VOLUME),
+            ("photonPersistentDisk", NO_VOLUME),
+            ("portworxVolume", NO_VOLUME),
+            ("projected", Into("ProjectedVolumeSource")),
+            ("quobyte", NO_VOLUME),
+            ("rbd", NO_VOLUME),
+            ("scaleIO", NO_VOLUME),
+            ("secret", Honoured),
+            ("storageos", NO_VOLUME),
+            ("vsphereVolume", NO_VOLUME),
+        ],
+    ),
+    (
+        "EmptyDirVolumeSource",
+        &[
+            ("medium", Only(&["Memory"], "only disk and Memory are supported")),
+            ("sizeLimit", Warned("the size is not limited")),
+        ],
+    ),
+    (
+        "HostPathVolumeSource",
+        &[
+            ("path", Honoured),
+            (
+                "type",
+                Only(
+                    &["Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice"],
+                    "unknown type of path",
+                ),
+            ),
+        ],
+    ),
+    ("ProjectedVolumeSource", &[("defaultMode", Honoured), ("sources", Into("VolumeProjection"))]),
+    (
+        "VolumeProjection",
+        &[
+            ("clusterTrustBundle", Refused("trust bundles are not supported")),
+            ("configMap", Honoured),
+            ("downwardAPI", Honoured),
+            ("podCertificate", Refused("pod certificates are not supported")),
+            ("secret", Honoured),
+            ("serviceAccountToken", Honoured),
+        ],
+    ),
+];

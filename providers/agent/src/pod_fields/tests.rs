@@ -1,0 +1,85 @@
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::json;
+
+use super::table::KINDS;
+use super::*;
+
+/// The short name of the kind that a property refers to, directly, in a list, or with words around it.
+fn referred(property: &Value) -> Option<String> {
+    let places = [property, &property["items"], &property["allOf"][0], &property["anyOf"][0], &property["items"]["allOf"][0]];
+    let found = places.iter().find_map(|place| place["$ref"].as_str())?;
+    found.rsplit(['.', '/']).next().map(str::to_owned)
+}
+
+#[test]
+fn every_field_of_the_schema_has_a_row_and_every_row_a_field() {
+    let schema = serde_json::to_value(schemars::schema_for!(PodSpec)).expect("a schema");
+    let definitions = schema["$defs"].as_object().expect("definitions");
+    let properties = |kind: &str| -> BTreeSet<String> {
+        let of = if kind == "PodSpec" {
+            &schema
+        } else {
+            let found = definitions.iter().find(|(name, _)| name.rsplit('.').next() == Some(kind));
+            found.unwrap_or_else(|| panic!("the schema has no {kind}")).1
+        };
+        of["properties"].as_object().expect("properties").keys().cloned().collect()
+    };
+    for (kind, rows) in KINDS {
+        let named: BTreeSet<String> = rows.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(named, properties(kind), "{kind}");
+        for (name, rule) in *rows {
+            if let Rule::Into(next) = rule {
+                let of = if *kind == "PodSpec" {
+                    &schema["properties"][name]
+                } else {
+                    let found = definitions.iter().find(|(known, _)| known.rsplit('.').next() == Some(kind)).expect("known");
+                    &found.1["properties"][name]
+                };
+                assert_eq!(referred(of).as_deref(), Some(*next), "{kind}.{name}");
+                assert!(rules(next).is_some(), "{next} has no rows");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_pod_is_taken_without_a_word() {
+    let spec = json!({
+        "containers": [{"name": "a", "image": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}],
+            "livenessProbe": {"httpGet": {"port": 80}}, "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent", "securityContext": {}}],
+        "volumes": [{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c", "defaultMode": 420}}],
+        "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler", "priority": 0,
+        "preemptionPolicy": "PreemptLowerPriority", "enableServiceLinks": true, "securityContext": {}, "ephemeralContainers": []
+    });
+    assert_eq!(check(&spec), Checked::default());
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_with_its_path() {
+    let spec = json!({
+        "containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}], "livenessProbe": {"grpc": {"port": 1}}}],
+        "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}],
+        "hostUsers": false
+    });
+    let paths: Vec<String> = check(&spec).refused.into_iter().map(|(path, _)| path).collect();
+    let expected: BTreeSet<&str> =
+        ["spec.containers[0].ports[1].hostPort", "spec.containers[0].livenessProbe.grpc", "spec.volumes[0].nfs", "spec.hostUsers"].into();
+    assert_eq!(paths.iter().map(String::as_str).collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn host_ports_belong_to_the_host_network() {
+    let spec = json!({"hostNetwork": true, "containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
+    assert_eq!(check(&spec).refused, []);
+}
+
+#[test]
+fn what_is_not_used_is_said() {
+    let spec = json!({"containers": [], "priority": 5, "topologySpreadConstraints": [{"maxSkew": 1}], "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]});
+    let checked = check(&spec);
+    assert_eq!(checked.refused, []);
+    assert_eq!(checked.warnings.len(), 3);
+}

@@ -1,0 +1,158 @@
+//! The pods of this node: follows the API, keeps one worker per pod, wakes it when something of its happens, and takes away what runs without a
+//! pod.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use parking_lot::Mutex;
+use setpoint_runtime::spec::{RuntimeEvent, SandboxState};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::containers::chain;
+use crate::worker::{self, Shared, Update};
+
+struct Handle {
+    updates: watch::Sender<Update>,
+    wake: Arc<Notify>,
+}
+
+/// The pods of a node by UID. Cheap to clone.
+#[derive(Clone)]
+pub struct Pods {
+    shared: Arc<Shared>,
+    workers: Arc<Mutex<HashMap<String, Handle>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Pods {
+    /// Prepares to keep the pods of a node; nothing runs until [`Pods::follow`].
+    pub fn new(shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self { shared, workers: Arc::default(), tasks, stop }
+    }
+
+    /// Returns the newest known object of a pod, if it is on this node.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let workers = self.workers.lock();
+        let matches = |update: &Update| {
+            update.pod.metadata.name.as_deref() == Some(name) && update.pod.metadata.namespace.as_deref() == Some(namespace)
+        };
+        let mut found: Vec<Update> =
+            workers.values().map(|handle| handle.updates.borrow().clone()).filter(matches).collect();
+        // A pod that is being removed may still be there beside a new one of the same name.
+        found.sort_by_key(|update| update.gone);
+        found.into_iter().next().map(|update| update.pod)
+    }
+
+    /// Follows the API and the runtime until the agent stops. `adopted` is what ran before.
+    pub async fn follow(self, node: String, adopted: Vec<SandboxState>) {
+        let mut adopted: HashMap<String, SandboxState> = adopted.into_iter().map(|sandbox| (sandbox.spec.id.clone(), sandbox)).collect();
+        let mut events = self.shared.containers.events();
+        let api: Api<Pod> = Api::all(self.shared.client.clone());
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+        let stream = watcher(api, config).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        let mut listed = HashSet::new();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                event = events.recv() => self.route(event),
+                event = stream.next() => match event {
+                    None => return,
+                    Some(Err(error)) => {
+                        tracing::warn!(node, error = chain(&error), "the watch of this node's pods broke off, it is taken up again");
+                    }
+                    Some(Ok(watcher::Event::Init)) => listed.clear(),
+                    Some(Ok(watcher::Event::InitApply(pod))) => {
+                        listed.extend(pod.metadata.uid.clone());
+                        self.apply(pod, &mut adopted);
+                    }
+                    Some(Ok(watcher::Event::InitDone)) => {
+                        self.forget_all_but(&listed);
+                        for (_, sandbox) in adopted.drain() {
+                            self.remove_orphan(sandbox);
+                        }
+                    }
+                    Some(Ok(watcher::Event::Apply(pod))) => self.apply(pod, &mut adopted),
+                    Some(Ok(watcher::Event::Delete(pod))) => self.delete(&pod),
+                },
+            }
+        }
+    }
+
+    /// Wakes whom a runtime event concerns; what happened is read anew.
+    fn route(&self, event: Result<RuntimeEvent, broadcast::error::RecvError>) {
+        let workers = self.workers.lock();
+        match event {
+            Ok(RuntimeEvent::ContainerExited { sandbox, .. } | RuntimeEvent::SandboxDied { sandbox }) => {
+                if let Some(handle) = workers.get(&sandbox) {
+                    handle.wake.notify_one();
+                }
+            }
+            // Some were missed: everyone looks.
+            Err(_) => workers.values().for_each(|handle| handle.wake.notify_one()),
+        }
+    }
+
+    fn apply(&self, pod: Pod, adopted: &mut HashMap<String, SandboxState>) {
+        let Some(uid) = pod.metadata.uid.clone() else { return };
+        let update = Update { pod: Arc::new(pod), gone: false };
+        if let Some(handle) = self.workers.lock().get(&uid) {
+            handle.updates.send_replace(update);
+            return;
+        }
+        let sandbox = adopted.remove(&uid);
+        self.start(uid, update, sandbox);
+    }
+
+    fn delete(&self, pod: &Pod) {
+        let Some(uid) = &pod.metadata.uid else { return };
+        if let Some(handle) = self.workers.lock().get(uid) {
+            // The last object that was seen tells how it was deleted.
+            handle.updates.send_replace(Update { pod: Arc::new(pod.clone()), gone: true });
+        }
+    }
+
+    fn forget_all_but(&self, listed: &HashSet<String>) {
+        let workers = self.workers.lock();
+        for (_, handle) in workers.iter().filter(|(uid, _)| !listed.contains(*uid)) {
+            handle.updates.send_modify(|update| update.gone = true);
+        }
+    }
+
+    /// A sandbox whose pod is no longer in the API is ended like a pod that was removed by force.
+    fn remove_orphan(&self, sandbox: SandboxState) {
+        tracing::info!(namespace = sandbox.spec.namespace, pod = sandbox.spec.name, "this pod is no longer in the API, what runs of it is removed");
+        let containers: HashSet<&str> = sandbox.containers.iter().map(|container| container.name.as_str()).collect();
+        let definitions = containers.into_iter().map(|name| k8s_openapi::api::core::v1::Container { name: name.to_owned(), ..Default::default() });
+        let pod = Pod {
+            metadata: ObjectMeta {
+                name: Some(sandbox.spec.name.clone()),
+                namespace: Some(sandbox.spec.namespace.clone()),
+                uid: Some(sandbox.spec.id.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(k8s_openapi::api::core::v1::PodSpec { containers: definitions.collect(), ..Default::default() }),
+            status: None,
+        };
+        self.start(sandbox.spec.id.clone(), Update { pod: Arc::new(pod), gone: true }, Some(sandbox));
+    }
+
+    fn start(&self, uid: String, update: Update, adopted: Option<SandboxState>) {
+        let (updates, receiver) = watch::channel(update);
+        let wake = Arc::new(Notify::new());
+        self.workers.lock().insert(uid.clone(), Handle { updates, wake: wake.clone() });
+        let (pods, stop) = (self.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            worker::run(pods.shared.clone(), receiver, wake, adopted, stop).await;
+            pods.workers.lock().remove(&uid);
+        });
+    }
+}

@@ -1,0 +1,250 @@
+//! Probes: when each is due and what its results mean (pure), and how one is run.
+//!
+//! Startup and readiness probes run at once and often until they succeed for the first time: after 100 ms, doubling up to their period, so that a pod
+//! is ready when it is and not a period later. Failures on that quick way count at most once per period, so that
+//! `failureThreshold` gives a container exactly the time that it gives it elsewhere.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use setpoint_runtime::spec::ExecSpec;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::containers::Containers;
+use crate::http_client;
+
+/// The first pause of the quick way.
+const QUICK: Duration = Duration::from_millis(100);
+/// How much of a process' output is kept for a message.
+const OUTPUT_LIMIT: u64 = 10 * 1024;
+
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Whether the container has come up; the others wait for it.
+    Startup,
+    /// Whether it may be sent connections.
+    Readiness,
+    /// Whether it has to be restarted.
+    Liveness,
+}
+
+impl Kind {
+    /// Returns the word at the start of an event.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Readiness => "Readiness",
+            Self::Liveness => "Liveness",
+        }
+    }
+
+    /// Returns a container's probe of this kind.
+    pub fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Self::Startup => container.startup_probe.as_ref(),
+            Self::Readiness => container.readiness_probe.as_ref(),
+            Self::Liveness => container.liveness_probe.as_ref(),
+        }
+    }
+}
+
+/// When one probe of one attempt of a container is due, and how it stands.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    kind: Kind,
+    period: Duration,
+    success_threshold: u32,
+    failure_threshold: u32,
+    pace: Duration,
+    next: Option<Timestamp>,
+    in_flight: bool,
+    successes: u32,
+    failures: u32,
+    counted_at: Option<Timestamp>,
+    passing: Option<bool>,
+}
+
+/// What a result means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The probe now passes or fails where it did not before.
+    pub changed: Option<bool>,
+    /// A failure that counts, to be told as an event.
+    pub counted: bool,
+}
+
+impl Schedule {
+    /// Plans a probe of a container that started at `started_at`; it begins at `now` at the earliest.
+    pub fn new(kind: Kind, probe: &Probe, started_at: Timestamp, now: Timestamp) -> Self {
+        let seconds = |value: Option<i32>| Duration::from_secs(u64::try_from(value.unwrap_or(0)).unwrap_or(0));
+        let count = |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default);
+        let period = seconds(probe.period_seconds);
+        let period = if period.is_zero() { Duration::from_secs(10) } else { period };
+        let first = started_at.checked_add(seconds(probe.initial_delay_seconds)).unwrap_or(now).max(now);
+        Self {
+            kind,
+            period,
+            success_threshold: count(probe.success_threshold, 1),
+            failure_threshold: count(probe.failure_threshold, 3),
+            pace: if kind == Kind::Liveness { period } else { QUICK.min(period) },
+            next: Some(first),
+            in_flight: false,
+            successes: 0,
+            failures: 0,
+            counted_at: None,
+            passing: None,
+        }
+    }
+
+    /// Returns when it is due next; `None` while it runs and when it is done for good.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.next.filter(|_| !self.in_flight)
+    }
+
+    /// Returns whether it is due, and takes it as begun.
+    pub fn begin(&mut self, now: Timestamp) -> bool {
+        let due = self.next().is_some_and(|next| next <= now);
+        self.in_flight |= due;
+        due
+    }
+
+    /// Takes a result.
+    pub fn observe(&mut self, success: bool, now: Timestamp) -> Verdict {
+        self.in_flight = false;
+        let mut verdict = Verdict::default();
+        if success {
+            self.successes = self.successes.saturating_add(1);
+            self.failures = 0;
+            self.counted_at = None;
+            if self.successes >= self.success_threshold && self.passing != Some(true) {
+                self.passing = Some(true);
+                self.pace = self.period;
+                verdict.changed = Some(true);
+            }
+        } else {
+            self.successes = 0;
+            let counts = self.counted_at.and_then(|at| at.checked_add(self.period).ok()).is_none_or(|again| again <= now);
+            if counts {
+                self.counted_at = Some(now);
+                self.failures = self.failures.saturating_add(1);
+                verdict.counted = true;
+            }
+            if self.failures >= self.failure_threshold && self.passing != Some(false) {
+                self.passing = Some(false);
+                verdict.changed = Some(false);
+            }
+        }
+        let over = self.kind == Kind::Startup && self.passing.is_some();
+        self.next = if over { None } else { now.checked_add(self.pace).ok() };
+        self.pace = (self.pace * 2).min(self.period);
+        verdict
+    }
+}
+
+/// What a probe or hook talks to.
+pub struct Target<'a> {
+    /// The runtime.
+    pub containers: &'a Arc<dyn Containers>,
+    /// The sandbox.
+    pub sandbox: &'a str,
+    /// The attempt's id.
+    pub container_id: &'a str,
+    /// The container's definition, for the names of ports.
+    pub definition: &'a Container,
+    /// The pod's address (the host's own for a pod on the host's network).
+    pub ip: Ipv4Addr,
+}
+
+/// Runs a probe once. The error is what the event says after `probe failed: `.
+pub async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
+    let seconds = probe.timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).unwrap_or(1);
+    let limit = Duration::from_secs(seconds);
+    if let Some(exec) = &probe.exec {
+        let command = exec.command.clone().unwrap_or_default();
+        let shown = command.join(" ");
+        return match exec_once(target, command, limit).await {
+            Ok(Some((0, _))) => Ok(()),
+            Ok(Some((_, output))) => Err(output),
+            Ok(None) => Err(format!("command timed out: \"{shown}\" timed out after {seconds}s")),
+            Err(failure) => Err(failure),
+        };
+    }
+    if let Some(http) = &probe.http_get {
+        return http_once(target, http, limit).await;
+    }
+    if let Some(tcp) = &probe.tcp_socket {
+        let host = tcp.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.ip.to_string());
+        let port = port(target.definition, &tcp.port)?;
+        return http_client::connect(&host, port, limit).await.map(drop).map_err(|error| error.to_string());
+    }
+    Err("this kind of probe is not run here".to_owned())
+}
+
+/// Makes the request of an HTTP probe or hook.
+pub async fn http_once(target: &Target<'_>, http: &HTTPGetAction, limit: Duration) -> Result<(), String> {
+    let host = http.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.ip.to_string());
+    let request = http_client::Request {
+        tls: http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+        host,
+        port: port(target.definition, &http.port)?,
+        path: http.path.clone().unwrap_or_default(),
+        headers: http.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone())).collect(),
+    };
+    let response = http_client::get(&request, limit).await.map_err(|error| error.to_string())?;
+    if (200..400).contains(&response.status) {
+        Ok(())
+    } else {
+        Err(format!("HTTP probe failed with statuscode: {}", response.status))
+    }
+}
+
+/// Runs a process in the container; `None` when it took too long.
+pub async fn exec_once(target: &Target<'_>, command: Vec<String>, limit: Duration) -> Result<Option<(i32, String)>, String> {
+    let run = async {
+        let spec = ExecSpec { command, tty: false, stdin: false };
+        let process = target.containers.exec(target.sandbox, target.container_id, spec).await.map_err(|error| error.message)?;
+        let (out, err, code) = tokio::join!(read_some(process.stdout), read_some(process.stderr), process.exit);
+        let code = code.map_err(|error| crate::containers::chain(&error))?;
+        Ok::<_, String>((code, format!("{out}{err}")))
+    };
+    match tokio::time::timeout(limit, run).await {
+        Ok(result) => result.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+async fn read_some(stream: Option<Box<dyn AsyncRead + Send + Unpin>>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let mut bytes = Vec::new();
+    let mut first = (&mut stream).take(OUTPUT_LIMIT);
+    // A stream that breaks gives what came before; the exit code tells the rest.
+    if first.read_to_end(&mut bytes).await.is_ok() {
+        // The process must be able to go on writing, or it would hang.
+        let drained = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        drop(drained);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Returns the number of a port that is given by number or by name.
+pub fn port(definition: &Container, port: &IntOrString) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let named = definition.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
+            named.map(|port| port.container_port).or_else(|| name.parse().ok())
+        }
+    };
+    number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0).ok_or_else(|| match port {
+        IntOrString::Int(number) => format!("invalid port number: {number}"),
+        IntOrString::String(name) => format!("port {name} not found"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

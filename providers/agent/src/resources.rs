@@ -1,0 +1,195 @@
+//! Kubernetes' quantities as numbers, and what a container's resources mean for cgroups and the out-of-memory killer. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use setpoint_runtime::spec::Resources;
+
+/// The CPU period in microseconds.
+const PERIOD: i128 = 100_000;
+
+/// Reads a quantity in thousandths, rounded up; `None` when it is not well formed.
+pub fn millis(text: &str) -> Option<i128> {
+    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(split);
+    // Numerator and denominator of what one unit is in thousandths.
+    let (up, down): (i128, i128) = match suffix {
+        "n" => (1, 1_000_000),
+        "u" => (1, 1_000),
+        "m" => (1, 1),
+        "" => (1_000, 1),
+        "k" => (1_000_000, 1),
+        "M" => (1_000_000_000, 1),
+        "G" => (1_000_000_000_000, 1),
+        "T" => (1_000_000_000_000_000, 1),
+        "P" => (1_000_000_000_000_000_000, 1),
+        "E" => (1_000_000_000_000_000_000_000, 1),
+        "Ki" => (1_000 << 10, 1),
+        "Mi" => (1_000 << 20, 1),
+        "Gi" => (1_000 << 30, 1),
+        "Ti" => (1_000 << 40, 1),
+        "Pi" => (1_000 << 50, 1),
+        "Ei" => (1_000 << 60, 1),
+        _ => {
+            let exponent: u32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+            (10i128.checked_pow(exponent)?.checked_mul(1_000)?, 1)
+        }
+    };
+    let (sign, digits) = match number.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.len() > 18 {
+        return None;
+    }
+    let scale = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let all: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let divisor = scale.checked_mul(down)?;
+    let product = all.checked_mul(up)?;
+    Some(sign * (product + divisor - 1).div_euclid(divisor))
+}
+
+fn amount(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i128> {
+    millis(&list?.get(name)?.0)
+}
+
+/// Returns a container's limit of a resource in thousandths.
+pub fn limit(resources: Option<&ResourceRequirements>, name: &str) -> Option<i128> {
+    amount(resources?.limits.as_ref(), name)
+}
+
+/// Returns a container's request of a resource in thousandths; its limit where it requests nothing.
+pub fn request(resources: Option<&ResourceRequirements>, name: &str) -> Option<i128> {
+    amount(resources?.requests.as_ref(), name).or_else(|| limit(resources, name))
+}
+
+/// Returns the cgroup values of one container.
+pub fn of_container(container: &Container) -> Resources {
+    let resources = container.resources.as_ref();
+    let limits = (limit(resources, "cpu"), limit(resources, "memory"));
+    cgroup(request(resources, "cpu").unwrap_or(0), limits.0, limits.1)
+}
+
+/// Returns the cgroup values of a pod: the sums of its containers (or the largest init container), limited where every container is.
+pub fn of_pod(spec: &PodSpec) -> Resources {
+    let total = |name: &str, get: fn(Option<&ResourceRequirements>, &str) -> Option<i128>| -> Option<i128> {
+        let stays = spec.init_containers.iter().flatten().filter(|container| crate::decide::is_sidecar(container));
+        let mut sum = 0;
+        for container in spec.containers.iter().chain(stays) {
+            sum += get(container.resources.as_ref(), name)?;
+        }
+        let mut largest = 0;
+        for container in spec.init_containers.iter().flatten() {
+            largest = largest.max(get(container.resources.as_ref(), name)?);
+        }
+        Some(sum.max(largest))
+    };
+    let or_zero: fn(Option<&ResourceRequirements>, &str) -> Option<i128> = |resources, name| Some(request(resources, name).unwrap_or(0));
+    let pod = spec.resources.as_ref();
+    let cpu = limit(pod, "cpu").or_else(|| total("cpu", limit));
+    let memory = limit(pod, "memory").or_else(|| total("memory", limit));
+    cgroup(request(pod, "cpu").or_else(|| total("cpu", or_zero)).unwrap_or(0), cpu, memory)
+}
+
+fn cgroup(cpu_request: i128, cpu_limit: Option<i128>, memory_limit: Option<i128>) -> Resources {
+    let shares = (cpu_request * 1024 / 1000).clamp(2, 262_144);
+    let quota = cpu_limit.filter(|limit| *limit > 0).map(|limit| (limit * PERIOD / 1000).clamp(1_000, i128::from(i64::MAX)));
+    Resources {
+        cpu_shares: u64::try_from(shares).ok(),
+        cpu_quota: quota.and_then(|quota| i64::try_from(quota).ok()),
+        cpu_period: quota.and_then(|_| u64::try_from(PERIOD).ok()),
+        memory_limit: memory_limit.filter(|limit| *limit > 0).and_then(|limit| u64::try_from(limit / 1000).ok()),
+        pids_limit: None,
+    }
+}
+
+/// Returns the pod's quality of service class by Kubernetes' rules.
+pub fn qos_class(spec: &PodSpec) -> &'static str {
+    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|container| container.resources.as_ref());
+    let names = ["cpu", "memory"];
+    let positive = |value: Option<i128>| value.filter(|value| *value > 0);
+    if spec.resources.is_none()
+        && all().all(|resources| names.iter().all(|name| positive(limit(resources, name)).or(positive(request(resources, name))).is_none()))
+    {
+        return "BestEffort";
+    }
+    let guaranteed = |resources: Option<&ResourceRequirements>| {
+        names.iter().all(|name| {
+            let limit = positive(limit(resources, name));
+            limit.is_some() && request(resources, name) == limit
+        })
+    };
+    let whole = match &spec.resources {
+        Some(resources) => guaranteed(Some(resources)),
+        None => all().all(guaranteed),
+    };
+    if whole { "Guaranteed" } else { "Burstable" }
+}
+
+/// Returns the adjustment of the out-of-memory killer, as the kubelet sets it; `memory_bytes` is the node's capacity.
+pub fn oom_score_adj(spec: &PodSpec, container: &Container, memory_bytes: u64) -> i32 {
+    match qos_class(spec) {
+        "Guaranteed" => -997,
+        "BestEffort" => 1000,
+        _ => {
+            let requested = request(container.resources.as_ref(), "memory").unwrap_or(0) / 1000;
+            let adjustment = 1000 - 1000 * requested / i128::from(memory_bytes.max(1));
+            i32::try_from(adjustment.clamp(3, 999)).unwrap_or(999)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(requests: &[(&str, &str)], limits: &[(&str, &str)]) -> Container {
+        let map = |list: &[(&str, &str)]| {
+            (!list.is_empty()).then(|| list.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect())
+        };
+        let resources = ResourceRequirements { requests: map(requests), limits: map(limits), ..Default::default() };
+        Container { name: "c".to_owned(), resources: Some(resources), ..Container::default() }
+    }
+
+    fn spec(containers: Vec<Container>) -> PodSpec {
+        PodSpec { containers, ..PodSpec::default() }
+    }
+
+    #[test]
+    fn quantities_are_read_in_thousandths() {
+        for (text, value) in [("100m", 100), ("1", 1000), ("1.5", 1500), ("1Ki", 1_024_000), ("2k", 2_000_000), ("1e3", 1_000_000), ("500u", 1), (".5", 500)] {
+            assert_eq!(millis(text), Some(value), "{text}");
+        }
+        for text in ["", "x", "1x", "1.2.3", "--1", "m", "1e999"] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_become_shares_and_limits_quotas() {
+        let resources = of_container(&container(&[("cpu", "250m")], &[("cpu", "500m"), ("memory", "64Mi")]));
+        assert_eq!(resources.cpu_shares, Some(256));
+        assert_eq!(resources.cpu_quota, Some(50_000));
+        assert_eq!(resources.memory_limit, Some(64 << 20));
+        let nothing = of_container(&container(&[], &[]));
+        assert_eq!((nothing.cpu_shares, nothing.cpu_quota, nothing.memory_limit), (Some(2), None, None));
+    }
+
+    #[test]
+    fn a_pod_is_limited_only_where_every_container_is() {
+        let limited = || container(&[], &[("cpu", "1"), ("memory", "1Gi")]);
+        assert_eq!(of_pod(&spec(vec![limited(), limited()])).memory_limit, Some(2 << 30));
+        assert_eq!(of_pod(&spec(vec![limited(), container(&[("cpu", "1")], &[])])).memory_limit, None);
+    }
+
+    #[test]
+    fn quality_of_service_follows_requests_and_limits() {
+        assert_eq!(qos_class(&spec(vec![container(&[], &[])])), "BestEffort");
+        assert_eq!(qos_class(&spec(vec![container(&[("cpu", "1")], &[])])), "Burstable");
+        assert_eq!(qos_class(&spec(vec![container(&[], &[("cpu", "1"), ("memory", "1Gi")])])), "Guaranteed");
+        let burstable = container(&[("memory", "1Gi")], &[]);
+        assert_eq!(oom_score_adj(&spec(vec![burstable.clone()]), &burstable, 4 << 30), 750);
+    }
+}

@@ -1,0 +1,455 @@
+//! One pod's task: looks at what is, asks [`crate::decide`] what to do, does it in the background, and looks again.
+//!
+//! Everything that takes time is a future in [`Worker::running`]; it belongs to the worker and ends with it. The worker itself never waits for
+//! one of them alone, so a hanging step stops nothing else of the pod, and nothing of other pods.
+
+mod operations;
+mod probing;
+mod writing;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodStatus};
+use setpoint_runtime::spec::{ContainerState, Exit, SandboxState};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::Now;
+use crate::addresses::Addresses;
+use crate::backoff;
+use crate::containers::Containers;
+use crate::decide::{self, Action};
+use crate::events::{Recorder, Severity};
+use crate::metrics::{Metrics, PhaseGauge};
+use crate::node::Facts;
+use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
+use crate::probes::{Kind, Schedule};
+use crate::sources::{Change, References};
+use crate::volumes::Places;
+use operations::Outcome;
+
+/// How often in a row decisions are carried out before the worker looks at the world again.
+const ROUNDS: usize = 16;
+/// The longest pause: a safety net, nothing depends on it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Waits until new connections no longer reach a pod.
+#[async_trait]
+pub trait Drain: Send + Sync + 'static {
+    /// Returns once the node's rules no longer point to the address, or when the time is over.
+    async fn drained(&self, ip: Ipv4Addr, within: Duration);
+}
+
+/// What all workers of a node share.
+pub struct Shared {
+    /// The node's address.
+    pub node_ip: Ipv4Addr,
+    /// What the node has.
+    pub facts: Facts,
+    /// Where pods' files lie.
+    pub places: Places,
+    /// Where pods ask for names.
+    pub dns: Ipv4Addr,
+    /// The cluster's DNS domain.
+    pub cluster_domain: String,
+    /// The API.
+    pub client: kube::Client,
+    /// What runs containers.
+    pub containers: Arc<dyn Containers>,
+    /// The pods' addresses; `None` leaves every pod on the host's network.
+    pub addresses: Option<Arc<Addresses>>,
+    /// Tells of changed ConfigMaps and Secrets.
+    pub changes: broadcast::Sender<Change>,
+    /// Takes events.
+    pub events: Recorder,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Leads new connections elsewhere.
+    pub drain: Option<Arc<dyn Drain>>,
+    /// The clock.
+    pub now: Now,
+}
+
+/// What a worker is told of its pod.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The newest known object.
+    pub pod: Arc<Pod>,
+    /// Whether it is no longer in the API.
+    pub gone: bool,
+}
+
+/// Runs a pod until it is gone or `stop`. `adopted` is its sandbox, if it runs already.
+pub async fn run(
+    shared: Arc<Shared>,
+    updates: watch::Receiver<Update>,
+    wake: Arc<Notify>,
+    adopted: Option<SandboxState>,
+    stop: CancellationToken,
+) {
+    let mut worker = Worker::new(shared, updates, wake, adopted);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = worker.run() => {}
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    updates: watch::Receiver<Update>,
+    wake: Arc<Notify>,
+    changes: broadcast::Receiver<Change>,
+    pod: Arc<Pod>,
+    uid: String,
+    observed: Observed,
+    /// The address that was taken for this pod.
+    ip: Option<Ipv4Addr>,
+    running: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    /// The probes of each container's newest attempt.
+    schedules: BTreeMap<(String, Kind), (u32, Schedule)>,
+    /// The status as the API has it.
+    written: PodStatus,
+    /// Whether a write is under way.
+    writing: bool,
+    write_failures: u32,
+    /// When the status is to be written, if it may wait.
+    write_at: Option<Timestamp>,
+    /// What the volumes are made of.
+    references: References,
+    /// Whether that changed while the volumes were being written.
+    volumes_stale: bool,
+    /// Whether the volumes are being written.
+    refreshing: bool,
+    /// The failure before the one that is being tried to avoid, for counting on.
+    sandbox_failure: Option<Failure>,
+    volumes_failure: Option<Failure>,
+    image_failures: BTreeMap<String, Failure>,
+    /// When the volumes have to be renewed (tokens).
+    renew_at: Option<Timestamp>,
+    gauge: PhaseGauge,
+    first_seen: Timestamp,
+    ran: bool,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, mut updates: watch::Receiver<Update>, wake: Arc<Notify>, adopted: Option<SandboxState>) -> Self {
+        let update = updates.borrow_and_update().clone();
+        let now = (shared.now)();
+        let pod = update.pod;
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let mut worker = Self {
+            changes: shared.changes.subscribe(),
+            gauge: PhaseGauge::new(&shared.metrics),
+            references: References::of_volumes(&pod),
+            written: pod.status.clone().unwrap_or_default(),
+            observed: Observed { gone: update.gone, started_at: Some(now), ..Observed::default() },
+            first_seen: now,
+            shared,
+            updates,
+            wake,
+            pod,
+            uid,
+            ip: None,
+            running: FuturesUnordered::new(),
+            schedules: BTreeMap::new(),
+            writing: false,
+            write_failures: 0,
+            write_at: None,
+            volumes_stale: false,
+            refreshing: false,
+            sandbox_failure: None,
+            volumes_failure: None,
+            image_failures: BTreeMap::new(),
+            renew_at: None,
+            ran: false,
+        };
+        worker.adopt(adopted, now);
+        worker
+    }
+
+    /// Rebuilds what is known from a running sandbox and from the status that was reported last.
+    fn adopt(&mut self, adopted: Option<SandboxState>, now: Timestamp) {
+        let pod = self.pod.clone();
+        let reported = pod.status.iter().flat_map(|status| {
+            status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
+        });
+        for status in reported {
+            let container = self.observed.containers.entry(status.name.clone()).or_default();
+            let attempt = u32::try_from(status.restart_count).unwrap_or(0);
+            let (state, last) = (status.state.clone().unwrap_or_default(), status.last_state.clone().unwrap_or_default());
+            let ended = state.terminated.or(last.terminated);
+            let began = state.running.and_then(|running| running.started_at).map(|time| time.0);
+            if began.is_none() && ended.is_none() {
+                continue;
+            }
+            container.crashes = attempt.min(16);
+            let exit = ended.as_ref().filter(|_| began.is_none());
+            container.take(ContainerState {
+                name: status.name.clone(),
+                attempt,
+                image: status.image_id.clone(),
+                pid: 0,
+                started_at: began.or_else(|| ended.as_ref()?.started_at.as_ref().map(|time| time.0)).unwrap_or(now),
+                exit: Some(Exit {
+                    code: exit.map_or(137, |exit| exit.exit_code),
+                    signal: None,
+                    oom_killed: exit.is_some_and(|exit| exit.reason.as_deref() == Some("OOMKilled")),
+                    finished_at: exit.and_then(|exit| exit.finished_at.as_ref()).map_or(now, |time| time.0),
+                }),
+            });
+            if let Some(message) = exit.and_then(|exit| exit.message.clone()) {
+                container.messages.insert(attempt, message);
+            }
+            container.stale = true;
+        }
+        let Some(sandbox) = adopted else { return };
+        self.observed.sandbox = Sandbox::Ready { ip: sandbox.spec.ip };
+        self.ip = sandbox.spec.ip;
+        for state in &sandbox.containers {
+            let container = self.observed.containers.entry(state.name.clone()).or_default();
+            // The shim knows better than the status that was written last.
+            if container.stale && container.current.as_ref().is_some_and(|known| known.attempt == state.attempt) {
+                container.current = None;
+                container.crashes = container.crashes.saturating_sub(1);
+            }
+            container.stale = false;
+            container.take(state.clone());
+            container.hook = Hook::Done;
+        }
+        let names: Vec<&str> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
+        self.observed.initialized = sandbox.containers.iter().any(|state| names.contains(&state.name.as_str()));
+        for status in pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()) {
+            let Some(container) = self.observed.containers.get_mut(&status.name) else { continue };
+            let same = container.current.as_ref().is_some_and(|known| i32::try_from(known.attempt) == Ok(status.restart_count));
+            if container.running() && same {
+                // Ready stays ready across a restart of the agent, until a probe says otherwise.
+                container.started = status.started == Some(true);
+                container.ready = status.ready;
+            }
+        }
+        self.ran = true;
+    }
+
+    async fn run(&mut self) {
+        loop {
+            self.look().await;
+            let now = (self.shared.now)();
+            self.settle();
+            self.plan_probes(now);
+            if self.renew_at.is_some_and(|at| at <= now) {
+                self.refresh_volumes();
+            }
+            let wake = self.act(now);
+            if self.observed.ending == Ending::Finished {
+                return;
+            }
+            self.write_status(now);
+            let wakes = [wake, self.next_probe(), self.write_at, self.renew_at];
+            let pause = wakes.into_iter().flatten().min().map_or(LONGEST_PAUSE, |at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
+            tokio::select! {
+                changed = self.updates.changed() => if changed.is_err() { return } else { self.take_update() },
+                () = self.wake.notified() => {}
+                change = self.changes.recv() => self.take_change(change),
+                Some(outcome) = self.running.next(), if !self.running.is_empty() => self.take_outcome(outcome).await,
+                () = tokio::time::sleep(pause.min(LONGEST_PAUSE)) => {}
+            }
+        }
+    }
+
+    /// Reads what the runtime knows of the sandbox.
+    async fn look(&mut self) {
+        if !matches!(self.observed.sandbox, Sandbox::Ready { .. }) {
+            return;
+        }
+        match self.shared.containers.sandbox(&self.uid).await {
+            Ok(Some(sandbox)) => {
+                for state in sandbox.containers {
+                    let container = self.observed.containers.entry(state.name.clone()).or_default();
+                    if container.take(state.clone()) && state.exit.is_some() {
+                        self.ended(&state).await;
+                    }
+                }
+            }
+            Ok(None) if self.observed.ending < Ending::Removing => {
+                tracing::warn!(pod = self.uid, "the sandbox is gone, and its containers with it");
+                self.observed.lose_sandbox((self.shared.now)());
+                self.note(None, Severity::Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(pod = self.uid, error = error.message, "the sandbox could not be looked at"),
+        }
+    }
+
+    /// A container has just ended: keeps what it said, and says so.
+    async fn ended(&mut self, state: &ContainerState) {
+        let Some(definition) = self.definition(&state.name).cloned() else { return };
+        let message = operations::last_words(&self.shared, &self.uid, &definition, state).await;
+        let code = state.exit.as_ref().map_or(0, |exit| exit.code);
+        let Some(container) = self.observed.containers.get_mut(&state.name) else { return };
+        if !message.is_empty() {
+            container.messages.insert(state.attempt, message);
+        }
+        let delay = backoff::restart_delay(container.crashes);
+        let is_init = self.is_init(&state.name);
+        let ending = decide::is_ending(&self.pod, &self.observed);
+        if let Some(spec) = &self.pod.spec
+            && !delay.is_zero()
+            && !ending
+            && decide::restarts(spec, &definition, is_init, code)
+        {
+            let (name, namespace) = self.names();
+            let message = format!("Back-off restarting failed container {} in pod {name}_{namespace}({})", state.name, self.uid);
+            self.note(Some(&state.name), Severity::Warning, "BackOff", message);
+        }
+    }
+
+    /// Draws the conclusions that need nothing but what is known.
+    fn settle(&mut self) {
+        let pod = self.pod.clone();
+        let Some(spec) = &pod.spec else { return };
+        for definition in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+            let Some(container) = self.observed.containers.get_mut(&definition.name) else { continue };
+            if !container.running() {
+                continue;
+            }
+            let has_hook = definition.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+            if !has_hook {
+                container.hook = Hook::Done;
+            }
+            container.started |= definition.startup_probe.is_none();
+            container.ready |= container.started && definition.readiness_probe.is_none();
+        }
+        if matches!(self.observed.sandbox, Sandbox::Ready { .. }) && decide::is_initialized(spec, &self.observed) {
+            self.observed.initialized = true;
+        }
+    }
+
+    /// Decides and begins what was decided; returns when to decide again.
+    fn act(&mut self, now: Timestamp) -> Option<Timestamp> {
+        for _ in 0..ROUNDS {
+            let decision = decide::decide(&self.pod, &self.observed, now);
+            if decision.actions.is_empty() {
+                return decision.wake;
+            }
+            for action in decision.actions {
+                self.begin(action, now);
+            }
+            if self.observed.ending == Ending::Finished {
+                return None;
+            }
+        }
+        tracing::error!(pod = self.uid, "decisions do not settle; pausing a second");
+        now.checked_add(Duration::from_secs(1)).ok()
+    }
+
+    fn begin(&mut self, action: Action, now: Timestamp) {
+        match action {
+            Action::CreateSandbox => self.create_sandbox(now),
+            Action::PrepareVolumes => self.prepare_volumes(),
+            Action::ResolveImage(name) => self.resolve_image(name),
+            Action::StartContainer(name) => self.start_container(name),
+            Action::RunPostStart(name) => self.run_post_start(name),
+            Action::StopContainer { container, grace, message } => self.stop_container(container, grace, message, now),
+            Action::Fail { reason, message } => {
+                self.note(None, Severity::Normal, &reason, message.clone());
+                self.observed.failed = Some((reason, message));
+            }
+            Action::Drain => self.drain(),
+            Action::Remove => self.remove(),
+            Action::Finish => self.finish(now),
+        }
+    }
+
+    fn take_update(&mut self) {
+        let update = self.updates.borrow_and_update().clone();
+        self.observed.gone |= update.gone;
+        if let Some(status) = &update.pod.status {
+            self.take_foreign_conditions(status);
+        }
+        self.pod = update.pod;
+    }
+
+    fn take_change(&mut self, change: Result<Change, broadcast::error::RecvError>) {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let (all, change) = match change {
+            Ok(change) if change.namespace() != namespace => return,
+            Ok(change) => (false, Some(change)),
+            Err(broadcast::error::RecvError::Lagged(_)) => (true, None),
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let concerns = |references: &References| all || change.as_ref().is_some_and(|change| references.includes(change));
+        if concerns(&self.references) {
+            match &mut self.observed.volumes {
+                Step::Failed(failure) => failure.retry_at = failure.failed_at,
+                Step::Doing => self.volumes_stale = true,
+                Step::Done => self.refresh_volumes(),
+                Step::Todo => {}
+            }
+        }
+        let pod = self.pod.clone();
+        for definition in pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten())) {
+            let failed = self.observed.containers.get_mut(&definition.name).and_then(|container| container.failure.as_mut());
+            if let Some(failure) = failed.filter(|_| concerns(&References::of_env(definition))) {
+                failure.retry_at = failure.failed_at;
+            }
+        }
+    }
+
+    fn definition(&self, name: &str) -> Option<&ContainerDef> {
+        let spec = self.pod.spec.as_ref()?;
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+    }
+
+    fn is_init(&self, name: &str) -> bool {
+        self.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).any(|container| container.name == name)
+    }
+
+    fn names(&self) -> (String, String) {
+        (self.pod.metadata.name.clone().unwrap_or_default(), self.pod.metadata.namespace.clone().unwrap_or_default())
+    }
+
+    fn note(&self, container: Option<&str>, severity: Severity, reason: &str, message: impl Into<String>) {
+        self.shared.events.note(&self.pod, container, severity, reason, message);
+    }
+
+    fn container(&mut self, name: &str) -> &mut Container {
+        self.observed.containers.entry(name.to_owned()).or_default()
+    }
+
+    fn on_host_network(&self) -> bool {
+        self.shared.addresses.is_none() || self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
+    }
+}
+
+/// Makes the next failure of a step after the one before.
+fn failure(before: Option<&Failure>, reason: &str, message: String, delay: fn(u32) -> Duration, now: Timestamp) -> Failure {
+    let count = before.map_or(0, |before| before.count).saturating_add(1);
+    let retry_at = now.checked_add(delay(count)).unwrap_or(now);
+    Failure { reason: reason.to_owned(), message, count, failed_at: now, retry_at }
+}
+
+/// Takes a busy mark away unless another operation has set a newer one.
+fn unbusy(container: &mut Container, busy: fn(&Busy) -> bool) {
+    if container.busy.as_ref().is_some_and(busy) {
+        container.busy = None;
+    }
+}
+
+/// Returns whether an image step stands at a failure, for counting on from there.
+fn image_failure(image: &Image) -> Option<&Failure> {
+    match image {
+        Image::Failed(failure) => Some(failure),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
