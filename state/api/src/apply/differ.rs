@@ -83,6 +83,10 @@ fn grouped<'a>(merge: &ListMerge, items: &'a [Value]) -> BTreeMap<PathElement, V
     out
 }
 
+fn items(list: Option<&Value>) -> &[Value] {
+    list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
 /// Compares two values of one place.
 pub(super) fn compare(node: &Node<'_>, old: Option<&Value>, new: Option<&Value>) -> Comparison {
     let mut out = Comparison::default();
@@ -118,9 +122,7 @@ pub(super) fn compare(node: &Node<'_>, old: Option<&Value>, new: Option<&Value>)
             }
         }
         Form::List(merge) => {
-            let items = |list: Option<&'_ Value>| list.and_then(Value::as_array).cloned().unwrap_or_default();
-            let (old, new) = (items(old), items(new));
-            let (old, new) = (grouped(merge, &old), grouped(merge, &new));
+            let (old, new) = (grouped(merge, items(old)), grouped(merge, items(new)));
             let inner = node.items();
             for (element, before) in &old {
                 match (&before[..], new.get(element).map(Vec::as_slice)) {
