@@ -220,7 +220,7 @@ impl HeaderBlocks {
 
 fn fields(plain: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
     let mut rest = plain;
-    let mut number = |rest: &mut &[u8]| -> Result<usize, SpdyError> {
+    let number = |rest: &mut &[u8]| -> Result<usize, SpdyError> {
         let (head, tail) = rest
             .split_first_chunk::<4>()
             .ok_or(SpdyError::Malformed("a header block that is too short"))?;

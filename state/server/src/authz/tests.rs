@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use super::rules::uncovered;
+use super::*;
+
+fn index(cluster_roles: Vec<Value>, roles: Vec<Value>, cluster: Vec<Value>, inside: Vec<Value>) -> Index {
+    Index::build(&Sources {
+        cluster_roles,
+        roles,
+        cluster_bindings: cluster,
+        bindings: inside,
+    })
+}
+
+fn bootstrapped(more: Vec<Value>) -> Index {
+    let mut sources = Sources::default();
+    for object in bootstrap_objects().into_iter().chain(more) {
+        match object["kind"].as_str() {
+            Some("ClusterRole") => sources.cluster_roles.push(object),
+            Some("Role") => sources.roles.push(object),
+            Some("ClusterRoleBinding") => sources.cluster_bindings.push(object),
+            _ => sources.bindings.push(object),
+        }
+    }
+    Index::build(&sources)
+}
+
+fn bind(kind: &str, role: &str, namespace: &str, subject: Value) -> Value {
+    json!({
+        "kind": if namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" },
+        "metadata": {"name": "b", "namespace": namespace},
+        "roleRef": {"kind": kind, "name": role},
+        "subjects": [subject],
+    })
+}
+
+fn wants<'a>(verb: &'a str, group: &'a str, resource: &'a str, namespace: &'a str) -> Attributes<'a> {
+    Attributes {
+        verb,
+        group,
+        resource,
+        namespace,
+        ..Attributes::default()
+    }
+}
+
+#[test]
+fn a_binding_in_a_namespace_holds_there_only() {
+    let bindings = vec![bind("ClusterRole", "edit", "team", json!({"kind": "User", "name": "ann"}))];
+    let index = bootstrapped(bindings);
+    let ann = UserInfo::new("ann", &[]);
+    assert!(index.allows(&ann, &wants("create", "apps", "deployments", "team")));
+    // `view` is a part of `edit` by aggregation.
+    assert!(index.allows(&ann, &wants("list", "", "pods", "team")));
+    assert!(!index.allows(&ann, &wants("list", "", "pods", "other")));
+    assert!(!index.allows(&ann, &wants("list", "", "pods", "")));
+    assert!(!index.allows(&ann, &wants("create", "rbac.authorization.k8s.io", "roles", "team")));
+    assert!(!index.allows(&UserInfo::new("bob", &[]), &wants("list", "", "pods", "team")));
+}
+
+#[test]
+fn a_label_on_a_custom_role_adds_to_view() {
+    let extra = json!({
+        "kind": "ClusterRole",
+        "metadata": {"name": "widgets-view", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        "rules": [{"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]}],
+    });
+    let binding = bind("ClusterRole", "view", "", json!({"kind": "Group", "name": "staff"}));
+    let index = bootstrapped(vec![extra, binding]);
+    let user = UserInfo::new("ann", &["staff"]);
+    assert!(index.allows(&user, &wants("get", "example.com", "widgets", "any")));
+    assert!(!index.allows(&user, &wants("delete", "example.com", "widgets", "any")));
+    assert!(!index.allows(&user, &wants("get", "", "secrets", "any")));
+}
+
+#[test]
+fn service_accounts_names_subresources_and_paths_are_told_apart() {
+    let role = json!({
+        "metadata": {"name": "r", "namespace": "team"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["one"], "verbs": ["get", "list"]},
+            {"apiGroups": ["*"], "resources": ["*/scale"], "verbs": ["*"]},
+        ],
+    });
+    let binding = bind("Role", "r", "team", json!({"kind": "ServiceAccount", "name": "robot"}));
+    let index = index(vec![], vec![role], vec![], vec![binding]);
+    let robot = UserInfo::service_account("team", "robot", "u");
+    let mut log = wants("get", "", "pods", "team");
+    assert!(!index.allows(&robot, &log));
+    log.subresource = "log";
+    assert!(index.allows(&robot, &log));
+    let mut one = wants("get", "", "configmaps", "team");
+    one.name = "one";
+    assert!(index.allows(&robot, &one));
+    one.name = "two";
+    assert!(!index.allows(&robot, &one));
+    assert!(!index.allows(&robot, &wants("list", "", "configmaps", "team")));
+    let mut scale = wants("update", "apps", "deployments", "team");
+    assert!(!index.allows(&robot, &scale));
+    scale.subresource = "scale";
+    assert!(index.allows(&robot, &scale));
+}
+
+#[test]
+fn everybody_known_may_discover_and_ask_about_themselves() {
+    let index = bootstrapped(vec![]);
+    let ann = UserInfo::new("ann", &[]);
+    let path = |path| Attributes {
+        verb: "get",
+        path: Some(path),
+        ..Attributes::default()
+    };
+    for good in ["/api", "/apis/apps/v1", "/openapi/v3/api/v1", "/version"] {
+        assert!(index.allows(&ann, &path(good)), "{good}");
+    }
+    assert!(!index.allows(&ann, &path("/metrics")));
+    assert!(index.allows(&ann, &wants("create", "authorization.k8s.io", "selfsubjectaccessreviews", "")));
+    assert!(!index.allows(&ann, &wants("create", "authentication.k8s.io", "tokenreviews", "")));
+}
+
+#[test]
+fn what_is_granted_must_be_covered() {
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| Rule::read(&json!({
+        "apiGroups": groups, "resources": resources, "verbs": verbs,
+    }));
+    let held = [rule(&[""], &["pods", "*/scale"], &["get", "list"]), rule(&["apps"], &["*"], &["*"])];
+    assert!(uncovered(&held, &[rule(&[""], &["pods"], &["list"])]).is_empty());
+    assert!(uncovered(&held, &[rule(&["apps"], &["deployments/status"], &["patch"])]).is_empty());
+    assert!(uncovered(&held, &[rule(&[""], &["things/scale"], &["get"])]).is_empty());
+    assert_eq!(uncovered(&held, &[rule(&["", "apps"], &["pods"], &["get", "delete"])]).len(), 1);
+    assert_eq!(uncovered(&held, &[rule(&["*"], &["*"], &["*"])]).len(), 1);
+    let mut named = rule(&[""], &["pods"], &["get"]);
+    named.names = vec!["x".to_owned()];
+    assert!(uncovered(&held, std::slice::from_ref(&named)).is_empty());
+    assert_eq!(uncovered(&[named], &[rule(&[""], &["pods"], &["get"])]).len(), 1);
+}
+
+#[test]
+fn refusals_read_as_on_kubernetes() {
+    let user = UserInfo::new("ann", &[]);
+    let mut pods = wants("list", "", "pods", "default");
+    assert_eq!(
+        forbidden(&user, &pods).message,
+        "pods is forbidden: User \"ann\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    pods.namespace = "";
+    pods.verb = "get";
+    pods.subresource = "log";
+    pods.name = "x";
+    assert_eq!(
+        forbidden(&user, &pods).message,
+        "pods \"x\" is forbidden: User \"ann\" cannot get resource \"pods/log\" in API group \"\" at the cluster scope"
+    );
+    let path = Attributes { verb: "get", path: Some("/metrics"), ..Attributes::default() };
+    assert_eq!(forbidden(&user, &path).message, "forbidden: User \"ann\" cannot get path \"/metrics\"");
+}
