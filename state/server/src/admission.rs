@@ -1,0 +1,60 @@
+//! What may still change or refuse an object after it was decoded and defaulted, and before it is written.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use setpoint_api::{Resource, Status};
+
+use crate::request::UserInfo;
+
+/// The kind of write that is being admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// An object is to be made.
+    Create,
+    /// An object is to be replaced, patched or applied.
+    Update,
+    /// An object is to be deleted.
+    Delete,
+}
+
+/// What an [`Admission`] may look at beside the object itself.
+pub struct AdmissionRequest<'a> {
+    /// The kind of write.
+    pub operation: Operation,
+    /// The row of the object's kind.
+    pub resource: &'a Arc<Resource>,
+    /// The subresource written through (`status`, `scale`, …); `None` for the object itself.
+    pub subresource: Option<&'a str>,
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// The object as it is stored; `None` on create.
+    pub old: Option<&'a Value>,
+    /// Whether nothing will be written.
+    pub dry_run: bool,
+}
+
+/// One step of the admission chain.
+///
+/// Steps run in the order they were configured, after defaulting and before validation; each sees what the earlier made
+/// of the object. Warnings reach the client as `Warning: 299` headers. On delete the object is the stored one and what a
+/// step changes in it is ignored.
+pub trait Admission: Send + Sync + 'static {
+    /// Accepts the write, perhaps changing the object, or refuses it with the Status that the client gets.
+    fn admit(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &mut Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status>;
+}
+
+/// Runs `chain` over `object`, stopping at the first refusal.
+pub(crate) fn run(
+    chain: &[Arc<dyn Admission>],
+    request: &AdmissionRequest<'_>,
+    object: &mut Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    chain.iter().try_for_each(|step| step.admit(request, object, warnings))
+}

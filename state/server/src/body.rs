@@ -1,0 +1,173 @@
+//! Bodies of requests: read within limits, decoded from JSON, YAML or protobuf, checked against the kind's structure.
+
+mod accept;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
+use setpoint_api::schema::{self, Schema};
+use setpoint_api::{Resource, Status, meta, protobuf};
+use std::sync::Arc;
+
+pub(crate) use accept::{Accept, Form};
+
+/// The largest body that is read, in bytes.
+pub(crate) const LIMIT: usize = 3 << 20;
+/// How long a client may take to send its body.
+const SEND_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the media types of objects are called in messages.
+const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// The encoding of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// What happens to fields that a kind does not have (`fieldValidation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// Reads a whole body.
+pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
+    let collected = tokio::time::timeout(SEND_WITHIN, Limited::new(body, LIMIT).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Status::too_large(LIMIT)),
+        Ok(Err(error)) => Err(Status::bad_request(format!("unable to read the body of the request: {error}"))),
+        Err(_) => Err(Status::timeout("the body of the request did not arrive in time")),
+    }
+}
+
+/// The media type of a body without its parameters, in lower case.
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The encoding of an object's body.
+pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
+    match content_type(headers).as_str() {
+        "" | "*/*" | "application/json" | "text/plain" => Ok(Media::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Media::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
+        _ => Err(Status::unsupported_media_type(MEDIA_TYPES)),
+    }
+}
+
+/// Decodes a body without looking at what it says.
+pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Value, Status> {
+    match media {
+        Media::Json => serde_json::from_slice(bytes)
+            .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))),
+        Media::Yaml => yaml(bytes),
+        Media::Protobuf => {
+            protobuf::decode(bytes).map_err(|error| Status::bad_request(format!("cannot decode the protobuf body: {error}")))
+        }
+    }
+}
+
+/// Decodes YAML; JSON is YAML too.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Status::bad_request(format!("the body is not UTF-8: {error}")))?;
+    serde_saphyr::from_str(text).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
+}
+
+/// The structure of a row's kind.
+pub(crate) fn structure(row: &Resource) -> Option<Arc<Schema>> {
+    row.schema.clone().or_else(|| schema::builtin(&row.group, &row.version, &row.kind))
+}
+
+/// Decodes an object of a row's kind: kind and version agree or are filled in, types are right, unknown fields are
+/// refused, warned of or dropped.
+pub(crate) fn object(
+    bytes: &[u8],
+    media: Media,
+    row: &Resource,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let mut object = parse(bytes, media)?;
+    let duplicates = match media {
+        Media::Json if validation != FieldValidation::Ignore => schema::duplicates(bytes),
+        _ => Vec::new(),
+    };
+    identify(&mut object, row)?;
+    check_fields(&mut object, row, validation, duplicates, warnings)?;
+    Ok(object)
+}
+
+/// Fills in kind and apiVersion where they are absent, refuses others.
+pub(crate) fn identify(object: &mut Value, row: &Resource) -> Result<(), Status> {
+    let Some(map) = object.as_object_mut() else {
+        return Err(Status::bad_request("couldn't get version/kind; json parse error: the body is not an object"));
+    };
+    let expected = row.api_version();
+    match map.get("apiVersion").and_then(Value::as_str).unwrap_or_default() {
+        "" => {
+            map.insert("apiVersion".into(), expected.into());
+        }
+        version if version == expected => {}
+        version => {
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({version}) does not match the expected API version ({expected})"
+            )));
+        }
+    }
+    match map.get("kind").and_then(Value::as_str).unwrap_or_default() {
+        "" => {
+            map.insert("kind".into(), row.kind.clone().into());
+        }
+        kind if kind == row.kind => {}
+        kind => {
+            return Err(Status::bad_request(format!(
+                "{kind} in version \"{}\" cannot be handled as a {}: no kind \"{kind}\" is served at this path",
+                row.version, row.kind
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks types and unknown fields, then drops what the kind does not have.
+pub(crate) fn check_fields(
+    object: &mut Value,
+    row: &Resource,
+    validation: FieldValidation,
+    mut strict: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let Some(schema) = structure(row) else { return Ok(()) };
+    if schema.is_builtin() {
+        schema.check_types(object).map_err(Status::bad_request)?;
+    } else if meta::metadata(object).is_none() && object.get("metadata").is_some_and(|metadata| !metadata.is_null()) {
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{}\" cannot be handled as a {kind}: metadata must be an object",
+            row.version,
+            kind = row.kind
+        )));
+    }
+    if validation != FieldValidation::Ignore {
+        strict.extend(schema.unknown_fields(object));
+        match validation {
+            FieldValidation::Strict if !strict.is_empty() => {
+                return Err(Status::bad_request(schema::strict_message(object, &strict)));
+            }
+            _ => warnings.extend(strict),
+        }
+    }
+    schema.prune(object);
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The recent changes of one kind, bounded by number and by bytes.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use setpoint_store::Revision;
+
+use super::{Missed, Stored};
+
+/// At most so many changes are kept per kind.
+const KEEP: usize = 1024;
+/// At most so many bytes of objects are kept alive by one kind's ring.
+const KEEP_BYTES: usize = 4 << 20;
+
+/// What happened to an object, as one watcher sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// It was made, or began to match the selector.
+    Added,
+    /// It was changed.
+    Modified,
+    /// It went, or matches the selector no more.
+    Deleted,
+}
+
+impl EventType {
+    /// The word in a watch event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventType::Added => "ADDED",
+            EventType::Modified => "MODIFIED",
+            EventType::Deleted => "DELETED",
+        }
+    }
+}
+
+/// One change of one object.
+#[derive(Debug)]
+pub struct ObjectEvent {
+    /// The revision of the change.
+    pub revision: Revision,
+    /// The object after it; `None` when it was deleted.
+    pub current: Option<Arc<Stored>>,
+    /// The object before it; `None` when it was created.
+    pub previous: Option<Arc<Stored>>,
+    lines: [OnceLock<Bytes>; 3],
+}
+
+impl ObjectEvent {
+    /// Makes an event; not serialized before somebody watches.
+    pub fn new(revision: Revision, current: Option<Arc<Stored>>, previous: Option<Arc<Stored>>) -> ObjectEvent {
+        ObjectEvent { revision, current, previous, lines: Default::default() }
+    }
+
+    /// The object that an event of this type shows: the last state before a deletion, else the new one.
+    pub fn shown(&self, kind: EventType) -> Option<&Arc<Stored>> {
+        match kind {
+            EventType::Deleted => self.previous.as_ref().or(self.current.as_ref()),
+            EventType::Added | EventType::Modified => self.current.as_ref(),
+        }
+    }
+
+    /// The line of a watch in JSON; serialized once for all watchers.
+    pub fn line(&self, kind: EventType) -> Bytes {
+        let line = self.lines[kind as usize].get_or_init(|| match self.shown(kind) {
+            Some(stored) => event_line(kind, stored, self.revision),
+            None => Bytes::new(),
+        });
+        line.clone()
+    }
+
+    fn size(&self) -> usize {
+        // The current object is alive anyway; what the ring holds on to is the one before.
+        self.previous.as_ref().map_or(0, |stored| stored.bytes.len())
+            + self.lines.iter().filter_map(OnceLock::get).map(Bytes::len).sum::<usize>()
+            + 128
+    }
+}
+
+/// Writes `{"type":…,"object":…}` and a line end.
+pub(crate) fn event_line(kind: EventType, stored: &Stored, revision: Revision) -> Bytes {
+    let mut out = BytesMut::with_capacity(stored.wire_len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_str().as_bytes());
+    out.put_slice(b"\",\"object\":");
+    stored.write(revision, &mut out);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+/// The changes after `since`, none missing.
+pub(super) struct Ring {
+    events: VecDeque<(Arc<ObjectEvent>, usize)>,
+    bytes: usize,
+    since: Revision,
+}
+
+impl Ring {
+    pub(super) fn new(since: Revision) -> Ring {
+        Ring { events: VecDeque::new(), bytes: 0, since }
+    }
+
+    /// Appends the newest change, forgetting the oldest where there is no room.
+    pub(super) fn push(&mut self, event: Arc<ObjectEvent>) {
+        // The line will be written as soon as somebody watches: counted before it is there.
+        let size = event.size() + event.current.as_ref().map_or(0, |stored| stored.bytes.len());
+        self.bytes += size;
+        self.events.push_back((event, size));
+        while self.events.len() > KEEP || (self.bytes > KEEP_BYTES && self.events.len() > 1) {
+            if let Some((event, size)) = self.events.pop_front() {
+                self.bytes -= size;
+                self.since = event.revision;
+            }
+        }
+    }
+
+    /// Up to `limit` changes after a revision, and whether these are all.
+    pub(super) fn after(&self, after: Revision, limit: usize) -> Result<(Vec<Arc<ObjectEvent>>, bool), Missed> {
+        if after < self.since {
+            return Err(Missed { oldest: self.since });
+        }
+        let from = self.events.partition_point(|(event, _)| event.revision <= after);
+        let events: Vec<_> = self.events.range(from..).take(limit).map(|(event, _)| event.clone()).collect();
+        let all = from + events.len() == self.events.len();
+        Ok((events, all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(revision: Revision) -> Arc<ObjectEvent> {
+        Arc::new(ObjectEvent::new(revision, None, None))
+    }
+
+    #[test]
+    fn a_ring_tells_who_fell_behind_instead_of_skipping() {
+        let mut ring = Ring::new(5);
+        for revision in 6..6 + KEEP as u64 + 10 {
+            ring.push(event(revision));
+        }
+        assert_eq!(ring.after(5, 10).unwrap_err(), Missed { oldest: 15 });
+        let (events, all) = ring.after(15, 10).unwrap();
+        assert_eq!(events[0].revision, 16);
+        assert!(!all);
+        let (events, all) = ring.after(15 + KEEP as u64, 10).unwrap();
+        assert!(events.is_empty() && all);
+    }
+}

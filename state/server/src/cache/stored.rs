@@ -1,0 +1,137 @@
+//! One object as it is kept: the log's bytes and what is asked of them most often.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Map, Value};
+use setpoint_api::{Resource, meta};
+use setpoint_store::Revision;
+
+/// What stands before the place where `resourceVersion` goes.
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// An object at one revision.
+#[derive(Debug)]
+pub struct Stored {
+    /// The key within its kind: `namespace/name`, `-/name` without a namespace.
+    pub key: Box<str>,
+    /// The write that it came from.
+    pub revision: Revision,
+    /// The JSON as stored, without `metadata.resourceVersion`.
+    pub bytes: Bytes,
+    /// The namespace; empty for what has none.
+    pub namespace: Box<str>,
+    /// The name.
+    pub name: Box<str>,
+    /// The uid.
+    pub uid: Box<str>,
+    /// The labels.
+    pub labels: Map<String, Value>,
+    /// The fields that field selectors may ask for, beside name and namespace.
+    pub fields: Box<[(Box<str>, Box<str>)]>,
+    /// The uids of the owners.
+    pub owners: Box<[Box<str>]>,
+    /// Whether the object was asked to go.
+    pub deleting: bool,
+    /// Where `resourceVersion` goes in the bytes.
+    splice: u32,
+}
+
+impl Stored {
+    /// Reads what is kept beside the bytes; `row` says which fields can be selected, `None` that none can.
+    ///
+    /// Bytes that are no object (a damaged store) are kept with what the key says, so that they can be seen and deleted.
+    pub fn new(key: &str, revision: Revision, bytes: Bytes, row: Option<&Resource>) -> Stored {
+        let object: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let splice = find(&bytes, METADATA).map_or(0, |at| (at + METADATA.len()) as u32);
+        let (namespace, name) = key.split_once('/').unwrap_or(("-", key));
+        let labels = meta::labels(&object).cloned().unwrap_or_default();
+        let fields = row.map_or_else(Vec::new, |row| selectable(row, &object));
+        Stored {
+            key: key.into(),
+            revision,
+            namespace: if namespace == "-" { "".into() } else { namespace.into() },
+            name: name.into(),
+            uid: meta::uid(&object).into(),
+            labels,
+            fields: fields.into_boxed_slice(),
+            owners: meta::owner_references(&object)
+                .iter()
+                .filter_map(|owner| owner.get("uid").and_then(Value::as_str).map(Into::into))
+                .collect(),
+            deleting: meta::is_being_deleted(&object),
+            splice,
+            bytes,
+        }
+    }
+
+    /// The value of a selectable field; absent ones are empty.
+    pub fn field(&self, path: &str) -> &str {
+        match path {
+            "metadata.name" => &self.name,
+            "metadata.namespace" => &self.namespace,
+            _ => self.fields.iter().find(|(name, _)| **name == *path).map_or("", |(_, value)| value),
+        }
+    }
+
+    /// The object with `metadata.resourceVersion`.
+    pub fn value(&self) -> Value {
+        let mut object: Value = serde_json::from_slice(&self.bytes).unwrap_or(Value::Null);
+        meta::set(&mut object, "resourceVersion", self.revision.to_string());
+        object
+    }
+
+    /// How many bytes [`Stored::write`] appends, at most.
+    pub fn wire_len(&self) -> usize {
+        self.bytes.len() + 44
+    }
+
+    /// Appends the object as sent, saying that it is at `revision`.
+    pub fn write(&self, revision: Revision, out: &mut BytesMut) {
+        let at = self.splice as usize;
+        if at == 0 {
+            out.put_slice(&self.bytes);
+            return;
+        }
+        out.put_slice(&self.bytes[..at]);
+        out.put_slice(b"\"resourceVersion\":\"");
+        let mut digits = [0u8; 20];
+        let mut from = digits.len();
+        let mut rest = revision;
+        loop {
+            from -= 1;
+            // A decimal digit.
+            digits[from] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        out.put_slice(&digits[from..]);
+        out.put_slice(if self.bytes.get(at) == Some(&b'}') { b"\"" } else { b"\"," });
+        out.put_slice(&self.bytes[at..]);
+    }
+
+    /// The object as sent.
+    pub fn wire(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.wire_len());
+        self.write(self.revision, &mut out);
+        out.freeze()
+    }
+
+    /// Whether the bytes are of this apiVersion already.
+    pub fn is_version(&self, api_version: &str) -> bool {
+        // `{"kind":"K","apiVersion":"V","metadata":{`: what stands before metadata is short.
+        let head = &self.bytes[..(self.splice as usize).min(self.bytes.len())];
+        let Some(at) = find(head, b"\"apiVersion\":\"") else { return false };
+        let rest = &head[at + 14..];
+        rest.starts_with(api_version.as_bytes()) && rest.get(api_version.len()) == Some(&b'"')
+    }
+}
+
+/// The selectable fields of an object.
+fn selectable(row: &Resource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
+    row.selectable_fields.iter().map(|field| (field.name.as_str().into(), field.read(object).into())).collect()
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes.windows(pattern.len()).position(|window| window == pattern)
+}

@@ -1,0 +1,230 @@
+//! The generic path: every operation on every kind, over one cache and one log.
+//!
+//! An operation is one file below. All of them read from the [`Cache`], write through `write` (the only place that
+//! touches the log), and answer only when the cache shows the write. What is special about a kind comes from its row of
+//! the scheme or, where it needs the state of other objects, from a [`crate::strategy`].
+
+mod answer;
+mod binding;
+mod bookkeeping;
+mod call;
+mod collection;
+mod create;
+mod delete;
+mod eviction;
+mod failure;
+mod finalize;
+mod get;
+mod list;
+mod patch;
+mod scale;
+mod select;
+mod system;
+mod token;
+mod update;
+mod write;
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Request, Response};
+use jiff::Timestamp;
+use serde_json::Value;
+use setpoint_api::scheme::SubresourceAction;
+use setpoint_api::{Scheme, Status};
+use setpoint_store::{Log, StoreError};
+
+use crate::admission::Admission;
+use crate::cache::Cache;
+use crate::request::{RequestInfo, UserInfo};
+use crate::strategy::Strategies;
+use crate::strategy::service::Ranges;
+use crate::{crd, maintenance, seed, watch};
+
+pub(crate) use answer::Answer;
+pub(crate) use call::Call;
+pub(crate) use delete::{DeleteOptions, mark};
+pub(crate) use failure::from_store;
+pub(crate) use get::parse_revision;
+pub(crate) use select::Selection;
+pub(crate) use system::{correct, delete_as_system, release};
+
+/// The clock that is handed in.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Signs tokens for service accounts (`serviceaccounts/token`).
+pub trait TokenSigner: Send + Sync + 'static {
+    /// Returns a token for the account, for `audiences` (empty: the API's own), ending at `expires`, bound to the
+    /// object that `bound` refers to (a `BoundObjectReference`).
+    fn sign(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        audiences: &[String],
+        expires: Timestamp,
+        bound: Option<&Value>,
+    ) -> Result<String, Status>;
+}
+
+/// What a [`Registry`] is made of.
+pub struct RegistryConfig {
+    /// Where objects are kept.
+    pub log: Arc<dyn Log>,
+    /// The kinds served; rows of CustomResourceDefinitions come and go in it.
+    pub scheme: Scheme,
+    /// The clock.
+    pub now: Now,
+    /// The range that cluster IPs are taken from, as `a.b.c.d/len`.
+    pub service_cidr: String,
+    /// The range that node ports are taken from.
+    pub node_port_range: RangeInclusive<u16>,
+    /// The admission chain, in order.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// Signs service account tokens; without one `serviceaccounts/token` answers that it is not supported.
+    pub tokens: Option<Arc<dyn TokenSigner>>,
+    /// Where pods reach the API (the endpoint behind `default/kubernetes`); `None` leaves that Service without endpoints.
+    pub api_address: Option<SocketAddr>,
+}
+
+/// Why a [`Registry`] could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log could not be read.
+    #[error("cannot load the cluster's state from the store")]
+    Load(#[source] StoreError),
+    /// The range of cluster IPs makes no sense.
+    #[error("cannot take cluster IPs from {0:?}: give an IPv4 range of /12 to /30, such as 10.96.0.0/16")]
+    ServiceCidr(String),
+    /// What every cluster has could not be created.
+    #[error("cannot create {what}: {status}")]
+    Seed {
+        /// The object.
+        what: String,
+        /// What the API said.
+        status: Box<Status>,
+    },
+}
+
+pub(crate) struct Inner {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) scheme: Scheme,
+    pub(crate) now: Now,
+    pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) tokens: Option<Arc<dyn TokenSigner>>,
+    pub(crate) strategies: Strategies,
+    locks: write::Locks,
+}
+
+/// The generic path over one log. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Registry {
+    /// Loads the log into memory, registers the stored CustomResourceDefinitions, starts to follow the log, and creates
+    /// what every cluster has (namespaces, the `kubernetes` Service).
+    pub async fn start(config: RegistryConfig) -> Result<Registry, StartError> {
+        let ranges = Ranges::parse(&config.service_cidr, config.node_port_range)
+            .ok_or_else(|| StartError::ServiceCidr(config.service_cidr.clone()))?;
+        let cache = Cache::start(config.log.clone(), config.scheme.clone()).await.map_err(StartError::Load)?;
+        let inner = Inner {
+            log: config.log,
+            cache,
+            scheme: config.scheme,
+            now: config.now,
+            admission: config.admission,
+            tokens: config.tokens,
+            strategies: Strategies::new(ranges.clone()),
+            locks: write::Locks::default(),
+        };
+        let registry = Registry { inner: Arc::new(inner) };
+        seed::run(&registry, &ranges, config.api_address).await?;
+        tokio::spawn(crd::clean_up(Arc::downgrade(&registry.inner)));
+        tokio::spawn(maintenance::expire_events(Arc::downgrade(&registry.inner)));
+        Ok(registry)
+    }
+
+    /// Answers one authorized resource request: everything but the streaming subresources and the reviews.
+    pub async fn serve(&self, info: &RequestInfo, user: &UserInfo, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let mut call = match Call::new(self, info, user, &parts.headers) {
+            Ok(call) => call,
+            Err(status) => return answer::failure(&status),
+        };
+        let answer = self.dispatch(&mut call, body).await;
+        answer::respond(&call, answer).await
+    }
+
+    async fn dispatch(&self, call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
+        if !call.info.subresource.is_empty() {
+            return self.subresource(call, body).await;
+        }
+        let verb = call.info.verb.as_str();
+        if !call.row.allows(verb) {
+            return Err(call.not_supported());
+        }
+        match verb {
+            "get" => get::get(call).await,
+            "list" => list::list(call).await,
+            "watch" => watch::watch(call).await,
+            "create" => create::create(call, body).await,
+            "update" => update::put(call, body).await,
+            "patch" => patch::patch(call, body).await,
+            "delete" => delete::delete(call, body).await,
+            "deletecollection" => collection::delete(call, body).await,
+            _ => Err(call.not_supported()),
+        }
+    }
+
+    async fn subresource(&self, call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
+        let Some(sub) = call.row.subresource(&call.info.subresource).cloned() else {
+            return Err(Status::no_such_resource());
+        };
+        if !sub.verbs.contains(&call.info.verb.as_str()) {
+            return Err(call.not_supported());
+        }
+        match (&sub.action, call.info.verb.as_str()) {
+            (SubresourceAction::Status, "get") => get::get(call).await,
+            (SubresourceAction::Status, "update") => update::put(call, body).await,
+            (SubresourceAction::Status, "patch") => patch::patch(call, body).await,
+            (SubresourceAction::Scale(_), "get") => scale::get(call),
+            (SubresourceAction::Scale(_), "update") => scale::put(call, body).await,
+            (SubresourceAction::Scale(_), "patch") => scale::patch(call, body).await,
+            (SubresourceAction::Eviction, "create") => eviction::create(call, body).await,
+            (SubresourceAction::Binding, "create") => binding::create(call, body).await,
+            (SubresourceAction::Finalize, "update") => finalize::put(call, body).await,
+            (SubresourceAction::Token, "create") => token::create(call, body).await,
+            _ => Err(Status::not_implemented(format!(
+                "{} on {} is not supported by this server",
+                call.info.verb,
+                call.info.resource_path()
+            ))),
+        }
+    }
+
+    /// Creates an object (with apiVersion, kind and metadata) unless its name is taken; returns whether it was created.
+    pub async fn create_if_absent(&self, object: Value) -> Result<bool, Status> {
+        system::create_if_absent(self, object).await
+    }
+
+    /// The kinds served now.
+    pub fn scheme(&self) -> &Scheme {
+        &self.inner.scheme
+    }
+
+    /// The objects as they are now, and their changes.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.inner.cache
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+}

@@ -1,0 +1,226 @@
+//! Answers: an object, a list, a Status or a stream, in the form that the client accepts.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use setpoint_api::{Resource, Status, meta, table};
+
+use super::call::Call;
+use super::write::Written;
+use crate::body::{Accept, Form};
+use crate::cache::Stored;
+
+/// Answers shorter than this are not compressed.
+const COMPRESS_FROM: usize = 128 << 10;
+/// `meta.k8s.io/v1`, the group of what stands for objects.
+const META_V1: &str = "meta.k8s.io/v1";
+
+/// What an operation gives.
+pub(crate) enum Answer {
+    /// One object that is stored.
+    Stored(Arc<Stored>),
+    /// One object that was just written (or would have been).
+    Written(Written),
+    /// A list.
+    List(List),
+    /// A deletion or the like that leaves nothing to show.
+    Status(Status),
+    /// An object that is not of the row's kind, such as a Scale, with the code to answer.
+    Other(StatusCode, Value),
+    /// A watch.
+    Stream(Body),
+}
+
+/// A list or a part of one.
+pub(crate) struct List {
+    pub(crate) items: Vec<Arc<Stored>>,
+    pub(crate) revision: u64,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+/// Writes an answer.
+pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> Response<Body> {
+    let accept = call.accept;
+    let (code, body) = match answer {
+        Err(status) => (status_code(&status), Bytes::from(status.to_value().to_string())),
+        Ok(Answer::Stream(body)) => return stream(body, &call.warnings),
+        Ok(Answer::Status(status)) => {
+            let code = if call.info.verb == "create" { StatusCode::CREATED } else { status_code(&status) };
+            (code, Bytes::from(status.to_value().to_string()))
+        }
+        Ok(Answer::Other(code, value)) => (code, Bytes::from(value.to_string())),
+        Ok(Answer::Stored(stored)) => (StatusCode::OK, one(call, &stored)),
+        Ok(Answer::Written(written)) => {
+            let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+            let bytes = match accept.form {
+                Form::Object => written.wire(),
+                _ => reshape(call, &[written.into_value()], None).to_string().into(),
+            };
+            (code, bytes)
+        }
+        Ok(Answer::List(list)) => (StatusCode::OK, many(call, &list)),
+    };
+    let (body, kind) = dress(body, accept);
+    let reads = matches!(call.info.verb.as_str(), "get" | "list");
+    let mut response = if accept.gzip && reads && body.len() >= COMPRESS_FROM {
+        compressed(body).await
+    } else {
+        Response::new(Body::from(body))
+    };
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    warn(&mut response, &call.warnings);
+    response
+}
+
+/// Writes a Status before anything is known of what the client accepts.
+pub(crate) fn failure(status: &Status) -> Response<Body> {
+    let mut response = Response::new(Body::from(status.to_value().to_string()));
+    *response.status_mut() = status_code(status);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn status_code(status: &Status) -> StatusCode {
+    StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn stream(body: Body, warnings: &[String]) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    warn(&mut response, warnings);
+    response
+}
+
+/// `Warning: 299 - "text"`, once per text.
+fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for (at, warning) in warnings.iter().enumerate() {
+        if warnings[..at].contains(warning) {
+            continue;
+        }
+        let mut text = String::with_capacity(warning.len() + 10);
+        text.push_str("299 - \"");
+        for letter in warning.chars() {
+            match letter {
+                '"' | '\\' => text.extend(['\\', letter]),
+                letter if letter.is_control() => text.push(' '),
+                letter => text.push(letter),
+            }
+        }
+        text.push('"');
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+            response.headers_mut().append(HeaderName::from_static("warning"), value);
+        }
+    }
+}
+
+/// JSON as it is, pretty, or YAML, with its media type.
+fn dress(body: Bytes, accept: Accept) -> (Bytes, &'static str) {
+    if !accept.yaml && !accept.pretty {
+        return (body, "application/json");
+    }
+    let Ok(value) = serde_json::from_slice::<Value>(&body) else { return (body, "application/json") };
+    if accept.yaml {
+        if let Ok(text) = serde_saphyr::to_string(&value) {
+            return (text.into(), "application/yaml");
+        }
+    }
+    match serde_json::to_string_pretty(&value) {
+        Ok(text) => ((text + "\n").into(), "application/json"),
+        Err(_) => (body, "application/json"),
+    }
+}
+
+async fn compressed(body: Bytes) -> Response<Body> {
+    let plain = body.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(plain.len() / 4), flate2::Compression::fast());
+        encoder.write_all(&plain)?;
+        encoder.finish()
+    })
+    .await;
+    let Ok(Ok(packed)) = done else { return Response::new(Body::from(body)) };
+    let mut response = Response::new(Body::from(packed));
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+}
+
+/// A stored object in the row's version.
+pub(crate) fn value_of(row: &Resource, stored: &Stored) -> Value {
+    let mut value = stored.value();
+    let version = row.api_version();
+    if meta::api_version(&value) != version {
+        meta::map_of(&mut value).insert("apiVersion".into(), version.into());
+    }
+    value
+}
+
+fn one(call: &Call<'_>, stored: &Stored) -> Bytes {
+    match call.accept.form {
+        Form::Object if stored.is_version(&call.row.api_version()) => stored.wire(),
+        Form::Object => value_of(&call.row, stored).to_string().into(),
+        Form::Table | Form::Metadata => reshape(call, &[value_of(&call.row, stored)], None).to_string().into(),
+    }
+}
+
+fn many(call: &Call<'_>, list: &List) -> Bytes {
+    if call.accept.form != Form::Object {
+        let values: Vec<Value> = list.items.iter().map(|stored| value_of(&call.row, stored)).collect();
+        return reshape(call, &values, Some(list)).to_string().into();
+    }
+    let version = call.row.api_version();
+    let size = list.items.iter().map(|stored| stored.wire_len() + 1).sum::<usize>() + 256;
+    let mut out = BytesMut::with_capacity(size);
+    let head = json!({"kind": call.row.list_kind, "apiVersion": version, "metadata": list_meta(list)}).to_string();
+    out.put_slice(&head.as_bytes()[..head.len() - 1]);
+    out.put_slice(b",\"items\":[");
+    for (at, stored) in list.items.iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        if stored.is_version(&version) {
+            stored.write(stored.revision, &mut out);
+        } else {
+            out.put_slice(value_of(&call.row, stored).to_string().as_bytes());
+        }
+    }
+    out.put_slice(b"]}");
+    out.freeze()
+}
+
+fn list_meta(list: &List) -> Value {
+    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+    if let Some(next) = &list.next {
+        metadata["continue"] = next.as_str().into();
+    }
+    if let Some(remaining) = list.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    metadata
+}
+
+/// A Table or metadata of objects: of a list, or of one.
+fn reshape(call: &Call<'_>, values: &[Value], list: Option<&List>) -> Value {
+    match (call.accept.form, list) {
+        (Form::Table, list) => {
+            let metadata = match (list, values) {
+                (Some(list), _) => list_meta(list),
+                (None, [value, ..]) => json!({"resourceVersion": meta::resource_version(value)}),
+                (None, []) => json!({}),
+            };
+            table::table(&call.row, values, metadata, call.accept.include, true, call.now())
+        }
+        (_, Some(list)) => {
+            let items: Vec<Value> = values.iter().map(table::partial).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": META_V1, "metadata": list_meta(list), "items": items})
+        }
+        (_, None) => values.first().map_or(Value::Null, table::partial),
+    }
+}

@@ -1,0 +1,122 @@
+//! The metadata that the server alone decides on, and what each path may change of an object.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use setpoint_api::{Resource, meta, strategy};
+
+/// Metadata that is set once, by the server.
+const FIXED: &[&str] = &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+/// Which part of an object a write is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Everything but the status, where the kind keeps that apart.
+    Main,
+    /// The status alone.
+    Status,
+    /// What the server itself changes, through the subresource of this name.
+    Whole(&'static str),
+}
+
+impl Target {
+    /// The name in managed fields and admission.
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Target::Main => "",
+            Target::Status => "status",
+            Target::Whole(name) => name,
+        }
+    }
+}
+
+/// Makes a new object ready; `name` is final by now. A status that the object brings stays only with `keep_status`.
+pub(crate) fn create(row: &Resource, object: &mut Value, new: &NewObject<'_>) {
+    let status = if new.keep_status { object.get("status").cloned() } else { None };
+    strategy::prepare_for_create(row, object);
+    if let Some(status) = status {
+        meta::map_of(object).insert("status".into(), status);
+    }
+    let metadata = meta::metadata_mut(object);
+    metadata.remove("managedFields");
+    metadata.insert("name".into(), new.name.into());
+    if row.namespaced {
+        metadata.insert("namespace".into(), new.namespace.into());
+    }
+    metadata.insert("uid".into(), new.uid.into());
+    metadata.insert("creationTimestamp".into(), meta::format_time(new.now).into());
+}
+
+/// What the server gives a new object.
+pub(crate) struct NewObject<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) uid: &'a str,
+    pub(crate) now: Timestamp,
+    pub(crate) keep_status: bool,
+}
+
+/// Takes from the old object what the target may not change.
+pub(crate) fn update(row: &Resource, new: &mut Value, old: &Value, target: Target) {
+    match target {
+        Target::Main => strategy::prepare_for_update(row, new, old),
+        Target::Status => strategy::prepare_for_status(row, new, old),
+        Target::Whole(_) => {}
+    }
+    keep_fixed(new, old);
+}
+
+/// Metadata that no update changes.
+fn keep_fixed(new: &mut Value, old: &Value) {
+    let empty = Map::new();
+    let before = meta::metadata(old).unwrap_or(&empty);
+    let metadata = meta::metadata_mut(new);
+    metadata.remove("selfLink");
+    for field in FIXED.iter().chain(&["name", "namespace"]) {
+        match before.get(*field) {
+            Some(value) => metadata.insert((*field).to_owned(), value.clone()),
+            None => metadata.remove(*field),
+        };
+    }
+}
+
+/// Counts a change outside metadata and status.
+pub(crate) fn count_generation(row: &Resource, new: &mut Value, old: &Value) {
+    if row.has_generation && !same_but(new, old, &["metadata", "status"]) {
+        meta::set(new, "generation", meta::generation(old) + 1);
+    }
+}
+
+/// Whether two maps agree in everything but some keys.
+fn same_but(a: &Value, b: &Value, but: &[&str]) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let relevant = |map: &Map<String, Value>| map.keys().filter(|key| !but.contains(&key.as_str())).count();
+    relevant(a) == relevant(b) && a.iter().all(|(key, value)| but.contains(&key.as_str()) || b.get(key) == Some(value))
+}
+
+/// Whether a write would change nothing: equal but for the revision and the times of managed fields.
+pub(crate) fn is_unchanged(new: &Value, old: &Value) -> bool {
+    if !same_but(new, old, &["metadata"]) {
+        return false;
+    }
+    let (Some(new), Some(old)) = (new.get("metadata"), old.get("metadata")) else { return false };
+    if !same_but(new, old, &["managedFields", "resourceVersion"]) {
+        return false;
+    }
+    let (new, old) = (meta::list_at(new, &["managedFields"]), meta::list_at(old, &["managedFields"]));
+    new.len() == old.len() && new.iter().zip(old).all(|(new, old)| same_but(new, old, &["time"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_times_of_managers_alone_are_no_change() {
+        let old = json!({"metadata": {"name": "a", "resourceVersion": "4", "managedFields": [{"manager": "m", "time": "1"}]}, "data": {}});
+        let mut new = json!({"metadata": {"name": "a", "managedFields": [{"manager": "m", "time": "2"}]}, "data": {}});
+        assert!(is_unchanged(&new, &old));
+        new["data"]["x"] = "y".into();
+        assert!(!is_unchanged(&new, &old));
+    }
+}

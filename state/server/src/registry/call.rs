@@ -1,0 +1,165 @@
+//! One request on its way: what it is about, what its query says, and the warnings it has earned.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+use jiff::Timestamp;
+use setpoint_api::validate::field::FieldError;
+use setpoint_api::{Resource, Status, apply};
+
+use super::{Inner, Registry};
+use crate::body::{Accept, FieldValidation};
+use crate::cache::{Stored, object_key};
+use crate::request::{RequestInfo, UserInfo};
+
+/// The longest `fieldManager` that Kubernetes takes.
+const LONGEST_MANAGER: usize = 128;
+
+pub(crate) struct Call<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) user: &'a UserInfo,
+    pub(crate) headers: &'a HeaderMap,
+    /// The row in the version asked for.
+    pub(crate) row: Arc<Resource>,
+    /// The kind in cache and log: `apps/deployments`.
+    pub(crate) resource: String,
+    /// The namespace; empty for cluster-scoped kinds and for all namespaces.
+    pub(crate) namespace: String,
+    /// The name; empty for requests on the collection.
+    pub(crate) name: String,
+    pub(crate) accept: Accept,
+    pub(crate) dry_run: bool,
+    pub(crate) validation: FieldValidation,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        registry: &'a Registry,
+        info: &'a RequestInfo,
+        user: &'a UserInfo,
+        headers: &'a HeaderMap,
+    ) -> Result<Call<'a>, Status> {
+        let row = registry
+            .inner
+            .scheme
+            .get(&info.group, &info.version, &info.resource)
+            .ok_or_else(Status::no_such_resource)?;
+        let namespace = match &info.namespace {
+            Some(namespace) if row.namespaced => namespace.clone(),
+            // `namespaces/x` names x as its own namespace; a cluster-scoped kind below one is no path of ours.
+            Some(namespace) if info.name.as_deref() != Some(namespace) && info.resource != "namespaces" => {
+                return Err(Status::no_such_resource());
+            }
+            _ => String::new(),
+        };
+        let name = info.name.clone().unwrap_or_default();
+        let collection = matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "create");
+        if row.namespaced && namespace.is_empty() && !collection {
+            return Err(Status::no_such_resource());
+        }
+        let query = &info.query;
+        let mut call = Call {
+            registry,
+            info,
+            user,
+            headers,
+            resource: row.storage_prefix(),
+            row,
+            namespace,
+            name,
+            accept: Accept::read(headers, query)?,
+            dry_run: false,
+            validation: FieldValidation::Warn,
+            warnings: Vec::new(),
+        };
+        call.dry_run = match query.non_empty("dryRun") {
+            None => false,
+            Some("All") => true,
+            Some(other) => return Err(call.invalid_option("dryRun", other, &["All"])),
+        };
+        call.validation = match query.non_empty("fieldValidation") {
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Strict") => FieldValidation::Strict,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some(other) => return Err(call.invalid_option("fieldValidation", other, &["Ignore", "Warn", "Strict"])),
+        };
+        if query.get("fieldManager").is_some_and(|manager| manager.len() > LONGEST_MANAGER) {
+            let error = FieldError::invalid("fieldManager", "", format!("must have at most {LONGEST_MANAGER} bytes"));
+            return Err(Status::invalid("meta.k8s.io", call.options_kind(), "", &[error]));
+        }
+        Ok(call)
+    }
+
+    fn invalid_option(&self, field: &str, value: &str, supported: &[&str]) -> Status {
+        let error = FieldError::not_supported(field, value, supported);
+        Status::invalid("meta.k8s.io", self.options_kind(), "", &[error])
+    }
+
+    /// The kind of the options of this verb, as messages name it.
+    pub(crate) fn options_kind(&self) -> &'static str {
+        match self.info.verb.as_str() {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            "list" | "watch" => "ListOptions",
+            _ => "DeleteOptions",
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &'a Inner {
+        &self.registry.inner
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner().now()
+    }
+
+    /// The manager that owns the fields written by this request.
+    pub(crate) fn manager(&self) -> String {
+        match self.info.query.non_empty("fieldManager") {
+            Some(manager) => manager.to_owned(),
+            None => {
+                let agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                apply::manager_from_user_agent(agent)
+            }
+        }
+    }
+
+    /// The object that the path names.
+    pub(crate) fn stored(&self) -> Result<Arc<Stored>, Status> {
+        self.inner().cache.get(&self.resource, &self.namespace, &self.name).ok_or_else(|| self.not_found())
+    }
+
+    /// The log's key of the object that the path names.
+    pub(crate) fn log_key(&self) -> String {
+        format!("{}/{}", self.resource, object_key(&self.namespace, &self.name))
+    }
+
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(&self.row.group, &self.row.plural, &self.name)
+    }
+
+    pub(crate) fn modified(&self) -> Status {
+        Status::modified(&self.row.group, &self.row.plural, &self.name)
+    }
+
+    pub(crate) fn conflict(&self, why: &str) -> Status {
+        Status::conflict(&self.row.group, &self.row.plural, &self.name, why)
+    }
+
+    pub(crate) fn invalid(&self, errors: &[FieldError]) -> Status {
+        Status::invalid(&self.row.group, &self.row.kind, &self.name, errors)
+    }
+
+    pub(crate) fn not_supported(&self) -> Status {
+        Status::method_not_supported(&self.row.group, &self.info.resource_path(), &self.info.verb)
+    }
+
+    /// The namespace that a list or watch is of; `None` for all.
+    pub(crate) fn scope(&self) -> Option<&str> {
+        (self.row.namespaced && !self.namespace.is_empty()).then_some(self.namespace.as_str())
+    }
+}

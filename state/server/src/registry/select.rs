@@ -1,0 +1,38 @@
+//! The label and field selectors of lists, watches and deletions of collections.
+
+use setpoint_api::{FieldSelector, LabelSelector, Resource, Status};
+
+use crate::cache::Stored;
+use crate::request::Query;
+
+pub(crate) struct Selection {
+    labels: LabelSelector,
+    fields: FieldSelector,
+    everything: bool,
+}
+
+impl Selection {
+    /// Reads `labelSelector` and `fieldSelector`; refuses fields that the kind cannot be selected by.
+    pub(crate) fn read(query: &Query, row: &Resource) -> Result<Selection, Status> {
+        let labels = query.get("labelSelector").unwrap_or_default();
+        let fields = query.get("fieldSelector").unwrap_or_default();
+        let everything = labels.trim().is_empty() && fields.trim().is_empty();
+        let labels: LabelSelector = labels.parse().map_err(|error| {
+            Status::bad_request(format!("unable to parse requirement: {error}"))
+        })?;
+        let fields: FieldSelector = fields.parse()?;
+        fields.check(row)?;
+        Ok(Selection { labels, fields, everything })
+    }
+
+    /// Whether nothing is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    pub(crate) fn matches(&self, stored: &Stored) -> bool {
+        self.everything
+            || (self.labels.matches(Some(&stored.labels))
+                && self.fields.requirements().iter().all(|term| (stored.field(&term.field) == term.value) == term.equal))
+    }
+}

@@ -1,0 +1,172 @@
+//! Changing an object: replacing it, and the steps that every change goes through.
+
+use axum::body::Body;
+use serde_json::Value;
+use setpoint_api::validate::field::FieldError;
+use setpoint_api::{Status, meta};
+use setpoint_store::Expect;
+
+use super::answer::{Answer, value_of};
+use super::bookkeeping::{self, Target};
+use super::call::Call;
+use super::create::track;
+use super::write::{WriteError, Written};
+use crate::admission::{self, AdmissionRequest, Operation};
+use crate::body;
+use crate::strategy::Scene;
+
+/// How often a change is made anew because another one came between.
+const TRIES: usize = 32;
+
+/// An object as a client wants it.
+pub(super) struct Candidate {
+    pub(super) object: Value,
+    /// Whether its managed fields say already who owns what (server-side apply).
+    pub(super) owned: bool,
+}
+
+impl Candidate {
+    pub(super) fn new(object: Value) -> Candidate {
+        Candidate { object, owned: false }
+    }
+}
+
+/// The part of an object that a request on this path writes.
+pub(super) fn target(call: &Call<'_>) -> Target {
+    if call.info.subresource == "status" { Target::Status } else { Target::Main }
+}
+
+pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
+    let media = body::media(call.headers)?;
+    let bytes = body::read(body).await?;
+    let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
+    let name = meta::name(&object);
+    if name.is_empty() {
+        return Err(call.invalid(&[FieldError::required("metadata.name", "name is required")]));
+    }
+    if name != call.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name
+        )));
+    }
+    if call.row.custom && meta::resource_version(&object).is_empty() {
+        let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+        return Err(call.invalid(&[error]));
+    }
+    let target = target(call);
+    let written = change(call, target, &mut |_, _| Ok(Candidate::new(object.clone()))).await?;
+    Ok(Answer::Written(written))
+}
+
+/// What is done to the object as it stands, to get it as it is wanted. Called again when another write came between.
+pub(super) type Change<'c> = &'c mut (dyn FnMut(&mut Call<'_>, &Value) -> Result<Candidate, Status> + Send);
+
+/// Changes the object that the path names: reads, changes, checks and writes it, until no other write comes between.
+pub(super) async fn change(call: &mut Call<'_>, target: Target, change: Change<'_>) -> Result<Written, Status> {
+    let inner = call.inner();
+    let key = call.log_key();
+    let strategy = inner.strategies.of(&call.resource);
+    let _exclusive = match strategy.exclusive() {
+        Some(lock) if target == Target::Main => Some(lock.lock().await),
+        _ => None,
+    };
+    let _turn = inner.hold(&key).await;
+    let warned = call.warnings.len();
+    for _ in 0..TRIES {
+        call.warnings.truncate(warned);
+        let stored = call.stored()?;
+        let old = value_of(&call.row, &stored);
+        let candidate = change(call, &old)?;
+        let (new, remove) = prepare(call, target, candidate, &old)?;
+        if call.dry_run || (!remove && bookkeeping::is_unchanged(&new, &old)) {
+            // Nothing is written: what is there is what the client wants, or it only wanted to know.
+            let value = if call.dry_run { new } else { old };
+            return Ok(Written { value, revision: Some(stored.revision), created: false });
+        }
+        let outcome = if remove {
+            inner.remove(&key, stored.revision).await
+        } else {
+            inner.put(&call.row, &key, &new, Expect::Revision(stored.revision)).await
+        };
+        match outcome {
+            Ok(revision) => return Ok(Written { value: new, revision: Some(revision), created: false }),
+            Err(WriteError::Conflict(current)) => inner.catch_up(current).await?,
+            Err(WriteError::Failed(status)) => return Err(status),
+        }
+    }
+    Err(call.modified())
+}
+
+/// Takes a candidate through every step but the write; says whether the object goes with it.
+fn prepare(
+    call: &mut Call<'_>,
+    target: Target,
+    candidate: Candidate,
+    old: &Value,
+) -> Result<(Value, bool), Status> {
+    let inner = call.inner();
+    let row = call.row.clone();
+    let now = inner.now();
+    let Candidate { object: mut new, owned } = candidate;
+    check_identity(call, &new, old)?;
+    let strategy = inner.strategies.of(&call.resource);
+    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, row: &row, user: call.user, now };
+    if target == Target::Main {
+        row.default(&mut new);
+        strategy.update(&scene, &mut new, old, &mut call.warnings)?;
+    }
+    bookkeeping::update(&row, &mut new, old, target);
+    let subresource = target.subresource();
+    let request = AdmissionRequest {
+        operation: Operation::Update,
+        resource: &row,
+        subresource: (!subresource.is_empty()).then_some(subresource),
+        user: call.user,
+        old: Some(old),
+        dry_run: call.dry_run,
+    };
+    admission::run(&inner.admission, &request, &mut new, &mut call.warnings)?;
+    let errors = match target {
+        Target::Main => row.validate_update(&new, old),
+        Target::Status => row.validate_status(&new, old),
+        Target::Whole(_) => Vec::new(),
+    };
+    if !errors.is_empty() {
+        return Err(call.invalid(&errors));
+    }
+    bookkeeping::count_generation(&row, &mut new, old);
+    if !owned {
+        track(call, Some(old), &mut new, subresource, now);
+    }
+    let held = meta::finalizers(&new).next().is_some();
+    let grace = meta::deletion_grace_period(old).unwrap_or(0);
+    let remove = meta::is_being_deleted(&new) && !held && grace == 0 && strategy.may_go(&new);
+    Ok((new, remove))
+}
+
+/// The candidate is about this very object, and about the state that its author has seen.
+fn check_identity(call: &Call<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    let (ours, theirs) = (meta::name(old), meta::name(new));
+    if theirs != ours {
+        let error = FieldError::invalid("metadata.name", theirs, "field is immutable");
+        return Err(call.invalid(&[error]));
+    }
+    let (ours, theirs) = (meta::namespace(old), meta::namespace(new));
+    if !theirs.is_empty() && theirs != ours {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let (ours, theirs) = (meta::uid(old), meta::uid(new));
+    if !theirs.is_empty() && theirs != ours {
+        return Err(call.conflict(&format!(
+            "Precondition failed: UID in precondition: {theirs}, UID in object meta: {ours}"
+        )));
+    }
+    let theirs = meta::resource_version(new);
+    if !theirs.is_empty() && theirs != "0" && theirs != meta::resource_version(old) {
+        return Err(call.modified());
+    }
+    Ok(())
+}

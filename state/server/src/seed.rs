@@ -1,0 +1,83 @@
+//! What every cluster has, created at start where it is missing.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use setpoint_api::{Status, meta};
+
+use crate::registry::{self, Registry, StartError};
+use crate::strategy::service::Ranges;
+
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Creates the namespaces and the `kubernetes` Service, and points its endpoints at the API.
+pub(crate) async fn run(registry: &Registry, ranges: &Ranges, address: Option<SocketAddr>) -> Result<(), StartError> {
+    for name in NAMESPACES {
+        create(registry, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+    }
+    create(registry, service(ranges)).await?;
+    let Some(address) = address else { return Ok(()) };
+    for object in [endpoints(address), endpoint_slice(address)] {
+        if !create(registry, object.clone()).await? {
+            // The address may be another than at the last start.
+            registry::correct(registry, &object).await.map_err(|status| failed(&object, status))?;
+        }
+    }
+    Ok(())
+}
+
+async fn create(registry: &Registry, object: Value) -> Result<bool, StartError> {
+    registry.create_if_absent(object.clone()).await.map_err(|status| failed(&object, status))
+}
+
+fn failed(object: &Value, status: Status) -> StartError {
+    StartError::Seed { what: format!("{} {}", meta::kind(object), meta::name(object)), status: Box::new(status) }
+}
+
+fn labels() -> Value {
+    json!({"component": "apiserver", "provider": "kubernetes"})
+}
+
+fn service(ranges: &Ranges) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels()},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": ranges.first().to_string(),
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
+        },
+    })
+}
+
+fn endpoints(address: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": address.ip().to_string()}],
+            "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn endpoint_slice(address: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+    })
+}

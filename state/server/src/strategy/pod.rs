@@ -1,0 +1,55 @@
+//! Pods: a bound one is given its grace period, and its node says when it is gone.
+
+use serde_json::Value;
+use setpoint_api::{Status, meta};
+
+use super::{Removal, Scene, Strategy};
+use crate::registry::{DeleteOptions, mark};
+
+/// What a pod without a period of its own is given, in seconds.
+const DEFAULT_GRACE: i64 = 30;
+
+pub(crate) struct Pods;
+
+impl Strategy for Pods {
+    fn create(&self, _: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
+        let spec = meta::map_mut(meta::map_of(object), "spec");
+        let account = match spec.get("serviceAccountName").and_then(Value::as_str) {
+            Some(account) if !account.is_empty() => account.to_owned(),
+            _ => "default".to_owned(),
+        };
+        spec.insert("serviceAccountName".into(), account.as_str().into());
+        spec.insert("serviceAccount".into(), account.into());
+        match spec.get("priorityClassName").and_then(Value::as_str) {
+            Some("system-node-critical") => spec.insert("priority".into(), 2_000_001_000.into()),
+            Some("system-cluster-critical") => spec.insert("priority".into(), 2_000_000_000.into()),
+            // There are no PriorityClasses yet.
+            _ => spec.insert("priority".into(), 0.into()),
+        };
+        spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
+        Ok(())
+    }
+
+    fn delete(&self, scene: &Scene<'_>, object: &mut Value, options: &DeleteOptions) -> Result<Removal, Status> {
+        let own = meta::int_at(object, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(DEFAULT_GRACE);
+        let mut grace = options.grace.unwrap_or(own).max(0);
+        let bound = !meta::str_at(object, &["spec", "nodeName"]).is_empty();
+        let ended = matches!(meta::str_at(object, &["status", "phase"]), "Succeeded" | "Failed");
+        if !bound || ended {
+            grace = 0;
+        }
+        if grace == 0 {
+            return Ok(Removal::Now);
+        }
+        match meta::deletion_grace_period(object) {
+            // It has been asked to go; only a shorter period is news.
+            Some(current) if meta::is_being_deleted(object) => {
+                if options.grace.is_some() && grace < current {
+                    mark(object, scene.now, grace);
+                }
+            }
+            _ => mark(object, scene.now, grace),
+        }
+        Ok(Removal::Later)
+    }
+}

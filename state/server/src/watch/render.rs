@@ -1,0 +1,92 @@
+//! The lines of a watch in the form that its client accepts.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use setpoint_api::table::{self, IncludeObject};
+use setpoint_api::{Resource, Status, meta};
+
+use crate::body::Form;
+use crate::cache::{EventType, ObjectEvent, Stored, event_line};
+use crate::registry::{Call, Now};
+
+pub(super) struct Renderer {
+    row: Arc<Resource>,
+    form: Form,
+    include: IncludeObject,
+    now: Now,
+    /// Whether a Table's columns were sent; they are once.
+    columns_sent: bool,
+}
+
+impl Renderer {
+    pub(super) fn new(call: &Call<'_>) -> Renderer {
+        Renderer {
+            row: call.row.clone(),
+            form: call.accept.form,
+            include: call.accept.include,
+            now: call.inner().now.clone(),
+            columns_sent: false,
+        }
+    }
+
+    /// An event of the ring; in plain JSON the line is shared by all watchers.
+    pub(super) fn event(&mut self, kind: EventType, event: &ObjectEvent) -> Bytes {
+        match event.shown(kind) {
+            Some(stored) if self.form == Form::Object && super::in_version(&self.row, stored) => event.line(kind),
+            Some(stored) => self.object(kind, stored, event.revision),
+            None => Bytes::new(),
+        }
+    }
+
+    /// An object as it is, said to be at a revision.
+    pub(super) fn object(&mut self, kind: EventType, stored: &Stored, revision: u64) -> Bytes {
+        if self.form == Form::Object && super::in_version(&self.row, stored) {
+            return event_line(kind, stored, revision);
+        }
+        let mut value = stored.value();
+        meta::set(&mut value, "resourceVersion", revision.to_string());
+        meta::map_of(&mut value).insert("apiVersion".into(), self.row.api_version().into());
+        let object = match self.form {
+            Form::Object => value,
+            Form::Metadata => table::partial(&value),
+            Form::Table => {
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                let metadata = json!({"resourceVersion": revision.to_string()});
+                table::table(&self.row, [&value], metadata, self.include, columns, (self.now)())
+            }
+        };
+        line(kind.as_str(), &object)
+    }
+
+    /// How far the watch has come.
+    pub(super) fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.form {
+            Form::Object => json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": metadata}),
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table => {
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                table::table(&self.row, [], metadata, self.include, columns, (self.now)())
+            }
+        };
+        line("BOOKMARK", &object)
+    }
+
+    /// Why the watch ends.
+    pub(super) fn error(&self, status: &Status) -> Bytes {
+        line("ERROR", &status.to_value())
+    }
+}
+
+fn line(kind: &str, object: &Value) -> Bytes {
+    let mut text = json!({"type": kind, "object": object}).to_string();
+    text.push('\n');
+    text.into()
+}
