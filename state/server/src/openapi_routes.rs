@@ -1,5 +1,7 @@
 //! `/openapi/v3` and `/openapi/v2`: documents made on demand from the scheme and not kept, since clients cache them.
 
+mod gnostic;
+
 use std::io::Write;
 
 use axum::body::Body;
@@ -16,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::registry::Registry;
 use crate::request::RequestInfo;
+use crate::respond;
 
 /// Answers a request below `/openapi`.
 pub(crate) fn serve(registry: &Registry, info: &RequestInfo, headers: &HeaderMap) -> Result<Response<Body>, Status> {
@@ -25,8 +28,14 @@ pub(crate) fn serve(registry: &Registry, info: &RequestInfo, headers: &HeaderMap
     let bytes = if path == "/openapi/v3" {
         openapi::v3_index(&scheme.resources(), scheme.generation())
     } else if path == "/openapi/v2" {
-        // Old clients ask for protobuf first and take JSON where it is offered; nobody is given what they cannot read.
-        if !accepts_json(headers) {
+        if accepts(headers, &[gnostic::MEDIA_TYPE]) {
+            return Ok(respond::bytes(
+                StatusCode::OK,
+                HeaderValue::from_static(gnostic::MEDIA_TYPE),
+                gnostic::document(&scheme.resources()),
+            ));
+        }
+        if !accepts(headers, &["application/json", "application/*", "*/*"]) {
             return Err(Status::not_acceptable("application/json"));
         }
         openapi::v2_document(&scheme.resources(), &custom)
@@ -55,16 +64,14 @@ fn custom_schema(registry: &Registry, row: &Resource) -> Option<Value> {
         .map(|version| version["schema"]["openAPIV3Schema"].clone())
 }
 
-fn accepts_json(headers: &HeaderMap) -> bool {
+fn accepts(headers: &HeaderMap, media_types: &[&str]) -> bool {
     let accept = headers
         .get(ACCEPT)
         .and_then(|value| value.to_str().ok())
         .unwrap_or("*/*");
     accept.split(',').any(|range| {
-        matches!(
-            range.split(';').next().map(str::trim),
-            Some("application/json" | "application/*" | "*/*")
-        )
+        let media_type = range.split(';').next().unwrap_or_default().trim();
+        media_types.contains(&media_type)
     })
 }
 

@@ -11,7 +11,8 @@ use setpoint_api::Status;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::session::{self, Input, Output, QUEUE};
 use super::CLOSE_WITHIN;
@@ -127,7 +128,12 @@ pub(super) async fn run(
             };
             sink.send(Message::Binary(frame(channel, &bytes))).await?;
         }
-        sink.close().await
+        // Clients take a close without a code for a broken connection.
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        sink.send(Message::Close(Some(normal))).await
     };
     let mut read = std::pin::pin!(read);
     let served = async {
