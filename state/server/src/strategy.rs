@@ -15,20 +15,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use setpoint_api::{Resource, Scheme, Status};
+use setpoint_api::{Scheme, Status};
 use tokio::sync::Mutex;
 
 use crate::cache::Cache;
 use crate::registry::DeleteOptions;
-use crate::request::UserInfo;
 
 /// What a strategy may look at.
 pub(crate) struct Scene<'a> {
     pub(crate) cache: &'a Arc<Cache>,
     pub(crate) scheme: &'a Scheme,
-    pub(crate) row: &'a Arc<Resource>,
-    #[allow(dead_code, reason = "kinds that record who asked for them need it")]
-    pub(crate) user: &'a UserInfo,
     pub(crate) now: Timestamp,
 }
 

@@ -61,7 +61,7 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owners: Own
     check_namespace(call, &object)?;
     name.clone_into(&mut call.name);
     let strategy = inner.strategies.of(&call.resource);
-    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, row: &row, user: call.user, now };
+    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, now };
     // What is given out once (addresses, ports) is given out under one lock, which lasts until the cache shows it.
     let _exclusive = match strategy.exclusive() {
         Some(lock) => Some(lock.lock().await),

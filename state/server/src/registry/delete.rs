@@ -190,7 +190,7 @@ fn prepare(call: &mut Call<'_>, options: &DeleteOptions, old: &Value) -> Result<
     };
     let mut seen = old.clone();
     admission::run(&inner.admission, &request, &mut seen, &mut call.warnings)?;
-    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, row: &row, user: call.user, now };
+    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, now };
     let removal = inner.strategies.of(&call.resource).delete(&scene, &mut new, options)?;
     propagate(&mut new, options.propagation);
     let held = meta::finalizers(&new).next().is_some();

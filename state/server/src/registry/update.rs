@@ -111,7 +111,7 @@ fn prepare(
     let Candidate { object: mut new, owned } = candidate;
     check_identity(call, &new, old)?;
     let strategy = inner.strategies.of(&call.resource);
-    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, row: &row, user: call.user, now };
+    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, now };
     if target == Target::Main {
         row.default(&mut new);
         strategy.update(&scene, &mut new, old, &mut call.warnings)?;
