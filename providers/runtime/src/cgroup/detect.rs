@@ -72,9 +72,9 @@ fn made_by_systemd(path: &str) -> bool {
 /// The directory of our own group, seen through a mount that may show only a part of the hierarchy.
 fn below(mount: &Mounted<'_>, path: &str) -> PathBuf {
     let inside = if mount.root == "/" { Some(path) } else { path.strip_prefix(mount.root) };
-    match inside {
-        Some(inside) => mount.point.join(inside.trim_start_matches('/')),
-        None => mount.point.clone(),
+    match inside.map(|inside| inside.trim_matches('/')) {
+        Some(inside) if !inside.is_empty() => mount.point.join(inside),
+        _ => mount.point.clone(),
     }
 }
 

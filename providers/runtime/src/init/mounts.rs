@@ -104,7 +104,7 @@ fn cgroup_view(rootfs: &Rootfs, cgroup: &Group, writable: bool) -> io::Result<()
         sys::mount::set_attributes(tree.as_fd(), attributes, false)?;
         attach(tree, target)?;
     }
-    Ok(())
+    Ok(sys::mount::set_attributes(directory.as_fd(), attributes, false)?)
 }
 
 /// Fills /dev. Devices are binds of the host's, on a file system that itself allows none: so a container with CAP_MKNOD

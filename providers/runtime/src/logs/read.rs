@@ -173,6 +173,11 @@ fn find_tail(file: &mut File, end: u64, wanted: &mut u64) -> io::Result<Option<u
         let mut at = tail.len();
         let mut first_of_line = None;
         for line in tail[skip..].split_inclusive(|byte| *byte == b'\n').rev() {
+            if !line.ends_with(b"\n") {
+                // Being written, or left by a crash.
+                at -= line.len();
+                continue;
+            }
             let complete = parse(line).is_some_and(|entry| entry.complete);
             // A complete entry ends a line; partial entries before it belong to it, partial ones after it are a line of their own.
             if complete || first_of_line.is_none() {

@@ -1,0 +1,269 @@
+//! Starting, ending, output, processes inside.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use setpoint_runtime::logs::ReadOptions;
+use setpoint_runtime::spec::{ContainerSpec, ExecSpec, Mount, MountSource, Resources};
+use setpoint_runtime::{RuntimeError, StartStage};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::trial;
+use crate::world::{World, script};
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        trial("a_container_runs_and_its_exit_code_and_output_are_kept", exit_and_output),
+        trial("a_container_that_a_signal_ends_says_so", signal),
+        trial("a_container_over_its_memory_limit_is_reported_as_oom_killed", oom),
+        trial("stop_asks_first_and_kills_when_the_grace_is_over", stop),
+        trial("a_program_that_does_not_exist_is_a_start_error_and_leaves_nothing", not_found),
+        trial("a_mount_that_fails_leaves_nothing", failed_mount),
+        trial("an_attempt_follows_an_attempt_with_a_fresh_root", attempts),
+        trial("logs_follow_a_running_container_to_its_end", follow),
+        trial("exec_connects_streams_and_returns_the_exit_code", exec),
+        trial("exec_with_a_terminal_can_be_resized", exec_terminal),
+        trial("exec_of_what_does_not_exist_is_an_error", exec_not_found),
+        trial("dropping_an_exec_session_kills_its_process", exec_dropped),
+        trial("files_directories_and_tmpfs_are_mounted", mounts),
+        trial("a_container_with_a_terminal_logs_what_it_shows", terminal),
+    ]
+}
+
+async fn exit_and_output() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let (ended, log) = world.run("a", script("app", "echo out; echo err >&2; exit 7")).await;
+    let exit = ended.exit.unwrap();
+    assert_eq!((exit.code, exit.signal, exit.oom_killed), (7, None, false));
+    let mut lines: Vec<&str> = log.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["err", "out"]);
+    let file = std::fs::read_to_string(world.runtime.log_path("a", "app", 0)).unwrap();
+    assert!(file.contains("Z stdout F out\n") && file.contains("Z stderr F err\n"), "{file}");
+    world.finish().await;
+}
+
+async fn signal() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
+    world.runtime.signal("a", &started.id(), libc_sigkill()).await.unwrap();
+    let exit = world.ended("a", &started.id()).await.exit.unwrap();
+    assert_eq!((exit.code, exit.signal, exit.oom_killed), (137, Some(9), false));
+    world.finish().await;
+}
+
+fn libc_sigkill() -> i32 {
+    9
+}
+
+async fn oom() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let resources = Resources { memory_limit: Some(24 << 20), ..Resources::default() };
+    let text = "x=$(head -c 200000000 /dev/zero | tr '\\0' 'x'); echo ${#x}";
+    let (ended, _) = world.run("a", ContainerSpec { resources, ..script("app", text) }).await;
+    let exit = ended.exit.unwrap();
+    assert!(exit.oom_killed, "{exit:?}");
+    assert_ne!(exit.code, 0);
+    world.finish().await;
+}
+
+async fn stop() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let polite = world.start("a", script("polite", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done")).await;
+    let polite = polite.unwrap();
+    until_logged(&world, &polite, "up").await;
+    let ended = world.runtime.stop_container("a", &polite.id(), Duration::from_secs(20)).await.unwrap();
+    assert_eq!(ended.exit.unwrap().code, 3);
+
+    let deaf = world.start("a", script("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
+    until_logged(&world, &deaf, "up").await;
+    let ended = world.runtime.stop_container("a", &deaf.id(), Duration::from_millis(100)).await.unwrap();
+    assert_eq!(ended.exit.unwrap().signal, Some(9));
+    world.finish().await;
+}
+
+/// Waits until a line was logged.
+async fn until_logged(world: &World, container: &setpoint_runtime::spec::ContainerState, line: &str) {
+    let options = ReadOptions { follow: true, ..ReadOptions::default() };
+    let mut chunks = world.runtime.logs("a", &container.name, container.attempt, options);
+    let mut text = String::new();
+    while !text.lines().any(|known| known == line) {
+        let chunk = chunks.recv().await.expect("the line before the end").unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+}
+
+async fn not_found() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    for (command, code, message) in [
+        ("nonesuch", 127, "exec: \"nonesuch\": executable file not found in $PATH"),
+        ("/nonesuch", 127, "exec: \"/nonesuch\": stat /nonesuch: no such file or directory"),
+        ("/etc/passwd", 126, "exec: \"/etc/passwd\": permission denied"),
+    ] {
+        let spec = ContainerSpec { command: Some(vec![command.to_owned()]), ..script("app", "") };
+        match world.start("a", spec).await {
+            Err(RuntimeError::Start { stage: StartStage::Start, message: found, code: found_code }) => {
+                assert_eq!((found.as_str(), found_code), (message, code));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(world.runtime.sandbox("a").unwrap().containers.is_empty());
+    let left = world.folder.join("data/sandboxes/a/containers");
+    assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
+    assert!(!world.runtime.log_path("a", "app", 0).exists());
+    world.finish().await;
+}
+
+async fn failed_mount() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let source = MountSource::Bind { path: "/nonexistent/source".into() };
+    let mounts = vec![Mount { target: "/data".into(), source, read_only: false }];
+    let error = world.start("a", ContainerSpec { mounts, ..script("app", "true") }).await.unwrap_err();
+    assert_eq!(error.reason(), "CreateContainerError");
+    assert!(error.to_string().contains("/nonexistent/source"), "{error}");
+    assert_eq!(std::fs::read_dir(world.folder.join("data/sandboxes/a/containers")).unwrap().count(), 0);
+    // The same name can be tried again.
+    let (ended, _) = world.run("a", script("app", "true")).await;
+    assert_eq!(ended.exit.unwrap().code, 0);
+    world.finish().await;
+}
+
+async fn attempts() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let text = "test -e /mark && echo old; touch /mark; echo done";
+    let (first, _) = world.run("a", script("app", text)).await;
+    let again = world.start("a", script("app", text)).await.unwrap_err();
+    assert!(matches!(again, RuntimeError::Exists { .. }), "{again}");
+    let (second, log) = world.run("a", ContainerSpec { attempt: 1, ..script("app", text) }).await;
+    assert_eq!((second.id().as_str(), log.as_str()), ("app-1", "done\n"));
+    assert!(!std::path::Path::new("/mark").exists());
+
+    world.runtime.remove_container("a", &first.id()).await.unwrap();
+    assert!(!world.runtime.log_path("a", "app", 0).exists());
+    let names: Vec<String> = world.runtime.sandbox("a").unwrap().containers.iter().map(|c| c.id()).collect();
+    assert_eq!(names, ["app-1"]);
+    world.finish().await;
+}
+
+async fn follow() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "for i in 1 2 3; do echo $i; sleep 0.05; done; printf end")).await;
+    assert_eq!(world.log("a", &started.unwrap()).await, "1\n2\n3\nend");
+    world.finish().await;
+}
+
+async fn exec() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let env = vec![("GREETING".to_owned(), "hello".to_owned())];
+    let started = world.start("a", ContainerSpec { env, ..script("app", "exec sleep 1000") }).await.unwrap();
+    let command = ["sh", "-c", "echo $GREETING $(hostname); echo bad >&2; exit 5"];
+    let (code, out, err) = world.exec("a", &started.id(), &command).await;
+    assert_eq!((code, out.as_str(), err.as_str()), (5, "hello web-host\n", "bad\n"));
+
+    let spec = ExecSpec { command: vec!["cat".to_owned()], tty: false, stdin: true };
+    let session = world.runtime.exec("a", &started.id(), spec).await.unwrap();
+    let mut stdin = session.stdin.unwrap();
+    stdin.write_all(b"through the pipe").await.unwrap();
+    drop(stdin);
+    let mut text = String::new();
+    session.stdout.unwrap().read_to_string(&mut text).await.unwrap();
+    assert_eq!((text.as_str(), session.exit.await.unwrap()), ("through the pipe", 0));
+    world.finish().await;
+}
+
+async fn exec_terminal() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
+    let text = "test -t 0 && tty; read line; stty size; exit 4";
+    let command = ["sh", "-c", text].map(str::to_owned).to_vec();
+    let session = world.runtime.exec("a", &started.id(), ExecSpec { command, tty: true, stdin: true }).await.unwrap();
+    let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
+    let resize = session.resize.unwrap();
+    resize.send((132, 43)).await.unwrap();
+    // Resizes are applied in order; once a second one fits into the full channel the first was taken.
+    for _ in 0..8 {
+        resize.send((132, 43)).await.unwrap();
+    }
+    stdin.write_all(b"\n").await.unwrap();
+    let mut shown = String::new();
+    stdout.read_to_string(&mut shown).await.unwrap();
+    assert!(shown.contains("/dev/pts/") && shown.contains("43 132"), "{shown:?}");
+    assert_eq!(session.exit.await.unwrap(), 4);
+    world.finish().await;
+}
+
+async fn exec_not_found() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
+    for tty in [false, true] {
+        let spec = ExecSpec { command: vec!["nonesuch".to_owned()], tty, stdin: false };
+        let error = world.runtime.exec("a", &started.id(), spec).await.err().unwrap();
+        assert_eq!(error.to_string(), "exec: \"nonesuch\": executable file not found in $PATH");
+    }
+    world.finish().await;
+}
+
+async fn exec_dropped() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "while :; do pgrep -f 'slee[p] 4242' >/dev/null && echo seen || echo none; sleep 0.05; done")).await.unwrap();
+    let spec = ExecSpec { command: vec!["sleep".to_owned(), "4242".to_owned()], tty: false, stdin: false };
+    let session = world.runtime.exec("a", &started.id(), spec).await.unwrap();
+    until_logged(&world, &started, "seen").await;
+    drop(session);
+    let options = ReadOptions { follow: true, tail: Some(0), ..ReadOptions::default() };
+    let mut chunks = world.runtime.logs("a", "app", 0, options);
+    loop {
+        let chunk = chunks.recv().await.unwrap().unwrap();
+        if chunk.starts_with(b"none") {
+            break;
+        }
+    }
+    world.finish().await;
+}
+
+async fn mounts() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let host = world.folder.join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("file"), "content").unwrap();
+    let bind = |path: &str, target: &str, read_only| Mount {
+        target: target.into(),
+        source: MountSource::Bind { path: host.join(path) },
+        read_only,
+    };
+    let mounts = vec![
+        bind("file", "/etc/new/file", true),
+        bind("", "/volume", false),
+        bind("", "/volume-ro", true),
+        Mount { target: "/memory".into(), source: MountSource::Tmpfs { size: Some(1 << 20) }, read_only: false },
+    ];
+    let text = "cat /etc/new/file; echo; touch /volume/made; touch /volume-ro/no 2>/dev/null || echo ro; \
+                touch /memory/a && stat -f -c %T /memory";
+    let (ended, log) = world.run("a", ContainerSpec { mounts, ..script("app", text) }).await;
+    assert_eq!(log, "content\nro\ntmpfs\n");
+    assert_eq!(ended.exit.unwrap().code, 0);
+    assert!(host.join("made").exists());
+    world.finish().await;
+}
+
+async fn terminal() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let (_, log) = world.run("a", ContainerSpec { tty: true, ..script("app", "test -t 1 && echo shown") }).await;
+    assert_eq!(log, "shown\r\n");
+    world.finish().await;
+}

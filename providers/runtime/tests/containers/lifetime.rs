@@ -1,0 +1,165 @@
+//! What outlives the daemon, and what does not outlive a shim.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use setpoint_runtime::spec::RuntimeEvent;
+
+use crate::trial;
+use crate::world::{World, image, open, sandbox, script};
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        trial("a_runtime_that_is_opened_again_adopts_what_runs", adopts),
+        trial("killing_the_daemon_loses_no_container_log_or_exit_code", killed_daemon),
+        trial("a_killed_shim_takes_its_containers_along_and_is_reported", killed_shim),
+        trial("a_sandbox_that_died_meanwhile_is_taken_away_at_open", died_meanwhile),
+        trial("a_removed_sandbox_leaves_nothing", removed),
+        trial("ten_sandboxes_start_at_once_and_shims_are_small", many),
+    ]
+}
+
+/// The role of a daemon that is killed: opens a runtime, starts a container, says so and waits.
+pub fn daemon_main() -> bool {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, role, folder, instance] = arguments.as_slice() else { return false };
+    if role != "daemon-to-be-killed" {
+        return false;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (runtime, _) = open(&PathBuf::from(folder), instance).await;
+        runtime.create_sandbox(sandbox("a")).await.unwrap();
+        let text = "i=0; while [ ! -e /go ]; do i=$((i+1)); echo $i; sleep 0.02; done; echo last; exit 9";
+        runtime.start_container_with("a", script("app", text), &image()).await.unwrap();
+        println!("ready");
+        std::future::pending::<()>().await;
+    });
+    true
+}
+
+async fn adopts() {
+    let mut world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
+    (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
+    assert_eq!(world.adopted.len(), 1);
+    assert_eq!(world.adopted[0].containers[0].pid, started.pid);
+    let (code, ..) = world.exec("a", "app-0", &["true"]).await;
+    assert_eq!(code, 0);
+    world.finish().await;
+}
+
+async fn killed_daemon() {
+    let mut world = World::new().await;
+    let mut daemon = Command::new(std::env::current_exe().unwrap())
+        .args(["daemon-to-be-killed", world.folder.to_str().unwrap(), &world.instance])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    // The container writes on while there is no daemon.
+    let log = world.runtime.log_path("a", "app", 0);
+    let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+    let before = lines();
+    until(|| lines() > before + 3).await;
+
+    (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
+    assert_eq!(world.adopted.len(), 1);
+    let (code, ..) = world.exec("a", "app-0", &["touch", "/go"]).await;
+    assert_eq!(code, 0);
+    let ended = world.ended("a", "app-0").await;
+    assert_eq!(ended.exit.clone().unwrap().code, 9);
+    let text = world.log("a", &ended).await;
+    let numbers: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    assert!(numbers.iter().zip(1..).all(|(found, expected)| *found == expected), "{text}");
+    assert!(text.ends_with("last\n"));
+    world.finish().await;
+}
+
+async fn until(mut reached: impl FnMut() -> bool) {
+    let waiting = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the state in time");
+}
+
+fn kill(pid: i32) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn is_alive(pid: i32) -> bool {
+    crate::world::is_alive(std::path::Path::new(&format!("/proc/{pid}")))
+}
+
+async fn killed_shim() {
+    let world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    let container = world.start("a", script("app", "exec sleep 1000")).await.unwrap().pid;
+    let mut events = world.runtime.events();
+    kill(shim);
+    loop {
+        match tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap() {
+            RuntimeEvent::SandboxDied { sandbox } => {
+                assert_eq!(sandbox, "a");
+                break;
+            }
+            RuntimeEvent::ContainerExited { .. } => {}
+        }
+    }
+    until(|| !is_alive(container)).await;
+    assert!(world.runtime.sandbox("a").is_none());
+    assert!(!world.folder.join("data/sandboxes/a").exists());
+    // The id is free again.
+    world.sandbox("a").await;
+    world.finish().await;
+}
+
+async fn died_meanwhile() {
+    let mut world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    world.sandbox("b").await;
+    let container = world.start("a", script("app", "exec sleep 1000")).await.unwrap().pid;
+    // No runtime looks while the shim dies.
+    let (other, _) = open(&world.folder.join("elsewhere"), "tnone").await;
+    world.runtime = other;
+    kill(shim);
+    until(|| !is_alive(shim) && !is_alive(container)).await;
+    (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
+    let ids: Vec<&str> = world.adopted.iter().map(|state| state.spec.id.as_str()).collect();
+    assert_eq!(ids, ["b"]);
+    assert!(!world.folder.join("data/sandboxes/a").exists());
+    world.finish().await;
+}
+
+async fn removed() {
+    let world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    let container = world.start("a", script("app", "sleep 1000 & exec sleep 1000")).await.unwrap().pid;
+    world.runtime.remove_sandbox("a").await.unwrap();
+    assert!(!is_alive(shim) && !is_alive(container));
+    assert!(!world.folder.join("data/sandboxes/a").exists() && !world.folder.join("run/shims/a.sock").exists());
+    world.runtime.remove_sandbox("a").await.unwrap();
+    world.finish().await;
+}
+
+async fn many() {
+    let world = World::new().await;
+    let ids: Vec<String> = (0..10).map(|number| format!("pod-{number}")).collect();
+    futures::future::join_all(ids.iter().map(|id| async {
+        world.sandbox(id).await;
+        world.start(id, script("app", "exec sleep 1000")).await.unwrap();
+    }))
+    .await;
+    assert_eq!(world.runtime.sandboxes().len(), 10);
+    world.finish().await;
+}
