@@ -46,14 +46,19 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Status::too_large(LIMIT)),
-        Ok(Err(error)) => Err(Status::bad_request(format!("unable to read the body of the request: {error}"))),
+        Ok(Err(error)) => Err(Status::bad_request(format!(
+            "unable to read the body of the request: {error}"
+        ))),
         Err(_) => Err(Status::timeout("the body of the request did not arrive in time")),
     }
 }
 
 /// The media type of a body without its parameters, in lower case.
 pub(crate) fn content_type(headers: &HeaderMap) -> String {
-    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
@@ -73,21 +78,23 @@ pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Value, Status> {
         Media::Json => serde_json::from_slice(bytes)
             .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))),
         Media::Yaml => yaml(bytes),
-        Media::Protobuf => {
-            protobuf::decode(bytes).map_err(|error| Status::bad_request(format!("cannot decode the protobuf body: {error}")))
-        }
+        Media::Protobuf => protobuf::decode(bytes)
+            .map_err(|error| Status::bad_request(format!("cannot decode the protobuf body: {error}"))),
     }
 }
 
 /// Decodes YAML; JSON is YAML too.
 pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Status::bad_request(format!("the body is not UTF-8: {error}")))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| Status::bad_request(format!("the body is not UTF-8: {error}")))?;
     serde_saphyr::from_str(text).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
 /// The structure of a row's kind.
 pub(crate) fn structure(row: &Resource) -> Option<Arc<Schema>> {
-    row.schema.clone().or_else(|| schema::builtin(&row.group, &row.version, &row.kind))
+    row.schema
+        .clone()
+        .or_else(|| schema::builtin(&row.group, &row.version, &row.kind))
 }
 
 /// Decodes an object of a row's kind: kind and version agree or are filled in, types are right, unknown fields are
@@ -112,7 +119,9 @@ pub(crate) fn object(
 /// Fills in kind and apiVersion where they are absent, refuses others.
 pub(crate) fn identify(object: &mut Value, row: &Resource) -> Result<(), Status> {
     let Some(map) = object.as_object_mut() else {
-        return Err(Status::bad_request("couldn't get version/kind; json parse error: the body is not an object"));
+        return Err(Status::bad_request(
+            "couldn't get version/kind; json parse error: the body is not an object",
+        ));
     };
     let expected = row.api_version();
     match map.get("apiVersion").and_then(Value::as_str).unwrap_or_default() {

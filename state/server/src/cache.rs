@@ -70,7 +70,12 @@ struct Kind {
 
 impl Kind {
     fn new(since: Revision) -> Kind {
-        Kind { objects: BTreeMap::new(), ring: Ring::new(since), changed: since, notify: watch::channel(since).0 }
+        Kind {
+            objects: BTreeMap::new(),
+            ring: Ring::new(since),
+            changed: since,
+            notify: watch::channel(since).0,
+        }
     }
 }
 
@@ -96,7 +101,11 @@ impl Cache {
     /// The task that follows ends when the returned cache is dropped or the log closes.
     pub async fn start(log: Arc<dyn Log>, scheme: Scheme) -> Result<Arc<Cache>, StoreError> {
         let cache = Arc::new(Cache {
-            state: RwLock::new(State { revision: 0, since: 0, kinds: HashMap::new() }),
+            state: RwLock::new(State {
+                revision: 0,
+                since: 0,
+                kinds: HashMap::new(),
+            }),
             waiters: Mutex::new(BTreeMap::new()),
             revisions: watch::channel(0).0,
             scheme,
@@ -142,14 +151,23 @@ impl Cache {
         };
         match tokio::time::timeout(limit, waiter).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(NotVisible { wanted: revision, reached: self.revision() }),
+            _ => Err(NotVisible {
+                wanted: revision,
+                reached: self.revision(),
+            }),
         }
     }
 
     /// One object; `resource` is `core/pods` or `apps/deployments`, `namespace` empty for what has none.
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Stored>> {
         let key = object_key(namespace, name);
-        self.state.read().kinds.get(resource)?.objects.get(key.as_str()).cloned()
+        self.state
+            .read()
+            .kinds
+            .get(resource)?
+            .objects
+            .get(key.as_str())
+            .cloned()
     }
 
     /// All objects of a kind, in key order, perhaps of one namespace only.
@@ -161,23 +179,30 @@ impl Cache {
     pub fn snapshot(&self, resource: &str, namespace: Option<&str>, after: Option<&str>) -> Snapshot {
         let state = self.state.read();
         let prefix = namespace.map(|namespace| format!("{namespace}/"));
-        let items = state.kinds.get(resource).map_or_else(Vec::new, |kind| match (&prefix, after) {
-            (None, None) => kind.objects.values().cloned().collect(),
-            _ => {
-                let from = match (&prefix, after) {
-                    (_, Some(after)) => Bound::Excluded(after),
-                    (Some(prefix), None) => Bound::Included(prefix.as_str()),
-                    (None, None) => Bound::Unbounded,
-                };
-                kind.objects
-                    .range::<str, _>((from, Bound::Unbounded))
-                    .take_while(|(key, _)| prefix.as_deref().is_none_or(|prefix| key.starts_with(prefix)))
-                    .map(|(_, stored)| stored.clone())
-                    .collect()
-            }
-        });
+        let items = state
+            .kinds
+            .get(resource)
+            .map_or_else(Vec::new, |kind| match (&prefix, after) {
+                (None, None) => kind.objects.values().cloned().collect(),
+                _ => {
+                    let from = match (&prefix, after) {
+                        (_, Some(after)) => Bound::Excluded(after),
+                        (Some(prefix), None) => Bound::Included(prefix.as_str()),
+                        (None, None) => Bound::Unbounded,
+                    };
+                    kind.objects
+                        .range::<str, _>((from, Bound::Unbounded))
+                        .take_while(|(key, _)| prefix.as_deref().is_none_or(|prefix| key.starts_with(prefix)))
+                        .map(|(_, stored)| stored.clone())
+                        .collect()
+                }
+            });
         let changed = state.kinds.get(resource).map_or(state.since, |kind| kind.changed);
-        Snapshot { revision: state.revision, changed, items }
+        Snapshot {
+            revision: state.revision,
+            changed,
+            items,
+        }
     }
 
     /// The revision of the newest change of a kind; what was derived from the kind's objects then is still right.
@@ -188,7 +213,11 @@ impl Cache {
 
     /// How many objects of a kind there are.
     pub fn count(&self, resource: &str) -> usize {
-        self.state.read().kinds.get(resource).map_or(0, |kind| kind.objects.len())
+        self.state
+            .read()
+            .kinds
+            .get(resource)
+            .map_or(0, |kind| kind.objects.len())
     }
 
     /// Tells of each change of a kind, by the revision of the newest.
@@ -218,7 +247,11 @@ impl Cache {
             };
         };
         let (events, all) = kind.ring.after(after, limit)?;
-        let through = if all { state.revision } else { events.last().map_or(after, |event| event.revision) };
+        let through = if all {
+            state.revision
+        } else {
+            events.last().map_or(after, |event| event.revision)
+        };
         Ok((events, through.max(after)))
     }
 

@@ -29,7 +29,9 @@ pub(crate) fn rows(definition: &Value) -> Result<Vec<Resource>, String> {
         .filter(|version| version.get("served") == Some(&Value::Bool(true)))
         .map(|version| {
             Resource::from_crd(definition, meta::str_at(version, &["name"])).map_err(|error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                let cause = std::error::Error::source(&error)
+                    .map(|cause| format!(": {cause}"))
+                    .unwrap_or_default();
                 format!("{error}{cause}")
             })
         })
@@ -38,16 +40,19 @@ pub(crate) fn rows(definition: &Value) -> Result<Vec<Resource>, String> {
 
 /// Whether a condition of an object's status is true.
 pub(crate) fn has_condition(object: &Value, name: &str) -> bool {
-    meta::list_at(object, &["status", "conditions"]).iter().any(|condition| {
-        meta::str_at(condition, &["type"]) == name && meta::str_at(condition, &["status"]) == "True"
-    })
+    meta::list_at(object, &["status", "conditions"])
+        .iter()
+        .any(|condition| meta::str_at(condition, &["type"]) == name && meta::str_at(condition, &["status"]) == "True")
 }
 
 /// Brings the rows of a stored definition into the scheme.
 pub(crate) fn register(scheme: &Scheme, key: &str, bytes: &[u8]) {
     let name = name_of(key);
     let Ok(definition) = serde_json::from_slice::<Value>(bytes) else {
-        tracing::error!(definition = name, "a stored CustomResourceDefinition is no JSON; its kind is not served");
+        tracing::error!(
+            definition = name,
+            "a stored CustomResourceDefinition is no JSON; its kind is not served"
+        );
         return;
     };
     if !has_condition(&definition, "Established") {
@@ -57,7 +62,11 @@ pub(crate) fn register(scheme: &Scheme, key: &str, bytes: &[u8]) {
     match rows(&definition) {
         Ok(rows) => scheme.set_custom(name, rows),
         Err(error) => {
-            tracing::error!(definition = name, error, "a stored CustomResourceDefinition cannot be served");
+            tracing::error!(
+                definition = name,
+                error,
+                "a stored CustomResourceDefinition cannot be served"
+            );
             scheme.remove_custom(name);
         }
     }
@@ -114,14 +123,20 @@ pub(crate) async fn clean_up(inner: Weak<Inner>) {
 
 /// Deletes what is left of a definition's objects; when nothing is, takes the finalizer off.
 async fn finish(registry: &Registry, definition: &Value) -> Result<(), Status> {
-    let (group, plural) = (meta::str_at(definition, &["spec", "group"]), meta::str_at(definition, &["spec", "names", "plural"]));
+    let (group, plural) = (
+        meta::str_at(definition, &["spec", "group"]),
+        meta::str_at(definition, &["spec", "names", "plural"]),
+    );
     let resource = format!("{group}/{plural}");
     let left = registry.cache().list(&resource, None);
     if left.is_empty() {
         return registry::release(registry, definition, FINALIZER).await;
     }
     let Some(row) = registry.scheme().any_version(group, plural) else {
-        return Err(Status::internal(format!("{resource} is not served, but {} objects of it are stored", left.len())));
+        return Err(Status::internal(format!(
+            "{resource} is not served, but {} objects of it are stored",
+            left.len()
+        )));
     };
     let mut deletions = futures::stream::iter(left.into_iter().filter(|stored| !stored.deleting))
         .map(|stored| {

@@ -31,7 +31,9 @@ pub(crate) async fn expire_events(inner: Weak<Inner>) {
         let mut events = cache.list(EVENTS, None);
         events.sort_unstable_by_key(|event| event.revision);
         let surplus = events.len().saturating_sub(MOST);
-        let Some(row) = registry.scheme().any_version("", "events") else { continue };
+        let Some(row) = registry.scheme().any_version("", "events") else {
+            continue;
+        };
         for (at, event) in events.iter().enumerate() {
             if at >= surplus && limit.is_none_or(|limit| event.revision > limit) {
                 break;

@@ -131,7 +131,9 @@ impl Registry {
     pub async fn start(config: RegistryConfig) -> Result<Registry, StartError> {
         let ranges = Ranges::parse(&config.service_cidr, config.node_port_range)
             .ok_or_else(|| StartError::ServiceCidr(config.service_cidr.clone()))?;
-        let cache = Cache::start(config.log.clone(), config.scheme.clone()).await.map_err(StartError::Load)?;
+        let cache = Cache::start(config.log.clone(), config.scheme.clone())
+            .await
+            .map_err(StartError::Load)?;
         let inner = Inner {
             log: config.log,
             cache,

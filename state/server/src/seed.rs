@@ -13,25 +13,37 @@ const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-nod
 /// Creates the namespaces and the `kubernetes` Service, and points its endpoints at the API.
 pub(crate) async fn run(registry: &Registry, ranges: &Ranges, address: Option<SocketAddr>) -> Result<(), StartError> {
     for name in NAMESPACES {
-        create(registry, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+        create(
+            registry,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .await?;
     }
     create(registry, service(ranges)).await?;
     let Some(address) = address else { return Ok(()) };
     for object in [endpoints(address), endpoint_slice(address)] {
         if !create(registry, object.clone()).await? {
             // The address may be another than at the last start.
-            registry::correct(registry, &object).await.map_err(|status| failed(&object, status))?;
+            registry::correct(registry, &object)
+                .await
+                .map_err(|status| failed(&object, status))?;
         }
     }
     Ok(())
 }
 
 async fn create(registry: &Registry, object: Value) -> Result<bool, StartError> {
-    registry.create_if_absent(object.clone()).await.map_err(|status| failed(&object, status))
+    registry
+        .create_if_absent(object.clone())
+        .await
+        .map_err(|status| failed(&object, status))
 }
 
 fn failed(object: &Value, status: Status) -> StartError {
-    StartError::Seed { what: format!("{} {}", meta::kind(object), meta::name(object)), status: Box::new(status) }
+    StartError::Seed {
+        what: format!("{} {}", meta::kind(object), meta::name(object)),
+        status: Box::new(status),
+    }
 }
 
 fn labels() -> Value {

@@ -46,7 +46,11 @@ pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let query = &call.info.query;
     let selection = Selection::read(query, &call.row)?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let revision = query.non_empty("resourceVersion").map(parse_revision).transpose()?.filter(|revision| *revision > 0);
+    let revision = query
+        .non_empty("resourceVersion")
+        .map(parse_revision)
+        .transpose()?
+        .filter(|revision| *revision > 0);
     let matching = query.non_empty("resourceVersionMatch");
     let start = match query.get("sendInitialEvents") {
         Some(_) if matching != Some("NotOlderThan") => {
@@ -102,7 +106,14 @@ pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     if let Some(revision) = mark {
         ready.push_back(Line::InitialEnd(revision));
     }
-    let source = Source::new(inner.log.clone(), inner.cache.clone(), call.resource.clone(), call.row.clone(), cursor, changed);
+    let source = Source::new(
+        inner.log.clone(),
+        inner.cache.clone(),
+        call.resource.clone(),
+        call.row.clone(),
+        cursor,
+        changed,
+    );
     let watcher = Watcher {
         renderer,
         selection,
@@ -214,7 +225,9 @@ impl Watcher {
     /// What an event is to this watcher: an object that begins to match is added, one that ceases is deleted.
     fn seen_as(&self, event: &ObjectEvent) -> Option<EventType> {
         let mine = |stored: &Arc<Stored>| {
-            self.namespace.as_deref().is_none_or(|namespace| *stored.namespace == *namespace)
+            self.namespace
+                .as_deref()
+                .is_none_or(|namespace| *stored.namespace == *namespace)
                 && self.selection.matches(stored)
         };
         let before = event.previous.as_ref().is_some_and(mine);

@@ -131,7 +131,11 @@ fn common(object: &Value) -> Vec<FieldError> {
     for (index, finalizer) in meta::finalizers(object).enumerate() {
         let path = path.child("finalizers").index(index);
         all_invalid(&mut errors, &path, finalizer, names::qualified_name(finalizer));
-        if !finalizer.contains('/') && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes") {
+        let standard = matches!(
+            finalizer,
+            "orphan" | "foregroundDeletion" | "kubernetes" | "customresourcecleanup.apiextensions.k8s.io"
+        );
+        if !finalizer.contains('/') && !standard {
             errors.push(FieldError::invalid(
                 &path,
                 finalizer,

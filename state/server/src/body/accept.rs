@@ -30,12 +30,22 @@ pub(crate) struct Accept {
 
 impl Accept {
     /// Plain JSON.
-    pub(crate) const JSON: Accept =
-        Accept { form: Form::Object, include: IncludeObject::Metadata, yaml: false, pretty: false, gzip: false };
+    pub(crate) const JSON: Accept = Accept {
+        form: Form::Object,
+        include: IncludeObject::Metadata,
+        yaml: false,
+        pretty: false,
+        gzip: false,
+    };
 
     /// Reads the headers; 406 when nothing that is accepted can be written.
     pub(crate) fn read(headers: &HeaderMap, query: &Query) -> Result<Accept, Status> {
-        let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &http::HeaderValue| value.to_str().ok())
+                .unwrap_or_default()
+        };
         let mut accept = Accept::JSON;
         accept.gzip = text(ACCEPT_ENCODING).split(',').any(|coding| {
             let mut parts = coding.split(';').map(str::trim);
@@ -44,7 +54,9 @@ impl Accept {
         accept.pretty = match query.get("pretty") {
             Some(value) => !matches!(value, "0" | "false"),
             // People look at what these print.
-            None => ["curl/", "Wget/", "Mozilla/"].iter().any(|agent| text(USER_AGENT).starts_with(agent)),
+            None => ["curl/", "Wget/", "Mozilla/"]
+                .iter()
+                .any(|agent| text(USER_AGENT).starts_with(agent)),
         };
         let include = query.get("includeObject").unwrap_or_default();
         accept.include = IncludeObject::parse(include)
@@ -105,8 +117,18 @@ mod tests {
     fn the_first_form_that_can_be_written_is_taken() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(read(kubectl).unwrap().form, Form::Table);
-        assert_eq!(read("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json").unwrap().form, Form::Object);
-        assert_eq!(read("application/vnd.kubernetes.protobuf,application/json").unwrap().form, Form::Object);
+        assert_eq!(
+            read("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json")
+                .unwrap()
+                .form,
+            Form::Object
+        );
+        assert_eq!(
+            read("application/vnd.kubernetes.protobuf,application/json")
+                .unwrap()
+                .form,
+            Form::Object
+        );
         assert!(read("application/yaml").unwrap().yaml);
         assert_eq!(read("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
     }

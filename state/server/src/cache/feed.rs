@@ -26,15 +26,23 @@ pub(super) async fn load(cache: &Cache, log: &dyn Log) -> Result<Revision, Store
     let mut state = cache.state.write();
     for kind in state.kinds.values_mut() {
         let notify = kind.notify.clone();
-        *kind = Kind { notify, ..Kind::new(page.revision) };
+        *kind = Kind {
+            notify,
+            ..Kind::new(page.revision)
+        };
     }
     state.since = page.revision;
     state.revision = page.revision;
     for kv in page.items {
-        let Some((resource, key)) = split_key(&kv.key) else { continue };
+        let Some((resource, key)) = split_key(&kv.key) else {
+            continue;
+        };
         let row = row_of(&cache.scheme, resource);
         let stored = Stored::new(key, kv.modified, kv.value.clone(), row.as_deref());
-        let kind = state.kinds.entry(resource.into()).or_insert_with(|| Kind::new(page.revision));
+        let kind = state
+            .kinds
+            .entry(resource.into())
+            .or_insert_with(|| Kind::new(page.revision));
         kind.objects.insert(stored.key.clone(), Arc::new(stored));
     }
     for kind in state.kinds.values() {
@@ -85,7 +93,11 @@ fn close(cache: &Cache) {
 async fn resume(cache: &Cache, log: &dyn Log, failure: &StoreError) -> Option<WatchStream> {
     let mut reload = matches!(failure, StoreError::Compacted { .. });
     loop {
-        let outcome = if reload { load(cache, log).await } else { Ok(cache.revision()) };
+        let outcome = if reload {
+            load(cache, log).await
+        } else {
+            Ok(cache.revision())
+        };
         let outcome = match outcome {
             Ok(revision) => log.watch("", revision).await,
             Err(error) => Err(error),
@@ -115,14 +127,18 @@ fn apply(cache: &Cache, chunk: Vec<Result<Change, StoreError>>) -> Option<StoreE
     }
     // Parsed outside the lock: readers wait for the pointers to move, not for the parsing.
     let prepared: Vec<_> = changes.into_iter().map(|change| prepare(cache, change)).collect();
-    let Some(newest) = prepared.last().map(|change| change.revision) else { return failure };
+    let Some(newest) = prepared.last().map(|change| change.revision) else {
+        return failure;
+    };
     {
         let mut state = cache.state.write();
         let since = state.since;
         let mut touched = HashSet::new();
         for change in prepared {
             state.revision = change.revision;
-            let Some((resource, key)) = split_key(&change.key) else { continue };
+            let Some((resource, key)) = split_key(&change.key) else {
+                continue;
+            };
             let kind = match state.kinds.get_mut(resource) {
                 Some(kind) => kind,
                 None => state.kinds.entry(resource.into()).or_insert_with(|| Kind::new(since)),
@@ -132,7 +148,8 @@ fn apply(cache: &Cache, chunk: Vec<Result<Change, StoreError>>) -> Option<StoreE
                 None => kind.objects.remove(key),
             };
             kind.changed = change.revision;
-            kind.ring.push(Arc::new(ObjectEvent::new(change.revision, change.current, previous)));
+            kind.ring
+                .push(Arc::new(ObjectEvent::new(change.revision, change.current, previous)));
             if !touched.contains(resource) {
                 touched.insert(resource.to_owned());
             }
@@ -157,23 +174,40 @@ struct Prepared {
 fn prepare(cache: &Cache, change: Change) -> Prepared {
     let Some((resource, rest)) = split_key(change.key()) else {
         // Not a key of ours; only its revision counts.
-        return Prepared { revision: change.revision(), key: String::new(), current: None };
+        return Prepared {
+            revision: change.revision(),
+            key: String::new(),
+            current: None,
+        };
     };
     let definition = resource == crd::RESOURCE;
     match &change {
-        Change::Put { current: KeyValue { key, value, modified, .. }, .. } => {
+        Change::Put {
+            current: KeyValue {
+                key, value, modified, ..
+            },
+            ..
+        } => {
             if definition {
                 crd::register(&cache.scheme, key, value);
             }
             let row = row_of(&cache.scheme, resource);
             let stored = Stored::new(rest, *modified, value.clone(), row.as_deref());
-            Prepared { revision: *modified, key: key.clone(), current: Some(Arc::new(stored)) }
+            Prepared {
+                revision: *modified,
+                key: key.clone(),
+                current: Some(Arc::new(stored)),
+            }
         }
         Change::Delete { previous, revision } => {
             if definition {
                 crd::unregister(&cache.scheme, &previous.key);
             }
-            Prepared { revision: *revision, key: previous.key.clone(), current: None }
+            Prepared {
+                revision: *revision,
+                key: previous.key.clone(),
+                current: None,
+            }
         }
     }
 }

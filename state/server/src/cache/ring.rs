@@ -50,7 +50,12 @@ pub struct ObjectEvent {
 impl ObjectEvent {
     /// Makes an event; not serialized before somebody watches.
     pub fn new(revision: Revision, current: Option<Arc<Stored>>, previous: Option<Arc<Stored>>) -> ObjectEvent {
-        ObjectEvent { revision, current, previous, lines: Default::default() }
+        ObjectEvent {
+            revision,
+            current,
+            previous,
+            lines: Default::default(),
+        }
     }
 
     /// The object that an event of this type shows: the last state before a deletion, else the new one.
@@ -73,7 +78,12 @@ impl ObjectEvent {
     fn size(&self) -> usize {
         // The current object is alive anyway; what the ring holds on to is the one before.
         self.previous.as_ref().map_or(0, |stored| stored.bytes.len())
-            + self.lines.iter().filter_map(OnceLock::get).map(Bytes::len).sum::<usize>()
+            + self
+                .lines
+                .iter()
+                .filter_map(OnceLock::get)
+                .map(Bytes::len)
+                .sum::<usize>()
             + 128
     }
 }
@@ -98,7 +108,11 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(since: Revision) -> Ring {
-        Ring { events: VecDeque::new(), bytes: 0, since }
+        Ring {
+            events: VecDeque::new(),
+            bytes: 0,
+            since,
+        }
     }
 
     /// Appends the newest change, forgetting the oldest where there is no room.
@@ -121,7 +135,12 @@ impl Ring {
             return Err(Missed { oldest: self.since });
         }
         let from = self.events.partition_point(|(event, _)| event.revision <= after);
-        let events: Vec<_> = self.events.range(from..).take(limit).map(|(event, _)| event.clone()).collect();
+        let events: Vec<_> = self
+            .events
+            .range(from..)
+            .take(limit)
+            .map(|(event, _)| event.clone())
+            .collect();
         let all = from + events.len() == self.events.len();
         Ok((events, all))
     }

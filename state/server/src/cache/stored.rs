@@ -68,7 +68,11 @@ impl Stored {
         match path {
             "metadata.name" => &self.name,
             "metadata.namespace" => &self.namespace,
-            _ => self.fields.iter().find(|(name, _)| **name == *path).map_or("", |(_, value)| value),
+            _ => self
+                .fields
+                .iter()
+                .find(|(name, _)| **name == *path)
+                .map_or("", |(_, value)| value),
         }
     }
 
@@ -106,7 +110,11 @@ impl Stored {
             }
         }
         out.put_slice(&digits[from..]);
-        out.put_slice(if self.bytes.get(at) == Some(&b'}') { b"\"" } else { b"\"," });
+        out.put_slice(if self.bytes.get(at) == Some(&b'}') {
+            b"\""
+        } else {
+            b"\","
+        });
         out.put_slice(&self.bytes[at..]);
     }
 
@@ -121,7 +129,9 @@ impl Stored {
     pub fn is_version(&self, api_version: &str) -> bool {
         // `{"kind":"K","apiVersion":"V","metadata":{`: what stands before metadata is short.
         let head = &self.bytes[..(self.splice as usize).min(self.bytes.len())];
-        let Some(at) = find(head, b"\"apiVersion\":\"") else { return false };
+        let Some(at) = find(head, b"\"apiVersion\":\"") else {
+            return false;
+        };
         let rest = &head[at + 14..];
         rest.starts_with(api_version.as_bytes()) && rest.get(api_version.len()) == Some(&b'"')
     }
@@ -129,7 +139,10 @@ impl Stored {
 
 /// The selectable fields of an object.
 fn selectable(row: &Resource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
-    row.selectable_fields.iter().map(|field| (field.name.as_str().into(), field.read(object).into())).collect()
+    row.selectable_fields
+        .iter()
+        .map(|field| (field.name.as_str().into(), field.read(object).into()))
+        .collect()
 }
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {

@@ -51,13 +51,21 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
         Err(status) => (status_code(&status), Bytes::from(status.to_value().to_string())),
         Ok(Answer::Stream(body)) => return stream(body, &call.warnings),
         Ok(Answer::Status(status)) => {
-            let code = if call.info.verb == "create" { StatusCode::CREATED } else { status_code(&status) };
+            let code = if call.info.verb == "create" {
+                StatusCode::CREATED
+            } else {
+                status_code(&status)
+            };
             (code, Bytes::from(status.to_value().to_string()))
         }
         Ok(Answer::Other(code, value)) => (code, Bytes::from(value.to_string())),
         Ok(Answer::Stored(stored)) => (StatusCode::OK, one(call, &stored)),
         Ok(Answer::Written(written)) => {
-            let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+            let code = if written.created {
+                StatusCode::CREATED
+            } else {
+                StatusCode::OK
+            };
             let bytes = match accept.form {
                 Form::Object => written.wire(),
                 _ => reshape(call, &[written.into_value()], None).to_string().into(),
@@ -74,7 +82,9 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
         Response::new(Body::from(body))
     };
     *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     warn(&mut response, &call.warnings);
     response
 }
@@ -83,7 +93,9 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
 pub(crate) fn failure(status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::from(status.to_value().to_string()));
     *response.status_mut() = status_code(status);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -93,7 +105,9 @@ fn status_code(status: &Status) -> StatusCode {
 
 fn stream(body: Body, warnings: &[String]) -> Response<Body> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     warn(&mut response, warnings);
     response
 }
@@ -125,7 +139,9 @@ fn dress(body: Bytes, accept: Accept) -> (Bytes, &'static str) {
     if !accept.yaml && !accept.pretty {
         return (body, "application/json");
     }
-    let Ok(value) = serde_json::from_slice::<Value>(&body) else { return (body, "application/json") };
+    let Ok(value) = serde_json::from_slice::<Value>(&body) else {
+        return (body, "application/json");
+    };
     if accept.yaml {
         if let Ok(text) = serde_saphyr::to_string(&value) {
             return (text.into(), "application/yaml");
@@ -140,15 +156,22 @@ fn dress(body: Bytes, accept: Accept) -> (Bytes, &'static str) {
 async fn compressed(body: Bytes) -> Response<Body> {
     let plain = body.clone();
     let done = tokio::task::spawn_blocking(move || {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(plain.len() / 4), flate2::Compression::fast());
+        let mut encoder =
+            flate2::write::GzEncoder::new(Vec::with_capacity(plain.len() / 4), flate2::Compression::fast());
         encoder.write_all(&plain)?;
         encoder.finish()
     })
     .await;
-    let Ok(Ok(packed)) = done else { return Response::new(Body::from(body)) };
+    let Ok(Ok(packed)) = done else {
+        return Response::new(Body::from(body));
+    };
     let mut response = Response::new(Body::from(packed));
-    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+        .headers_mut()
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     response
 }
 

@@ -32,14 +32,23 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     change(call, Target::Whole("binding"), &mut |call, old| {
         let refuse = |why: String| Status::conflict("", "pods/binding", &call.name, &why);
         if !uid.is_empty() && uid != meta::uid(old) {
-            return Err(refuse(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old))));
+            return Err(refuse(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::uid(old)
+            )));
         }
         if meta::is_being_deleted(old) {
-            return Err(refuse(format!("pod {} is being deleted, cannot be assigned to a host", call.name)));
+            return Err(refuse(format!(
+                "pod {} is being deleted, cannot be assigned to a host",
+                call.name
+            )));
         }
         let bound = meta::str_at(old, &["spec", "nodeName"]);
         if !bound.is_empty() {
-            return Err(refuse(format!("pod {} is already assigned to node {bound:?}", call.name)));
+            return Err(refuse(format!(
+                "pod {} is already assigned to node {bound:?}",
+                call.name
+            )));
         }
         let mut new = old.clone();
         for (key, value) in &annotations {

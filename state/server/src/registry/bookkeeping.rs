@@ -5,7 +5,13 @@ use serde_json::{Map, Value};
 use setpoint_api::{Resource, meta, strategy};
 
 /// Metadata that is set once, by the server.
-const FIXED: &[&str] = &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+const FIXED: &[&str] = &[
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
 
 /// Which part of an object a write is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,11 @@ impl Target {
 
 /// Makes a new object ready; `name` is final by now. A status that the object brings stays only with `keep_status`.
 pub(crate) fn create(row: &Resource, object: &mut Value, new: &NewObject<'_>) {
-    let status = if new.keep_status { object.get("status").cloned() } else { None };
+    let status = if new.keep_status {
+        object.get("status").cloned()
+    } else {
+        None
+    };
     strategy::prepare_for_create(row, object);
     if let Some(status) = status {
         meta::map_of(object).insert("status".into(), status);
@@ -88,9 +98,13 @@ pub(crate) fn count_generation(row: &Resource, new: &mut Value, old: &Value) {
 
 /// Whether two maps agree in everything but some keys.
 fn same_but(a: &Value, b: &Value, but: &[&str]) -> bool {
-    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
+    };
     let relevant = |map: &Map<String, Value>| map.keys().filter(|key| !but.contains(&key.as_str())).count();
-    relevant(a) == relevant(b) && a.iter().all(|(key, value)| but.contains(&key.as_str()) || b.get(key) == Some(value))
+    relevant(a) == relevant(b)
+        && a.iter()
+            .all(|(key, value)| but.contains(&key.as_str()) || b.get(key) == Some(value))
 }
 
 /// Whether a write would change nothing: equal but for the revision and the times of managed fields.
@@ -98,11 +112,16 @@ pub(crate) fn is_unchanged(new: &Value, old: &Value) -> bool {
     if !same_but(new, old, &["metadata"]) {
         return false;
     }
-    let (Some(new), Some(old)) = (new.get("metadata"), old.get("metadata")) else { return false };
+    let (Some(new), Some(old)) = (new.get("metadata"), old.get("metadata")) else {
+        return false;
+    };
     if !same_but(new, old, &["managedFields", "resourceVersion"]) {
         return false;
     }
-    let (new, old) = (meta::list_at(new, &["managedFields"]), meta::list_at(old, &["managedFields"]));
+    let (new, old) = (
+        meta::list_at(new, &["managedFields"]),
+        meta::list_at(old, &["managedFields"]),
+    );
     new.len() == old.len() && new.iter().zip(old).all(|(new, old)| same_but(new, old, &["time"]))
 }
 

@@ -86,7 +86,10 @@ impl<'a> Call<'a> {
             Some("Ignore") => FieldValidation::Ignore,
             Some(other) => return Err(call.invalid_option("fieldValidation", other, &["Ignore", "Warn", "Strict"])),
         };
-        if query.get("fieldManager").is_some_and(|manager| manager.len() > LONGEST_MANAGER) {
+        if query
+            .get("fieldManager")
+            .is_some_and(|manager| manager.len() > LONGEST_MANAGER)
+        {
             let error = FieldError::invalid("fieldManager", "", format!("must have at most {LONGEST_MANAGER} bytes"));
             return Err(Status::invalid("meta.k8s.io", call.options_kind(), "", &[error]));
         }
@@ -122,7 +125,11 @@ impl<'a> Call<'a> {
         match self.info.query.non_empty("fieldManager") {
             Some(manager) => manager.to_owned(),
             None => {
-                let agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let agent = self
+                    .headers
+                    .get(USER_AGENT)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default();
                 apply::manager_from_user_agent(agent)
             }
         }
@@ -130,7 +137,10 @@ impl<'a> Call<'a> {
 
     /// The object that the path names.
     pub(crate) fn stored(&self) -> Result<Arc<Stored>, Status> {
-        self.inner().cache.get(&self.resource, &self.namespace, &self.name).ok_or_else(|| self.not_found())
+        self.inner()
+            .cache
+            .get(&self.resource, &self.namespace, &self.name)
+            .ok_or_else(|| self.not_found())
     }
 
     /// The log's key of the object that the path names.

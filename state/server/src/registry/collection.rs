@@ -19,7 +19,11 @@ pub(super) async fn delete(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     let options = DeleteOptions::read(call, body).await?;
     let selection = Selection::read(&call.info.query, &call.row)?;
     let snapshot = call.inner().cache.snapshot(&call.resource, call.scope(), None);
-    let items: Vec<Arc<Stored>> = snapshot.items.into_iter().filter(|stored| selection.matches(stored)).collect();
+    let items: Vec<Arc<Stored>> = snapshot
+        .items
+        .into_iter()
+        .filter(|stored| selection.matches(stored))
+        .collect();
     let (registry, info, user, headers) = (call.registry, call.info, call.user, call.headers);
     let mut deletions = stream::iter(items.clone())
         .map(|stored| {
@@ -43,5 +47,10 @@ pub(super) async fn delete(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     drop(deletions);
     call.warnings.extend(warnings);
     let revision = call.inner().cache.revision();
-    Ok(Answer::List(List { items, revision, next: None, remaining: None }))
+    Ok(Answer::List(List {
+        items,
+        revision,
+        next: None,
+        remaining: None,
+    }))
 }

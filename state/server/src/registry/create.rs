@@ -27,7 +27,9 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     let bytes = body::read(body).await?;
     let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
     if !meta::resource_version(&object).is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let written = insert(call, object, None).await?;
     Ok(Answer::Written(written))
@@ -41,7 +43,11 @@ pub(super) async fn insert(call: &mut Call<'_>, object: Value, owners: Owners<'_
     let generate = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
     let mut tries = 0;
     loop {
-        let name = if generate { generated(meta::generate_name(&object)) } else { meta::name(&object).to_owned() };
+        let name = if generate {
+            generated(meta::generate_name(&object))
+        } else {
+            meta::name(&object).to_owned()
+        };
         match attempt(call, object.clone(), &name, owners).await {
             Err(status) if generate && status.reason == "AlreadyExists" && tries < TRIES => tries += 1,
             outcome => return outcome,
@@ -61,14 +67,20 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owners: Own
     check_namespace(call, &object)?;
     name.clone_into(&mut call.name);
     let strategy = inner.strategies.of(&call.resource);
-    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, now };
+    let scene = Scene {
+        cache: &inner.cache,
+        scheme: &inner.scheme,
+        now,
+    };
     // What is given out once (addresses, ports) is given out under one lock, which lasts until the cache shows it.
     let _exclusive = match strategy.exclusive() {
         Some(lock) => Some(lock.lock().await),
         None => None,
     };
     let uid = uuid::Uuid::new_v4().to_string();
-    let managed = meta::metadata(&object).and_then(|metadata| metadata.get("managedFields")).cloned();
+    let managed = meta::metadata(&object)
+        .and_then(|metadata| metadata.get("managedFields"))
+        .cloned();
     row.default(&mut object);
     let given = bookkeeping::NewObject {
         namespace: &call.namespace,
@@ -106,10 +118,18 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owners: Own
         if inner.cache.get(&call.resource, &call.namespace, name).is_some() {
             return Err(Status::already_exists(&row.group, &row.plural, name));
         }
-        return Ok(Written { value: object, revision: None, created: true });
+        return Ok(Written {
+            value: object,
+            revision: None,
+            created: true,
+        });
     }
     match inner.put(&row, &call.log_key(), &object, Expect::Absent).await {
-        Ok(revision) => Ok(Written { value: object, revision: Some(revision), created: true }),
+        Ok(revision) => Ok(Written {
+            value: object,
+            revision: Some(revision),
+            created: true,
+        }),
         Err(WriteError::Conflict(_)) => Err(Status::already_exists(&row.group, &row.plural, name)),
         Err(WriteError::Failed(status)) => Err(status),
     }
@@ -117,7 +137,9 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owners: Own
 
 /// Notes in managed fields who wrote what.
 pub(super) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value, subresource: &str, now: Timestamp) {
-    let Some(schema) = body::structure(&call.row) else { return };
+    let Some(schema) = body::structure(&call.row) else {
+        return;
+    };
     let manager = call.manager();
     let version = call.row.api_version();
     let writer = apply::Writer {
@@ -146,7 +168,10 @@ pub(super) fn check_namespace(call: &Call<'_>, object: &Value) -> Result<(), Sta
         return Err(Status::not_found("", "namespaces", &call.namespace));
     };
     if namespace.deleting {
-        let why = format!("unable to create new content in namespace {} because it is being terminated", call.namespace);
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            call.namespace
+        );
         let cause = Cause {
             reason: "NamespaceTerminating".into(),
             message: format!("namespace {} is being terminated", call.namespace),

@@ -49,12 +49,13 @@ impl DeleteOptions {
         };
         let query = &call.info.query;
         if options.grace.is_none() {
-            options.grace = match query.non_empty("gracePeriodSeconds") {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|_| {
-                    Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-                })?),
-            };
+            options.grace =
+                match query.non_empty("gracePeriodSeconds") {
+                    None => None,
+                    Some(text) => Some(text.parse().map_err(|_| {
+                        Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                    })?),
+                };
         }
         if options.propagation.is_none() {
             options.propagation = match (query.non_empty("propagationPolicy"), query.get("orphanDependents")) {
@@ -123,7 +124,12 @@ pub(super) async fn delete(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     match run(call, &options).await? {
         Deleted::Gone(last) => {
             let row = &call.row;
-            Ok(Answer::Status(Status::deleted(&row.group, &row.plural, meta::name(&last), meta::uid(&last))))
+            Ok(Answer::Status(Status::deleted(
+                &row.group,
+                &row.plural,
+                meta::name(&last),
+                meta::uid(&last),
+            )))
         }
         Deleted::Going(written) => Ok(Answer::Written(written)),
     }
@@ -147,11 +153,19 @@ pub(super) async fn run(call: &mut Call<'_>, options: &DeleteOptions) -> Result<
         } else if is_unchanged(&new, &old) {
             Ok(stored.revision)
         } else {
-            inner.put(&call.row, &key, &new, Expect::Revision(stored.revision)).await
+            inner
+                .put(&call.row, &key, &new, Expect::Revision(stored.revision))
+                .await
         };
         match outcome {
             Ok(_) if gone => return Ok(Deleted::Gone(old)),
-            Ok(revision) => return Ok(Deleted::Going(Written { value: new, revision: Some(revision), created: false })),
+            Ok(revision) => {
+                return Ok(Deleted::Going(Written {
+                    value: new,
+                    revision: Some(revision),
+                    created: false,
+                }));
+            }
             Err(WriteError::Conflict(current)) => inner.catch_up(current).await?,
             Err(WriteError::Failed(status)) => return Err(status),
         }
@@ -162,7 +176,11 @@ pub(super) async fn run(call: &mut Call<'_>, options: &DeleteOptions) -> Result<
 fn check_preconditions(call: &Call<'_>, options: &DeleteOptions, old: &Value) -> Result<(), Status> {
     let checks = [
         ("UID", &options.uid, meta::uid(old)),
-        ("ResourceVersion", &options.resource_version, meta::resource_version(old)),
+        (
+            "ResourceVersion",
+            &options.resource_version,
+            meta::resource_version(old),
+        ),
     ];
     for (what, wanted, found) in checks {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
@@ -190,7 +208,11 @@ fn prepare(call: &mut Call<'_>, options: &DeleteOptions, old: &Value) -> Result<
     };
     let mut seen = old.clone();
     admission::run(&inner.admission, &request, &mut seen, &mut call.warnings)?;
-    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, now };
+    let scene = Scene {
+        cache: &inner.cache,
+        scheme: &inner.scheme,
+        now,
+    };
     let removal = inner.strategies.of(&call.resource).delete(&scene, &mut new, options)?;
     propagate(&mut new, options.propagation);
     let held = meta::finalizers(&new).next().is_some();
@@ -225,5 +247,13 @@ fn propagate(object: &mut Value, propagation: Option<Propagation>) {
         Propagation::Foreground => finalizers.push(FOREGROUND.into()),
         Propagation::Orphan => finalizers.push(ORPHAN.into()),
     }
-    meta::set(object, "finalizers", if finalizers.is_empty() { Value::Null } else { finalizers.into() });
+    meta::set(
+        object,
+        "finalizers",
+        if finalizers.is_empty() {
+            Value::Null
+        } else {
+            finalizers.into()
+        },
+    );
 }

@@ -12,11 +12,16 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     let media = body::media(call.headers)?;
     let eviction = body::parse(&body::read(body).await?, media)?;
     if !matches!(meta::kind(&eviction), "Eviction" | "") {
-        return Err(Status::bad_request(format!("expected policy/v1, Kind=Eviction, got Kind={}", meta::kind(&eviction))));
+        return Err(Status::bad_request(format!(
+            "expected policy/v1, Kind=Eviction, got Kind={}",
+            meta::kind(&eviction)
+        )));
     }
     let name = meta::name(&eviction);
     if !name.is_empty() && name != call.name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
     let mut options = match eviction.get("deleteOptions") {
         Some(options) if !options.is_null() => DeleteOptions::parse(options)?,

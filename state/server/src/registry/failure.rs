@@ -11,13 +11,17 @@ pub(crate) fn from_store(error: &StoreError) -> Status {
         StoreError::Conflict { key, .. } => Status::new(
             409,
             "Conflict",
-            format!("the object at {key} has been modified; please apply your changes to the latest version and try again"),
+            format!(
+                "the object at {key} has been modified; please apply your changes to the latest version and try again"
+            ),
         ),
         StoreError::Compacted { .. } | StoreError::WatchLagged { .. } => Status::expired(
             "The resourceVersion for the provided list or watch is too old: it was compacted away. Please list again.",
         ),
         StoreError::Future { requested, newest } => Status::too_large_resource_version(*requested, *newest),
-        StoreError::Closed => Status::unavailable("the server is shutting down: the store is closed").with_retry_after(1),
+        StoreError::Closed => {
+            Status::unavailable("the server is shutting down: the store is closed").with_retry_after(1)
+        }
         StoreError::Engine { .. } => {
             tracing::error!(error = %chain(error), "the store failed");
             Status::internal(format!("{}: the write was not made", chain(error)))
@@ -37,7 +41,10 @@ pub(crate) fn from_read(error: &StoreError) -> Status {
 }
 
 pub(crate) fn not_visible(error: NotVisible) -> Status {
-    Status::timeout(format!("the write is durable, but the server does not show it yet: {error}")).with_retry_after(1)
+    Status::timeout(format!(
+        "the write is durable, but the server does not show it yet: {error}"
+    ))
+    .with_retry_after(1)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -17,7 +17,9 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
 
 /// Waits until the cache is at the revision that a query asks for at least; `None` when it asks for none.
 pub(super) async fn not_before(call: &Call<'_>, key: &str) -> Result<Option<u64>, Status> {
-    let Some(text) = call.info.query.non_empty(key) else { return Ok(None) };
+    let Some(text) = call.info.query.non_empty(key) else {
+        return Ok(None);
+    };
     let revision = parse_revision(text)?;
     let cache = &call.inner().cache;
     match cache.wait_within(revision, WAIT).await {
@@ -27,5 +29,9 @@ pub(super) async fn not_before(call: &Call<'_>, key: &str) -> Result<Option<u64>
 }
 
 pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| Status::bad_request(format!("Invalid value: {text:?}: the resource version must be a number")))
+    text.parse().map_err(|_| {
+        Status::bad_request(format!(
+            "Invalid value: {text:?}: the resource version must be a number"
+        ))
+    })
 }

@@ -41,7 +41,9 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
     let revision = query.non_empty("resourceVersion");
     let list = if let Some(token) = query.non_empty("continue") {
         if matching.is_some() || revision.is_some_and(|revision| revision != "0") {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let token = decode(token)?;
         page(call, &selection, token.rv, Some(&token.start), limit).await?
@@ -64,12 +66,14 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
 
 fn bad_match(call: &Call<'_>, matching: &str, revision: Option<&str>) -> Status {
     let error = match (matching, revision) {
-        ("Exact" | "NotOlderThan", None) => {
-            FieldError::forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
-        }
-        ("Exact", _) => {
-            FieldError::forbidden("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
-        }
+        ("Exact" | "NotOlderThan", None) => FieldError::forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        ("Exact", _) => FieldError::forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
         _ => FieldError::not_supported("resourceVersionMatch", matching, &["Exact", "NotOlderThan"]),
     };
     Status::invalid("meta.k8s.io", call.options_kind(), "", &[error])
@@ -81,16 +85,30 @@ fn current(snapshot: Snapshot, revision: u64, selection: &Selection, limit: usiz
     let mut items: Vec<Arc<Stored>> = if selection.is_everything() {
         snapshot.items
     } else {
-        snapshot.items.into_iter().filter(|stored| selection.matches(stored)).collect()
+        snapshot
+            .items
+            .into_iter()
+            .filter(|stored| selection.matches(stored))
+            .collect()
     };
     if limit == 0 || items.len() <= limit {
-        return List { items, revision, next: None, remaining: None };
+        return List {
+            items,
+            revision,
+            next: None,
+            remaining: None,
+        };
     }
     let remaining = items.len() - limit;
     items.truncate(limit);
     let next = items.last().map(|last| encode(revision, &last.key));
     // Kubernetes does not count what a selector leaves out.
-    List { items, revision, next, remaining: selection.is_everything().then_some(remaining) }
+    List {
+        items,
+        revision,
+        next,
+        remaining: selection.is_everything().then_some(remaining),
+    }
 }
 
 /// A page as it was at a revision.
@@ -126,17 +144,32 @@ async fn page(
             .await
             .map_err(|error| expired(&error))?;
         after = page.items.last().map(|kv| kv.key.clone());
-        items.extend(page.items.into_iter().filter_map(|kv| parsed(&call.row, kv)).filter(|stored| selection.matches(stored)));
+        items.extend(
+            page.items
+                .into_iter()
+                .filter_map(|kv| parsed(&call.row, kv))
+                .filter(|stored| selection.matches(stored)),
+        );
         if items.len() >= wanted || !page.more || after.is_none() {
             break;
         }
     }
     if limit == 0 || items.len() <= limit {
-        return Ok(List { items, revision, next: None, remaining: None });
+        return Ok(List {
+            items,
+            revision,
+            next: None,
+            remaining: None,
+        });
     }
     items.truncate(limit);
     let next = items.last().map(|last| encode(revision, &last.key));
-    Ok(List { items, revision, next, remaining: None })
+    Ok(List {
+        items,
+        revision,
+        next,
+        remaining: None,
+    })
 }
 
 fn parsed(row: &Resource, kv: setpoint_store::KeyValue) -> Option<Arc<Stored>> {
@@ -154,14 +187,24 @@ fn expired(error: &StoreError) -> Status {
 }
 
 fn encode(revision: u64, key: &str) -> String {
-    let token = Continue { v: "meta.k8s.io/v1".to_owned(), rv: revision, start: key.to_owned() };
+    let token = Continue {
+        v: "meta.k8s.io/v1".to_owned(),
+        rv: revision,
+        start: key.to_owned(),
+    };
     // A struct of two texts and a number always serializes.
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
 fn decode(token: &str) -> Result<Continue, Status> {
     let wrong = || Status::bad_request("continue key is not valid: it must be one that this server gave");
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| wrong())?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(token.trim_end_matches('='))
+        .map_err(|_| wrong())?;
     let token: Continue = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
-    if token.v == "meta.k8s.io/v1" && token.rv > 0 { Ok(token) } else { Err(wrong()) }
+    if token.v == "meta.k8s.io/v1" && token.rv > 0 {
+        Ok(token)
+    } else {
+        Err(wrong())
+    }
 }

@@ -63,7 +63,11 @@ pub(super) fn patched(call: &Call<'_>, patch: &Patch, document: &Value) -> Resul
             None => return Err(Status::unsupported_media_type(&[JSON, MERGE, APPLY].join(", "))),
         },
     };
-    if result.is_object() { Ok(result) } else { Err(Status::bad_request("the patch leaves no object")) }
+    if result.is_object() {
+        Ok(result)
+    } else {
+        Err(Status::bad_request("the patch leaves no object"))
+    }
 }
 
 pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
@@ -79,7 +83,13 @@ pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Sta
     let written = change(call, target, &mut |call, old| {
         let mut new = patched(call, &patch, old)?;
         body::identify(&mut new, &call.row)?;
-        body::check_fields(&mut new, &call.row.clone(), call.validation, Vec::new(), &mut call.warnings)?;
+        body::check_fields(
+            &mut new,
+            &call.row.clone(),
+            call.validation,
+            Vec::new(),
+            &mut call.warnings,
+        )?;
         Ok(Candidate::new(new))
     })
     .await?;
@@ -117,7 +127,11 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
         return Err(Status::unsupported_media_type(&[JSON, MERGE].join(", ")));
     };
     let version = row.api_version();
-    let subresource = if call.info.subresource == "status" { "status" } else { "" };
+    let subresource = if call.info.subresource == "status" {
+        "status"
+    } else {
+        ""
+    };
     let now = call.now();
     let writer = apply::Writer {
         manager: &manager,
@@ -130,8 +144,12 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
         if call.stored().is_ok() {
             let target = update::target(call);
             let written = change(call, target, &mut |_, old| {
-                let merged = apply::server_side(&schema, Some(old), &applied, force, &writer).map_err(|error| error.status())?;
-                Ok(Candidate { object: merged, owned: true })
+                let merged =
+                    apply::server_side(&schema, Some(old), &applied, force, &writer).map_err(|error| error.status())?;
+                Ok(Candidate {
+                    object: merged,
+                    owned: true,
+                })
             })
             .await;
             match written {
@@ -144,10 +162,14 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
             return Err(call.not_found());
         }
         if !meta::uid(&applied).is_empty() || !matches!(meta::resource_version(&applied), "" | "0") {
-            return Err(call.conflict("the object to be applied does not exist, but its uid or resourceVersion is given"));
+            return Err(
+                call.conflict("the object to be applied does not exist, but its uid or resourceVersion is given")
+            );
         }
         let merged = apply::server_side(&schema, None, &applied, force, &writer).map_err(|error| error.status())?;
-        let managed = meta::metadata(&merged).and_then(|metadata| metadata.get("managedFields")).cloned();
+        let managed = meta::metadata(&merged)
+            .and_then(|metadata| metadata.get("managedFields"))
+            .cloned();
         let owners = move |_: &Value| managed.clone().unwrap_or(Value::Null);
         match create::insert(call, merged, Some(&owners)).await {
             Err(status) if status.reason == "AlreadyExists" => {}
@@ -156,4 +178,3 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
     }
     Err(call.modified())
 }
-

@@ -15,7 +15,10 @@ use crate::body;
 
 pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
     let stored = call.stored()?;
-    Ok(Answer::Other(StatusCode::OK, scale_of(&call.row, &value_of(&call.row, &stored))?))
+    Ok(Answer::Other(
+        StatusCode::OK,
+        scale_of(&call.row, &value_of(&call.row, &stored))?,
+    ))
 }
 
 pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
@@ -37,7 +40,9 @@ pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Sta
 fn check_kind(scale: &Value) -> Result<(), Status> {
     match (meta::api_version(scale), meta::kind(scale)) {
         ("autoscaling/v1" | "", "Scale" | "") => Ok(()),
-        (version, kind) => Err(Status::bad_request(format!("expected autoscaling/v1, Kind=Scale, got {version}, Kind={kind}"))),
+        (version, kind) => Err(Status::bad_request(format!(
+            "expected autoscaling/v1, Kind=Scale, got {version}, Kind={kind}"
+        ))),
     }
 }
 
@@ -62,7 +67,9 @@ async fn write(call: &mut Call<'_>, rescale: Rescale<'_>) -> Result<Answer, Stat
         let replicas = match meta::at(&wanted, &["spec", "replicas"]) {
             None | Some(Value::Null) => 0,
             Some(value) => value.as_i64().ok_or_else(|| {
-                Status::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be an integer")
+                Status::bad_request(
+                    "Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be an integer",
+                )
             })?,
         };
         if replicas < 0 {
@@ -74,7 +81,10 @@ async fn write(call: &mut Call<'_>, rescale: Rescale<'_>) -> Result<Answer, Stat
         Ok(Candidate::new(new))
     })
     .await?;
-    Ok(Answer::Other(StatusCode::OK, scale_of(&call.row, &written.into_value())?))
+    Ok(Answer::Other(
+        StatusCode::OK,
+        scale_of(&call.row, &written.into_value())?,
+    ))
 }
 
 fn scale_of(row: &Resource, object: &Value) -> Result<Value, Status> {

@@ -17,12 +17,16 @@ impl Selection {
         let labels = query.get("labelSelector").unwrap_or_default();
         let fields = query.get("fieldSelector").unwrap_or_default();
         let everything = labels.trim().is_empty() && fields.trim().is_empty();
-        let labels: LabelSelector = labels.parse().map_err(|error| {
-            Status::bad_request(format!("unable to parse requirement: {error}"))
-        })?;
+        let labels: LabelSelector = labels
+            .parse()
+            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
         let fields: FieldSelector = fields.parse()?;
         fields.check(row)?;
-        Ok(Selection { labels, fields, everything })
+        Ok(Selection {
+            labels,
+            fields,
+            everything,
+        })
     }
 
     /// Whether nothing is left out.
@@ -33,6 +37,10 @@ impl Selection {
     pub(crate) fn matches(&self, stored: &Stored) -> bool {
         self.everything
             || (self.labels.matches(Some(&stored.labels))
-                && self.fields.requirements().iter().all(|term| (stored.field(&term.field) == term.value) == term.equal))
+                && self
+                    .fields
+                    .requirements()
+                    .iter()
+                    .all(|term| (stored.field(&term.field) == term.value) == term.equal))
     }
 }

@@ -34,7 +34,11 @@ fn headers() -> http::HeaderMap {
 
 fn row_of(registry: &Registry, object: &Value) -> Result<Arc<Resource>, Status> {
     registry.inner.scheme.for_object(object).ok_or_else(|| {
-        Status::bad_request(format!("no kind {} in {} is served", meta::kind(object), meta::api_version(object)))
+        Status::bad_request(format!(
+            "no kind {} in {} is served",
+            meta::kind(object),
+            meta::api_version(object)
+        ))
     })
 }
 
@@ -42,10 +46,19 @@ fn row_of(registry: &Registry, object: &Value) -> Result<Arc<Resource>, Status> 
 pub(super) async fn create_if_absent(registry: &Registry, object: Value) -> Result<bool, Status> {
     let row = row_of(registry, &object)?;
     let namespace = if row.namespaced { meta::namespace(&object) } else { "" };
-    if registry.inner.cache.get(&row.storage_prefix(), namespace, meta::name(&object)).is_some() {
+    if registry
+        .inner
+        .cache
+        .get(&row.storage_prefix(), namespace, meta::name(&object))
+        .is_some()
+    {
         return Ok(false);
     }
-    let (info, user, headers) = (info(&row, "create", namespace, ""), UserInfo::system("apiserver"), headers());
+    let (info, user, headers) = (
+        info(&row, "create", namespace, ""),
+        UserInfo::system("apiserver"),
+        headers(),
+    );
     let mut call = Call::new(registry, &info, &user, &headers)?;
     match super::create::insert(&mut call, object, None).await {
         Ok(_) => Ok(true),
@@ -58,7 +71,11 @@ pub(super) async fn create_if_absent(registry: &Registry, object: Value) -> Resu
 pub(crate) async fn correct(registry: &Registry, wanted: &Value) -> Result<(), Status> {
     let row = row_of(registry, wanted)?;
     let namespace = if row.namespaced { meta::namespace(wanted) } else { "" };
-    let (info, user, headers) = (info(&row, "update", namespace, meta::name(wanted)), UserInfo::system("apiserver"), headers());
+    let (info, user, headers) = (
+        info(&row, "update", namespace, meta::name(wanted)),
+        UserInfo::system("apiserver"),
+        headers(),
+    );
     let mut call = Call::new(registry, &info, &user, &headers)?;
     change(&mut call, Target::Main, &mut |_, old| {
         let mut new = wanted.clone();
@@ -78,7 +95,11 @@ pub(crate) async fn delete_as_system(
     namespace: &str,
     name: &str,
 ) -> Result<(), Status> {
-    let (info, user, headers) = (info(row, "delete", namespace, name), UserInfo::system("apiserver"), headers());
+    let (info, user, headers) = (
+        info(row, "delete", namespace, name),
+        UserInfo::system("apiserver"),
+        headers(),
+    );
     let mut call = Call::new(registry, &info, &user, &headers)?;
     match delete::run(&mut call, &DeleteOptions::default()).await {
         Err(status) if status.reason == "NotFound" => Ok(()),
@@ -90,12 +111,23 @@ pub(crate) async fn delete_as_system(
 pub(crate) async fn release(registry: &Registry, object: &Value, finalizer: &str) -> Result<(), Status> {
     let row = row_of(registry, object)?;
     let namespace = if row.namespaced { meta::namespace(object) } else { "" };
-    let (info, user, headers) = (info(&row, "update", namespace, meta::name(object)), UserInfo::system("apiserver"), headers());
+    let (info, user, headers) = (
+        info(&row, "update", namespace, meta::name(object)),
+        UserInfo::system("apiserver"),
+        headers(),
+    );
     let mut call = Call::new(registry, &info, &user, &headers)?;
     let outcome = change(&mut call, Target::Whole("finalize"), &mut |_, old| {
         let mut new = old.clone();
-        let rest: Vec<Value> = meta::finalizers(old).filter(|held| *held != finalizer).map(Into::into).collect();
-        meta::set(&mut new, "finalizers", if rest.is_empty() { Value::Null } else { rest.into() });
+        let rest: Vec<Value> = meta::finalizers(old)
+            .filter(|held| *held != finalizer)
+            .map(Into::into)
+            .collect();
+        meta::set(
+            &mut new,
+            "finalizers",
+            if rest.is_empty() { Value::Null } else { rest.into() },
+        );
         Ok(Candidate::new(new))
     })
     .await;

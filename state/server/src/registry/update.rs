@@ -33,7 +33,11 @@ impl Candidate {
 
 /// The part of an object that a request on this path writes.
 pub(super) fn target(call: &Call<'_>) -> Target {
-    if call.info.subresource == "status" { Target::Status } else { Target::Main }
+    if call.info.subresource == "status" {
+        Target::Status
+    } else {
+        Target::Main
+    }
 }
 
 pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
@@ -82,15 +86,27 @@ pub(super) async fn change(call: &mut Call<'_>, target: Target, change: Change<'
         if call.dry_run || (!remove && bookkeeping::is_unchanged(&new, &old)) {
             // Nothing is written: what is there is what the client wants, or it only wanted to know.
             let value = if call.dry_run { new } else { old };
-            return Ok(Written { value, revision: Some(stored.revision), created: false });
+            return Ok(Written {
+                value,
+                revision: Some(stored.revision),
+                created: false,
+            });
         }
         let outcome = if remove {
             inner.remove(&key, stored.revision).await
         } else {
-            inner.put(&call.row, &key, &new, Expect::Revision(stored.revision)).await
+            inner
+                .put(&call.row, &key, &new, Expect::Revision(stored.revision))
+                .await
         };
         match outcome {
-            Ok(revision) => return Ok(Written { value: new, revision: Some(revision), created: false }),
+            Ok(revision) => {
+                return Ok(Written {
+                    value: new,
+                    revision: Some(revision),
+                    created: false,
+                });
+            }
             Err(WriteError::Conflict(current)) => inner.catch_up(current).await?,
             Err(WriteError::Failed(status)) => return Err(status),
         }
@@ -99,19 +115,18 @@ pub(super) async fn change(call: &mut Call<'_>, target: Target, change: Change<'
 }
 
 /// Takes a candidate through every step but the write; says whether the object goes with it.
-fn prepare(
-    call: &mut Call<'_>,
-    target: Target,
-    candidate: Candidate,
-    old: &Value,
-) -> Result<(Value, bool), Status> {
+fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Value) -> Result<(Value, bool), Status> {
     let inner = call.inner();
     let row = call.row.clone();
     let now = inner.now();
     let Candidate { object: mut new, owned } = candidate;
     check_identity(call, &new, old)?;
     let strategy = inner.strategies.of(&call.resource);
-    let scene = Scene { cache: &inner.cache, scheme: &inner.scheme, now };
+    let scene = Scene {
+        cache: &inner.cache,
+        scheme: &inner.scheme,
+        now,
+    };
     if target == Target::Main {
         row.default(&mut new);
         strategy.update(&scene, &mut new, old, &mut call.warnings)?;

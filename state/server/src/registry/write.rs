@@ -103,18 +103,20 @@ impl Inner {
         self.finish(self.log.delete(key, Expect::Revision(revision))).await
     }
 
-    async fn finish(
-        &self,
-        write: impl Future<Output = Result<Revision, StoreError>>,
-    ) -> Result<Revision, WriteError> {
+    async fn finish(&self, write: impl Future<Output = Result<Revision, StoreError>>) -> Result<Revision, WriteError> {
         let outcome = tokio::time::timeout(WRITE_WITHIN, write).await.map_err(|_| {
-            WriteError::Failed(Status::timeout("the store did not answer in time: whether the write was made is not known"))
+            WriteError::Failed(Status::timeout(
+                "the store did not answer in time: whether the write was made is not known",
+            ))
         })?;
         let revision = outcome.map_err(|error| match error {
             StoreError::Conflict { current, .. } => WriteError::Conflict(current.map(|kv| kv.modified)),
             error => WriteError::Failed(from_store(&error)),
         })?;
-        self.cache.wait_for(revision).await.map_err(|error| WriteError::Failed(not_visible(error)))?;
+        self.cache
+            .wait_for(revision)
+            .await
+            .map_err(|error| WriteError::Failed(not_visible(error)))?;
         Ok(revision)
     }
 

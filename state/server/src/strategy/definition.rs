@@ -46,7 +46,14 @@ impl Strategy for Definitions {
             mark(object, scene.now, 0);
             let since = meta::format_time(scene.now);
             let message = "CustomResource deletion is in progress";
-            set_condition(object, "Terminating", true, "InstanceDeletionInProgress", message, &since);
+            set_condition(
+                object,
+                "Terminating",
+                true,
+                "InstanceDeletionInProgress",
+                message,
+                &since,
+            );
         }
         Ok(Removal::Now)
     }
@@ -65,19 +72,33 @@ fn complete_names(object: &mut Value) {
 
 fn storage_version(object: &Value) -> Option<Value> {
     let versions = meta::list_at(object, &["spec", "versions"]);
-    versions.iter().find(|version| version.get("storage") == Some(&Value::Bool(true)))?.get("name").cloned()
+    versions
+        .iter()
+        .find(|version| version.get("storage") == Some(&Value::Bool(true)))?
+        .get("name")
+        .cloned()
 }
 
 /// What this server cannot serve is refused; what it does not enforce is said.
 fn check(object: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
-    let refuse = |error| Status::invalid("apiextensions.k8s.io", "CustomResourceDefinition", meta::name(object), &[error]);
+    let refuse = |error| {
+        Status::invalid(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            meta::name(object),
+            &[error],
+        )
+    };
     let strategy = meta::str_at(object, &["spec", "conversion", "strategy"]);
     if !matches!(strategy, "" | "None") {
         let error = FieldError::not_supported("spec.conversion.strategy", strategy, &["None"]);
         return Err(refuse(error));
     }
     let rows = crd::rows(object).map_err(|why| refuse(FieldError::invalid("spec.versions", Value::Null, why)))?;
-    if rows.iter().any(|row| row.schema.as_ref().is_some_and(|schema| schema.has_cel())) {
+    if rows
+        .iter()
+        .any(|row| row.schema.as_ref().is_some_and(|schema| schema.has_cel()))
+    {
         warnings.push("x-kubernetes-validations: these rules are stored, but not enforced yet".to_owned());
     }
     Ok(())
@@ -86,47 +107,86 @@ fn check(object: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
 /// Accepts the names unless another kind has them; an accepted definition is established at once.
 fn accept(scene: &Scene<'_>, object: &mut Value) {
     let text = |path: &[&str]| meta::str_at(object, path).to_owned();
-    let (group, kind, plural) = (text(&["spec", "group"]), text(&["spec", "names", "kind"]), text(&["spec", "names", "plural"]));
-    let taken_by_row = scene
-        .scheme
-        .resources()
-        .iter()
-        .any(|row| row.group == group && ((row.kind == kind && row.plural != plural) || (row.plural == plural && !row.custom)));
-    let taken_by_definition = scene.cache.list(RESOURCE, None).iter().map(|stored| stored.value()).any(|other| {
-        meta::name(&other) != meta::name(object)
-            && meta::str_at(&other, &["spec", "group"]) == group
-            && meta::str_at(&other, &["status", "acceptedNames", "kind"]) == kind
+    let (group, kind, plural) = (
+        text(&["spec", "group"]),
+        text(&["spec", "names", "kind"]),
+        text(&["spec", "names", "plural"]),
+    );
+    let taken_by_row = scene.scheme.resources().iter().any(|row| {
+        row.group == group && ((row.kind == kind && row.plural != plural) || (row.plural == plural && !row.custom))
     });
-    let names = meta::at(object, &["spec", "names"]).cloned().unwrap_or_else(|| json!({}));
+    let taken_by_definition = scene
+        .cache
+        .list(RESOURCE, None)
+        .iter()
+        .map(|stored| stored.value())
+        .any(|other| {
+            meta::name(&other) != meta::name(object)
+                && meta::str_at(&other, &["spec", "group"]) == group
+                && meta::str_at(&other, &["status", "acceptedNames", "kind"]) == kind
+        });
+    let names = meta::at(object, &["spec", "names"])
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     let since = meta::format_time(scene.now);
     if taken_by_row || taken_by_definition {
         let message = format!("{kind:?} is already in use");
         set_condition(object, "NamesAccepted", false, "KindConflict", &message, &since);
-        set_condition(object, "Established", false, "NotAccepted", "not all names are accepted", &since);
+        set_condition(
+            object,
+            "Established",
+            false,
+            "NotAccepted",
+            "not all names are accepted",
+            &since,
+        );
         return;
     }
     let status = meta::map_mut(meta::map_of(object), "status");
     status.insert("acceptedNames".into(), names);
-    set_condition(object, "NamesAccepted", true, "NoConflicts", "no conflicts found", &since);
-    set_condition(object, "Established", true, "InitialNamesAccepted", "the initial names have been accepted", &since);
+    set_condition(
+        object,
+        "NamesAccepted",
+        true,
+        "NoConflicts",
+        "no conflicts found",
+        &since,
+    );
+    set_condition(
+        object,
+        "Established",
+        true,
+        "InitialNamesAccepted",
+        "the initial names have been accepted",
+        &since,
+    );
 }
 
 /// Sets a condition; its time moves only when its status does.
 fn set_condition(object: &mut Value, name: &str, holds: bool, reason: &str, message: &str, since: &str) {
     let status = meta::map_mut(meta::map_of(object), "status");
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
-    let Some(conditions) = conditions.as_array_mut() else { return };
+    let Some(conditions) = conditions.as_array_mut() else {
+        return;
+    };
     let text = if holds { "True" } else { "False" };
-    let found = conditions.iter_mut().find(|condition| meta::str_at(condition, &["type"]) == name);
+    let found = conditions
+        .iter_mut()
+        .find(|condition| meta::str_at(condition, &["type"]) == name);
     if let Some(condition) = found {
         if meta::str_at(condition, &["status"]) == text {
             return;
         }
         let map = meta::map_of(condition);
-        let changes: Map<String, Value> = [("status", text), ("reason", reason), ("message", message), ("lastTransitionTime", since)]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect();
+        let changes: Map<String, Value> = [
+            ("status", text),
+            ("reason", reason),
+            ("message", message),
+            ("lastTransitionTime", since),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect();
         map.extend(changes);
         return;
     }

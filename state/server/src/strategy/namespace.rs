@@ -22,7 +22,12 @@ impl Strategy for Namespaces {
     fn delete(&self, scene: &Scene<'_>, object: &mut Value, _: &DeleteOptions) -> Result<Removal, Status> {
         let name = meta::name(object);
         if IMMORTAL.contains(&name) {
-            return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+            return Err(Status::forbidden(
+                "",
+                "namespaces",
+                name,
+                "this namespace may not be deleted",
+            ));
         }
         if self.may_go(object) {
             return Ok(Removal::Now);

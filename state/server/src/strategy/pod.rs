@@ -26,7 +26,8 @@ impl Strategy for Pods {
             // There are no PriorityClasses yet.
             _ => spec.insert("priority".into(), 0.into()),
         };
-        spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
+        spec.entry("preemptionPolicy")
+            .or_insert_with(|| "PreemptLowerPriority".into());
         Ok(())
     }
 

@@ -37,7 +37,11 @@ impl Ranges {
             return None;
         }
         let bits = 32 - len;
-        Some(Ranges { base: u32::from(address) & !((1 << bits) - 1), bits, ports })
+        Some(Ranges {
+            base: u32::from(address) & !((1 << bits) - 1),
+            bits,
+            ports,
+        })
     }
 
     /// The first address: that of `default/kubernetes`.
@@ -72,7 +76,9 @@ impl Ranges {
             return None;
         }
         let start = rand::rng().random_range(0..size);
-        (0..size).map(|step| from + (start + step) % size).find(|port| !taken.contains(port))
+        (0..size)
+            .map(|step| from + (start + step) % size)
+            .find(|port| !taken.contains(port))
     }
 }
 
@@ -83,7 +89,10 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(ranges: Ranges) -> Services {
-        Services { ranges, lock: Mutex::new(()) }
+        Services {
+            ranges,
+            lock: Mutex::new(()),
+        }
     }
 
     fn complete(&self, scene: &Scene<'_>, object: &mut Value) -> Result<(), Status> {
@@ -105,7 +114,11 @@ impl Services {
             clear_node_ports(spec);
             return Ok(());
         }
-        if spec.get("ipFamilies").and_then(Value::as_array).is_some_and(|families| families.iter().any(|family| family != "IPv4")) {
+        if spec
+            .get("ipFamilies")
+            .and_then(Value::as_array)
+            .is_some_and(|families| families.iter().any(|family| family != "IPv4"))
+        {
             let error = FieldError::invalid("spec.ipFamilies[0]", "IPv6", "not configured on this cluster");
             return Err(invalid(error));
         }
@@ -148,9 +161,12 @@ impl Services {
                 .collect();
             if wanted.is_empty() {
                 let free = self.ranges.free_address(&taken);
-                free.ok_or_else(|| internal("spec.clusterIPs", "failed to allocate IP: range is full"))?.to_string()
+                free.ok_or_else(|| internal("spec.clusterIPs", "failed to allocate IP: range is full"))?
+                    .to_string()
             } else {
-                let inside = wanted.parse::<Ipv4Addr>().is_ok_and(|address| self.ranges.contains(address));
+                let inside = wanted
+                    .parse::<Ipv4Addr>()
+                    .is_ok_and(|address| self.ranges.contains(address));
                 if !inside {
                     let detail = "failed to allocate IP: the provided IP is not in the valid range of cluster IPs";
                     return Err(FieldError::invalid("spec.clusterIPs", json!([wanted]), detail));
@@ -178,16 +194,21 @@ impl Services {
             .filter_map(|port| meta::int_at(port, &["nodePort"]))
             .collect();
         let allocate = spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
-        let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return Ok(()) };
+        let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
+            return Ok(());
+        };
         // The ones asked for first, so that a free choice does not take them. TCP and UDP of one service may share one.
         let mut mine: HashSet<(i64, String)> = HashSet::new();
         for (at, port) in ports.iter().enumerate() {
-            let Some(number) = meta::int_at(port, &["nodePort"]).filter(|number| *number != 0) else { continue };
+            let Some(number) = meta::int_at(port, &["nodePort"]).filter(|number| *number != 0) else {
+                continue;
+            };
             let field = format!("spec.ports[{at}].nodePort");
             let in_range = u16::try_from(number).is_ok_and(|number| self.ranges.ports.contains(&number));
             if !in_range {
                 let (from, to) = (self.ranges.ports.start(), self.ranges.ports.end());
-                let detail = format!("provided port is not in the valid range. The range of valid ports is {from}-{to}");
+                let detail =
+                    format!("provided port is not in the valid range. The range of valid ports is {from}-{to}");
                 return Err(FieldError::invalid(field, number, detail));
             }
             let protocol = meta::str_at(port, &["protocol"]).to_owned();
@@ -201,7 +222,12 @@ impl Services {
                 continue;
             }
             let free = self.ranges.free_port(&taken);
-            let free = free.ok_or_else(|| internal(&format!("spec.ports[{at}].nodePort"), "failed to allocate a nodePort: range is full"))?;
+            let free = free.ok_or_else(|| {
+                internal(
+                    &format!("spec.ports[{at}].nodePort"),
+                    "failed to allocate a nodePort: range is full",
+                )
+            })?;
             taken.insert(free);
             meta::map_of(port).insert("nodePort".into(), free.into());
         }
@@ -220,7 +246,12 @@ fn text<'a>(map: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 fn clear_node_ports(spec: &mut Map<String, Value>) {
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+    for port in spec
+        .get_mut("ports")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         meta::map_of(port).remove("nodePort");
     }
 }
@@ -250,7 +281,12 @@ fn carry_allocations(new: &mut Value, old: &Value) {
     let empty = Map::new();
     let before = old.get("spec").and_then(Value::as_object).unwrap_or(&empty);
     let spec = meta::map_mut(meta::map_of(new), "spec");
-    if text(spec, "clusterIP").is_empty() && spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+    if text(spec, "clusterIP").is_empty()
+        && spec
+            .get("clusterIPs")
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty)
+    {
         for field in ["clusterIP", "clusterIPs"] {
             if let Some(value) = before.get(field) {
                 spec.insert(field.to_owned(), value.clone());
@@ -261,13 +297,21 @@ fn carry_allocations(new: &mut Value, old: &Value) {
         return;
     }
     let old_ports: &[Value] = before.get("ports").and_then(Value::as_array).map_or(&[], Vec::as_slice);
-    let key = |port: &Value| (meta::int_at(port, &["port"]), meta::str_at(port, &["protocol"]).to_owned());
+    let key = |port: &Value| {
+        (
+            meta::int_at(port, &["port"]),
+            meta::str_at(port, &["protocol"]).to_owned(),
+        )
+    };
     let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
     for port in ports.into_iter().flatten() {
         if meta::int_at(port, &["nodePort"]).unwrap_or(0) != 0 {
             continue;
         }
-        let kept = old_ports.iter().find(|old| key(old) == key(port)).and_then(|old| meta::int_at(old, &["nodePort"]));
+        let kept = old_ports
+            .iter()
+            .find(|old| key(old) == key(port))
+            .and_then(|old| meta::int_at(old, &["nodePort"]));
         if let Some(kept) = kept.filter(|kept| *kept != 0) {
             meta::map_of(port).insert("nodePort".into(), kept.into());
         }

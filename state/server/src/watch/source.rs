@@ -45,7 +45,16 @@ impl Source {
         position: Revision,
         changed: watch::Receiver<Revision>,
     ) -> Source {
-        Source { log, cache, resource, row, position, changed, behind: None, started: false }
+        Source {
+            log,
+            cache,
+            resource,
+            row,
+            position,
+            changed,
+            behind: None,
+            started: false,
+        }
     }
 
     /// The revision up to which everything was handed on. Counts what is known not to concern the kind.
@@ -64,7 +73,9 @@ impl Source {
     pub(super) async fn next(&mut self) -> Next {
         loop {
             if let Some(stream) = &mut self.behind {
-                let Some(item) = stream.next().await else { return Next::End };
+                let Some(item) = stream.next().await else {
+                    return Next::End;
+                };
                 match item {
                     Ok(change) => {
                         let event = self.event(change);
@@ -75,7 +86,9 @@ impl Source {
                         }
                         return Next::Events(vec![event]);
                     }
-                    Err(StoreError::Compacted { requested, oldest }) => return Next::Failed(Status::too_old(requested, oldest)),
+                    Err(StoreError::Compacted { requested, oldest }) => {
+                        return Next::Failed(Status::too_old(requested, oldest));
+                    }
                     Err(StoreError::WatchLagged { .. } | StoreError::Closed) => return Next::End,
                     Err(error) => return Next::Failed(from_store(&error)),
                 }

@@ -26,7 +26,10 @@ fn deployment(name: &str) -> Value {
 }
 
 fn revision(object: &Value) -> String {
-    object["metadata"]["resourceVersion"].as_str().expect("a revision").to_owned()
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a revision")
+        .to_owned()
 }
 
 #[tokio::test]
@@ -42,16 +45,26 @@ async fn an_object_is_created_read_replaced_and_deleted() {
     let again = world.post(MAPS, map("m")).await.failed(409, "AlreadyExists");
     assert_eq!(again, "configmaps \"m\" already exists");
     let same = world.put(&format!("{MAPS}/m"), read.clone()).await.ok();
-    assert_eq!(revision(&same), revision(&read), "an update that changes nothing is not written");
+    assert_eq!(
+        revision(&same),
+        revision(&read),
+        "an update that changes nothing is not written"
+    );
     read["data"]["a"] = "2".into();
     let changed = world.put(&format!("{MAPS}/m"), read.clone()).await.ok();
     assert_ne!(revision(&changed), revision(&read));
     read["data"]["a"] = "3".into();
     let message = world.put(&format!("{MAPS}/m"), read).await.failed(409, "Conflict");
-    assert_eq!(message, "Operation cannot be fulfilled on configmaps \"m\": the object has been modified; please apply your changes to the latest version and try again");
+    assert_eq!(
+        message,
+        "Operation cannot be fulfilled on configmaps \"m\": the object has been modified; please apply your changes to the latest version and try again"
+    );
     let gone = world.delete(&format!("{MAPS}/m")).await.ok();
     assert_eq!(gone["status"], "Success");
-    assert_eq!(world.get(&format!("{MAPS}/m")).await.failed(404, "NotFound"), "configmaps \"m\" not found");
+    assert_eq!(
+        world.get(&format!("{MAPS}/m")).await.failed(404, "NotFound"),
+        "configmaps \"m\" not found"
+    );
     let nowhere = world.post("/api/v1/namespaces/nowhere/configmaps", map("m")).await;
     assert_eq!(nowhere.failed(404, "NotFound"), "namespaces \"nowhere\" not found");
     let named = world.post(MAPS, json!({"metadata": {"generateName": "m-"}})).await.ok();
@@ -65,7 +78,10 @@ async fn a_dry_run_and_strict_fields_write_nothing() {
     world.get(&format!("{MAPS}/m")).await.failed(404, "NotFound");
     let mut wrong = map("m");
     wrong["dataa"] = json!({});
-    let message = world.post(&format!("{MAPS}?fieldValidation=Strict"), wrong.clone()).await.failed(400, "BadRequest");
+    let message = world
+        .post(&format!("{MAPS}?fieldValidation=Strict"), wrong.clone())
+        .await
+        .failed(400, "BadRequest");
     assert!(message.contains("unknown field \"dataa\""), "{message}");
     let warned = world.post(MAPS, wrong).await;
     assert_eq!(warned.code, 201);
@@ -80,22 +96,46 @@ async fn all_four_patches_change_an_object() {
     let uri = format!("{DEPLOYMENTS}/d");
     let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": 2}]);
     let patched = world.patch("application/json-patch+json", &uri, patch).await.ok();
-    assert_eq!((&patched["spec"]["replicas"], &patched["metadata"]["generation"]), (&json!(2), &json!(2)));
-    let patched = world.patch(MERGE, &uri, json!({"metadata": {"labels": {"x": "y"}}})).await.ok();
-    assert_eq!((&patched["metadata"]["labels"]["x"], &patched["metadata"]["generation"]), (&json!("y"), &json!(2)));
+    assert_eq!(
+        (&patched["spec"]["replicas"], &patched["metadata"]["generation"]),
+        (&json!(2), &json!(2))
+    );
+    let patched = world
+        .patch(MERGE, &uri, json!({"metadata": {"labels": {"x": "y"}}}))
+        .await
+        .ok();
+    assert_eq!(
+        (&patched["metadata"]["labels"]["x"], &patched["metadata"]["generation"]),
+        (&json!("y"), &json!(2))
+    );
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "image:2"}]}}}});
     let patched = world.patch(STRATEGIC, &uri, image).await.ok();
     let container = &patched["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!((&container["image"], &container["name"]), (&json!("image:2"), &json!("main")));
-    let applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 5}});
-    let message = world.patch(APPLY, &format!("{uri}?fieldManager=other"), applied.clone()).await.failed(409, "Conflict");
+    assert_eq!(
+        (&container["image"], &container["name"]),
+        (&json!("image:2"), &json!("main"))
+    );
+    let applied =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 5}});
+    let message = world
+        .patch(APPLY, &format!("{uri}?fieldManager=other"), applied.clone())
+        .await
+        .failed(409, "Conflict");
     assert!(message.contains(".spec.replicas"), "{message}");
-    let forced = world.patch(APPLY, &format!("{uri}?fieldManager=other&force=true"), applied).await.ok();
+    let forced = world
+        .patch(APPLY, &format!("{uri}?fieldManager=other&force=true"), applied)
+        .await
+        .ok();
     assert_eq!(forced["spec"]["replicas"], 5);
-    let fresh = world.patch(APPLY, &format!("{DEPLOYMENTS}/e?fieldManager=me"), deployment("e")).await;
+    let fresh = world
+        .patch(APPLY, &format!("{DEPLOYMENTS}/e?fieldManager=me"), deployment("e"))
+        .await;
     assert_eq!(fresh.code, 201);
     assert_eq!(fresh.body["metadata"]["managedFields"][0]["operation"], "Apply");
-    world.patch("text/plain", &uri, json!({})).await.failed(415, "UnsupportedMediaType");
+    world
+        .patch("text/plain", &uri, json!({}))
+        .await
+        .failed(415, "UnsupportedMediaType");
 }
 
 #[tokio::test]
@@ -105,13 +145,29 @@ async fn status_and_the_rest_are_written_apart_and_scale_changes_replicas() {
     made["status"] = json!({"replicas": 1});
     made["spec"]["replicas"] = 7.into();
     let status = world.put(&format!("{DEPLOYMENTS}/d/status"), made).await.ok();
-    assert_eq!((&status["status"]["replicas"], &status["spec"]["replicas"]), (&json!(1), &json!(3)));
-    let main = world.patch(MERGE, &format!("{DEPLOYMENTS}/d"), json!({"status": {"replicas": 9}})).await.ok();
+    assert_eq!(
+        (&status["status"]["replicas"], &status["spec"]["replicas"]),
+        (&json!(1), &json!(3))
+    );
+    let main = world
+        .patch(MERGE, &format!("{DEPLOYMENTS}/d"), json!({"status": {"replicas": 9}}))
+        .await
+        .ok();
     assert_eq!(main["status"]["replicas"], 1);
     let scale = world.get(&format!("{DEPLOYMENTS}/d/scale")).await.ok();
     assert_eq!(scale["status"], json!({"replicas": 1, "selector": "app=a"}));
-    let scaled = world.patch(MERGE, &format!("{DEPLOYMENTS}/d/scale"), json!({"spec": {"replicas": 4}})).await.ok();
-    assert_eq!((&scaled["kind"], &scaled["spec"]["replicas"]), (&json!("Scale"), &json!(4)));
+    let scaled = world
+        .patch(
+            MERGE,
+            &format!("{DEPLOYMENTS}/d/scale"),
+            json!({"spec": {"replicas": 4}}),
+        )
+        .await
+        .ok();
+    assert_eq!(
+        (&scaled["kind"], &scaled["spec"]["replicas"]),
+        (&json!("Scale"), &json!(4))
+    );
     assert_eq!(world.get(&format!("{DEPLOYMENTS}/d")).await.ok()["spec"]["replicas"], 4);
 }
 
@@ -127,7 +183,12 @@ async fn a_list_in_pages_stays_at_the_revision_of_its_first_page() {
     world.post(MAPS, map("cc")).await.ok();
     let token = first["metadata"]["continue"].as_str().expect("a token");
     let second = world.get(&format!("{MAPS}?limit=10&continue={token}")).await.ok();
-    let names: Vec<_> = second["items"].as_array().expect("items").iter().map(|item| item["metadata"]["name"].clone()).collect();
+    let names: Vec<_> = second["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| item["metadata"]["name"].clone())
+        .collect();
     assert_eq!(names, ["c", "d", "e"]);
     assert_eq!(revision(&second), revision(&first));
 }
@@ -139,14 +200,29 @@ async fn a_watch_begins_with_what_there_is_and_resumes_where_it_ended() {
     let uri = format!("{PODS}?watch=1&labelSelector=app%3Da&allowWatchBookmarks=true&timeoutSeconds=30");
     let begun = format!("{uri}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
     let events = world.watch(&begun, 2).await;
-    assert_eq!((&events[0]["type"], &events[1]["type"]), (&json!("ADDED"), &json!("BOOKMARK")));
-    assert_eq!(events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        (&events[0]["type"], &events[1]["type"]),
+        (&json!("ADDED"), &json!("BOOKMARK"))
+    );
+    assert_eq!(
+        events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     // It ceases to match, matches again, and goes.
     for label in ["b", "a"] {
-        world.patch(MERGE, &format!("{PODS}/a"), json!({"metadata": {"labels": {"app": label}}})).await.ok();
+        world
+            .patch(
+                MERGE,
+                &format!("{PODS}/a"),
+                json!({"metadata": {"labels": {"app": label}}}),
+            )
+            .await
+            .ok();
     }
     world.delete(&format!("{PODS}/a")).await.ok();
-    let events = world.watch(&format!("{uri}&resourceVersion={}", revision(&made)), 3).await;
+    let events = world
+        .watch(&format!("{uri}&resourceVersion={}", revision(&made)), 3)
+        .await;
     let kinds: Vec<_> = events.iter().map(|event| event["type"].clone()).collect();
     assert_eq!(kinds, ["DELETED", "ADDED", "DELETED"]);
     // From before anything in memory: out of the log.
@@ -162,10 +238,19 @@ async fn finalizers_hold_and_propagation_asks_for_them() {
     let mut held = map("m");
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     world.post(MAPS, held).await.ok();
-    let going = world.delete(&format!("{MAPS}/m?propagationPolicy=Foreground")).await.ok();
-    assert_eq!(going["metadata"]["finalizers"], json!(["example.com/hold", "foregroundDeletion"]));
+    let going = world
+        .delete(&format!("{MAPS}/m?propagationPolicy=Foreground"))
+        .await
+        .ok();
+    assert_eq!(
+        going["metadata"]["finalizers"],
+        json!(["example.com/hold", "foregroundDeletion"])
+    );
     assert!(going["metadata"]["deletionTimestamp"].is_string());
-    world.patch(MERGE, &format!("{MAPS}/m"), json!({"metadata": {"finalizers": null}})).await.ok();
+    world
+        .patch(MERGE, &format!("{MAPS}/m"), json!({"metadata": {"finalizers": null}}))
+        .await
+        .ok();
     world.get(&format!("{MAPS}/m")).await.failed(404, "NotFound");
 }
 
@@ -174,8 +259,14 @@ async fn a_bound_pod_is_given_time_and_a_namespace_is_emptied_first() {
     let world = World::new().await;
     world.post(PODS, pod("p")).await.ok();
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "box"}});
-    assert_eq!(world.post(&format!("{PODS}/p/binding"), binding.clone()).await.code, 201);
-    world.post(&format!("{PODS}/p/binding"), binding).await.failed(409, "Conflict");
+    assert_eq!(
+        world.post(&format!("{PODS}/p/binding"), binding.clone()).await.code,
+        201
+    );
+    world
+        .post(&format!("{PODS}/p/binding"), binding)
+        .await
+        .failed(409, "Conflict");
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
     world.post(&format!("{PODS}/p/eviction"), eviction).await.ok();
     let going = world.get(&format!("{PODS}/p")).await.ok();
@@ -187,8 +278,14 @@ async fn a_bound_pod_is_given_time_and_a_namespace_is_emptied_first() {
     world.post("/api/v1/namespaces", namespace).await.ok();
     let mut going = world.delete("/api/v1/namespaces/n").await.ok();
     assert_eq!(going["status"]["phase"], "Terminating");
-    let message = world.post("/api/v1/namespaces/n/configmaps", map("m")).await.failed(403, "Forbidden");
-    assert!(message.ends_with("unable to create new content in namespace n because it is being terminated"), "{message}");
+    let message = world
+        .post("/api/v1/namespaces/n/configmaps", map("m"))
+        .await
+        .failed(403, "Forbidden");
+    assert!(
+        message.ends_with("unable to create new content in namespace n because it is being terminated"),
+        "{message}"
+    );
     going["spec"]["finalizers"] = json!([]);
     world.put("/api/v1/namespaces/n/finalize", going).await.ok();
     world.get("/api/v1/namespaces/n").await.failed(404, "NotFound");
@@ -215,7 +312,10 @@ async fn services_get_addresses_and_ports_that_no_other_has() {
     for field in ["clusterIP", "clusterIPs"] {
         a["spec"].as_object_mut().expect("a spec").remove(field);
     }
-    assert_eq!(world.put(&format!("{uri}/a"), a).await.ok()["spec"]["clusterIP"], before);
+    assert_eq!(
+        world.put(&format!("{uri}/a"), a).await.ok()["spec"]["clusterIP"],
+        before
+    );
 }
 
 #[tokio::test]
@@ -235,15 +335,23 @@ async fn a_definition_serves_its_kind_until_it_is_deleted() {
     assert_eq!(made["status"]["acceptedNames"]["listKind"], "WidgetList");
     let widgets = "/apis/example.com/v1/namespaces/default/widgets";
     let widget = |spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
-    world.post(widgets, widget(json!({"size": 0}))).await.failed(422, "Invalid");
+    world
+        .post(widgets, widget(json!({"size": 0})))
+        .await
+        .failed(422, "Invalid");
     let made = world.post(widgets, widget(json!({"colour": "red"}))).await.ok();
     assert_eq!(made["spec"], json!({"size": 3}), "defaulted and pruned");
-    let other = world.get("/apis/example.com/v2/namespaces/default/widgets/w").await.ok();
+    let other = world
+        .get("/apis/example.com/v2/namespaces/default/widgets/w")
+        .await
+        .ok();
     assert_eq!(other["apiVersion"], "example.com/v2");
     world.delete(&format!("{definitions}/widgets.example.com")).await.ok();
     let uri = format!("{definitions}?watch=1&fieldSelector=metadata.name%3Dwidgets.example.com");
     let mut events = world.watch(&uri, 1).await;
-    if events.first().is_some_and(|event| event["type"] != "DELETED") && world.get(&format!("{definitions}/widgets.example.com")).await.code != 404 {
+    if events.first().is_some_and(|event| event["type"] != "DELETED")
+        && world.get(&format!("{definitions}/widgets.example.com")).await.code != 404
+    {
         let from = revision(&events[0]["object"]);
         events = world.watch(&format!("{uri}&resourceVersion={from}"), 1).await;
         assert_eq!(events[0]["type"], "DELETED");
@@ -255,10 +363,34 @@ async fn a_definition_serves_its_kind_until_it_is_deleted() {
 async fn tables_and_metadata_are_given_to_who_asks() {
     let world = World::new().await;
     world.post(PODS, pod("p")).await.ok();
-    let table = world.ask(Method::GET, PODS, JSON, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json", None).await.ok();
-    assert_eq!((&table["kind"], &table["rows"][0]["cells"][0]), (&json!("Table"), &json!("p")));
-    let partial = world.ask(Method::GET, PODS, JSON, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", None).await.ok();
-    assert_eq!((&partial["kind"], &partial["items"][0]["metadata"]["name"]), (&json!("PartialObjectMetadataList"), &json!("p")));
+    let table = world
+        .ask(
+            Method::GET,
+            PODS,
+            JSON,
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            None,
+        )
+        .await
+        .ok();
+    assert_eq!(
+        (&table["kind"], &table["rows"][0]["cells"][0]),
+        (&json!("Table"), &json!("p"))
+    );
+    let partial = world
+        .ask(
+            Method::GET,
+            PODS,
+            JSON,
+            "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+            None,
+        )
+        .await
+        .ok();
+    assert_eq!(
+        (&partial["kind"], &partial["items"][0]["metadata"]["name"]),
+        (&json!("PartialObjectMetadataList"), &json!("p"))
+    );
     assert!(partial["items"][0].get("spec").is_none());
 }
 
@@ -269,7 +401,12 @@ async fn five_hundred_writers_of_one_object_lose_nothing() {
     let uri = format!("{MAPS}/m");
     let writers = (0..500).map(|number| {
         let (world, uri) = (&world, &uri);
-        async move { world.patch(MERGE, uri, json!({"data": {format!("k{number}"): "x"}})).await.ok() }
+        async move {
+            world
+                .patch(MERGE, uri, json!({"data": {format!("k{number}"): "x"}}))
+                .await
+                .ok()
+        }
     });
     futures::future::join_all(writers).await;
     let read = world.get(&uri).await.ok();

@@ -32,7 +32,9 @@ pub struct Got {
 impl World {
     pub async fn new() -> World {
         let dir = tempfile::tempdir().expect("a directory");
-        let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default()).await.expect("a store");
+        let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
+            .await
+            .expect("a store");
         let registry = Registry::start(RegistryConfig {
             log: Arc::new(log),
             scheme: Scheme::builtin(),
@@ -48,7 +50,14 @@ impl World {
         World { registry, _dir: dir }
     }
 
-    async fn send(&self, method: Method, uri: &str, kind: &str, accept: &str, body: Option<&Value>) -> http::Response<Body> {
+    async fn send(
+        &self,
+        method: Method,
+        uri: &str,
+        kind: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> http::Response<Body> {
         let uri: Uri = uri.parse().expect("a URI");
         let info = RequestInfo::parse(&method, &uri);
         let bytes = body.map(Value::to_string).unwrap_or_default();
@@ -68,7 +77,11 @@ impl World {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         let body = serde_json::from_slice(&bytes).expect("JSON");
-        Got { code: parts.status.as_u16(), headers: parts.headers, body }
+        Got {
+            code: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub async fn get(&self, uri: &str) -> Got {
@@ -98,7 +111,12 @@ impl World {
         let mut events = Vec::new();
         let limit = std::time::Duration::from_secs(20);
         while events.len() < count {
-            let Some(line) = tokio::time::timeout(limit, stream.next()).await.expect("an event in time") else { break };
+            let Some(line) = tokio::time::timeout(limit, stream.next())
+                .await
+                .expect("an event in time")
+            else {
+                break;
+            };
             events.push(serde_json::from_slice(&line.expect("a line")).expect("JSON"));
         }
         events
@@ -113,7 +131,12 @@ impl Got {
 
     /// Reason and message of a failure.
     pub fn failed(self, code: u16, reason: &str) -> String {
-        assert_eq!((self.code, self.body["reason"].as_str()), (code, Some(reason)), "{}", self.body);
+        assert_eq!(
+            (self.code, self.body["reason"].as_str()),
+            (code, Some(reason)),
+            "{}",
+            self.body
+        );
         self.body["message"].as_str().unwrap_or_default().to_owned()
     }
 }
