@@ -56,7 +56,9 @@ pub enum PkiError {
         source: std::io::Error,
     },
     /// The authority's certificate or key is missing or broken, and what it signed depends on it.
-    #[error("the certificate authority in {path} cannot be used: {reason}; restore its files, or remove the directory to begin anew, which locks out all kubeconfigs given out so far")]
+    #[error(
+        "the certificate authority in {path} cannot be used: {reason}; restore its files, or remove the directory to begin anew, which locks out all kubeconfigs given out so far"
+    )]
     Authority {
         /// The directory.
         path: PathBuf,

@@ -144,10 +144,7 @@ impl ApiServer {
         drop(cell.set(authorizer.clone()));
         Ok(ApiServer {
             shared: Arc::new(Shared {
-                authenticator: Authenticator::new(
-                    Arc::clone(&tokens),
-                    Arc::clone(registry.cache()),
-                ),
+                authenticator: Authenticator::new(Arc::clone(&tokens), Arc::clone(registry.cache())),
                 authorizer,
                 registry,
                 tokens,
@@ -216,9 +213,7 @@ impl ApiServer {
             .registry
             .scheme()
             .get(&info.group, &info.version, &info.resource);
-        row.is_some_and(|row| {
-            info.subresource.is_empty() || row.subresource(&info.subresource).is_some()
-        })
+        row.is_some_and(|row| info.subresource.is_empty() || row.subresource(&info.subresource).is_some())
     }
 
     async fn answer(
@@ -309,11 +304,7 @@ impl ApiServer {
         Ok(shared.registry.serve(info, user, request).await)
     }
 
-    fn route_path(
-        &self,
-        info: &RequestInfo,
-        request: &Request<Body>,
-    ) -> Result<Response<Body>, Status> {
+    fn route_path(&self, info: &RequestInfo, request: &Request<Body>) -> Result<Response<Body>, Status> {
         let shared = &*self.shared;
         let registry = &shared.registry;
         let headers = request.headers();
@@ -334,8 +325,8 @@ impl ApiServer {
             path if health::is_health(path) => health::serve(registry.cache(), info),
             path if path.starts_with("/openapi/") => openapi_routes::serve(registry, info, headers),
             path => {
-                let document = discovery::document(registry.scheme(), path, headers)
-                    .ok_or_else(Status::no_such_resource)?;
+                let document =
+                    discovery::document(registry.scheme(), path, headers).ok_or_else(Status::no_such_resource)?;
                 Ok(respond::bytes(
                     StatusCode::OK,
                     HeaderValue::from_static(document.media_type),

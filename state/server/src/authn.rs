@@ -51,11 +51,7 @@ impl Authenticator {
     }
 
     /// The user behind a request; `None` when nobody is named.
-    pub(crate) fn authenticate(
-        &self,
-        origin: &Origin,
-        headers: &HeaderMap,
-    ) -> Result<Option<UserInfo>, Status> {
+    pub(crate) fn authenticate(&self, origin: &Origin, headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
         match origin {
             Origin::InProcess(user) | Origin::Known(user) => Ok(Some(UserInfo::clone(user))),
             Origin::Refused(why) => Err(Status::forbidden("", "", "", why)),
@@ -72,11 +68,7 @@ impl Authenticator {
     }
 
     /// The account behind a token and the audiences that it is good for; the error says why there is none.
-    pub(crate) fn token(
-        &self,
-        token: &str,
-        audiences: &[String],
-    ) -> Result<(UserInfo, Vec<String>), String> {
+    pub(crate) fn token(&self, token: &str, audiences: &[String]) -> Result<(UserInfo, Vec<String>), String> {
         let claims = self
             .tokens
             .verify(token, audiences)
@@ -90,7 +82,9 @@ impl Authenticator {
             id,
         } = claims;
         if !self.exists("core/serviceaccounts", &namespace, &name, &uid) {
-            return Err(format!("serviceaccounts {namespace:?}/{name:?} does not exist any more as the token names it"));
+            return Err(format!(
+                "serviceaccounts {namespace:?}/{name:?} does not exist any more as the token names it"
+            ));
         }
         let mut user = UserInfo::service_account(&namespace, &name, &uid);
         user.extra.insert(
@@ -99,7 +93,9 @@ impl Authenticator {
         );
         if let Some((pod, pod_uid)) = pod {
             if !self.exists("core/pods", &namespace, &pod, &pod_uid) {
-                return Err(format!("pods {namespace:?}/{pod:?} does not exist any more as the token names it"));
+                return Err(format!(
+                    "pods {namespace:?}/{pod:?} does not exist any more as the token names it"
+                ));
             }
             user.extra
                 .insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod]);

@@ -123,12 +123,7 @@ pub(crate) fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> Status 
     } = attributes;
     let user = &user.name;
     if let Some(path) = path {
-        return Status::forbidden(
-            "",
-            "",
-            "",
-            &format!("User {user:?} cannot {verb} path {path:?}"),
-        );
+        return Status::forbidden("", "", "", &format!("User {user:?} cannot {verb} path {path:?}"));
     }
     let resource_path = if subresource.is_empty() {
         (*resource).to_owned()
@@ -144,8 +139,6 @@ pub(crate) fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> Status 
         group,
         resource,
         name,
-        &format!(
-            "User {user:?} cannot {verb} resource {resource_path:?} in API group {group:?} {scope}"
-        ),
+        &format!("User {user:?} cannot {verb} resource {resource_path:?} in API group {group:?} {scope}"),
     )
 }

@@ -82,9 +82,7 @@ impl Group {
         let versions: Vec<Value> = self
             .versions
             .iter()
-            .map(|(version, _)| {
-                json!({"groupVersion": format!("{}/{version}", self.name), "version": version})
-            })
+            .map(|(version, _)| json!({"groupVersion": format!("{}/{version}", self.name), "version": version}))
             .collect();
         json!({
             "name": self.name,

@@ -81,9 +81,7 @@ pub(crate) async fn serve(
             }
         };
         let done = match transport {
-            Transport::WebSocket(handshake) => {
-                websocket::run(upgraded, handshake, process).await
-            }
+            Transport::WebSocket(handshake) => websocket::run(upgraded, handshake, process).await,
             Transport::Spdy(_) => spdy::run(upgraded, &wanted, process).await,
         };
         if let Err(error) = done {
@@ -111,10 +109,14 @@ fn read(info: &RequestInfo, container: String) -> Result<ExecRequest, Status> {
         tty,
     };
     if exec && request.command.is_empty() {
-        return Err(Status::bad_request("you must specify at least one command for the container"));
+        return Err(Status::bad_request(
+            "you must specify at least one command for the container",
+        ));
     }
     if !request.stdin && !request.stdout && !request.stderr {
-        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+        return Err(Status::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
     }
     Ok(request)
 }
@@ -122,11 +124,9 @@ fn read(info: &RequestInfo, container: String) -> Result<ExecRequest, Status> {
 fn negotiate(headers: &HeaderMap) -> Result<Transport, Status> {
     let has = |name: http::HeaderName, wanted: &str| {
         headers.get_all(name).iter().any(|value| {
-            value.to_str().is_ok_and(|value| {
-                value
-                    .split(',')
-                    .any(|token| token.trim().eq_ignore_ascii_case(wanted))
-            })
+            value
+                .to_str()
+                .is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted)))
         })
     };
     if !has(CONNECTION, "upgrade") {

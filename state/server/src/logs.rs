@@ -51,9 +51,9 @@ fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
         let Some(text) = query.non_empty(key) else {
             return Ok(None);
         };
-        let value: i64 = text.parse().map_err(|_| {
-            Status::bad_request(format!("the value {text:?} of {key} is not a whole number"))
-        })?;
+        let value: i64 = text
+            .parse()
+            .map_err(|_| Status::bad_request(format!("the value {text:?} of {key} is not a whole number")))?;
         if value < least {
             let detail = if least == 0 {
                 "must be greater than or equal to 0"
@@ -70,9 +70,8 @@ fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
     let time = query
         .non_empty("sinceTime")
         .map(|text| {
-            text.parse::<jiff::Timestamp>().map_err(|error| {
-                Status::bad_request(format!("sinceTime {text:?} is no time as in RFC 3339: {error}"))
-            })
+            text.parse::<jiff::Timestamp>()
+                .map_err(|error| Status::bad_request(format!("sinceTime {text:?} is no time as in RFC 3339: {error}")))
         })
         .transpose()?;
     if seconds.is_some() && time.is_some() {
@@ -81,10 +80,8 @@ fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
             "at most one of `sinceTime` or `sinceSeconds` may be specified",
         ));
     }
-    if let Some(stream) = query.non_empty("stream") {
-        if stream != "All" {
-            errors.push(FieldError::not_supported("stream", stream, &["All"]));
-        }
+    if let Some(stream) = query.non_empty("stream").filter(|stream| *stream != "All") {
+        errors.push(FieldError::not_supported("stream", stream, &["All"]));
     }
     if !errors.is_empty() {
         return Err(Status::invalid("", "PodLogOptions", "", &errors));
@@ -105,10 +102,7 @@ fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
 }
 
 /// Ends a stream after so many bytes.
-fn limited(
-    lines: crate::streams::ByteStream,
-    limit: u64,
-) -> impl stream::Stream<Item = std::io::Result<Bytes>> + Send {
+fn limited(lines: crate::streams::ByteStream, limit: u64) -> impl stream::Stream<Item = std::io::Result<Bytes>> + Send {
     stream::unfold(Some((lines, limit)), |state| async move {
         let (mut lines, left) = state?;
         match lines.next().await? {
@@ -147,7 +141,10 @@ mod tests {
             bad.message,
             "PodLogOptions \"\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"
         );
-        assert_eq!(read(&Query::parse("tailLines=x"), now).expect_err("no number").code, 400);
+        assert_eq!(
+            read(&Query::parse("tailLines=x"), now).expect_err("no number").code,
+            400
+        );
     }
 
     #[tokio::test]

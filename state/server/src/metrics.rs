@@ -5,8 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode};
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
 };
 use setpoint_api::Status;
 
@@ -45,7 +44,10 @@ impl RequestMetrics {
                 &labels,
             )?,
             in_flight: IntGaugeVec::new(
-                Opts::new("apiserver_current_inflight_requests", "Requests being answered, by kind."),
+                Opts::new(
+                    "apiserver_current_inflight_requests",
+                    "Requests being answered, by kind.",
+                ),
                 &["request_kind"],
             )?,
             connections: IntGauge::new("setpoint_server_connections", "Connections that are open.")?,
@@ -62,9 +64,8 @@ impl RequestMetrics {
     /// Counts one answered request. What names no known resource must not make a series: it is counted as `unknown`.
     pub(crate) fn record(&self, info: &RequestInfo, known: bool, code: StatusCode, took: Duration) {
         let verb = match info.verb.as_str() {
-            "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection" | "post" | "put" | "head" => {
-                info.verb.as_str()
-            }
+            "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection" | "post"
+            | "put" | "head" => info.verb.as_str(),
             _ => "other",
         };
         let (group, version, resource, subresource) = match (info.is_resource, known) {

@@ -7,10 +7,7 @@ use std::io::Write;
 use axum::body::Body;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    VARY,
-};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::Value;
 use setpoint_api::{Resource, Status, openapi};
@@ -31,7 +28,7 @@ pub(crate) fn serve(registry: &Registry, info: &RequestInfo, headers: &HeaderMap
         if accepts(headers, &[gnostic::MEDIA_TYPE]) {
             return Ok(respond::bytes(
                 StatusCode::OK,
-                HeaderValue::from_static(gnostic::MEDIA_TYPE),
+                HeaderValue::from_static(gnostic::CONTENT_TYPE),
                 gnostic::document(&scheme.resources()),
             ));
         }
@@ -40,7 +37,11 @@ pub(crate) fn serve(registry: &Registry, info: &RequestInfo, headers: &HeaderMap
         }
         openapi::v2_document(&scheme.resources(), &custom)
     } else {
-        let (group, version) = match path.strip_prefix("/openapi/v3/").map(|rest| rest.split('/').collect::<Vec<_>>()).as_deref() {
+        let (group, version) = match path
+            .strip_prefix("/openapi/v3/")
+            .map(|rest| rest.split('/').collect::<Vec<_>>())
+            .as_deref()
+        {
             Some(["api", version]) => (String::new(), (*version).to_owned()),
             Some(["apis", group, version]) => ((*group).to_owned(), (*version).to_owned()),
             _ => return Err(Status::no_such_resource()),
@@ -78,9 +79,7 @@ fn accepts(headers: &HeaderMap, media_types: &[&str]) -> bool {
 fn document(info: &RequestInfo, headers: &HeaderMap, bytes: Vec<u8>) -> Result<Response<Body>, Status> {
     let etag = format!("\"{}\"", hex_upper(&Sha256::digest(&bytes)));
     let etag = HeaderValue::from_str(&etag).map_err(Status::internal)?;
-    let known = headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|value| value == etag);
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value == etag);
     let gzip = headers
         .get(ACCEPT_ENCODING)
         .and_then(|value| value.to_str().ok())

@@ -26,9 +26,7 @@ pub(crate) fn target(cache: &Cache, info: &RequestInfo) -> Result<Target, Status
     let container = container(&pod, name, info.query.non_empty("container"))?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node.is_empty() {
-        return Err(Status::bad_request(format!(
-            "pod {name} does not have a host assigned"
-        )));
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
     Ok(Target {
         namespace: namespace.to_owned(),
@@ -76,10 +74,7 @@ fn container(pod: &Value, pod_name: &str, wanted: Option<&str>) -> Result<String
                 message += &format!(" or one of the init containers: [{}]", init.join(" "));
             }
             if !ephemeral.is_empty() {
-                message += &format!(
-                    " or one of the ephemeral containers: [{}]",
-                    ephemeral.join(" ")
-                );
+                message += &format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" "));
             }
             Err(Status::bad_request(message))
         }

@@ -95,16 +95,13 @@ impl RequestInfo {
             watch_prefix = true;
             rest = &rest[1..];
         }
-        if rest[0] == "namespaces" {
-            if let Some(namespace) = rest.get(1) {
-                info.namespace = Some(namespace.clone());
-                // `namespaces/x/status` is about the namespace; `namespaces/x/pods` about what is in it.
-                if rest
-                    .get(2)
-                    .is_some_and(|next| next != "status" && next != "finalize")
-                {
-                    rest = &rest[2..];
-                }
+        if rest[0] == "namespaces"
+            && let Some(namespace) = rest.get(1)
+        {
+            info.namespace = Some(namespace.clone());
+            // `namespaces/x/status` is about the namespace; `namespaces/x/pods` about what is in it.
+            if rest.get(2).is_some_and(|next| next != "status" && next != "finalize") {
+                rest = &rest[2..];
             }
         }
         info.resource.clone_from(&rest[0]);
@@ -149,10 +146,7 @@ impl RequestInfo {
 
     /// Whether the verb only reads.
     pub fn is_read(&self) -> bool {
-        matches!(
-            self.verb.as_str(),
-            "get" | "list" | "watch" | "head" | "options"
-        )
+        matches!(self.verb.as_str(), "get" | "list" | "watch" | "head" | "options")
     }
 
     /// Whether the answer goes on for as long as the client likes.
@@ -160,10 +154,7 @@ impl RequestInfo {
         self.verb == "watch"
             || (self.is_resource
                 && self.resource == "pods"
-                && matches!(
-                    self.subresource.as_str(),
-                    "log" | "exec" | "attach" | "portforward"
-                ))
+                && matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward"))
     }
 }
 
@@ -212,10 +203,7 @@ impl UserInfo {
     pub fn service_account(namespace: &str, name: &str, uid: &str) -> UserInfo {
         let mut user = UserInfo::new(
             format!("system:serviceaccount:{namespace}:{name}"),
-            &[
-                "system:serviceaccounts",
-                &format!("system:serviceaccounts:{namespace}"),
-            ],
+            &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")],
         );
         uid.clone_into(&mut user.uid);
         user

@@ -8,51 +8,31 @@ use setpoint_api::Status;
 
 /// Answers with a JSON document.
 pub(crate) fn json(code: StatusCode, document: &Value) -> Response<Body> {
-    bytes(
-        code,
-        HeaderValue::from_static("application/json"),
-        document.to_string(),
-    )
+    bytes(code, HeaderValue::from_static("application/json"), document.to_string())
 }
 
 /// Answers with a Status object, under its code.
 pub(crate) fn status(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(code, &status.to_value());
-    let retry = status
-        .details
-        .as_ref()
-        .and_then(|details| details.retry_after_seconds);
+    let retry = status.details.as_ref().and_then(|details| details.retry_after_seconds);
     if let Some(seconds) = retry {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
 /// Answers with text for people and scrapers.
 pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
-    bytes(
-        code,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-        text.into(),
-    )
+    bytes(code, HeaderValue::from_static("text/plain; charset=utf-8"), text.into())
 }
 
 /// Answers with bytes of a media type; nobody may keep them.
-pub(crate) fn bytes(
-    code: StatusCode,
-    media_type: HeaderValue,
-    body: impl Into<Body>,
-) -> Response<Body> {
+pub(crate) fn bytes(code: StatusCode, media_type: HeaderValue, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, media_type);
-    headers.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, private"),
-    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }

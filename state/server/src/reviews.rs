@@ -127,7 +127,11 @@ fn subject(spec: &Value, kind: &str) -> Result<UserInfo, Status> {
     let strings = |value: &Value| -> Vec<String> {
         value
             .as_array()
-            .map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            .map(|list| {
+                list.iter()
+                    .filter_map(|item| item.as_str().map(str::to_owned))
+                    .collect()
+            })
             .unwrap_or_default()
     };
     let user = UserInfo {
@@ -154,15 +158,28 @@ fn rules(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) -> 
     }
     let everything = || vec!["*".to_owned()];
     let master = [
-        Rule { verbs: everything(), groups: everything(), resources: everything(), ..Rule::default() },
-        Rule { verbs: everything(), paths: everything(), ..Rule::default() },
+        Rule {
+            verbs: everything(),
+            groups: everything(),
+            resources: everything(),
+            ..Rule::default()
+        },
+        Rule {
+            verbs: everything(),
+            paths: everything(),
+            ..Rule::default()
+        },
     ];
     let index = authorizer.index();
     let held = index.rules(user, namespace);
     let rules = master.iter().take(if user.is_master() { 2 } else { 0 }).chain(held);
     let (mut resources, mut paths): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     for rule in rules {
-        let list = if rule.paths.is_empty() { &mut resources } else { &mut paths };
+        let list = if rule.paths.is_empty() {
+            &mut resources
+        } else {
+            &mut paths
+        };
         let value = rule.to_value();
         if !list.contains(&value) {
             list.push(value);
@@ -179,7 +196,11 @@ fn token(authenticator: &Authenticator, spec: &Value, kind: &str) -> Result<Valu
     }
     let audiences: Vec<String> = spec["audiences"]
         .as_array()
-        .map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect()
+        })
         .unwrap_or_default();
     Ok(match authenticator.token(token, &audiences) {
         Ok((user, audiences)) => json!({

@@ -13,8 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 use serde_json::{Value, json};
 use setpoint_api::Status;
@@ -39,7 +38,9 @@ pub enum TokenKeyError {
         source: std::io::Error,
     },
     /// The file holds something else, or no key could be made.
-    #[error("the token signing key {path} is not usable ({reason}); remove it to have a new one made, which ends all tokens")]
+    #[error(
+        "the token signing key {path} is not usable ({reason}); remove it to have a new one made, which ends all tokens"
+    )]
     Key {
         /// The file.
         path: PathBuf,
@@ -137,9 +138,7 @@ impl Tokens {
         if header["alg"] != "ES256" {
             return Err(TokenError::Invalid);
         }
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| TokenError::Invalid)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Invalid)?;
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
             .verify(signed.as_bytes(), &signature)
             .map_err(|_| TokenError::Invalid)?;
@@ -171,12 +170,7 @@ impl Tokens {
             });
         }
         let bound = &payload["kubernetes.io"];
-        let text = |value: &Value| {
-            value
-                .as_str()
-                .map(str::to_owned)
-                .ok_or(TokenError::Invalid)
-        };
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(TokenError::Invalid);
         let pod = match &bound["pod"] {
             Value::Object(pod) => Some((
                 text(pod.get("name").unwrap_or(&Value::Null))?,
@@ -189,10 +183,7 @@ impl Tokens {
             name: text(&bound["serviceaccount"]["name"])?,
             uid: text(&bound["serviceaccount"]["uid"])?,
             pod,
-            audiences: given
-                .into_iter()
-                .filter(|audience| wanted.contains(audience))
-                .collect(),
+            audiences: given.into_iter().filter(|audience| wanted.contains(audience)).collect(),
             id: payload["jti"].as_str().unwrap_or_default().to_owned(),
         })
     }
@@ -201,9 +192,7 @@ impl Tokens {
     pub fn key_set(&self) -> Value {
         // An uncompressed point: one byte of form, then x and y.
         let point = self.key.public_key().as_ref();
-        let half = |range: std::ops::Range<usize>| {
-            URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default())
-        };
+        let half = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
         json!({"keys": [{
             "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256",
             "x": half(1..33), "y": half(33..65),
@@ -242,7 +231,11 @@ impl TokenSigner for Tokens {
                 Some("Pod") => "pod",
                 Some("Secret") => "secret",
                 Some("Node") => "node",
-                _ => return Err(Status::bad_request("a token can be bound to a Pod, Secret or Node only")),
+                _ => {
+                    return Err(Status::bad_request(
+                        "a token can be bound to a Pod, Secret or Node only",
+                    ));
+                }
             };
             own[key] = json!({"name": bound["name"], "uid": bound["uid"]});
         }
@@ -267,17 +260,12 @@ impl TokenSigner for Tokens {
             .key
             .sign(&self.random, signed.as_bytes())
             .map_err(|_| Status::internal("the token cannot be signed"))?;
-        Ok(format!(
-            "{signed}.{}",
-            URL_SAFE_NO_PAD.encode(signature.as_ref())
-        ))
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 }
 
 fn decode_json(part: &str) -> Result<Value, TokenError> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| TokenError::Invalid)?;
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Invalid)?;
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Invalid)
 }
 
@@ -304,9 +292,7 @@ mod tests {
 
     fn tokens(dir: &Path, at: &Arc<AtomicI64>) -> Tokens {
         let at = Arc::clone(at);
-        let now: Now = Arc::new(move || {
-            Timestamp::from_second(at.load(Ordering::SeqCst)).expect("a time in range")
-        });
+        let now: Now = Arc::new(move || Timestamp::from_second(at.load(Ordering::SeqCst)).expect("a time in range"));
         Tokens::open(&dir.join("key"), now).expect("a key")
     }
 
@@ -355,7 +341,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let clock = Arc::new(AtomicI64::new(0));
         let tokens = tokens(dir.path(), &clock);
-        let mode = fs::metadata(dir.path().join("key")).expect("a file").permissions().mode();
+        let mode = fs::metadata(dir.path().join("key"))
+            .expect("a file")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(tokens.key_set()["keys"][0]["crv"], "P-256");
     }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -64,8 +63,7 @@ impl Authority {
             Some(_) => {}
             None => return Err(bad("its certificate cannot be read".to_owned())),
         }
-        let issuer = Issuer::from_ca_cert_pem(&identity.certificate, key)
-            .map_err(|error| bad(error.to_string()))?;
+        let issuer = Issuer::from_ca_cert_pem(&identity.certificate, key).map_err(|error| bad(error.to_string()))?;
         Ok(Authority {
             certificate: identity.certificate,
             issuer,
@@ -89,9 +87,7 @@ impl Authority {
         self.issue("serving", life, now, || {
             let mut params = CertificateParams::new(names)?;
             params.distinguished_name.push(DnType::CommonName, name);
-            params
-                .extended_key_usages
-                .push(ExtendedKeyUsagePurpose::ServerAuth);
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
             Ok(params)
         })
     }
@@ -108,13 +104,9 @@ impl Authority {
             let mut params = CertificateParams::new(Vec::new())?;
             params.distinguished_name.push(DnType::CommonName, user);
             for group in groups {
-                params
-                    .distinguished_name
-                    .push(DnType::OrganizationName, *group);
+                params.distinguished_name.push(DnType::OrganizationName, *group);
             }
-            params
-                .extended_key_usages
-                .push(ExtendedKeyUsagePurpose::ClientAuth);
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
             Ok(params)
         })
     }
@@ -130,10 +122,7 @@ impl Authority {
             let mut params = params()?;
             hold(&mut params, life, now);
             params.use_authority_key_identifier_extension = true;
-            params.key_usages = vec![
-                KeyUsagePurpose::DigitalSignature,
-                KeyUsagePurpose::KeyEncipherment,
-            ];
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
             let key = KeyPair::generate()?;
             let certificate = params.signed_by(&key, &self.issuer)?;
             Ok(Identity {
@@ -159,9 +148,7 @@ impl Authority {
             return false;
         };
         // The authority's name carries the time of its making: another authority has another.
-        let Some(authority) = read(&self.certificate, |certificate| {
-            certificate.subject().to_string()
-        }) else {
+        let Some(authority) = read(&self.certificate, |certificate| certificate.subject().to_string()) else {
             return false;
         };
         read(&identity.certificate, |certificate| {

@@ -32,9 +32,9 @@ impl Limits {
     /// Takes a place, or answers that there is none just now.
     pub(super) fn admit(&self, read: bool) -> Result<OwnedSemaphorePermit, Status> {
         let room = if read { &self.reads } else { &self.writes };
-        Arc::clone(room).try_acquire_owned().map_err(|_| {
-            Status::too_many_requests("too many requests, please try again later", 1)
-        })
+        Arc::clone(room)
+            .try_acquire_owned()
+            .map_err(|_| Status::too_many_requests("too many requests, please try again later", 1))
     }
 }
 

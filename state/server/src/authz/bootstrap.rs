@@ -10,7 +10,14 @@ use super::{Index, Rule, Sources};
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
 const ALL: &[&str] = &[
-    "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
 ];
 
 /// All objects to seed, roles first.
@@ -23,10 +30,7 @@ pub(crate) fn objects() -> Vec<Value> {
 }
 
 fn cluster_roles() -> Vec<Value> {
-    let everything = vec![
-        rule(&["*"], &["*"], &["*"]),
-        paths(&["*"], &["*"]),
-    ];
+    let everything = vec![rule(&["*"], &["*"], &["*"]), paths(&["*"], &["*"])];
     vec![
         role("cluster-admin", None, everything),
         aggregated("admin", None, "admin"),
@@ -40,8 +44,17 @@ fn cluster_roles() -> Vec<Value> {
             None,
             vec![paths(
                 &[
-                    "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi",
-                    "/openapi/*", "/readyz", "/version", "/version/",
+                    "/api",
+                    "/api/*",
+                    "/apis",
+                    "/apis/*",
+                    "/healthz",
+                    "/livez",
+                    "/openapi",
+                    "/openapi/*",
+                    "/readyz",
+                    "/version",
+                    "/version/",
                 ],
                 &["get"],
             )],
@@ -63,18 +76,22 @@ fn cluster_roles() -> Vec<Value> {
                     &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
                     &["create"],
                 ),
-                rule(
-                    &["authentication.k8s.io"],
-                    &["selfsubjectreviews"],
-                    &["create"],
-                ),
+                rule(&["authentication.k8s.io"], &["selfsubjectreviews"], &["create"]),
             ],
         ),
         role(
             "system:monitoring",
             None,
             vec![paths(
-                &["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz", "/readyz/*"],
+                &[
+                    "/healthz",
+                    "/healthz/*",
+                    "/livez",
+                    "/livez/*",
+                    "/metrics",
+                    "/readyz",
+                    "/readyz/*",
+                ],
                 &["get"],
             )],
         ),
@@ -91,11 +108,7 @@ fn cluster_roles() -> Vec<Value> {
             None,
             vec![
                 rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
-                rule(
-                    &["authorization.k8s.io"],
-                    &["subjectaccessreviews"],
-                    &["create"],
-                ),
+                rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
             ],
         ),
         role("system:node", None, node_rules()),
@@ -107,11 +120,26 @@ fn view_rules() -> Vec<Value> {
         rule(
             &[""],
             &[
-                "bindings", "configmaps", "endpoints", "events", "limitranges", "namespaces",
-                "namespaces/status", "persistentvolumeclaims", "persistentvolumeclaims/status",
-                "pods", "pods/log", "pods/status", "replicationcontrollers",
-                "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas",
-                "resourcequotas/status", "serviceaccounts", "services", "services/status",
+                "bindings",
+                "configmaps",
+                "endpoints",
+                "events",
+                "limitranges",
+                "namespaces",
+                "namespaces/status",
+                "persistentvolumeclaims",
+                "persistentvolumeclaims/status",
+                "pods",
+                "pods/log",
+                "pods/status",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "replicationcontrollers/status",
+                "resourcequotas",
+                "resourcequotas/status",
+                "serviceaccounts",
+                "services",
+                "services/status",
             ],
             READ,
         ),
@@ -120,9 +148,18 @@ fn view_rules() -> Vec<Value> {
         rule(
             &["apps"],
             &[
-                "controllerrevisions", "daemonsets", "daemonsets/status", "deployments",
-                "deployments/scale", "deployments/status", "replicasets", "replicasets/scale",
-                "replicasets/status", "statefulsets", "statefulsets/scale", "statefulsets/status",
+                "controllerrevisions",
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status",
+                "statefulsets",
+                "statefulsets/scale",
+                "statefulsets/status",
             ],
             READ,
         ),
@@ -155,7 +192,11 @@ fn edit_rules() -> Vec<Value> {
         rule(
             &[""],
             &[
-                "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets",
+                "pods/attach",
+                "pods/exec",
+                "pods/portforward",
+                "pods/proxy",
+                "secrets",
                 "services/proxy",
             ],
             READ,
@@ -170,8 +211,14 @@ fn edit_rules() -> Vec<Value> {
         rule(
             &[""],
             &[
-                "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers",
-                "replicationcontrollers/scale", "secrets", "serviceaccounts", "services",
+                "configmaps",
+                "events",
+                "persistentvolumeclaims",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "secrets",
+                "serviceaccounts",
+                "services",
                 "services/proxy",
             ],
             WRITE,
@@ -181,45 +228,35 @@ fn edit_rules() -> Vec<Value> {
         rule(
             &["apps"],
             &[
-                "daemonsets", "deployments", "deployments/rollback", "deployments/scale",
-                "replicasets", "replicasets/scale", "statefulsets", "statefulsets/scale",
+                "daemonsets",
+                "deployments",
+                "deployments/rollback",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/scale",
+                "statefulsets",
+                "statefulsets/scale",
             ],
             WRITE,
         ),
         rule(&["autoscaling"], &["horizontalpodautoscalers"], WRITE),
         rule(&["batch"], &["cronjobs", "jobs"], WRITE),
         rule(&["policy"], &["poddisruptionbudgets"], WRITE),
-        rule(
-            &["networking.k8s.io"],
-            &["ingresses", "networkpolicies"],
-            WRITE,
-        ),
+        rule(&["networking.k8s.io"], &["ingresses", "networkpolicies"], WRITE),
         rule(&["coordination.k8s.io"], &["leases"], ALL),
     ]
 }
 
 fn admin_rules() -> Vec<Value> {
     vec![
-        rule(
-            &["authorization.k8s.io"],
-            &["localsubjectaccessreviews"],
-            &["create"],
-        ),
-        rule(
-            &["rbac.authorization.k8s.io"],
-            &["rolebindings", "roles"],
-            ALL,
-        ),
+        rule(&["authorization.k8s.io"], &["localsubjectaccessreviews"], &["create"]),
+        rule(&["rbac.authorization.k8s.io"], &["rolebindings", "roles"], ALL),
     ]
 }
 
 fn node_rules() -> Vec<Value> {
     vec![
-        rule(
-            &["authentication.k8s.io"],
-            &["tokenreviews"],
-            &["create"],
-        ),
+        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
         rule(
             &["authorization.k8s.io"],
             &["localsubjectaccessreviews", "subjectaccessreviews"],
@@ -233,19 +270,11 @@ fn node_rules() -> Vec<Value> {
         ),
         rule(&[""], &["nodes/status"], &["patch", "update"]),
         rule(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]),
-        rule(
-            &[""],
-            &["pods"],
-            &["create", "delete", "get", "list", "watch"],
-        ),
+        rule(&[""], &["pods"], &["create", "delete", "get", "list", "watch"]),
         rule(&[""], &["pods/status"], &["get", "patch", "update"]),
         rule(&[""], &["pods/eviction"], &["create"]),
         rule(&[""], &["configmaps", "secrets"], READ),
-        rule(
-            &[""],
-            &["persistentvolumeclaims", "persistentvolumes"],
-            &["get"],
-        ),
+        rule(&[""], &["persistentvolumeclaims", "persistentvolumes"], &["get"]),
         rule(&[""], &["serviceaccounts"], &["get"]),
         rule(&[""], &["serviceaccounts/token"], &["create"]),
         rule(&["discovery.k8s.io"], &["endpointslices"], READ),
@@ -267,18 +296,13 @@ fn bindings() -> Vec<Value> {
         ("system:basic-user", &[KNOWN]),
         ("system:public-info-viewer", &[KNOWN, UNKNOWN]),
         ("system:monitoring", &["system:monitoring"]),
-        (
-            "system:service-account-issuer-discovery",
-            &["system:serviceaccounts"],
-        ),
+        ("system:service-account-issuer-discovery", &["system:serviceaccounts"]),
     ]
     .into_iter()
     .map(|(name, groups)| {
         let subjects: Vec<Value> = groups
             .iter()
-            .map(|group| {
-                json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group})
-            })
+            .map(|group| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}))
             .collect();
         object(
             "ClusterRoleBinding",

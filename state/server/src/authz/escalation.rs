@@ -58,12 +58,7 @@ fn unchanged(request: &AdmissionRequest<'_>, object: &Value, keys: [&str; 2]) ->
         .is_some_and(|old| keys.iter().all(|key| old[key] == object[key]))
 }
 
-fn role(
-    authorizer: &Authorizer,
-    user: &UserInfo,
-    resource: &str,
-    object: &Value,
-) -> Result<(), Status> {
+fn role(authorizer: &Authorizer, user: &UserInfo, resource: &str, object: &Value) -> Result<(), Status> {
     let namespace = text(object, "namespace");
     let name = text(object, "name");
     let escalate = Attributes {
@@ -96,12 +91,7 @@ fn role(
     refuse_uncovered(authorizer, user, namespace, &wanted, resource, name)
 }
 
-fn binding(
-    authorizer: &Authorizer,
-    user: &UserInfo,
-    resource: &str,
-    object: &Value,
-) -> Result<(), Status> {
+fn binding(authorizer: &Authorizer, user: &UserInfo, resource: &str, object: &Value) -> Result<(), Status> {
     let namespace = text(object, "namespace");
     let role_ref = &object["roleRef"];
     let role_resource = match role_ref["kind"].as_str() {
@@ -121,14 +111,7 @@ fn binding(
         return Ok(());
     }
     match authorizer.index().referenced(role_ref, namespace) {
-        Some(rules) => refuse_uncovered(
-            authorizer,
-            user,
-            namespace,
-            &rules,
-            resource,
-            text(object, "name"),
-        ),
+        Some(rules) => refuse_uncovered(authorizer, user, namespace, &rules, resource, text(object, "name")),
         None => Err(Status::not_found(GROUP, role_resource, role_name)),
     }
 }

@@ -39,13 +39,8 @@ impl Sources {
 
     /// Everything that there is now.
     pub(crate) fn read(cache: &Cache) -> Sources {
-        let [cluster_roles, roles, cluster_bindings, bindings] = KINDS.map(|kind| {
-            cache
-                .list(kind, None)
-                .iter()
-                .map(|stored| stored.value())
-                .collect()
-        });
+        let [cluster_roles, roles, cluster_bindings, bindings] =
+            KINDS.map(|kind| cache.list(kind, None).iter().map(|stored| stored.value()).collect());
         Sources {
             cluster_roles,
             roles,
@@ -78,17 +73,11 @@ impl Index {
     /// Sorts roles and bindings.
     pub(crate) fn build(sources: &Sources) -> Index {
         let mut index = Index::default();
-        let by_name: HashMap<&str, &Value> = sources
-            .cluster_roles
-            .iter()
-            .map(|role| (name(role), role))
-            .collect();
+        let by_name: HashMap<&str, &Value> = sources.cluster_roles.iter().map(|role| (name(role), role)).collect();
         for (&name, role) in &by_name {
             let mut rules = Vec::new();
             aggregate(role, &by_name, &mut HashSet::new(), &mut rules);
-            index
-                .cluster_roles
-                .insert(name.to_owned(), Arc::new(rules));
+            index.cluster_roles.insert(name.to_owned(), Arc::new(rules));
         }
         for role in &sources.roles {
             index.roles.insert(
@@ -99,11 +88,7 @@ impl Index {
         for binding in &sources.cluster_bindings {
             if let Some(rules) = index.referenced(&binding["roleRef"], "") {
                 for subject in subjects(binding, "") {
-                    index
-                        .everywhere
-                        .entry(subject)
-                        .or_default()
-                        .push(Arc::clone(&rules));
+                    index.everywhere.entry(subject).or_default().push(Arc::clone(&rules));
                 }
             }
         }
@@ -124,20 +109,13 @@ impl Index {
         let name = role_ref["name"].as_str()?;
         match role_ref["kind"].as_str()? {
             "ClusterRole" => self.cluster_roles.get(name).cloned(),
-            "Role" => self
-                .roles
-                .get(&(namespace.to_owned(), name.to_owned()))
-                .cloned(),
+            "Role" => self.roles.get(&(namespace.to_owned(), name.to_owned())).cloned(),
             _ => None,
         }
     }
 
     /// The rules that hold for a user in a namespace (empty: at the cluster's scope).
-    pub(crate) fn rules<'a>(
-        &'a self,
-        user: &UserInfo,
-        namespace: &str,
-    ) -> impl Iterator<Item = &'a Rule> {
+    pub(crate) fn rules<'a>(&'a self, user: &UserInfo, namespace: &str) -> impl Iterator<Item = &'a Rule> {
         let subjects: Vec<Subject> = std::iter::once(Subject::User(user.name.clone()))
             .chain(user.groups.iter().cloned().map(Subject::Group))
             .collect();
@@ -177,10 +155,7 @@ fn aggregate<'a>(
         let Ok(selector) = LabelSelector::from_value(selector) else {
             continue;
         };
-        let mut chosen: Vec<&&Value> = roles
-            .values()
-            .filter(|other| selector.matches_object(other))
-            .collect();
+        let mut chosen: Vec<&&Value> = roles.values().filter(|other| selector.matches_object(other)).collect();
         chosen.sort_by_key(|other| name(other));
         for other in chosen {
             aggregate(other, roles, seen, out);
@@ -198,9 +173,7 @@ fn subjects(binding: &Value, namespace: &str) -> Vec<Subject> {
                 "Group" => Some(Subject::Group(name.to_owned())),
                 "ServiceAccount" => {
                     let namespace = subject["namespace"].as_str().unwrap_or(namespace);
-                    Some(Subject::User(format!(
-                        "system:serviceaccount:{namespace}:{name}"
-                    )))
+                    Some(Subject::User(format!("system:serviceaccount:{namespace}:{name}")))
                 }
                 _ => None,
             }

@@ -75,11 +75,11 @@ impl Rule {
             return self.paths.iter().any(|pattern| path_matches(pattern, path));
         }
         has(&self.groups, wanted.group)
-            && self.resources.iter().any(|resource| {
-                resource_matches(resource, wanted.resource, wanted.subresource)
-            })
-            && (self.names.is_empty()
-                || (!wanted.name.is_empty() && self.names.iter().any(|name| name == wanted.name)))
+            && self
+                .resources
+                .iter()
+                .any(|resource| resource_matches(resource, wanted.resource, wanted.subresource))
+            && (self.names.is_empty() || (!wanted.name.is_empty() && self.names.iter().any(|name| name == wanted.name)))
     }
 
     /// The rule taken apart: one verb, group, resource and name each.
@@ -126,13 +126,11 @@ impl Rule {
                     .iter()
                     .any(|ours| ours == resource || resource_matches(ours, plain, sub))
             })
-            && (self.names.is_empty()
-                || (!atom.names.is_empty() && all(&self.names, &atom.names)))
-            && atom.paths.iter().all(|path| {
-                self.paths
-                    .iter()
-                    .any(|ours| ours == path || path_matches(ours, path))
-            })
+            && (self.names.is_empty() || (!atom.names.is_empty() && all(&self.names, &atom.names)))
+            && atom
+                .paths
+                .iter()
+                .all(|path| self.paths.iter().any(|ours| ours == path || path_matches(ours, path)))
     }
 }
 

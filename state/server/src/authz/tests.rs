@@ -46,7 +46,12 @@ fn wants<'a>(verb: &'a str, group: &'a str, resource: &'a str, namespace: &'a st
 
 #[test]
 fn a_binding_in_a_namespace_holds_there_only() {
-    let bindings = vec![bind("ClusterRole", "edit", "team", json!({"kind": "User", "name": "ann"}))];
+    let bindings = vec![bind(
+        "ClusterRole",
+        "edit",
+        "team",
+        json!({"kind": "User", "name": "ann"}),
+    )];
     let index = bootstrapped(bindings);
     let ann = UserInfo::new("ann", &[]);
     assert!(index.allows(&ann, &wants("create", "apps", "deployments", "team")));
@@ -115,20 +120,31 @@ fn everybody_known_may_discover_and_ask_about_themselves() {
         assert!(index.allows(&ann, &path(good)), "{good}");
     }
     assert!(!index.allows(&ann, &path("/metrics")));
-    assert!(index.allows(&ann, &wants("create", "authorization.k8s.io", "selfsubjectaccessreviews", "")));
+    assert!(index.allows(
+        &ann,
+        &wants("create", "authorization.k8s.io", "selfsubjectaccessreviews", "")
+    ));
     assert!(!index.allows(&ann, &wants("create", "authentication.k8s.io", "tokenreviews", "")));
 }
 
 #[test]
 fn what_is_granted_must_be_covered() {
-    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| Rule::read(&json!({
-        "apiGroups": groups, "resources": resources, "verbs": verbs,
-    }));
-    let held = [rule(&[""], &["pods", "*/scale"], &["get", "list"]), rule(&["apps"], &["*"], &["*"])];
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| {
+        Rule::read(&json!({
+            "apiGroups": groups, "resources": resources, "verbs": verbs,
+        }))
+    };
+    let held = [
+        rule(&[""], &["pods", "*/scale"], &["get", "list"]),
+        rule(&["apps"], &["*"], &["*"]),
+    ];
     assert!(uncovered(&held, &[rule(&[""], &["pods"], &["list"])]).is_empty());
     assert!(uncovered(&held, &[rule(&["apps"], &["deployments/status"], &["patch"])]).is_empty());
     assert!(uncovered(&held, &[rule(&[""], &["things/scale"], &["get"])]).is_empty());
-    assert_eq!(uncovered(&held, &[rule(&["", "apps"], &["pods"], &["get", "delete"])]).len(), 1);
+    assert_eq!(
+        uncovered(&held, &[rule(&["", "apps"], &["pods"], &["get", "delete"])]).len(),
+        1
+    );
     assert_eq!(uncovered(&held, &[rule(&["*"], &["*"], &["*"])]).len(), 1);
     let mut named = rule(&[""], &["pods"], &["get"]);
     named.names = vec!["x".to_owned()];
@@ -152,6 +168,13 @@ fn refusals_read_as_on_kubernetes() {
         forbidden(&user, &pods).message,
         "pods \"x\" is forbidden: User \"ann\" cannot get resource \"pods/log\" in API group \"\" at the cluster scope"
     );
-    let path = Attributes { verb: "get", path: Some("/metrics"), ..Attributes::default() };
-    assert_eq!(forbidden(&user, &path).message, "forbidden: User \"ann\" cannot get path \"/metrics\"");
+    let path = Attributes {
+        verb: "get",
+        path: Some("/metrics"),
+        ..Attributes::default()
+    };
+    assert_eq!(
+        forbidden(&user, &path).message,
+        "forbidden: User \"ann\" cannot get path \"/metrics\""
+    );
 }

@@ -34,6 +34,9 @@ mod tests {
     fn stable_versions_come_first_and_newer_before_older() {
         let mut versions = ["foo", "v1alpha1", "v1", "v2beta1", "v10", "v2", "v1beta2", "bar"];
         versions.sort_by(|one, other| by_priority(one, other));
-        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "bar", "foo"]);
+        assert_eq!(
+            versions,
+            ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "bar", "foo"]
+        );
     }
 }

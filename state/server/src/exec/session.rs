@@ -36,11 +36,7 @@ const CHUNK: usize = 32 << 10;
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Runs until the process has ended and its output is delivered, or the client is gone; then the process is let go.
-pub(super) async fn run(
-    process: ExecStreams,
-    mut input: mpsc::Receiver<Input>,
-    output: mpsc::Sender<Output>,
-) {
+pub(super) async fn run(process: ExecStreams, mut input: mpsc::Receiver<Input>, output: mpsc::Sender<Output>) {
     let ExecStreams {
         stdin,
         stdout,

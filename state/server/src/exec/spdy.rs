@@ -261,7 +261,10 @@ mod tests {
     fn sizes_are_read_across_frames_and_the_newest_counts() {
         let mut pending = Vec::new();
         assert!(sized(&mut pending, &Bytes::from_static(b"{\"Width\":80,")).is_none());
-        let size = sized(&mut pending, &Bytes::from_static(b"\"Height\":24}\n{\"Width\":100,\"Height\":30}\n"));
+        let size = sized(
+            &mut pending,
+            &Bytes::from_static(b"\"Height\":24}\n{\"Width\":100,\"Height\":30}\n"),
+        );
         assert!(matches!(size, Some(Input::Resize(100, 30))));
         assert!(pending.iter().all(u8::is_ascii_whitespace));
     }

@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use super::session::{self, Input, Output, QUEUE};
 use super::CLOSE_WITHIN;
+use super::session::{self, Input, Output, QUEUE};
 use crate::streams::ExecStreams;
 
 const STDIN: u8 = 0;
@@ -84,8 +84,7 @@ pub(super) async fn run(
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_LIMIT))
         .max_frame_size(Some(MESSAGE_LIMIT));
-    let socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
     let (to_process, input) = mpsc::channel(QUEUE);
     let (output, mut from_process) = mpsc::channel(QUEUE);

@@ -49,11 +49,7 @@ impl fmt::Debug for ServingCerts {
 
 impl ServingCerts {
     /// Reads PEM texts: the certificate with its chain, its key, and the authority of clients.
-    pub fn from_pem(
-        certificate: &str,
-        key: &str,
-        client_authority: &str,
-    ) -> Result<ServingCerts, CertificateError> {
+    pub fn from_pem(certificate: &str, key: &str, client_authority: &str) -> Result<ServingCerts, CertificateError> {
         let config = config(certificate, key, client_authority)?;
         Ok(ServingCerts {
             config: Arc::new(RwLock::new(Arc::new(config))),
@@ -61,12 +57,7 @@ impl ServingCerts {
     }
 
     /// Puts others in their place; connections that are open keep what they have.
-    pub fn replace(
-        &self,
-        certificate: &str,
-        key: &str,
-        client_authority: &str,
-    ) -> Result<(), CertificateError> {
+    pub fn replace(&self, certificate: &str, key: &str, client_authority: &str) -> Result<(), CertificateError> {
         let config = Arc::new(config(certificate, key, client_authority)?);
         *self.config.write() = config;
         Ok(())
@@ -78,17 +69,11 @@ impl ServingCerts {
     }
 }
 
-fn config(
-    certificate: &str,
-    key: &str,
-    client_authority: &str,
-) -> Result<ServerConfig, CertificateError> {
+fn config(certificate: &str, key: &str, client_authority: &str) -> Result<ServerConfig, CertificateError> {
     let chain = certificates(certificate, "serving certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|source| {
-        CertificateError::Pem {
-            what: "serving key",
-            source,
-        }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|source| CertificateError::Pem {
+        what: "serving key",
+        source,
     })?;
     let mut roots = RootCertStore::empty();
     for root in certificates(client_authority, "client authority")? {
@@ -98,11 +83,10 @@ fn config(
     }
     let provider = Arc::new(default_provider());
     // Clients without a certificate come in: they may hold a token, or ask for health only.
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| CertificateError::Authority(Box::new(error)))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| CertificateError::Authority(Box::new(error)))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(CertificateError::Serving)?
@@ -113,10 +97,7 @@ fn config(
     Ok(config)
 }
 
-fn certificates(
-    pem: &str,
-    what: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let list = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| CertificateError::Pem { what, source })?;

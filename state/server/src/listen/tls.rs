@@ -66,8 +66,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (api, certificates, shutdown) =
-                    (api.clone(), certificates.clone(), shutdown.clone());
+                let (api, certificates, shutdown) = (api.clone(), certificates.clone(), shutdown.clone());
                 connections.spawn(async move {
                     let open = api.count_connection();
                     serve(api, stream, certificates, shutdown).await;
@@ -87,12 +86,7 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(
-    api: ApiServer,
-    stream: TcpStream,
-    certificates: ServingCerts,
-    shutdown: CancellationToken,
-) {
+async fn serve(api: ApiServer, stream: TcpStream, certificates: ServingCerts, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }

@@ -86,9 +86,7 @@ async fn bind(path: &Path) -> Result<(UnixListener, u32), ListenError> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
             if UnixStream::connect(path).await.is_ok() {
-                return Err(ListenError::InUse {
-                    path: path.to_owned(),
-                });
+                return Err(ListenError::InUse { path: path.to_owned() });
             }
             fs::remove_file(path).map_err(fail("replace"))?;
         }

@@ -11,6 +11,9 @@ use setpoint_api::Resource;
 /// The media type that asks for this form.
 pub(super) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
+/// What is answered then: `@` may stand in no media type, and Go's parser refuses it.
+pub(super) const CONTENT_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// Writes the document.
 pub(super) fn document(rows: &[Arc<Resource>]) -> Vec<u8> {
     let info = [text(1, "Kubernetes"), text(2, "unversioned")].concat();

@@ -1,10 +1,7 @@
 use super::*;
 
 fn parse(method: &str, uri: &str) -> RequestInfo {
-    RequestInfo::parse(
-        &method.parse().expect("a method"),
-        &uri.parse().expect("a URI"),
-    )
+    RequestInfo::parse(&method.parse().expect("a method"), &uri.parse().expect("a URI"))
 }
 
 #[test]
@@ -12,23 +9,127 @@ fn paths_become_what_kubernetes_makes_of_them() {
     // method, URI, verb, group/version, resource/subresource, namespace, name
     let table: &[(&str, &str, &str, &str, &str, Option<&str>, Option<&str>)] = &[
         ("GET", "/api/v1/namespaces", "list", "v1", "namespaces", None, None),
-        ("GET", "/api/v1/namespaces/a", "get", "v1", "namespaces", Some("a"), Some("a")),
-        ("PUT", "/api/v1/namespaces/a/finalize", "update", "v1", "namespaces/finalize", Some("a"), Some("a")),
-        ("PUT", "/api/v1/namespaces/a/status", "update", "v1", "namespaces/status", Some("a"), Some("a")),
+        (
+            "GET",
+            "/api/v1/namespaces/a",
+            "get",
+            "v1",
+            "namespaces",
+            Some("a"),
+            Some("a"),
+        ),
+        (
+            "PUT",
+            "/api/v1/namespaces/a/finalize",
+            "update",
+            "v1",
+            "namespaces/finalize",
+            Some("a"),
+            Some("a"),
+        ),
+        (
+            "PUT",
+            "/api/v1/namespaces/a/status",
+            "update",
+            "v1",
+            "namespaces/status",
+            Some("a"),
+            Some("a"),
+        ),
         ("GET", "/api/v1/pods", "list", "v1", "pods", None, None),
         ("GET", "/api/v1/pods?watch=true", "watch", "v1", "pods", None, None),
         ("GET", "/api/v1/pods?watch=0", "list", "v1", "pods", None, None),
         ("GET", "/api/v1/watch/pods", "watch", "v1", "pods", None, None),
-        ("GET", "/api/v1/namespaces/a/pods", "list", "v1", "pods", Some("a"), None),
-        ("POST", "/api/v1/namespaces/a/pods", "create", "v1", "pods", Some("a"), None),
-        ("DELETE", "/api/v1/namespaces/a/pods", "deletecollection", "v1", "pods", Some("a"), None),
-        ("DELETE", "/api/v1/namespaces/a/pods/b", "delete", "v1", "pods", Some("a"), Some("b")),
-        ("GET", "/api/v1/namespaces/a/pods/b/log", "get", "v1", "pods/log", Some("a"), Some("b")),
-        ("PATCH", "/apis/apps/v1/namespaces/a/deployments/b", "patch", "apps/v1", "deployments", Some("a"), Some("b")),
-        ("PUT", "/apis/apps/v1/namespaces/a/deployments/b/scale", "update", "apps/v1", "deployments/scale", Some("a"), Some("b")),
-        ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/x%3Ay", "get", "rbac.authorization.k8s.io/v1", "clusterroles", None, Some("x:y")),
-        ("GET", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=1", "watch", "v1", "pods", Some("a"), Some("b")),
-        ("GET", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name!%3Db", "list", "v1", "pods", Some("a"), None),
+        (
+            "GET",
+            "/api/v1/namespaces/a/pods",
+            "list",
+            "v1",
+            "pods",
+            Some("a"),
+            None,
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/a/pods",
+            "create",
+            "v1",
+            "pods",
+            Some("a"),
+            None,
+        ),
+        (
+            "DELETE",
+            "/api/v1/namespaces/a/pods",
+            "deletecollection",
+            "v1",
+            "pods",
+            Some("a"),
+            None,
+        ),
+        (
+            "DELETE",
+            "/api/v1/namespaces/a/pods/b",
+            "delete",
+            "v1",
+            "pods",
+            Some("a"),
+            Some("b"),
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/a/pods/b/log",
+            "get",
+            "v1",
+            "pods/log",
+            Some("a"),
+            Some("b"),
+        ),
+        (
+            "PATCH",
+            "/apis/apps/v1/namespaces/a/deployments/b",
+            "patch",
+            "apps/v1",
+            "deployments",
+            Some("a"),
+            Some("b"),
+        ),
+        (
+            "PUT",
+            "/apis/apps/v1/namespaces/a/deployments/b/scale",
+            "update",
+            "apps/v1",
+            "deployments/scale",
+            Some("a"),
+            Some("b"),
+        ),
+        (
+            "GET",
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/x%3Ay",
+            "get",
+            "rbac.authorization.k8s.io/v1",
+            "clusterroles",
+            None,
+            Some("x:y"),
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=1",
+            "watch",
+            "v1",
+            "pods",
+            Some("a"),
+            Some("b"),
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/a/pods?fieldSelector=metadata.name!%3Db",
+            "list",
+            "v1",
+            "pods",
+            Some("a"),
+            None,
+        ),
     ];
     for (method, uri, verb, version, resource, namespace, name) in table {
         let info = parse(method, uri);
@@ -43,7 +144,16 @@ fn paths_become_what_kubernetes_makes_of_them() {
 
 #[test]
 fn what_stops_at_the_version_is_no_resource() {
-    for uri in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/openapi/v3/apis/apps/v1"] {
+    for uri in [
+        "/",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/healthz",
+        "/openapi/v3/apis/apps/v1",
+    ] {
         let info = parse("GET", uri);
         assert!(!info.is_resource, "{uri}");
         assert_eq!(info.verb, "get");

@@ -12,8 +12,7 @@ use futures::StreamExt;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use setpoint_server::listen::{ServingCerts, serve_tls, serve_unix};
 use setpoint_server::{
-    ApiServer, ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, ServerConfig,
-    StreamError,
+    ApiServer, ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, ServerConfig, StreamError,
 };
 use setpoint_store::{SqliteLog, SqliteOptions};
 use tempfile::TempDir;
@@ -36,11 +35,18 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start() -> Cluster {
         let dir = tempfile::tempdir().expect("a directory");
-        let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default()).await.expect("a store");
+        let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
+            .await
+            .expect("a store");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "certificates and tokens are checked by real clients"
+        )]
+        let now = Arc::new(jiff::Timestamp::now);
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
             streams: Arc::new(Pods),
-            now: Arc::new(jiff::Timestamp::now),
+            now,
             data_dir: dir.path().to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
             node_port_range: 30000..=32767,
@@ -153,7 +159,13 @@ struct Pods;
 
 #[async_trait]
 impl PodStreams for Pods {
-    async fn logs(&self, node: &str, namespace: &str, pod: &str, request: LogRequest) -> Result<ByteStream, StreamError> {
+    async fn logs(
+        &self,
+        node: &str,
+        namespace: &str,
+        pod: &str,
+        request: LogRequest,
+    ) -> Result<ByteStream, StreamError> {
         if request.previous {
             let container = request.container.unwrap_or_default();
             return Err(StreamError::BadRequest(format!(
@@ -192,7 +204,10 @@ impl PodStreams for Pods {
                 }
                 ["size"] => {
                     let (columns, rows) = sizes.recv().await.expect("a size");
-                    output.write_all(format!("{columns}x{rows}\n").as_bytes()).await.expect("written");
+                    output
+                        .write_all(format!("{columns}x{rows}\n").as_bytes())
+                        .await
+                        .expect("written");
                     Ok(0)
                 }
                 ["wait"] => {
@@ -243,10 +258,18 @@ pub async fn kubectl(program: &Path, kubeconfig: &Path, args: &[&str], stdin: &s
 /// The kubectl programs to test with: those in `KUBECTL` (separated by colons), else the one on the path.
 pub fn kubectls() -> Vec<PathBuf> {
     let list = std::env::var("KUBECTL").unwrap_or_default();
-    let mut found: Vec<PathBuf> = list.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    let mut found: Vec<PathBuf> = list
+        .split(':')
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect();
     if found.is_empty() {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        found.extend(std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|program| program.exists()));
+        found.extend(
+            std::env::split_paths(&path)
+                .map(|dir| dir.join("kubectl"))
+                .find(|program| program.exists()),
+        );
     }
     if found.is_empty() {
         eprintln!("SKIPPED: there is no kubectl on this machine; set KUBECTL to test with one");

@@ -255,7 +255,13 @@ mod tests {
         for kind in ["error", "stdin", "stdout", "stderr", "resize"] {
             let block = client.encode(&[("streamtype", kind), ("x", "y")]).expect("packed");
             let fields = server.decode(&block).expect("unpacked");
-            assert_eq!(fields, [("streamtype".to_owned(), kind.to_owned()), ("x".to_owned(), "y".to_owned())]);
+            assert_eq!(
+                fields,
+                [
+                    ("streamtype".to_owned(), kind.to_owned()),
+                    ("x".to_owned(), "y".to_owned())
+                ]
+            );
         }
         let empty = server.encode(&[]).expect("packed");
         assert_eq!(client.decode(&empty).expect("unpacked"), []);
@@ -271,10 +277,20 @@ mod tests {
         wire.extend(b"hi");
         wire.extend(reset(5));
         let mut from = wire.as_slice();
-        assert_eq!(Frame::read(&mut from).await.expect("a frame"), Some(Frame::Ping { id: 7 }));
-        let data = Frame::Data { stream: 3, bytes: Bytes::from_static(b"hi"), last: true };
+        assert_eq!(
+            Frame::read(&mut from).await.expect("a frame"),
+            Some(Frame::Ping { id: 7 })
+        );
+        let data = Frame::Data {
+            stream: 3,
+            bytes: Bytes::from_static(b"hi"),
+            last: true,
+        };
         assert_eq!(Frame::read(&mut from).await.expect("a frame"), Some(data));
-        assert_eq!(Frame::read(&mut from).await.expect("a frame"), Some(Frame::Reset { stream: 5 }));
+        assert_eq!(
+            Frame::read(&mut from).await.expect("a frame"),
+            Some(Frame::Reset { stream: 5 })
+        );
         assert_eq!(Frame::read(&mut from).await.expect("the end"), None);
         let long = data_header(1, DATA_LIMIT + 1, false);
         assert!(Frame::read(&mut long.as_slice()).await.is_err());
