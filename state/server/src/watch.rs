@@ -79,12 +79,12 @@ pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let inner = call.inner();
     let mut ready = VecDeque::new();
     let mut failed = None;
-    if let Some(revision) = revision {
-        if let Err(behind) = inner.cache.wait_within(revision, WAIT).await {
-            // 410 makes every client list again, which is what helps when the log was replaced by an older one.
-            let text = format!("too large resource version: {revision}, current: {}", behind.reached);
-            failed = Some(Status::expired(text));
-        }
+    if let Some(revision) = revision
+        && let Err(behind) = inner.cache.wait_within(revision, WAIT).await
+    {
+        // 410 makes every client list again, which is what helps when the log was replaced by an older one.
+        let text = format!("too large resource version: {revision}, current: {}", behind.reached);
+        failed = Some(Status::expired(text));
     }
     let renderer = Renderer::new(call);
     // Subscribed before anything is read: a change between reading and waiting wakes at once.
@@ -202,10 +202,10 @@ impl Watcher {
                 }
                 () = sleep_until(self.until) => {
                     self.ended = true;
-                    if self.bookmarks {
-                        if let Some(line) = self.bookmark() {
-                            return Some(line);
-                        }
+                    if self.bookmarks
+                        && let Some(line) = self.bookmark()
+                    {
+                        return Some(line);
                     }
                 }
             }

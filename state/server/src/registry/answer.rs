@@ -142,10 +142,10 @@ fn dress(body: Bytes, accept: Accept) -> (Bytes, &'static str) {
     let Ok(value) = serde_json::from_slice::<Value>(&body) else {
         return (body, "application/json");
     };
-    if accept.yaml {
-        if let Ok(text) = serde_saphyr::to_string(&value) {
-            return (text.into(), "application/yaml");
-        }
+    if accept.yaml
+        && let Ok(text) = serde_saphyr::to_string(&value)
+    {
+        return (text.into(), "application/yaml");
     }
     match serde_json::to_string_pretty(&value) {
         Ok(text) => ((text + "\n").into(), "application/json"),

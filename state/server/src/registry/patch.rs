@@ -28,7 +28,8 @@ pub(super) enum Patch {
 pub(super) async fn read(call: &mut Call<'_>, body: Body) -> Result<Patch, Status> {
     let kind = body::content_type(call.headers);
     let strategic = !call.row.custom;
-    if !matches!(kind.as_str(), JSON | MERGE | APPLY) && !(kind == STRATEGIC && strategic) {
+    let known = matches!(kind.as_str(), JSON | MERGE | APPLY) || (kind == STRATEGIC && strategic);
+    if !known {
         let mut accepted = vec![JSON, MERGE, APPLY];
         if strategic {
             accepted.insert(2, STRATEGIC);

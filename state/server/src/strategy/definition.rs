@@ -31,10 +31,10 @@ impl Strategy for Definitions {
         if let Some(version) = storage_version(new) {
             let status = meta::map_mut(meta::map_of(new), "status");
             let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
-            if let Some(stored) = stored.as_array_mut() {
-                if !stored.contains(&version) {
-                    stored.push(version);
-                }
+            if let Some(stored) = stored.as_array_mut()
+                && !stored.contains(&version)
+            {
+                stored.push(version);
             }
         }
         accept(scene, new);

@@ -59,12 +59,11 @@ impl Source {
 
     /// The revision up to which everything was handed on. Counts what is known not to concern the kind.
     pub(super) fn position(&mut self) -> Revision {
-        if self.behind.is_none() {
-            if let Ok((events, through)) = self.cache.changes(&self.resource, self.position, 1) {
-                if events.is_empty() {
-                    self.position = through;
-                }
-            }
+        if self.behind.is_none()
+            && let Ok((events, through)) = self.cache.changes(&self.resource, self.position, 1)
+            && events.is_empty()
+        {
+            self.position = through;
         }
         self.position
     }
