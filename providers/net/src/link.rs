@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
@@ -47,7 +48,8 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
     }
     let finish = |socket: &mut Socket| {
         host_end(socket, gateway, request, &interface)?;
-        within(netns, || pod_end(request.ip))
+        within(netns, || pod_end(request.ip))?;
+        wait_until_it_carries(socket, &interface)
     };
     if let Err(error) = finish(&mut socket) {
         if let Err(left) = delete(&mut socket, &interface) {
@@ -66,6 +68,8 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
 fn host_end(socket: &mut Socket, gateway: Ipv4Addr, request: &AttachRequest, interface: &str) -> Result<(), NetError> {
     // A pod must not send router advertisements to the host (CVE-2020-13401); pods have IPv4 only.
     sysctl::set_if_there(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1")?;
+    // A pod sends from its own address only.
+    sysctl::set(&format!("net/ipv4/conf/{interface}/rp_filter"), "1")?;
     // For 127.0.0.1:<node port>; the raw chain keeps pods away from the loopback's addresses.
     sysctl::set(&format!("net/ipv4/conf/{interface}/route_localnet"), "1")?;
     let index = route::link(socket, interface)?.index;
@@ -87,7 +91,27 @@ fn pod_end(ip: Ipv4Addr) -> Result<(), NetError> {
         route::add_link_route(Ipv4Net::from(route::NEXT_HOP), index, None),
         route::add_default_route(index, route::NEXT_HOP),
         route::add_neighbour(index, route::NEXT_HOP, route::HOST_MAC),
-    ])
+    ])?;
+    wait_until_it_carries(&mut socket, "eth0")
+}
+
+/// Waits until a link passes packets: a pod's first one is often its only DNS question for the next five seconds.
+///
+/// Newer kernels finish what is pending when they are asked, so that the first look suffices.
+fn wait_until_it_carries(socket: &mut Socket, interface: &str) -> Result<(), NetError> {
+    const LIMIT: Duration = Duration::from_secs(2);
+    const LOOK_AGAIN: Duration = Duration::from_micros(250);
+    let started = Instant::now();
+    while !route::link(socket, interface)?.carries {
+        if started.elapsed() > LIMIT {
+            return Err(failed(
+                &format!("get the link {interface} to pass packets"),
+                Errno::ETIMEDOUT,
+            ));
+        }
+        thread::park_timeout(LOOK_AGAIN);
+    }
+    Ok(())
 }
 
 /// Runs `work` on a thread of its own in another network namespace; the thread ends with it.

@@ -249,7 +249,13 @@ impl Inner {
                 Ok(messages) => {
                     state.programmed = Some(next);
                     state.table = Some(table);
-                    conntrack::forget(socket, &lost)?;
+                    // The rules are in force; a client that is left behind is no reason to apply them again.
+                    if let Err(error) = conntrack::forget(socket, &lost) {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "UDP clients stay with lost backends"
+                        );
+                    }
                     return Ok(Applied {
                         changed: messages > 0,
                         messages,

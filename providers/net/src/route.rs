@@ -23,6 +23,7 @@ const NEWNEIGH: u16 = 28;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_QDISC: u16 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
@@ -64,7 +65,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) alias: String,
     pub(crate) mtu: u32,
-    pub(crate) up: bool,
+    /// Whether packets get through: a link that has just got its carrier drops them until the kernel has taken note.
+    pub(crate) carries: bool,
 }
 
 /// An address of this host.
@@ -249,7 +251,6 @@ fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
 fn read_link(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: u32_at(payload, 4)?,
-        up: u32_at(payload, 8)? & IFF_UP != 0,
         ..Link::default()
     };
     for (kind, data) in Attributes(payload.get(16..)?) {
@@ -257,6 +258,7 @@ fn read_link(payload: &[u8]) -> Option<Link> {
             IFLA_IFNAME => link.name = text(data),
             IFLA_IFALIAS => link.alias = text(data),
             IFLA_MTU => link.mtu = u32_at(data, 0)?,
+            IFLA_QDISC => link.carries = text(data) != "noop",
             _ => {}
         }
     }

@@ -181,13 +181,12 @@ fn sources(batch: &mut Batch, config: &NetConfig, names: &Names) {
     for rule in rules {
         batch.add_rule("postrouting", &rule);
     }
-    batch.add_rule(
-        "raw",
-        &Rule::new()
-            .came_by(&names.links)
-            .destination_in(loopback)
-            .verdict(&Verdict::Drop),
-    );
+    for rule in [
+        Rule::new().came_by(&names.links).destination_in(loopback),
+        Rule::new().came_by(&names.links).source_in(loopback),
+    ] {
+        batch.add_rule("raw", &rule.verdict(&Verdict::Drop));
+    }
 }
 
 fn refusal(batch: &mut Batch, config: &NetConfig, names: &Names) {

@@ -220,6 +220,29 @@ fn a_service_answers_on_every_way_to_it() {
 }
 
 #[test]
+fn a_pod_cannot_send_from_another_address() {
+    on_a_host(|| async {
+        let net = open("a014").await;
+        let pod = Pod::start(&net, 10).await;
+        let public = UdpSocket::bind((net.config().ranges.gateway(), 0)).unwrap();
+        let to = public.local_addr().unwrap();
+        let spoofed = Ipv4Addr::new(10, 42, 0, 99);
+        pod.run(move || {
+            let mut route = Socket::route().unwrap();
+            let eth0 = route::link(&mut route, "eth0").unwrap().index;
+            route.all(vec![route::add_address(eth0, spoofed, None)]).unwrap();
+            UdpSocket::bind((spoofed, 0)).unwrap().send_to(b"spoofed", to).unwrap();
+            let honest = UdpSocket::bind((Ipv4Addr::new(10, 42, 0, 10), 0)).unwrap();
+            honest.send_to(b"honest", to).unwrap();
+        });
+        public.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut buffer = [0; 64];
+        let count = public.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"honest");
+    });
+}
+
+#[test]
 fn reverse_path_filtering_does_not_stop_services() {
     on_a_host(|| async {
         sysctl::set("net/ipv4/conf/all/rp_filter", "1").unwrap();
