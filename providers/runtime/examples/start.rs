@@ -25,8 +25,12 @@ async fn measure() -> Result<()> {
     #[allow(clippy::disallowed_methods, reason = "an example is the edge of its process")]
     let now: setpoint_runtime::Now = Arc::new(jiff::Timestamp::now);
     let images = Arc::new(ImageStore::open(&folder.path().join("images"))?);
-    let config =
-        RuntimeConfig { data_dir: data_dir.clone(), run_dir: run_dir.clone(), instance: instance.clone(), now };
+    let config = RuntimeConfig {
+        data_dir: data_dir.clone(),
+        run_dir: run_dir.clone(),
+        instance: instance.clone(),
+        now,
+    };
     let (runtime, _) = Runtime::open(config.clone(), images.clone(), None).await?;
     // The host's own root: there is no image on a fresh machine.
     let image = Image {
@@ -50,7 +54,9 @@ async fn measure() -> Result<()> {
         let begin = Instant::now();
         runtime.create_sandbox(sandbox(number)).await?;
         sandboxes.push(begin.elapsed());
-        runtime.start_container_with(&format!("pod-{number}"), sleeper(0), &image).await?;
+        runtime
+            .start_container_with(&format!("pod-{number}"), sleeper(0), &image)
+            .await?;
     }
     for run in 1..=RUNS {
         let begin = Instant::now();
@@ -59,8 +65,16 @@ async fn measure() -> Result<()> {
 
         let command = vec!["true".to_owned()];
         let begin = Instant::now();
-        let session =
-            runtime.exec("pod-0", &started.id(), ExecSpec { command, ..ExecSpec::default() }).await?;
+        let session = runtime
+            .exec(
+                "pod-0",
+                &started.id(),
+                ExecSpec {
+                    command,
+                    ..ExecSpec::default()
+                },
+            )
+            .await?;
         session.exit.await?;
         execs.push(begin.elapsed());
 
@@ -80,7 +94,11 @@ async fn measure() -> Result<()> {
     drop(runtime);
     let begin = Instant::now();
     let (_, adopted) = Runtime::open(config, images, None).await?;
-    println!("{} sandboxes adopted in {:.1} ms", adopted.len(), millis(begin.elapsed()));
+    println!(
+        "{} sandboxes adopted in {:.1} ms",
+        adopted.len(),
+        millis(begin.elapsed())
+    );
     Runtime::remove_all(&data_dir, &run_dir, &instance).await?;
     Ok(())
 }
@@ -107,6 +125,9 @@ fn print(name: &str, mut times: Vec<Duration>) {
 /// The memory of a process in kB, shared pages counted by their share.
 fn pss(pid: i32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or("no Pss in smaps_rollup")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .ok_or("no Pss in smaps_rollup")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

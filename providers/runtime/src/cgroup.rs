@@ -145,7 +145,12 @@ impl Group {
     /// Opens the directory in the unified hierarchy, for a child to start in.
     pub(crate) fn open_unified(&self) -> Option<OwnedFd> {
         let (_, directory) = self.parts.iter().find(|(hierarchy, _)| hierarchy.unified)?;
-        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+        rustix::fs::open(
+            directory,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()
     }
 
     /// Sends SIGKILL to every process in the group and in groups below it.
@@ -167,25 +172,38 @@ impl Group {
 
     /// Removes the group and groups below it; true once nothing is left.
     pub(crate) fn remove(&self) -> bool {
-        self.parts.iter().map(|(_, directory)| remove_tree(directory)).fold(true, |all, one| all && one)
+        // Every part is tried, also after one that is not empty yet.
+        self.parts
+            .iter()
+            .filter(|(_, directory)| !remove_tree(directory))
+            .count()
+            == 0
     }
 
     /// Returns directories to show inside a container: the controllers' names and the group's directory.
     pub(crate) fn views(&self) -> Vec<(Option<String>, PathBuf)> {
-        if self.parts.iter().any(|(hierarchy, _)| hierarchy.unified && hierarchy.has("memory")) {
+        if self
+            .parts
+            .iter()
+            .any(|(hierarchy, _)| hierarchy.unified && hierarchy.has("memory"))
+        {
             let unified = self.parts.iter().filter(|(hierarchy, _)| hierarchy.unified);
             return unified.map(|(_, directory)| (None, directory.clone())).collect();
         }
         let v1 = self.parts.iter().filter(|(hierarchy, _)| !hierarchy.unified);
-        v1.map(|(hierarchy, directory)| (Some(hierarchy.controllers.join(",")), directory.clone())).collect()
+        v1.map(|(hierarchy, directory)| (Some(hierarchy.controllers.join(",")), directory.clone()))
+            .collect()
     }
 }
 
 /// Lets groups below every ancestor of `directory` have the controllers. What a host does not delegate is reported by the preflight
 /// and by the limit that then cannot be set.
 fn delegate(hierarchy: &Hierarchy, directory: &Path) {
-    let mut ancestors: Vec<&Path> =
-        directory.ancestors().skip(1).take_while(|path| path.starts_with(&hierarchy.base)).collect();
+    let mut ancestors: Vec<&Path> = directory
+        .ancestors()
+        .skip(1)
+        .take_while(|path| path.starts_with(&hierarchy.base))
+        .collect();
     ancestors.reverse();
     for ancestor in ancestors {
         for controller in ["cpu", "memory", "pids"] {
@@ -211,7 +229,9 @@ fn processes(directory: &Path) -> Vec<i32> {
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))

@@ -130,8 +130,14 @@ impl RuntimeError {
     /// Returns the reason that Kubernetes shows for it in a container's waiting or terminated state.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Start { stage: StartStage::Config, .. } => "CreateContainerConfigError",
-            Self::Start { stage: StartStage::Start, .. } => "StartError",
+            Self::Start {
+                stage: StartStage::Config,
+                ..
+            } => "CreateContainerConfigError",
+            Self::Start {
+                stage: StartStage::Start,
+                ..
+            } => "StartError",
             Self::NoImage(_) | Self::Image { .. } => "ErrImageNeverPull",
             Self::Network { .. } => "FailedCreatePodSandBox",
             _ => "CreateContainerError",
@@ -140,7 +146,11 @@ impl RuntimeError {
 
     pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
     }
 }
 

@@ -42,7 +42,12 @@ pub struct ImageStore {
 impl ImageStore {
     /// Opens the store in `root`, which is created (0700) when missing.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
-        for folder in [root.to_path_buf(), root.join("layers"), root.join("images"), root.join("staging")] {
+        for folder in [
+            root.to_path_buf(),
+            root.join("layers"),
+            root.join("images"),
+            root.join("staging"),
+        ] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -60,10 +65,17 @@ impl ImageStore {
             // Nobody else has the store open: what lies in staging was left by a crash.
             let staging = root.join("staging");
             std::fs::remove_dir_all(&staging).map_err(ImageError::io("empty", &staging))?;
-            std::fs::DirBuilder::new().mode(0o700).create(&staging).map_err(ImageError::io("create", &staging))?;
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&staging)
+                .map_err(ImageError::io("create", &staging))?;
         }
         flock(&lock, FlockOperation::LockShared).map_err(|e| ImageError::io("lock", &path)(e.into()))?;
-        Ok(ImageStore { root: root.to_path_buf(), pulling: Mutex::new(HashMap::new()), _in_use: lock })
+        Ok(ImageStore {
+            root: root.to_path_buf(),
+            pulling: Mutex::new(HashMap::new()),
+            _in_use: lock,
+        })
     }
 
     /// Returns the image that `reference` stands for here, without asking any registry; `None` when it is not here.
@@ -95,7 +107,10 @@ impl ImageStore {
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
         let references = self.references()?;
         let records = record::read_all(&self.root)?;
-        Ok(records.into_iter().map(|record| record.into_image(&self.root, &references)).collect())
+        Ok(records
+            .into_iter()
+            .map(|record| record.into_image(&self.root, &references))
+            .collect())
     }
 
     /// Fetches an image from its registry and installs it; layers that are here are not fetched again.
@@ -186,7 +201,9 @@ impl ImageStore {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
-    tokio::task::spawn_blocking(work).await.map_err(|source| ImageError::Interrupted { source })?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|source| ImageError::Interrupted { source })?
 }
 
 #[cfg(test)]

@@ -50,24 +50,44 @@ pub(crate) struct InitError {
 
 impl InitError {
     fn config(message: String) -> Self {
-        Self { stage: StartStage::Config, message, code: 128 }
+        Self {
+            stage: StartStage::Config,
+            message,
+            code: 128,
+        }
     }
 
     fn create(operation: &str, error: &io::Error) -> Self {
-        Self { stage: StartStage::Create, message: format!("cannot {operation}: {error}"), code: 128 }
+        Self {
+            stage: StartStage::Create,
+            message: format!("cannot {operation}: {error}"),
+            code: 128,
+        }
     }
 
     /// A report that is not one.
     pub(crate) fn unreadable(error: &serde_json::Error) -> Self {
-        Self { stage: StartStage::Create, message: format!("the container's report makes no sense: {error}"), code: 128 }
+        Self {
+            stage: StartStage::Create,
+            message: format!("the container's report makes no sense: {error}"),
+            code: 128,
+        }
     }
 
     fn start(code: i32, message: String) -> Self {
-        Self { stage: StartStage::Start, message, code }
+        Self {
+            stage: StartStage::Start,
+            message,
+            code,
+        }
     }
 
     pub(crate) fn into_failure(self) -> Failure {
-        Failure { stage: Some(self.stage), message: self.message, code: self.code }
+        Failure {
+            stage: Some(self.stage),
+            message: self.message,
+            code: self.code,
+        }
     }
 }
 
@@ -75,7 +95,11 @@ impl InitError {
 #[derive(Debug)]
 pub(crate) enum Stdio {
     /// Given ones.
-    Streams { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Streams {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
     /// A terminal made inside the container; its other end is sent through the report socket.
     Terminal,
 }
@@ -145,7 +169,10 @@ fn first(
     let security = &request.spec.security;
     let allowed = allowed_capabilities(security)?;
     prepare(request.spec.oom_score_adj)?;
-    surroundings.cgroup.enter(!surroundings.in_unified).map_err(step("enter the cgroup"))?;
+    surroundings
+        .cgroup
+        .enter(!surroundings.in_unified)
+        .map_err(step("enter the cgroup"))?;
     if surroundings.cgroup_namespace {
         sys::namespace::unshare(libc::CLONE_NEWCGROUP).map_err(step("make a cgroup namespace"))?;
     }
@@ -194,7 +221,10 @@ fn prepare(oom_score_adj: i32) -> Result<(), InitError> {
     }
     let own = rustix::process::getrlimit(Resource::Nofile);
     let maximum = own.maximum.map_or(OPEN_FILES.1, |maximum| maximum.min(OPEN_FILES.1));
-    let limit = Rlimit { current: Some(OPEN_FILES.0.min(maximum)), maximum: Some(maximum) };
+    let limit = Rlimit {
+        current: Some(OPEN_FILES.0.min(maximum)),
+        maximum: Some(maximum),
+    };
     rustix::process::setrlimit(Resource::Nofile, limit)
         .map_err(|error| InitError::create("limit open files", &error.into()))
 }
@@ -239,8 +269,7 @@ fn become_program(
 
     let no_new_privileges = !security.allow_privilege_escalation && !security.privileged;
     if no_new_privileges {
-        rustix::thread::set_no_new_privs(true)
-            .map_err(|error| InitError::create("set no_new_privs", &error.into()))?;
+        rustix::thread::set_no_new_privs(true).map_err(|error| InitError::create("set no_new_privs", &error.into()))?;
     } else if let Some(filter) = &filter {
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it comes before the capabilities go.
         sys::seccomp::load(filter).map_err(step("load the seccomp filter"))?;
@@ -304,14 +333,19 @@ fn enter_directory(path: &str) -> Result<(), InitError> {
         Err(rustix::io::Errno::NOENT) => fs::create_dir_all(path).and_then(|()| Ok(enter()?)),
         other => other.map_err(io::Error::from),
     };
-    result.map_err(|error| {
-        InitError { stage: StartStage::Create, message: format!("cannot enter the working directory {path:?}: {error}"), code: 128 }
+    result.map_err(|error| InitError {
+        stage: StartStage::Create,
+        message: format!("cannot enter the working directory {path:?}: {error}"),
+        code: 128,
     })
 }
 
 fn set_identity(user: &user::User) -> io::Result<()> {
-    let groups: Vec<rustix::thread::Gid> =
-        user.groups.iter().map(|gid| rustix::thread::Gid::from_raw(*gid)).collect();
+    let groups: Vec<rustix::thread::Gid> = user
+        .groups
+        .iter()
+        .map(|gid| rustix::thread::Gid::from_raw(*gid))
+        .collect();
     rustix::thread::set_thread_groups(&groups)?;
     let gid = rustix::thread::Gid::from_raw(user.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;

@@ -17,7 +17,11 @@ const NAMESPACES: [&str; 6] = ["net", "ipc", "uts", "mnt", "pid", "cgroup"];
 pub fn preflight() -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut lacks = |what: &str, advice: &str, fatal: bool| {
-        missing.push(Missing { what: what.to_owned(), advice: advice.to_owned(), fatal });
+        missing.push(Missing {
+            what: what.to_owned(),
+            advice: advice.to_owned(),
+            fatal,
+        });
     };
     if !rustix::process::geteuid().is_root() {
         lacks("root's rights", "run it as root, for example with sudo", true);
@@ -25,22 +29,38 @@ pub fn preflight() -> Vec<Missing> {
     let system = rustix::system::uname();
     if release(system.release()).is_some_and(|release| release < OLDEST_KERNEL) {
         let what = format!("a kernel of at least {}.{}", OLDEST_KERNEL.0, OLDEST_KERNEL.1);
-        lacks(&what, "upgrade the kernel (Debian 12, Ubuntu 22.04 and later have it)", true);
+        lacks(
+            &what,
+            "upgrade the kernel (Debian 12, Ubuntu 22.04 and later have it)",
+            true,
+        );
     }
     for name in NAMESPACES {
         if !Path::new("/proc/self/ns").join(name).exists() {
-            lacks(&format!("{name} namespaces"), "use a kernel that is built with them, as every distribution's is", true);
+            lacks(
+                &format!("{name} namespaces"),
+                "use a kernel that is built with them, as every distribution's is",
+                true,
+            );
         }
     }
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") && !is_module("overlay") {
+    if !filesystems
+        .lines()
+        .any(|line| line.trim_start_matches("nodev").trim() == "overlay")
+        && !is_module("overlay")
+    {
         lacks("the overlay file system", "load it: modprobe overlay", true);
     }
     if !sys::seccomp::available() {
         lacks("seccomp filters", "use a kernel with CONFIG_SECCOMP_FILTER", true);
     }
     match Hierarchies::detect() {
-        Err(_) => lacks("control groups", "mount them: mount -t cgroup2 none /sys/fs/cgroup", true),
+        Err(_) => lacks(
+            "control groups",
+            "mount them: mount -t cgroup2 none /sys/fs/cgroup",
+            true,
+        ),
         Ok(hierarchies) => {
             for controller in ["cpu", "memory", "pids"] {
                 if !hierarchies.has(controller) {

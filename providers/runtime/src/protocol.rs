@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Hierarchies;
 use crate::error::StartStage;
@@ -140,7 +140,11 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure that is not about starting a container.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { stage: None, message: message.into(), code: 1 }
+        Self {
+            stage: None,
+            message: message.into(),
+            code: 1,
+        }
     }
 }
 
@@ -194,12 +198,16 @@ impl Inbox {
 
     /// Takes the next whole frame out.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
-        let Some((head, rest)) = self.bytes.split_first_chunk::<4>() else { return Ok(None) };
+        let Some((head, rest)) = self.bytes.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(*head) as usize;
         if length > MAX_FRAME {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"));
         }
-        let Some(body) = rest.get(..length) else { return Ok(None) };
+        let Some(body) = rest.get(..length) else {
+            return Ok(None);
+        };
         let value = serde_json::from_slice(body)?;
         self.bytes.drain(..4 + length);
         if self.bytes.is_empty() {
@@ -215,7 +223,10 @@ mod tests {
 
     #[test]
     fn frames_survive_arriving_in_pieces() {
-        let hello = ClientHello { protocol: VERSION, subscribe: true };
+        let hello = ClientHello {
+            protocol: VERSION,
+            subscribe: true,
+        };
         let frame = encode(&hello).unwrap();
         let mut inbox = Inbox::default();
         for byte in &frame[..frame.len() - 1] {

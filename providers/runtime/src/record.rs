@@ -10,7 +10,12 @@ use crate::spec::SandboxState;
 /// Replaces the record in one step. It is not synced: after a power failure no container of it is left either.
 pub(crate) fn write(path: &Path, state: &SandboxState) -> io::Result<()> {
     let new = path.with_extension("json.new");
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
     file.write_all(&serde_json::to_vec(state)?)?;
     drop(file);
     fs::rename(&new, path)

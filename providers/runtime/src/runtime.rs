@@ -125,7 +125,11 @@ impl Inner {
 
     fn link(&self, sandbox: &str) -> Result<Arc<Link>, RuntimeError> {
         let sandboxes = self.sandboxes.lock();
-        sandboxes.live.get(sandbox).cloned().ok_or_else(|| RuntimeError::NoSandbox(sandbox.to_owned()))
+        sandboxes
+            .live
+            .get(sandbox)
+            .cloned()
+            .ok_or_else(|| RuntimeError::NoSandbox(sandbox.to_owned()))
     }
 
     /// Takes a greeted shim among the live ones.
@@ -150,7 +154,11 @@ impl Inner {
         tokio::spawn(async move {
             tracing::warn!(sandbox, "the shim of a sandbox ended");
             if let Err(error) = inner.clean(&sandbox).await {
-                tracing::error!(error = &error as &dyn std::error::Error, sandbox, "cannot clean up after a shim");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    sandbox,
+                    "cannot clean up after a shim"
+                );
             }
             inner.sandboxes.lock().live.remove(&sandbox);
             // Nobody may be listening.
@@ -176,7 +184,9 @@ impl Inner {
                 Err(error) => last = Some(error),
             }
         }
-        Err(RuntimeError::Spawner(last.unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into())))
+        Err(RuntimeError::Spawner(
+            last.unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into()),
+        ))
     }
 
     async fn make_sandbox(self: &Arc<Self>, spec: SandboxSpec) -> Result<SandboxState, RuntimeError> {
@@ -199,7 +209,11 @@ impl Inner {
             let link = greeted.into_link(self.events.clone(), || {})?;
             link.shut_down().await;
             link.gone(SHIM_END).await;
-            return Err(RuntimeError::Network { operation: "attach", sandbox: id, source });
+            return Err(RuntimeError::Network {
+                operation: "attach",
+                sandbox: id,
+                source,
+            });
         }
         Ok(self.hold(greeted)?.current())
     }
@@ -207,7 +221,13 @@ impl Inner {
 
 async fn attach(net: &Net, sandbox: &str, pid: i32, ip: std::net::Ipv4Addr) -> Result<(), setpoint_net::NetError> {
     let netns = Netns::Pid(pid.unsigned_abs());
-    net.attach(AttachRequest { sandbox: sandbox.to_owned(), netns, ip }).await.map(drop)
+    net.attach(AttachRequest {
+        sandbox: sandbox.to_owned(),
+        netns,
+        ip,
+    })
+    .await
+    .map(drop)
 }
 
 /// Makes a directory that only root can look into.
@@ -256,7 +276,10 @@ impl Runtime {
             return Err(RuntimeError::Invalid(format!("{id:?} cannot be a sandbox's id")));
         }
         if spec.hostname.len() > 63 {
-            return Err(RuntimeError::Invalid(format!("host name {:?} is longer than 63 characters", spec.hostname)));
+            return Err(RuntimeError::Invalid(format!(
+                "host name {:?} is longer than 63 characters",
+                spec.hostname
+            )));
         }
         {
             let mut sandboxes = self.inner.sandboxes.lock();
@@ -272,7 +295,11 @@ impl Runtime {
             if result.is_err()
                 && let Err(error) = inner.clean(&id).await
             {
-                tracing::error!(error = &error as &dyn std::error::Error, sandbox = id, "cannot undo a sandbox");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    sandbox = id,
+                    "cannot undo a sandbox"
+                );
             }
             inner.sandboxes.lock().busy.remove(&id);
             result
@@ -284,7 +311,10 @@ impl Runtime {
     pub async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeError> {
         let found = self.inner.images.get(&spec.image);
         let image = found
-            .map_err(|source| RuntimeError::Image { image: spec.image.clone(), source })?
+            .map_err(|source| RuntimeError::Image {
+                image: spec.image.clone(),
+                source,
+            })?
             .ok_or_else(|| RuntimeError::NoImage(spec.image.clone()))?;
         self.start_container_with(sandbox, spec, &image).await
     }
@@ -303,7 +333,8 @@ impl Runtime {
             return Err(RuntimeError::Exists { what: "container", id });
         }
         let request = resolve::resolve(&state.spec, spec, image)?;
-        link.call("start a container", Request::Start(Box::new(request))).await?;
+        link.call("start a container", Request::Start(Box::new(request)))
+            .await?;
         find(&link, &id)
     }
 
@@ -320,7 +351,15 @@ impl Runtime {
             return Ok(state);
         }
         if !grace.is_zero() {
-            match link.call("stop a container", Request::Stop { container: container.to_owned() }).await {
+            match link
+                .call(
+                    "stop a container",
+                    Request::Stop {
+                        container: container.to_owned(),
+                    },
+                )
+                .await
+            {
                 // It may have ended by itself meanwhile; the wait tells.
                 Ok(()) | Err(RuntimeError::Shim { .. }) => {}
                 Err(error) => return Err(error),
@@ -329,11 +368,19 @@ impl Runtime {
                 return Ok(ended);
             }
         }
-        link.call("kill a container", Request::Kill { container: container.to_owned() }).await?;
-        wait_for_exit(&link, container, KILL_END).await?.ok_or_else(|| RuntimeError::Deadline {
-            operation: format!("the end of container {container} after it was killed"),
-            seconds: KILL_END.as_secs(),
-        })
+        link.call(
+            "kill a container",
+            Request::Kill {
+                container: container.to_owned(),
+            },
+        )
+        .await?;
+        wait_for_exit(&link, container, KILL_END)
+            .await?
+            .ok_or_else(|| RuntimeError::Deadline {
+                operation: format!("the end of container {container} after it was killed"),
+                seconds: KILL_END.as_secs(),
+            })
     }
 
     /// Sends a signal to a container's first process.
@@ -342,14 +389,27 @@ impl Runtime {
         if find(&link, container)?.exit.is_some() {
             return Err(RuntimeError::NotRunning(container.to_owned()));
         }
-        link.call("send a signal", Request::Signal { container: container.to_owned(), signal }).await
+        link.call(
+            "send a signal",
+            Request::Signal {
+                container: container.to_owned(),
+                signal,
+            },
+        )
+        .await
     }
 
     /// Removes what is left of an attempt (it is killed if it runs): files, cgroup, log.
     pub async fn remove_container(&self, sandbox: &str, container: &str) -> Result<(), RuntimeError> {
         let state = self.stop_container(sandbox, container, Duration::ZERO).await?;
         let link = self.inner.link(sandbox)?;
-        link.call("forget a container", Request::Remove { container: container.to_owned() }).await?;
+        link.call(
+            "forget a container",
+            Request::Remove {
+                container: container.to_owned(),
+            },
+        )
+        .await?;
         let directory = self.inner.directory(sandbox);
         let files = directory.join("containers").join(container);
         let log = logs::below(&directory, &state.name, state.attempt);
@@ -362,7 +422,10 @@ impl Runtime {
             return Err(RuntimeError::Invalid(format!("{id:?} cannot be a sandbox's id")));
         }
         if !self.inner.sandboxes.lock().busy.insert(id.to_owned()) {
-            return Err(RuntimeError::Exists { what: "a change of sandbox", id: id.to_owned() });
+            return Err(RuntimeError::Exists {
+                what: "a change of sandbox",
+                id: id.to_owned(),
+            });
         }
         let (inner, sandbox) = (self.inner.clone(), id.to_owned());
         let removed = tokio::spawn(async move {
@@ -377,12 +440,20 @@ impl Runtime {
             sandboxes.busy.remove(&sandbox);
             result
         });
-        removed.await.unwrap_or_else(|_| Err(RuntimeError::ShimGone(id.to_owned())))
+        removed
+            .await
+            .unwrap_or_else(|_| Err(RuntimeError::ShimGone(id.to_owned())))
     }
 
     /// Returns every sandbox as last reported by its shim.
     pub fn sandboxes(&self) -> Vec<SandboxState> {
-        self.inner.sandboxes.lock().live.values().map(|link| link.current()).collect()
+        self.inner
+            .sandboxes
+            .lock()
+            .live
+            .values()
+            .map(|link| link.current())
+            .collect()
     }
 
     /// Returns one sandbox as last reported by its shim.

@@ -50,6 +50,8 @@ struct Shim {
     shared_init: Option<sys::process::Child>,
     /// Groups that could not be removed yet.
     leftovers: Vec<Group>,
+    /// Whether the record on disk is behind.
+    unrecorded: bool,
     /// When to give up ending.
     ending: Option<Instant>,
 }
@@ -89,6 +91,7 @@ pub(crate) fn run(setup: ShimSetup, in_unified: bool, first: OwnedFd) -> i32 {
         sessions: Vec::new(),
         shared_init: None,
         leftovers: Vec::new(),
+        unrecorded: false,
         ending: None,
     };
     shim.record();
@@ -107,7 +110,12 @@ pub(crate) fn run(setup: ShimSetup, in_unified: bool, first: OwnedFd) -> i32 {
 fn refuse(first: OwnedFd, message: String) -> i32 {
     eprintln!("{message}");
     if let Ok(mut connection) = Connection::new(first) {
-        let hello = ShimHello { protocol: VERSION, pid: pid(), error: Some(message), state: None };
+        let hello = ShimHello {
+            protocol: VERSION,
+            pid: pid(),
+            error: Some(message),
+            state: None,
+        };
         connection.send(&hello, Vec::new());
     }
     1
@@ -128,7 +136,9 @@ impl Shim {
             for (source, ready) in self.wait()? {
                 self.handle(source, ready);
             }
-            self.connections.retain(|_, connection| !connection.broken || connection.has_output());
+            self.catch_up();
+            self.connections
+                .retain(|_, connection| !connection.broken || connection.has_output());
             self.end_orphaned_sessions();
             self.leftovers.retain(|group| {
                 group.kill();
@@ -173,23 +183,33 @@ impl Shim {
             }
             watched.push((Source::Connection(*number), connection.socket.as_fd(), flags));
         }
-        let mut polled: Vec<PollFd<'_>> =
-            watched.iter().map(|(_, file, flags)| PollFd::from_borrowed_fd(*file, *flags)).collect();
+        let mut polled: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|(_, file, flags)| PollFd::from_borrowed_fd(*file, *flags))
+            .collect();
         let timeout = self.timeout();
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         }
-        let ready = watched.iter().map(|(source, ..)| *source).zip(polled.iter().map(PollFd::revents));
+        let ready = watched
+            .iter()
+            .map(|(source, ..)| *source)
+            .zip(polled.iter().map(PollFd::revents));
         Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
     }
 
     fn timeout(&self) -> Option<Timespec> {
         let sweep = (!self.leftovers.is_empty()).then_some(SWEEP);
-        let end = self.ending.map(|deadline| deadline.saturating_duration_since(Instant::now()).min(SWEEP));
+        let end = self
+            .ending
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()).min(SWEEP));
         let shortest = sweep.into_iter().chain(end).min()?;
-        Some(Timespec { tv_sec: shortest.as_secs() as i64, tv_nsec: shortest.subsec_nanos().into() })
+        Some(Timespec {
+            tv_sec: shortest.as_secs() as i64,
+            tv_nsec: shortest.subsec_nanos().into(),
+        })
     }
 
     /// A position may be stale when something before it was removed in the same round: every handler looks before it acts,
@@ -236,7 +256,12 @@ impl Shim {
     fn greet(&mut self, socket: OwnedFd) {
         match Connection::new(socket) {
             Ok(mut connection) => {
-                let hello = ShimHello { protocol: VERSION, pid: pid(), error: None, state: Some(self.state()) };
+                let hello = ShimHello {
+                    protocol: VERSION,
+                    pid: pid(),
+                    error: None,
+                    state: Some(self.state()),
+                };
                 connection.send(&hello, Vec::new());
                 self.connections.insert(self.next_connection, connection);
                 self.next_connection += 1;
@@ -246,7 +271,9 @@ impl Shim {
     }
 
     fn hear(&mut self, number: u64, ready: PollFlags) {
-        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
         if ready.contains(PollFlags::OUT) {
             connection.flush();
         }
@@ -337,9 +364,17 @@ impl Shim {
         }
     }
 
+    /// Writes down what changed in this round, after everyone was told: replacing a file can make ext4 write its data out
+    /// first, which takes longer than all the rest.
+    fn catch_up(&mut self) {
+        if std::mem::take(&mut self.unrecorded) {
+            self.record();
+        }
+    }
+
     /// Records a change and tells it to subscribers.
     fn changed(&mut self, exited: Option<crate::spec::ContainerState>) {
-        self.record();
+        self.unrecorded = true;
         let state = Message::State(Box::new(self.state()));
         let exited = exited.map(|container| Message::Exited(Box::new(container)));
         for connection in self.connections.values_mut().filter(|connection| connection.subscribed) {
@@ -362,7 +397,10 @@ impl Shim {
         if let Some(init) = &self.shared_init {
             sys::process::kill(init.pid);
         }
-        self.setup.hierarchies.sandbox(&self.setup.instance, &self.setup.spec.id).kill();
+        self.setup
+            .hierarchies
+            .sandbox(&self.setup.instance, &self.setup.spec.id)
+            .kill();
     }
 
     fn is_quiet(&self) -> bool {
@@ -372,7 +410,10 @@ impl Shim {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.setup.hierarchies.sandbox(&self.setup.instance, &self.setup.spec.id).remove();
+        self.setup
+            .hierarchies
+            .sandbox(&self.setup.instance, &self.setup.spec.id)
+            .remove();
         std::fs::remove_file(&self.setup.socket)
     }
 }

@@ -49,7 +49,10 @@ fn serve() -> io::Result<()> {
         inbox.push(&buffer[..count]);
         while let Some(setup) = inbox.next::<ShimSetup>()? {
             if inbox.descriptors.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request came without its connection"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a request came without its connection",
+                ));
             }
             let connection = inbox.descriptors.remove(0);
             if let Err(error) = fork_shim(setup, connection) {

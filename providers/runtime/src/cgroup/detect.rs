@@ -31,7 +31,11 @@ pub(super) fn detect(
         if number == "0" && names.is_empty() {
             if let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") {
                 let base = mount.point.clone();
-                list.push(Hierarchy { controllers: controllers(&base), base, unified: true });
+                list.push(Hierarchy {
+                    controllers: controllers(&base),
+                    base,
+                    unified: true,
+                });
             }
             continue;
         }
@@ -42,15 +46,32 @@ pub(super) fn detect(
         }
         let mount = mounts.iter().find(|mount| {
             mount.kind == "cgroup"
-                && names.iter().all(|name| mount.options.split(',').any(|option| option == *name))
+                && names
+                    .iter()
+                    .all(|name| mount.options.split(',').any(|option| option == *name))
         });
         let Some(mount) = mount else { continue };
-        let base = if made_by_systemd(path) { mount.point.clone() } else { below(mount, path) };
-        let controllers = if named { Vec::new() } else { names.iter().map(|&name| name.to_owned()).collect() };
-        list.push(Hierarchy { base, controllers, unified: false });
+        let base = if made_by_systemd(path) {
+            mount.point.clone()
+        } else {
+            below(mount, path)
+        };
+        let controllers = if named {
+            Vec::new()
+        } else {
+            names.iter().map(|&name| name.to_owned()).collect()
+        };
+        list.push(Hierarchy {
+            base,
+            controllers,
+            unified: false,
+        });
     }
     if list.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy is mounted"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no cgroup hierarchy is mounted",
+        ));
     }
     Ok(Hierarchies { list })
 }
@@ -62,16 +83,26 @@ fn parse_mount(line: &str) -> Option<Mounted<'_>> {
     let mut right = right.split(' ');
     let kind = right.next()?;
     let options = right.nth(1).unwrap_or_default();
-    Some(Mounted { root, point: PathBuf::from(point), kind, options })
+    Some(Mounted {
+        root,
+        point: PathBuf::from(point),
+        kind,
+        options,
+    })
 }
 
 fn made_by_systemd(path: &str) -> bool {
-    path.split('/').any(|part| [".slice", ".scope", ".service"].iter().any(|end| part.ends_with(end)))
+    path.split('/')
+        .any(|part| [".slice", ".scope", ".service"].iter().any(|end| part.ends_with(end)))
 }
 
 /// The directory of our own group, seen through a mount that may show only a part of the hierarchy.
 fn below(mount: &Mounted<'_>, path: &str) -> PathBuf {
-    let inside = if mount.root == "/" { Some(path) } else { path.strip_prefix(mount.root) };
+    let inside = if mount.root == "/" {
+        Some(path)
+    } else {
+        path.strip_prefix(mount.root)
+    };
     match inside.map(|inside| inside.trim_matches('/')) {
         Some(inside) if !inside.is_empty() => mount.point.join(inside),
         _ => mount.point.clone(),
@@ -114,10 +145,19 @@ mod tests {
     fn hybrid_hosts_keep_each_controller_where_it_is() {
         let own = "9:name=systemd:/\n4:memory:/jobs/a\n3:cpuset:/\n1:cpu:/\n0::/\n";
         let found = detect(own, V1, |_| vec!["hugetlb".to_owned()]).unwrap();
-        let bases: Vec<_> = found.list.iter().map(|hierarchy| hierarchy.base.to_str().unwrap()).collect();
+        let bases: Vec<_> = found
+            .list
+            .iter()
+            .map(|hierarchy| hierarchy.base.to_str().unwrap())
+            .collect();
         assert_eq!(
             bases,
-            ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/memory/jobs/a", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"]
+            [
+                "/sys/fs/cgroup/systemd",
+                "/sys/fs/cgroup/memory/jobs/a",
+                "/sys/fs/cgroup/cpu",
+                "/sys/fs/cgroup/unified"
+            ]
         );
         assert!(found.has("memory") && found.has("cpu") && !found.has("pids"));
     }
@@ -132,8 +172,10 @@ mod tests {
     #[test]
     fn a_unified_host_uses_the_mount_with_its_controllers() {
         let mounts = "30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        let found =
-            detect("0::/user.slice/x.scope\n", mounts, |_| vec!["cpu".to_owned(), "memory".to_owned()]).unwrap();
+        let found = detect("0::/user.slice/x.scope\n", mounts, |_| {
+            vec!["cpu".to_owned(), "memory".to_owned()]
+        })
+        .unwrap();
         assert_eq!(found.list.len(), 1);
         assert!(found.list[0].unified && found.has("memory"));
     }

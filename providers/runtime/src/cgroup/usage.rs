@@ -12,7 +12,11 @@ impl Group {
         let Some((hierarchy, directory)) = self.parts.iter().find(|(hierarchy, _)| hierarchy.has("memory")) else {
             return false;
         };
-        let file = if hierarchy.unified { "memory.events" } else { "memory.oom_control" };
+        let file = if hierarchy.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         field(directory, file, "oom_kill").is_some_and(|count| count > 0)
     }
 }
@@ -50,6 +54,8 @@ fn number(directory: &Path, file: &str) -> Option<u64> {
 
 fn field(directory: &Path, file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(directory.join(file)).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     value.trim().parse().ok()
 }

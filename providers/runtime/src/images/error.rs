@@ -83,6 +83,10 @@ impl ImageError {
 
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ImageError {
         let path = path.to_path_buf();
-        move |source| ImageError::Io { operation, path, source }
+        move |source| ImageError::Io {
+            operation,
+            path,
+            source,
+        }
     }
 }

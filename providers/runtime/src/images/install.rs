@@ -68,10 +68,15 @@ impl ImageStore {
         manifest: &ImageManifest,
         references: &[ImageReference],
     ) -> Result<Image, ImageError> {
-        let name = references.first().map_or_else(|| manifest.digest.clone(), ToString::to_string);
+        let name = references
+            .first()
+            .map_or_else(|| manifest.digest.clone(), ToString::to_string);
         let raw = self.read_config(source, manifest, &name).await?;
         let diff_ids = raw.rootfs.diff_ids;
-        let invalid = |reason: String| ImageError::Invalid { image: name.clone(), reason };
+        let invalid = |reason: String| ImageError::Invalid {
+            image: name.clone(),
+            reason,
+        };
         if raw.os.as_deref().is_some_and(|os| os != "linux") {
             return Err(invalid(format!("it is for {}, not linux", raw.os.unwrap_or_default())));
         }
@@ -82,7 +87,10 @@ impl ImageStore {
                 diff_ids.len()
             )));
         }
-        if let Some(bad) = diff_ids.iter().find(|id| !id.strip_prefix("sha256:").is_some_and(is_hex_64)) {
+        if let Some(bad) = diff_ids
+            .iter()
+            .find(|id| !id.strip_prefix("sha256:").is_some_and(is_hex_64))
+        {
             return Err(invalid(format!("{bad:?} is not a sha256 digest")));
         }
         // Boxed one by one: a closure over borrowed layers inside the stream would make this future unfit for `Send` callers.
@@ -103,7 +111,11 @@ impl ImageStore {
         };
         let _lock = self.lock_references()?;
         // Somebody may have removed the layers between their check and the lock: then say so rather than break later.
-        if let Some(gone) = record.layers.iter().find(|digest| !layer::folder(&self.root, digest).exists()) {
+        if let Some(gone) = record
+            .layers
+            .iter()
+            .find(|digest| !layer::folder(&self.root, digest).exists())
+        {
             return Err(invalid(format!("layer {gone} was removed meanwhile; try again")));
         }
         record::write(&self.root, &record)?;
@@ -124,7 +136,10 @@ impl ImageStore {
         manifest: &ImageManifest,
         name: &str,
     ) -> Result<RawImage, ImageError> {
-        let invalid = |reason: String| ImageError::Invalid { image: name.to_string(), reason };
+        let invalid = |reason: String| ImageError::Invalid {
+            image: name.to_string(),
+            reason,
+        };
         let mut bytes = Vec::new();
         source
             .blob(&manifest.config)
@@ -132,7 +147,11 @@ impl ImageStore {
             .take(MAX_MANIFEST + 1)
             .read_to_end(&mut bytes)
             .await
-            .map_err(|e| ImageError::Unpack { image: name.into(), digest: manifest.config.digest.clone(), source: e })?;
+            .map_err(|e| ImageError::Unpack {
+                image: name.into(),
+                digest: manifest.config.digest.clone(),
+                source: e,
+            })?;
         if bytes.len() as u64 > MAX_MANIFEST {
             return Err(invalid(format!("its configuration is over {MAX_MANIFEST} bytes")));
         }
@@ -160,7 +179,11 @@ impl ImageStore {
         if target.exists() {
             return layer::size(&target);
         }
-        let failed = |source| ImageError::Unpack { image: image.into(), digest: descriptor.digest.clone(), source };
+        let failed = |source| ImageError::Unpack {
+            image: image.into(),
+            digest: descriptor.digest.clone(),
+            source,
+        };
         let reader = source.blob(descriptor).await?;
         let staging = tempfile::Builder::new()
             .prefix("layer-")
@@ -169,17 +192,32 @@ impl ImageStore {
         let folder = staging.path().join("layer");
         let outcome = {
             let folder = folder.clone();
-            let reader = SyncIoBridge::new(HashingReader { inner: reader, hash: Sha256::new() });
-            blocking(move || Ok(unpack_verified(reader, &folder))).await?.map_err(failed)?
+            let reader = SyncIoBridge::new(HashingReader {
+                inner: reader,
+                hash: Sha256::new(),
+            });
+            blocking(move || Ok(unpack_verified(reader, &folder)))
+                .await?
+                .map_err(failed)?
         };
         let checks = [
-            (descriptor.has_content_digest(), "a layer", &descriptor.digest, &outcome.packed),
+            (
+                descriptor.has_content_digest(),
+                "a layer",
+                &descriptor.digest,
+                &outcome.packed,
+            ),
             (true, "an unpacked layer", &diff_id.to_string(), &outcome.unpacked),
         ]
         .map(|(applies, what, expected, actual)| (applies, what, expected.clone(), actual.clone()));
         for (applies, what, expected, actual) in checks {
             if applies && expected != actual {
-                return Err(ImageError::Digest { what, image: image.into(), expected, actual });
+                return Err(ImageError::Digest {
+                    what,
+                    image: image.into(),
+                    expected,
+                    actual,
+                });
             }
         }
         layer::write_size(&folder, outcome.size)?;
@@ -198,10 +236,7 @@ struct Outcome {
     size: u64,
 }
 
-fn unpack_verified(
-    mut reader: SyncIoBridge<HashingReader>,
-    folder: &std::path::Path,
-) -> std::io::Result<Outcome> {
+fn unpack_verified(mut reader: SyncIoBridge<HashingReader>, folder: &std::path::Path) -> std::io::Result<Outcome> {
     let (unpacked, size) = unpack::unpack(&mut reader, &layer::files(folder), &Limits::default())?;
     // What follows the end of the tar belongs to the blob's digest too.
     std::io::copy(&mut reader.by_ref().take(64 << 20), &mut std::io::sink())?;

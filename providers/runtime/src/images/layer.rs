@@ -21,7 +21,10 @@ pub(super) fn size(folder: &Path) -> Result<u64, ImageError> {
     let path = folder.join("size");
     let text = std::fs::read_to_string(&path).map_err(ImageError::io("read", &path))?;
     text.trim().parse().map_err(|_| {
-        ImageError::io("read", &path)(std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds no number"))
+        ImageError::io("read", &path)(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "it holds no number",
+        ))
     })
 }
 
@@ -33,7 +36,11 @@ pub(super) fn write_size(folder: &Path, size: u64) -> Result<(), ImageError> {
 
 /// Removes every layer that none of `records` names. The caller holds the lock on names, so no record appears meanwhile.
 pub(super) fn remove_unused(root: &Path, records: &[Record]) -> Result<(), ImageError> {
-    let used: HashSet<PathBuf> = records.iter().flat_map(|r| &r.layers).map(|digest| folder(root, digest)).collect();
+    let used: HashSet<PathBuf> = records
+        .iter()
+        .flat_map(|r| &r.layers)
+        .map(|digest| folder(root, digest))
+        .collect();
     let layers = root.join("layers");
     for entry in std::fs::read_dir(&layers).map_err(ImageError::io("list", &layers))? {
         let path = entry.map_err(ImageError::io("list", &layers))?.path();

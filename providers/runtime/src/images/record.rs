@@ -58,8 +58,16 @@ pub(super) struct Record {
 impl Record {
     pub fn into_image(self, root: &Path, references: &BTreeMap<String, String>) -> Image {
         Image {
-            references: references.iter().filter(|(_, id)| **id == self.id).map(|(name, _)| name.clone()).collect(),
-            layers: self.layers.iter().map(|digest| layer::files(&layer::folder(root, digest))).collect(),
+            references: references
+                .iter()
+                .filter(|(_, id)| **id == self.id)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            layers: self
+                .layers
+                .iter()
+                .map(|digest| layer::files(&layer::folder(root, digest)))
+                .collect(),
             id: self.id,
             digest: self.digest,
             config: self.config,
@@ -74,11 +82,16 @@ fn path(root: &Path, id: &str) -> PathBuf {
 
 /// Whether a text is a digest, and so can be part of a path.
 fn is_digest(id: &str) -> bool {
-    id.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    id.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 pub(super) fn read(root: &Path, id: &str) -> Result<Option<Record>, ImageError> {
-    if is_digest(id) { read_json(&path(root, id)) } else { Ok(None) }
+    if is_digest(id) {
+        read_json(&path(root, id))
+    } else {
+        Ok(None)
+    }
 }
 
 pub(super) fn read_all(root: &Path) -> Result<Vec<Record>, ImageError> {
@@ -110,9 +123,12 @@ pub(super) fn remove(root: &Path, id: &str) -> Result<bool, ImageError> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
     match std::fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|source| ImageError::Damaged { path: path.into(), source })
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| ImageError::Damaged {
+                path: path.into(),
+                source,
+            }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ImageError::io("read", path)(error)),
     }
@@ -120,8 +136,10 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> 
 
 /// Writes a file whole or not at all, and durably: a record must not outlive a power cut without its name.
 pub(super) fn write_json(root: &Path, path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
-    let bytes =
-        serde_json::to_vec_pretty(value).map_err(|source| ImageError::Damaged { path: path.into(), source })?;
+    let bytes = serde_json::to_vec_pretty(value).map_err(|source| ImageError::Damaged {
+        path: path.into(),
+        source,
+    })?;
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(root.join("staging"))?;
         file.write_all(&bytes)?;

@@ -59,7 +59,11 @@ fn layout(root: &Path, layers: &[Vec<u8>]) -> Vec<PathBuf> {
         .to_string()
         .as_bytes(),
     );
-    let manifest = blob(serde_json::json!({"config": config, "layers": packed}).to_string().as_bytes());
+    let manifest = blob(
+        serde_json::json!({"config": config, "layers": packed})
+            .to_string()
+            .as_bytes(),
+    );
     let index = serde_json::json!({"manifests": [{"digest": manifest["digest"], "size": 1,
         "annotations": {"org.opencontainers.image.ref.name": "example.org/x:v1"}}]});
     std::fs::write(root.join("index.json"), index.to_string()).unwrap();
@@ -76,7 +80,11 @@ async fn import(layers: &[Vec<u8>]) -> (tempfile::TempDir, ImageStore, Result<Ve
 
 fn nothing_is_left(store: &ImageStore) {
     for folder in ["layers", "images", "staging"] {
-        assert_eq!(std::fs::read_dir(store.root.join(folder)).unwrap().count(), 0, "{folder}");
+        assert_eq!(
+            std::fs::read_dir(store.root.join(folder)).unwrap().count(),
+            0,
+            "{folder}"
+        );
     }
     assert!(store.list().unwrap().is_empty());
 }
@@ -87,7 +95,13 @@ async fn an_imported_image_is_found_by_name_id_and_digest() {
     let image = imported.unwrap().remove(0);
     assert_eq!(store.resolve("example.org/x:v1").unwrap().unwrap(), image);
     assert_eq!(store.resolve(&image.id).unwrap().unwrap(), image);
-    assert_eq!(store.resolve(&format!("example.org/x@{}", image.digest)).unwrap().unwrap(), image);
+    assert_eq!(
+        store
+            .resolve(&format!("example.org/x@{}", image.digest))
+            .unwrap()
+            .unwrap(),
+        image
+    );
     assert_eq!(store.resolve("example.org/x:v2").unwrap(), None);
     assert_eq!(image.config.entrypoint, ["/x"]);
     assert_eq!(image.config.user.as_deref(), Some("7"));
@@ -144,7 +158,10 @@ async fn layers_that_try_to_escape_are_refused_and_leave_nothing() {
     }
     // A file where a link out stands replaces the link; it is never written through.
     let (_folder, _store, imported) = import(&[tar_of(&[("f", LINK, b"", victim), ("f", FILE, b"mine", "")])]).await;
-    assert_eq!(std::fs::read(imported.unwrap()[0].layers[0].join("f")).unwrap(), b"mine");
+    assert_eq!(
+        std::fs::read(imported.unwrap()[0].layers[0].join("f")).unwrap(),
+        b"mine"
+    );
     assert_eq!(std::fs::read_to_string(victim).unwrap(), "untouched");
 }
 
@@ -165,7 +182,8 @@ async fn a_layer_with_other_bytes_is_refused_and_leaves_nothing() {
 
 #[tokio::test]
 async fn removing_the_last_name_removes_the_image_and_its_layers() {
-    let (_folder, store, imported) = import(&[tar_of(&[("a", FILE, b"1", "")]), tar_of(&[("b", FILE, b"2", "")])]).await;
+    let (_folder, store, imported) =
+        import(&[tar_of(&[("a", FILE, b"1", "")]), tar_of(&[("b", FILE, b"2", "")])]).await;
     assert_eq!(imported.unwrap()[0].layers.len(), 2);
     assert!(store.remove("example.org/x:v1").unwrap());
     assert!(!store.remove("example.org/x:v1").unwrap());
@@ -176,7 +194,10 @@ async fn removing_the_last_name_removes_the_image_and_its_layers() {
 async fn a_bomb_stops_at_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let tar = tar_of(&[("a", FILE, &[0; 4096], ""), ("b", FILE, &[0; 4096], "")]);
-    let limits = unpack::Limits { bytes: 5_000, entries: 10 };
+    let limits = unpack::Limits {
+        bytes: 5_000,
+        entries: 10,
+    };
     let error = unpack::unpack(&mut tar.as_slice(), &folder.path().join("x"), &limits).unwrap_err();
     assert!(error.to_string().contains("larger than allowed"), "{error}");
 }

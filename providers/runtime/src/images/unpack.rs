@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fsetxattr,
-    linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
+    fsetxattr, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use sha2::{Digest, Sha256};
 
@@ -27,7 +27,10 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { bytes: 64 << 30, entries: 2_000_000 }
+        Limits {
+            bytes: 64 << 30,
+            entries: 2_000_000,
+        }
     }
 }
 
@@ -49,14 +52,21 @@ pub(super) fn unpack(reader: &mut dyn Read, folder: &Path, limits: &Limits) -> i
 }
 
 fn unpack_tar(reader: impl Read, folder: &Path, limits: &Limits) -> io::Result<(String, u64)> {
-    let mut hashing = Hashing { inner: reader, hash: Sha256::new() };
+    let mut hashing = Hashing {
+        inner: reader,
+        hash: Sha256::new(),
+    };
     let mut tree = Tree::open(folder)?;
     let (mut bytes, mut entries) = (0u64, 0u64);
     let mut archive = tar::Archive::new(&mut hashing);
     for entry in archive.entries()? {
         let mut entry = entry?;
         entries += 1;
-        bytes = bytes.saturating_add(if entry.header().entry_type().is_file() { entry.size() } else { 0 });
+        bytes = bytes.saturating_add(if entry.header().entry_type().is_file() {
+            entry.size()
+        } else {
+            0
+        });
         if entries > limits.entries || bytes > limits.bytes {
             return Err(invalid(format!(
                 "it is larger than allowed ({} bytes in {} entries)",
@@ -64,7 +74,8 @@ fn unpack_tar(reader: impl Read, folder: &Path, limits: &Limits) -> io::Result<(
             )));
         }
         let path = entry.path()?.into_owned();
-        tree.add(&path, &mut entry).map_err(|e| io::Error::new(e.kind(), format!("entry {}: {e}", path.display())))?;
+        tree.add(&path, &mut entry)
+            .map_err(|e| io::Error::new(e.kind(), format!("entry {}: {e}", path.display())))?;
     }
     tree.finish()?;
     // The digest covers the padding after the last entry.
@@ -101,13 +112,27 @@ struct Tree {
 impl Tree {
     fn open(folder: &Path) -> io::Result<Tree> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(Tree { root: rustix::fs::open(folder, flags, Mode::empty())?, last: None, times: HashMap::new() })
+        Ok(Tree {
+            root: rustix::fs::open(folder, flags, Mode::empty())?,
+            last: None,
+            times: HashMap::new(),
+        })
     }
 
     fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?)
+        Ok(openat2(
+            &self.root,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )?)
     }
 
     /// Opens an entry's parent, making what is missing of it.
@@ -115,7 +140,7 @@ impl Tree {
         if let Some((last, fd)) = &self.last
             && last == path
         {
-            return Ok(fd.try_clone()?);
+            return fd.try_clone();
         }
         let fd = match self.directory(path) {
             Ok(fd) => fd,
@@ -144,7 +169,12 @@ impl Tree {
         };
         let parent = self.parent(&parent_path)?;
         if name.as_bytes() == OPAQUE {
-            return Ok(fsetxattr(&parent, c"trusted.overlay.opaque", b"y", XattrFlags::empty())?);
+            return Ok(fsetxattr(
+                &parent,
+                c"trusted.overlay.opaque",
+                b"y",
+                XattrFlags::empty(),
+            )?);
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             let hidden = OsStr::from_bytes(hidden);
@@ -152,7 +182,13 @@ impl Tree {
                 return Err(invalid("a whiteout that names nothing"));
             }
             remove(&parent, hidden)?;
-            return Ok(mknodat(&parent, hidden, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))?);
+            return Ok(mknodat(
+                &parent,
+                hidden,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                makedev(0, 0),
+            )?);
         }
         self.make(&parent, &name, path, entry)
     }
@@ -167,7 +203,10 @@ impl Tree {
         let kind = entry.header().entry_type();
         let device = || -> io::Result<u64> {
             let header = entry.header();
-            Ok(makedev(header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
+            Ok(makedev(
+                header.device_major()?.unwrap_or(0),
+                header.device_minor()?.unwrap_or(0),
+            ))
         };
         let is_directory = kind == tar::EntryType::Directory;
         if !is_directory || !is_real_directory(parent, name)? {
@@ -182,8 +221,12 @@ impl Tree {
                 let fd = openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
                 let mut file = std::fs::File::from(fd);
                 let copied = io::copy(entry, &mut file)?;
-                if kind != tar::EntryType::GNUSparse && copied != entry.header().entry_size()? && copied != entry.size() {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the layer ends in the middle of it"));
+                if kind != tar::EntryType::GNUSparse && copied != entry.header().entry_size()? && copied != entry.size()
+                {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the layer ends in the middle of it",
+                    ));
                 }
                 file.flush()?;
             }
@@ -192,13 +235,23 @@ impl Tree {
                 Err(error) => return Err(error.into()),
             },
             tar::EntryType::Symlink => {
-                let target = entry.link_name()?.ok_or_else(|| invalid("a symbolic link without a target"))?;
+                let target = entry
+                    .link_name()?
+                    .ok_or_else(|| invalid("a symbolic link without a target"))?;
                 symlinkat(target.as_os_str(), parent, name)?;
-                chownat(parent, name, uid(entry.header())?, gid(entry.header())?, AtFlags::SYMLINK_NOFOLLOW)?;
+                chownat(
+                    parent,
+                    name,
+                    uid(entry.header())?,
+                    gid(entry.header())?,
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?;
                 return set_time(parent, name, entry.header().mtime()?);
             }
             tar::EntryType::Link => {
-                let target = entry.link_name()?.ok_or_else(|| invalid("a hard link without a target"))?;
+                let target = entry
+                    .link_name()?
+                    .ok_or_else(|| invalid("a hard link without a target"))?;
                 let Some((target_parent, target_name)) = split(&target)? else {
                     return Err(invalid("a hard link to the root"));
                 };
@@ -207,10 +260,22 @@ impl Tree {
                 return Ok(linkat(&target_parent, target_name, parent, name, AtFlags::empty())?);
             }
             tar::EntryType::Char => {
-                mknodat(parent, name, FileType::CharacterDevice, Mode::from_raw_mode(0o600), device()?)?;
+                mknodat(
+                    parent,
+                    name,
+                    FileType::CharacterDevice,
+                    Mode::from_raw_mode(0o600),
+                    device()?,
+                )?;
             }
             tar::EntryType::Block => {
-                mknodat(parent, name, FileType::BlockDevice, Mode::from_raw_mode(0o600), device()?)?;
+                mknodat(
+                    parent,
+                    name,
+                    FileType::BlockDevice,
+                    Mode::from_raw_mode(0o600),
+                    device()?,
+                )?;
             }
             tar::EntryType::Fifo => mknodat(parent, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?,
             // Global headers and vendor extensions carry no file.
@@ -278,12 +343,16 @@ fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
 
 fn uid(header: &tar::Header) -> io::Result<Option<Uid>> {
     let id = u32::try_from(header.uid()?).ok().filter(|id| *id != u32::MAX);
-    Ok(Some(Uid::from_raw(id.ok_or_else(|| invalid("its owner is out of range"))?)))
+    Ok(Some(Uid::from_raw(
+        id.ok_or_else(|| invalid("its owner is out of range"))?,
+    )))
 }
 
 fn gid(header: &tar::Header) -> io::Result<Option<Gid>> {
     let id = u32::try_from(header.gid()?).ok().filter(|id| *id != u32::MAX);
-    Ok(Some(Gid::from_raw(id.ok_or_else(|| invalid("its group is out of range"))?)))
+    Ok(Some(Gid::from_raw(
+        id.ok_or_else(|| invalid("its group is out of range"))?,
+    )))
 }
 
 fn set_owner_and_mode(parent: &OwnedFd, name: &OsStr, header: &tar::Header, directory: bool) -> io::Result<()> {
@@ -297,11 +366,15 @@ fn set_owner_and_mode(parent: &OwnedFd, name: &OsStr, header: &tar::Header, dire
 }
 
 fn set_xattrs<R: Read>(parent: &OwnedFd, name: &OsStr, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
-    let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+    let Some(extensions) = entry.pax_extensions()? else {
+        return Ok(());
+    };
     let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(parent))).join(name);
     for extension in extensions {
         let extension = extension?;
-        let Some(attribute) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
+        let Some(attribute) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else {
+            continue;
+        };
         // File capabilities and user attributes; overlayfs' own and the host's security labels are not a layer's to set.
         if attribute == b"security.capability" || attribute.starts_with(b"user.") {
             lsetxattr(&path, attribute, extension.value_bytes(), XattrFlags::empty())?;
@@ -311,7 +384,13 @@ fn set_xattrs<R: Read>(parent: &OwnedFd, name: &OsStr, entry: &mut tar::Entry<'_
 }
 
 fn set_time(parent: &OwnedFd, name: &OsStr, seconds: u64) -> io::Result<()> {
-    let time = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     Ok(utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -72,9 +72,19 @@ pub(super) fn standard(rootfs: &Rootfs, security: &Security, shm: &Path, cgroup:
     devices(&dev, security.privileged)?;
     let below = |name: &str| -> io::Result<OwnedFd> {
         rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
-        Ok(rustix::fs::openat(&dev, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(rustix::fs::openat(
+            &dev,
+            name,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
     };
-    let pts = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    let pts = [
+        ("newinstance", ""),
+        ("ptmxmode", "0666"),
+        ("mode", "0620"),
+        ("gid", "5"),
+    ];
     attach(detached("devpts", &pts, NOSUID | NOEXEC)?, below("pts")?)?;
     attach(clone_tree(CWD, shm, false)?, below("shm")?)?;
     match detached("mqueue", &[], strict) {
@@ -85,7 +95,9 @@ pub(super) fn standard(rootfs: &Rootfs, security: &Security, shm: &Path, cgroup:
 }
 
 fn cgroup_view(rootfs: &Rootfs, cgroup: &Group, writable: bool) -> io::Result<()> {
-    let Some(base) = rootfs.find(Path::new("/sys/fs/cgroup"))? else { return Ok(()) };
+    let Some(base) = rootfs.find(Path::new("/sys/fs/cgroup"))? else {
+        return Ok(());
+    };
     let attributes = if writable { 0 } else { sys::mount::READ_ONLY };
     let views = cgroup.views();
     if let [(None, unified)] = views.as_slice() {
@@ -104,7 +116,7 @@ fn cgroup_view(rootfs: &Rootfs, cgroup: &Group, writable: bool) -> io::Result<()
         sys::mount::set_attributes(tree.as_fd(), attributes, false)?;
         attach(tree, target)?;
     }
-    Ok(sys::mount::set_attributes(directory.as_fd(), attributes, false)?)
+    sys::mount::set_attributes(directory.as_fd(), attributes, false)
 }
 
 /// Fills /dev. Devices are binds of the host's, on a file system that itself allows none: so a container with CAP_MKNOD
@@ -123,12 +135,18 @@ fn devices(dev: &OwnedFd, privileged: bool) -> io::Result<()> {
         let entry = entry?;
         let kind = entry.file_type()?;
         let name = entry.file_name();
-        let known = name.to_str().is_some_and(|name| DEVICES.contains(&name) || name == "ptmx" || name == "console");
+        let known = name
+            .to_str()
+            .is_some_and(|name| DEVICES.contains(&name) || name == "ptmx" || name == "console");
         if known || !(kind.is_char_device() || kind.is_block_device()) {
             continue;
         }
         let metadata = entry.metadata()?;
-        let kind = if kind.is_block_device() { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let kind = if kind.is_block_device() {
+            FileType::BlockDevice
+        } else {
+            FileType::CharacterDevice
+        };
         let mode = Mode::from_raw_mode(metadata.mode() & 0o777);
         if let Err(error) = rustix::fs::mknodat(dev, name.as_os_str(), kind, mode, metadata.rdev()) {
             tracing::debug!(%error, device = ?name, "device is not in this container");
@@ -166,7 +184,10 @@ fn volume(rootfs: &Rootfs, mount: &Mount, privileged: bool) -> io::Result<()> {
     match &mount.source {
         MountSource::Bind { path } => {
             if !path.is_absolute() {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the host path is not absolute"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the host path is not absolute",
+                ));
             }
             let tree = clone_tree(CWD, path, true)?;
             let mut attributes = if privileged { 0 } else { sys::mount::NO_DEVICES };
@@ -187,7 +208,10 @@ fn volume(rootfs: &Rootfs, mount: &Mount, privileged: bool) -> io::Result<()> {
             if let Some(size) = &size {
                 options.push(("size", size));
             }
-            attach(detached("tmpfs", &options, attributes)?, rootfs.ensure(&mount.target, Kind::Directory)?)
+            attach(
+                detached("tmpfs", &options, attributes)?,
+                rootfs.ensure(&mount.target, Kind::Directory)?,
+            )
         }
     }
 }
@@ -195,14 +219,18 @@ fn volume(rootfs: &Rootfs, mount: &Mount, privileged: bool) -> io::Result<()> {
 /// Masks and write-protects what containers must not see or change of the kernel.
 pub(super) fn protect(rootfs: &Rootfs) -> io::Result<()> {
     for path in READ_ONLY {
-        let Some(place) = rootfs.find(Path::new(path))? else { continue };
+        let Some(place) = rootfs.find(Path::new(path))? else {
+            continue;
+        };
         let tree = clone_tree(&place, &PathBuf::new(), true)?;
         sys::mount::set_attributes(tree.as_fd(), sys::mount::READ_ONLY, true)?;
         attach(tree, place)?;
     }
     let mut empty: Option<OwnedFd> = None;
     for path in MASKED {
-        let Some(place) = rootfs.find(Path::new(path))? else { continue };
+        let Some(place) = rootfs.find(Path::new(path))? else {
+            continue;
+        };
         let tree = match kind_of(&place)? {
             Kind::File => clone_tree(CWD, Path::new("/dev/null"), false)?,
             Kind::Directory => match &empty {

@@ -97,7 +97,10 @@ fn all() -> CapabilitySet {
 fn named(name: &str) -> Result<CapabilitySet, String> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    let number = NAMES.iter().position(|known| *known == short).ok_or_else(|| name.to_owned())?;
+    let number = NAMES
+        .iter()
+        .position(|known| *known == short)
+        .ok_or_else(|| name.to_owned())?;
     Ok(CapabilitySet::from_bits_retain(1 << number))
 }
 
@@ -119,11 +122,19 @@ pub(super) fn bound(allowed: CapabilitySet) -> io::Result<()> {
 /// Sets what this process holds after its user was set: the allowed ones for root, none for others; never any that is inherited.
 pub(super) fn hold(allowed: CapabilitySet, uid: u32) -> io::Result<()> {
     let own = rustix::thread::capabilities(None)?;
-    let permitted = if uid == 0 { own.permitted & allowed } else { CapabilitySet::empty() };
+    let permitted = if uid == 0 {
+        own.permitted & allowed
+    } else {
+        CapabilitySet::empty()
+    };
     rustix::thread::clear_ambient_capability_set()?;
     rustix::thread::set_capabilities(
         None,
-        CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() },
+        CapabilitySets {
+            effective: permitted,
+            permitted,
+            inheritable: CapabilitySet::empty(),
+        },
     )?;
     Ok(())
 }
@@ -155,7 +166,11 @@ mod tests {
 
     #[test]
     fn names_may_carry_the_prefix_and_unknown_ones_are_told() {
-        assert!(allowed(&security(&["CAP_NET_ADMIN"], &[])).unwrap().contains(CapabilitySet::NET_ADMIN));
+        assert!(
+            allowed(&security(&["CAP_NET_ADMIN"], &[]))
+                .unwrap()
+                .contains(CapabilitySet::NET_ADMIN)
+        );
         assert_eq!(allowed(&security(&["FLY"], &[])).unwrap_err(), "FLY");
     }
 }

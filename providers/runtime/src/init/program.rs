@@ -17,19 +17,33 @@ pub(super) fn execute(args: &[String], env: &[(String, String)]) -> InitError {
     let Some(name) = args.first().filter(|name| !name.is_empty()) else {
         return InitError::start(127, "no command specified".to_owned());
     };
-    let search = env.iter().rev().find(|(key, _)| key == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
+    let search = env
+        .iter()
+        .rev()
+        .find(|(key, _)| key == "PATH")
+        .map_or(DEFAULT_PATH, |(_, value)| value.as_str());
     let path = match find(name, search) {
         Ok(path) => path,
         Err(error) => return error,
     };
     let c_string = |text: &str| CString::new(text);
     let c_args: Result<Vec<CString>, _> = args.iter().map(|arg| c_string(arg)).collect();
-    let c_env: Result<Vec<CString>, _> = env.iter().map(|(key, value)| c_string(&format!("{key}={value}"))).collect();
+    let c_env: Result<Vec<CString>, _> = env
+        .iter()
+        .map(|(key, value)| c_string(&format!("{key}={value}")))
+        .collect();
     let (Ok(c_path), Ok(c_args), Ok(c_env)) = (c_string(&path.to_string_lossy()), c_args, c_env) else {
-        return InitError::start(126, format!("exec: {name:?}: an argument or variable contains a zero byte"));
+        return InitError::start(
+            126,
+            format!("exec: {name:?}: an argument or variable contains a zero byte"),
+        );
     };
     let error = sys::process::execute(&c_path, &c_args, &c_env);
-    let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let code = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
     InitError::start(code, format!("exec {}: {}", path.display(), words(&error)))
 }
 
@@ -42,15 +56,20 @@ fn find(name: &str, search: &str) -> Result<PathBuf, InitError> {
                 Err(InitError::start(126, format!("exec: {name:?}: permission denied")))
             }
             Ok(_) => Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(InitError::start(127, format!("exec: {name:?}: stat {name}: no such file or directory")))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(InitError::start(
+                127,
+                format!("exec: {name:?}: stat {name}: no such file or directory"),
+            )),
             Err(error) => Err(InitError::start(126, format!("exec: {name:?}: {}", words(&error)))),
         };
     }
     let mut refused = false;
     for directory in search.split(':') {
-        let directory = if directory.is_empty() { Path::new(".") } else { Path::new(directory) };
+        let directory = if directory.is_empty() {
+            Path::new(".")
+        } else {
+            Path::new(directory)
+        };
         let path = directory.join(name);
         if let Ok(found) = fs::metadata(&path)
             && found.is_file()
@@ -64,7 +83,10 @@ fn find(name: &str, search: &str) -> Result<PathBuf, InitError> {
     if refused {
         return Err(InitError::start(126, format!("exec: {name:?}: permission denied")));
     }
-    Err(InitError::start(127, format!("exec: {name:?}: executable file not found in $PATH")))
+    Err(InitError::start(
+        127,
+        format!("exec: {name:?}: executable file not found in $PATH"),
+    ))
 }
 
 /// The kernel's words for an error, as other runtimes print them.

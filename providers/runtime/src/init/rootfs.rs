@@ -41,8 +41,11 @@ impl Rootfs {
                 .map_err(|error| named(error, "open layer", layer))?;
             opened.push(layer);
         }
-        let names: Vec<String> =
-            opened.iter().rev().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+        let names: Vec<String> = opened
+            .iter()
+            .rev()
+            .map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd()))
+            .collect();
         match Self::attach_new(&names, &path("upper"), &path("work"), &target, devices) {
             Ok(()) => {}
             // Kernels before 6.8 do not know lowerdir+, those before 5.2 not even the calls.
@@ -52,7 +55,11 @@ impl Rootfs {
             }
             Err(error) => return Err(named(error, "mount overlay on", &target)),
         }
-        let directory = rustix::fs::open(&target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let directory = rustix::fs::open(
+            &target,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         Ok(Self { directory })
     }
 
@@ -73,9 +80,19 @@ impl Rootfs {
         fsconfig_set_string(context, "workdir", work)?;
         fsconfig_set_flag(context, "volatile")?;
         fsconfig_create(context)?;
-        let attributes = if devices { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_NODEV };
+        let attributes = if devices {
+            MountAttrFlags::empty()
+        } else {
+            MountAttrFlags::MOUNT_ATTR_NODEV
+        };
         let mounted = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        move_mount(mounted.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        move_mount(
+            mounted.as_fd(),
+            "",
+            CWD,
+            target,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
     }
 
     fn attach_old(
@@ -85,23 +102,41 @@ impl Rootfs {
         target: &Path,
         devices: bool,
     ) -> rustix::io::Result<()> {
-        let flags = if devices { MountFlags::empty() } else { MountFlags::NODEV };
-        let options =
-            format!("lowerdir={},upperdir={},workdir={}", layers.join(":"), upper.display(), work.display());
+        let flags = if devices {
+            MountFlags::empty()
+        } else {
+            MountFlags::NODEV
+        };
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            layers.join(":"),
+            upper.display(),
+            work.display()
+        );
         let with = |options: &str| {
             let options = std::ffi::CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
             mount("overlay", target, "overlay", flags, options.as_c_str())
         };
         // `volatile` is younger (5.10) than overlayfs; without it unmounting writes the upper layer out.
         with(&format!("{options},volatile")).or_else(|error| {
-            if error == rustix::io::Errno::INVAL { with(&options) } else { Err(error) }
+            if error == rustix::io::Errno::INVAL {
+                with(&options)
+            } else {
+                Err(error)
+            }
         })
     }
 
     /// Opens a place inside, as a path only; `None` when it is not there.
     pub(super) fn find(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         let relative = relative(path)?;
-        match rustix::fs::openat2(&self.directory, &relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), INSIDE) {
+        match rustix::fs::openat2(
+            &self.directory,
+            &relative,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            INSIDE,
+        ) {
             Ok(found) => Ok(Some(found)),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(error) => Err(named(error, "look up", path)),
@@ -113,7 +148,11 @@ impl Rootfs {
         if let Some(found) = self.find(path)? {
             let is_directory = kind_of(&found)? == Kind::Directory;
             if is_directory != (kind == Kind::Directory) {
-                let wanted = if kind == Kind::Directory { "a directory" } else { "a file" };
+                let wanted = if kind == Kind::Directory {
+                    "a directory"
+                } else {
+                    "a file"
+                };
                 let message = format!("mount target {} is not {wanted}", path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
@@ -136,7 +175,8 @@ impl Rootfs {
                         rustix::fs::mkdirat(&parent, name.as_os_str(), Mode::from_raw_mode(0o755))
                     };
                     made.map_err(|error| named(error, "make mount target", path))?;
-                    self.find(&so_far)?.ok_or_else(|| named(rustix::io::Errno::NOENT, "make mount target", path))?
+                    self.find(&so_far)?
+                        .ok_or_else(|| named(rustix::io::Errno::NOENT, "make mount target", path))?
                 }
             };
             parent = next;
@@ -148,7 +188,11 @@ impl Rootfs {
 /// Returns whether an open place is a directory.
 pub(super) fn kind_of(place: &OwnedFd) -> io::Result<Kind> {
     let stat = rustix::fs::fstat(place)?;
-    Ok(if FileType::from_raw_mode(stat.st_mode) == FileType::Directory { Kind::Directory } else { Kind::File })
+    Ok(if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        Kind::Directory
+    } else {
+        Kind::File
+    })
 }
 
 fn relative(path: &Path) -> io::Result<PathBuf> {
@@ -164,7 +208,10 @@ fn relative(path: &Path) -> io::Result<PathBuf> {
         }
     }
     if relative.as_os_str().is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root itself cannot be a mount target"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the root itself cannot be a mount target",
+        ));
     }
     Ok(relative)
 }

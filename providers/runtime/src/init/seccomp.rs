@@ -76,12 +76,21 @@ const UNLOCKED: &[(CapabilitySet, &[libc::c_long])] = &[
     ),
     (CapabilitySet::SYS_PACCT, &[libc::SYS_acct]),
     (CapabilitySet::SYS_PTRACE, &[libc::SYS_kcmp]),
-    (CapabilitySet::SYS_TIME, &[libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime]),
+    (
+        CapabilitySet::SYS_TIME,
+        &[libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime],
+    ),
     (CapabilitySet::SYS_TTY_CONFIG, &[libc::SYS_vhangup]),
-    (CapabilitySet::SYS_NICE, &[libc::SYS_get_mempolicy, libc::SYS_mbind, libc::SYS_set_mempolicy]),
+    (
+        CapabilitySet::SYS_NICE,
+        &[libc::SYS_get_mempolicy, libc::SYS_mbind, libc::SYS_set_mempolicy],
+    ),
     (CapabilitySet::SYSLOG, &[libc::SYS_syslog]),
     (CapabilitySet::BPF.union(CapabilitySet::SYS_ADMIN), &[libc::SYS_bpf]),
-    (CapabilitySet::PERFMON.union(CapabilitySet::SYS_ADMIN), &[libc::SYS_perf_event_open]),
+    (
+        CapabilitySet::PERFMON.union(CapabilitySet::SYS_ADMIN),
+        &[libc::SYS_perf_event_open],
+    ),
     #[cfg(target_arch = "x86_64")]
     (CapabilitySet::SYS_RAWIO, &[libc::SYS_ioperm, libc::SYS_iopl]),
 ];
@@ -129,7 +138,9 @@ fn compile(allowed: CapabilitySet) -> io::Result<BpfProgram> {
         let each = bits.map(|bit| rule(vec![(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)]));
         rules.insert(libc::SYS_clone, each.collect::<io::Result<_>>()?);
     }
-    let others = PERSONALITIES.iter().map(|known| (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *known));
+    let others = PERSONALITIES
+        .iter()
+        .map(|known| (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *known));
     rules.insert(libc::SYS_personality, vec![rule(others.collect())?]);
     let refused_families = [libc::AF_VSOCK, libc::AF_ALG];
     let families = refused_families
@@ -161,14 +172,39 @@ fn prologue(administration: bool) -> BpfProgram {
     const JUMP_AT_LEAST: u16 = 0x35;
     const RETURN: u16 = 0x06;
     let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-    let mut program = vec![sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 }];
+    let mut program = vec![sock_filter {
+        code: LOAD,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    }];
     if !administration {
-        program.push(sock_filter { code: JUMP_EQUAL, jt: 0, jf: 1, k: libc::SYS_clone3 as u32 });
-        program.push(sock_filter { code: RETURN, jt: 0, jf: 0, k: missing });
+        program.push(sock_filter {
+            code: JUMP_EQUAL,
+            jt: 0,
+            jf: 1,
+            k: libc::SYS_clone3 as u32,
+        });
+        program.push(sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: missing,
+        });
     }
     if cfg!(target_arch = "x86_64") {
-        program.push(sock_filter { code: JUMP_AT_LEAST, jt: 0, jf: 1, k: 0x4000_0000 });
-        program.push(sock_filter { code: RETURN, jt: 0, jf: 0, k: missing });
+        program.push(sock_filter {
+            code: JUMP_AT_LEAST,
+            jt: 0,
+            jf: 1,
+            k: 0x4000_0000,
+        });
+        program.push(sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: missing,
+        });
     }
     program
 }
@@ -185,15 +221,23 @@ mod tests {
 
     #[test]
     fn administration_unlocks_calls() {
-        let with = program(&Security::default(), CapabilitySet::SYS_ADMIN).unwrap().unwrap();
+        let with = program(&Security::default(), CapabilitySet::SYS_ADMIN)
+            .unwrap()
+            .unwrap();
         let without = program(&Security::default(), CapabilitySet::empty()).unwrap().unwrap();
         assert!(with.len() < without.len());
     }
 
     #[test]
     fn privileged_and_unconfined_containers_have_none() {
-        let privileged = Security { privileged: true, ..Security::default() };
-        let unconfined = Security { seccomp: Seccomp::Unconfined, ..Security::default() };
+        let privileged = Security {
+            privileged: true,
+            ..Security::default()
+        };
+        let unconfined = Security {
+            seccomp: Seccomp::Unconfined,
+            ..Security::default()
+        };
         assert!(program(&privileged, CapabilitySet::empty()).unwrap().is_none());
         assert!(program(&unconfined, CapabilitySet::empty()).unwrap().is_none());
     }

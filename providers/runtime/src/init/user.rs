@@ -28,7 +28,12 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let name = fields.next()?;
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        Some(Account { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+        Some(Account {
+            name,
+            uid,
+            gid,
+            home: fields.nth(1).unwrap_or_default(),
+        })
     })
 }
 
@@ -55,7 +60,12 @@ pub(crate) fn resolve(image_user: &str, security: &Security, passwd: &str, group
             .ok_or_else(|| format!("unable to find user {name}: no matching entries in passwd file"))?),
     };
     let (uid, mut gid, home, login) = match &account {
-        Ok(account) => (account.uid, account.gid, Some(account.home.to_owned()), Some(account.name)),
+        Ok(account) => (
+            account.uid,
+            account.gid,
+            Some(account.home.to_owned()),
+            Some(account.name),
+        ),
         Err(uid) => (*uid, 0, None, None),
     };
     let mut further: BTreeSet<u32> = security.supplemental_groups.iter().copied().collect();
@@ -69,14 +79,23 @@ pub(crate) fn resolve(image_user: &str, security: &Security, passwd: &str, group
         };
     } else if let Some(login) = login {
         let member = |members: &str| members.split(',').any(|member| member == login);
-        further.extend(groups(group).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid));
+        further.extend(
+            groups(group)
+                .filter(|(_, _, members)| member(members))
+                .map(|(_, gid, _)| gid),
+        );
     }
     if let Some(wanted) = security.run_as_group {
         gid = wanted;
     }
     further.remove(&gid);
     let home = home.filter(|home| !home.is_empty());
-    Ok(User { uid, gid, groups: further.into_iter().collect(), home })
+    Ok(User {
+        uid,
+        gid,
+        groups: further.into_iter().collect(),
+        home,
+    })
 }
 
 /// Refuses a container that must not run as root but would, or of which that cannot be told before it runs.
@@ -122,7 +141,15 @@ mod tests {
     #[test]
     fn a_name_brings_its_group_further_groups_and_home() {
         let user = resolved("web", &Security::default());
-        assert_eq!(user, User { uid: 33, gid: 33, groups: vec![44], home: Some("/var/www".to_owned()) });
+        assert_eq!(
+            user,
+            User {
+                uid: 33,
+                gid: 33,
+                groups: vec![44],
+                home: Some("/var/www".to_owned())
+            }
+        );
     }
 
     #[test]
@@ -134,7 +161,13 @@ mod tests {
     #[test]
     fn a_number_needs_no_account() {
         let user = resolved("1000", &Security::default());
-        assert_eq!(user, User { uid: 1000, ..User::default() });
+        assert_eq!(
+            user,
+            User {
+                uid: 1000,
+                ..User::default()
+            }
+        );
         assert_eq!(resolve("", &Security::default(), "", "").unwrap(), User::default());
     }
 
@@ -152,7 +185,11 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_told() {
-        assert!(resolve("ghost", &Security::default(), PASSWD, GROUP).unwrap_err().contains("ghost"));
+        assert!(
+            resolve("ghost", &Security::default(), PASSWD, GROUP)
+                .unwrap_err()
+                .contains("ghost")
+        );
     }
 
     #[test]
@@ -163,7 +200,10 @@ mod tests {
             name: "web".to_owned(),
             ..SandboxSpec::default()
         };
-        let security = Security { run_as_non_root: true, ..Security::default() };
+        let security = Security {
+            run_as_non_root: true,
+            ..Security::default()
+        };
         let check = |user: &str| check_non_root(&sandbox, "app", user, &security);
         assert_eq!(
             check("").unwrap_err(),

@@ -26,7 +26,11 @@ pub(crate) fn stream(
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         if let Err(error) = run(&path, options, ended, &sender).await {
-            let error = RuntimeError::Io { operation: "read", path, source: error };
+            let error = RuntimeError::Io {
+                operation: "read",
+                path,
+                source: error,
+            };
             // A receiver that is gone has no use for the error.
             drop(sender.send(Err(error)).await);
         }
@@ -124,11 +128,15 @@ struct Watch {
 impl Watch {
     /// Watches a log's directory; `None` when there is none.
     fn new(path: &Path) -> io::Result<Option<Self>> {
-        let Some(directory) = path.parent() else { return Ok(None) };
+        let Some(directory) = path.parent() else {
+            return Ok(None);
+        };
         let notifications = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         match inotify::add_watch(&notifications, directory, events) {
-            Ok(_) => Ok(Some(Self { notifications: crate::sys::descriptors::watch(notifications)? })),
+            Ok(_) => Ok(Some(Self {
+                notifications: crate::sys::descriptors::watch(notifications)?,
+            })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -22,7 +22,11 @@ pub(super) fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let time = str::from_utf8(parts.next()?).ok()?;
     parts.next()?;
     let complete = parts.next()? == b"F";
-    Some(Entry { time, complete, text: parts.next()? })
+    Some(Entry {
+        time,
+        complete,
+        text: parts.next()?,
+    })
 }
 
 /// Turns entries into what the caller sees.
@@ -89,7 +93,11 @@ impl Reader {
         match File::open(path) {
             Ok(file) => {
                 let inode = file.metadata()?.ino();
-                Ok(Some(Self { reader: BufReader::new(file), inode, partial: Vec::new() }))
+                Ok(Some(Self {
+                    reader: BufReader::new(file),
+                    inode,
+                    partial: Vec::new(),
+                }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -99,7 +107,11 @@ impl Reader {
     /// Returns the next whole line of the file, `None` at its present end.
     pub(super) fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.reader.read_until(b'\n', &mut self.partial)?;
-        if self.partial.ends_with(b"\n") { Ok(Some(std::mem::take(&mut self.partial))) } else { Ok(None) }
+        if self.partial.ends_with(b"\n") {
+            Ok(Some(std::mem::take(&mut self.partial)))
+        } else {
+            Ok(None)
+        }
     }
 
     /// Returns whether the path meanwhile names another file (this one was put aside).
@@ -115,7 +127,10 @@ impl Reader {
 /// Opens an attempt's files, oldest first; empty when there is no log.
 pub(super) fn open_all(path: &Path) -> io::Result<Vec<Reader>> {
     let mut files: Vec<Reader> = Vec::new();
-    let paths = (1..=KEEP).rev().map(|number| rotated(path, number)).chain([path.to_owned()]);
+    let paths = (1..=KEEP)
+        .rev()
+        .map(|number| rotated(path, number))
+        .chain([path.to_owned()]);
     for path in paths {
         // A rotation between two opens would show the same file twice.
         if let Some(reader) = Reader::open(&path)?
@@ -167,7 +182,9 @@ fn find_tail(file: &mut File, end: u64, wanted: &mut u64) -> io::Result<Option<u
         let skip = if start == 0 {
             0
         } else {
-            tail.iter().position(|byte| *byte == b'\n').map_or(tail.len(), |end| end + 1)
+            tail.iter()
+                .position(|byte| *byte == b'\n')
+                .map_or(tail.len(), |end| end + 1)
         };
         let mut found = 0;
         let mut at = tail.len();
@@ -219,9 +236,15 @@ mod tests {
 
     fn sample(directory: &Path) -> std::path::PathBuf {
         let path = directory.join("web-0.log");
-        let line = |second: u32, tag: char, text: &str| format!("2026-01-01T00:00:{second:02}.000000000Z stdout {tag} {text}\n");
+        let line = |second: u32, tag: char, text: &str| {
+            format!("2026-01-01T00:00:{second:02}.000000000Z stdout {tag} {text}\n")
+        };
         std::fs::write(rotated(&path, 1), line(1, 'F', "one") + &line(2, 'F', "two")).unwrap();
-        std::fs::write(&path, line(3, 'P', "thr") + &line(3, 'F', "ee") + &line(4, 'F', "four") + "2026-01").unwrap();
+        std::fs::write(
+            &path,
+            line(3, 'P', "thr") + &line(3, 'F', "ee") + &line(4, 'F', "four") + "2026-01",
+        )
+        .unwrap();
         path
     }
 
@@ -236,7 +259,15 @@ mod tests {
     fn tail_counts_whole_lines_over_files() {
         let directory = tempfile::tempdir().unwrap();
         let path = sample(directory.path());
-        let tail = |count| print(&ReadOptions { tail: Some(count), ..ReadOptions::default() }, &path);
+        let tail = |count| {
+            print(
+                &ReadOptions {
+                    tail: Some(count),
+                    ..ReadOptions::default()
+                },
+                &path,
+            )
+        };
         assert_eq!(tail(0), "");
         assert_eq!(tail(1), "four\n");
         assert_eq!(tail(2), "three\nfour\n");
@@ -249,7 +280,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = sample(directory.path());
         let since = Some("2026-01-01T00:00:03Z".parse().unwrap());
-        let options = ReadOptions { since, timestamps: true, limit_bytes: Some(37), ..ReadOptions::default() };
+        let options = ReadOptions {
+            since,
+            timestamps: true,
+            limit_bytes: Some(37),
+            ..ReadOptions::default()
+        };
         assert_eq!(print(&options, &path), "2026-01-01T00:00:03.000000000Z three\n");
     }
 

@@ -66,18 +66,30 @@ impl Inner {
                 match self.hold(greeted) {
                     Ok(link) => return Some(link.current()),
                     Err(error) => {
-                        tracing::error!(error = &error as &dyn std::error::Error, sandbox = id, "cannot adopt a sandbox");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            sandbox = id,
+                            "cannot adopt a sandbox"
+                        );
                     }
                 }
             }
             Ok(None) => {
                 tracing::info!(sandbox = id, "a sandbox did not survive; taking its remains away");
                 if let Err(error) = self.clean(id).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, sandbox = id, "cannot clean up a sandbox");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        sandbox = id,
+                        "cannot clean up a sandbox"
+                    );
                 }
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, sandbox = id, "cannot adopt a sandbox");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    sandbox = id,
+                    "cannot adopt a sandbox"
+                );
             }
         }
         None
@@ -85,7 +97,9 @@ impl Inner {
 
     /// Connects to a shim; `None` when it is gone.
     async fn reach(&self, id: &str) -> Result<Option<Greeted>, RuntimeError> {
-        let Ok(channel) = Channel::connect(&self.socket(id)).await else { return Ok(None) };
+        let Ok(channel) = Channel::connect(&self.socket(id)).await else {
+            return Ok(None);
+        };
         let peer = channel.peer();
         match greet(id, channel, true).await {
             Ok(greeted) => Ok(Some(greeted)),

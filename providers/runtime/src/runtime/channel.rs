@@ -21,14 +21,23 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) async fn connect(path: &Path) -> io::Result<Self> {
-        Ok(Self { socket: UnixStream::connect(path).await?, inbox: Inbox::default() })
+        Ok(Self {
+            socket: UnixStream::connect(path).await?,
+            inbox: Inbox::default(),
+        })
     }
 
     /// Makes a connected pair: our end, and the other as a plain descriptor to be passed on.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        Ok((Self { socket: UnixStream::from_std(ours)?, inbox: Inbox::default() }, theirs.into()))
+        Ok((
+            Self {
+                socket: UnixStream::from_std(ours)?,
+                inbox: Inbox::default(),
+            },
+            theirs.into(),
+        ))
     }
 
     /// Returns the process at the other end of a connection that was made by a path.

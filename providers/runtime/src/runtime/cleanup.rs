@@ -62,10 +62,12 @@ async fn until_gone(what: &str, mut attempt: impl FnMut() -> bool) -> Result<(),
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(EMPTY, trying).await.map_err(|_| RuntimeError::Deadline {
-        operation: format!("removing {what}"),
-        seconds: EMPTY.as_secs(),
-    })
+    tokio::time::timeout(EMPTY, trying)
+        .await
+        .map_err(|_| RuntimeError::Deadline {
+            operation: format!("removing {what}"),
+            seconds: EMPTY.as_secs(),
+        })
 }
 
 fn remove_file(path: &Path) -> Result<(), RuntimeError> {
@@ -81,7 +83,8 @@ async fn remove_tree(path: PathBuf) -> Result<(), RuntimeError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", path)(error)),
         _ => Ok(()),
     });
-    task.await.unwrap_or_else(|error| Err(RuntimeError::io("remove", "a sandbox's files")(io::Error::other(error))))
+    task.await
+        .unwrap_or_else(|error| Err(RuntimeError::io("remove", "a sandbox's files")(io::Error::other(error))))
 }
 
 /// Removes the files of one attempt.
@@ -133,8 +136,12 @@ pub(super) async fn remove_all(data_dir: &Path, run_dir: &Path, instance: &str) 
 async fn shut_down(socket: &Path) {
     let id = socket.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let asking = async {
-        let channel = Channel::connect(socket).await.map_err(|_| RuntimeError::ShimGone(id.clone()))?;
-        let link = greet(&id, channel, true).await?.into_link(tokio::sync::broadcast::channel(1).0, || {})?;
+        let channel = Channel::connect(socket)
+            .await
+            .map_err(|_| RuntimeError::ShimGone(id.clone()))?;
+        let link = greet(&id, channel, true)
+            .await?
+            .into_link(tokio::sync::broadcast::channel(1).0, || {})?;
         link.shut_down().await;
         link.gone(SHIM_END).await;
         Ok::<(), RuntimeError>(())

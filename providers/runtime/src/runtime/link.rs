@@ -56,16 +56,33 @@ pub(super) async fn greet(id: &str, mut channel: Channel, subscribe: bool) -> Re
         .map_err(gone)?
         .ok_or_else(|| RuntimeError::ShimGone(id.to_owned()))?;
     if hello.protocol != VERSION {
-        return Err(RuntimeError::Protocol { sandbox: id.to_owned(), theirs: hello.protocol, ours: VERSION });
+        return Err(RuntimeError::Protocol {
+            sandbox: id.to_owned(),
+            theirs: hello.protocol,
+            ours: VERSION,
+        });
     }
     let state = match (hello.error, hello.state) {
         (None, Some(state)) => state,
         (error, _) => {
             let message = error.unwrap_or_else(|| "it sent no state".to_owned());
-            return Err(RuntimeError::Shim { sandbox: id.to_owned(), operation: "make the sandbox", message });
+            return Err(RuntimeError::Shim {
+                sandbox: id.to_owned(),
+                operation: "make the sandbox",
+                message,
+            });
         }
     };
-    channel.send(&ClientHello { protocol: VERSION, subscribe }, &[]).await.map_err(gone)?;
+    channel
+        .send(
+            &ClientHello {
+                protocol: VERSION,
+                subscribe,
+            },
+            &[],
+        )
+        .await
+        .map_err(gone)?;
     Ok(Greeted { channel, state })
 }
 
@@ -98,7 +115,13 @@ impl Greeted {
             ended();
             drop(sender);
         });
-        Ok(Arc::new(Link { id, commands, state, shim, removing: AtomicBool::new(false) }))
+        Ok(Arc::new(Link {
+            id,
+            commands,
+            state,
+            shim,
+            removing: AtomicBool::new(false),
+        }))
     }
 }
 
@@ -147,12 +170,19 @@ impl Link {
     pub(super) async fn call(&self, operation: &'static str, request: Request) -> Result<(), RuntimeError> {
         let (answer, answered) = oneshot::channel();
         let gone = || RuntimeError::ShimGone(self.id.clone());
-        self.commands.send(Command { request, answer }).await.map_err(|_| gone())?;
-        let result = tokio::time::timeout(ANSWER, answered).await.map_err(|_| RuntimeError::Deadline {
-            operation: format!("the answer of the shim of sandbox {} to {operation}", self.id),
-            seconds: ANSWER.as_secs(),
-        })?;
-        result.map_err(|_| gone())?.map_err(|failure| from_failure(&self.id, operation, failure))
+        self.commands
+            .send(Command { request, answer })
+            .await
+            .map_err(|_| gone())?;
+        let result = tokio::time::timeout(ANSWER, answered)
+            .await
+            .map_err(|_| RuntimeError::Deadline {
+                operation: format!("the answer of the shim of sandbox {} to {operation}", self.id),
+                seconds: ANSWER.as_secs(),
+            })?;
+        result
+            .map_err(|_| gone())?
+            .map_err(|failure| from_failure(&self.id, operation, failure))
     }
 
     /// Asks the shim to end; its end is seen by [`Link::gone`].
@@ -160,7 +190,14 @@ impl Link {
         self.removing.store(true, Ordering::Release);
         let (answer, _) = oneshot::channel();
         // A shim that is gone already needs no asking.
-        drop(self.commands.send(Command { request: Request::Shutdown, answer }).await);
+        drop(
+            self.commands
+                .send(Command {
+                    request: Request::Shutdown,
+                    answer,
+                })
+                .await,
+        );
     }
 
     /// Waits until the shim is gone, and kills it after `patience`.
@@ -183,7 +220,15 @@ impl Link {
 /// Turns what a shim says into the error that callers see.
 pub(super) fn from_failure(sandbox: &str, operation: &'static str, failure: Failure) -> RuntimeError {
     match failure.stage {
-        Some(stage) => RuntimeError::Start { stage, message: failure.message, code: failure.code },
-        None => RuntimeError::Shim { sandbox: sandbox.to_owned(), operation, message: failure.message },
+        Some(stage) => RuntimeError::Start {
+            stage,
+            message: failure.message,
+            code: failure.code,
+        },
+        None => RuntimeError::Shim {
+            sandbox: sandbox.to_owned(),
+            operation,
+            message: failure.message,
+        },
     }
 }

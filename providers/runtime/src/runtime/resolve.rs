@@ -12,9 +12,16 @@ pub(super) fn resolve(
     spec: ContainerSpec,
     image: &Image,
 ) -> Result<ContainerRequest, RuntimeError> {
-    let refused = |message: String| RuntimeError::Start { stage: StartStage::Config, message, code: 128 };
+    let refused = |message: String| RuntimeError::Start {
+        stage: StartStage::Config,
+        message,
+        code: 128,
+    };
     if !is_name(&spec.name) {
-        return Err(RuntimeError::Invalid(format!("{:?} cannot be a container's name", spec.name)));
+        return Err(RuntimeError::Invalid(format!(
+            "{:?} cannot be a container's name",
+            spec.name
+        )));
     }
     let config = &image.config;
     let user = config.user.clone().unwrap_or_default();
@@ -28,7 +35,11 @@ pub(super) fn resolve(
     args.extend_from_slice(spec.args.as_deref().unwrap_or(image_args));
     if args.is_empty() {
         let message = "no command specified".to_owned();
-        return Err(RuntimeError::Start { stage: StartStage::Create, message, code: 128 });
+        return Err(RuntimeError::Start {
+            stage: StartStage::Create,
+            message,
+            code: 128,
+        });
     }
 
     let mut env: Vec<(String, String)> = vec![("PATH".to_owned(), init::DEFAULT_PATH.to_owned())];
@@ -46,14 +57,27 @@ pub(super) fn resolve(
         }
     }
     let cwd = [spec.working_dir.as_ref(), config.working_dir.as_ref()];
-    let cwd = cwd.into_iter().flatten().find(|cwd| !cwd.is_empty()).map_or("/", String::as_str).to_owned();
+    let cwd = cwd
+        .into_iter()
+        .flatten()
+        .find(|cwd| !cwd.is_empty())
+        .map_or("/", String::as_str)
+        .to_owned();
     let stop_signal = match &config.stop_signal {
         Some(name) if !name.is_empty() => {
             signal_number(name).ok_or_else(|| refused(format!("the image's stop signal {name:?} is unknown")))?
         }
         _ => libc::SIGTERM,
     };
-    Ok(ContainerRequest { args, env, cwd, user, stop_signal, layers: image.layers.clone(), spec })
+    Ok(ContainerRequest {
+        args,
+        env,
+        cwd,
+        user,
+        stop_signal,
+        layers: image.layers.clone(),
+        spec,
+    })
 }
 
 /// Whether a text can be part of paths and cgroups' names.
@@ -70,14 +94,25 @@ fn signal_number(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(rest) = name.strip_prefix("RTMIN") {
-        let offset: i32 = if rest.is_empty() { 0 } else { rest.strip_prefix('+')?.parse().ok()? };
+        let offset: i32 = if rest.is_empty() {
+            0
+        } else {
+            rest.strip_prefix('+')?.parse().ok()?
+        };
         return (0..=30).contains(&offset).then(|| libc::SIGRTMIN() + offset);
     }
     if let Some(rest) = name.strip_prefix("RTMAX") {
-        let offset: i32 = if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse().ok()? };
+        let offset: i32 = if rest.is_empty() {
+            0
+        } else {
+            rest.strip_prefix('-')?.parse().ok()?
+        };
         return (0..=30).contains(&offset).then(|| libc::SIGRTMAX() - offset);
     }
-    format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
+    format!("SIG{name}")
+        .parse::<nix::sys::signal::Signal>()
+        .ok()
+        .map(|signal| signal as i32)
 }
 
 #[cfg(test)]
@@ -104,7 +139,10 @@ mod tests {
     }
 
     fn spec() -> ContainerSpec {
-        ContainerSpec { name: "app".to_owned(), ..ContainerSpec::default() }
+        ContainerSpec {
+            name: "app".to_owned(),
+            ..ContainerSpec::default()
+        }
     }
 
     #[test]
@@ -116,19 +154,31 @@ mod tests {
 
     #[test]
     fn a_command_replaces_the_images_arguments_too() {
-        let spec = ContainerSpec { command: Some(vec!["sh".to_owned()]), ..spec() };
+        let spec = ContainerSpec {
+            command: Some(vec!["sh".to_owned()]),
+            ..spec()
+        };
         assert_eq!(resolve(&SandboxSpec::default(), spec, &image()).unwrap().args, ["sh"]);
     }
 
     #[test]
     fn arguments_go_to_the_images_entrypoint() {
-        let spec = ContainerSpec { args: Some(vec!["help".to_owned()]), ..spec() };
-        assert_eq!(resolve(&SandboxSpec::default(), spec, &image()).unwrap().args, ["/entry", "help"]);
+        let spec = ContainerSpec {
+            args: Some(vec!["help".to_owned()]),
+            ..spec()
+        };
+        assert_eq!(
+            resolve(&SandboxSpec::default(), spec, &image()).unwrap().args,
+            ["/entry", "help"]
+        );
     }
 
     #[test]
     fn variables_of_the_spec_win() {
-        let spec = ContainerSpec { env: vec![("A".to_owned(), "spec".to_owned())], ..spec() };
+        let spec = ContainerSpec {
+            env: vec![("A".to_owned(), "spec".to_owned())],
+            ..spec()
+        };
         let request = resolve(&SandboxSpec::default(), spec, &image()).unwrap();
         let get = |name: &str| request.env.iter().find(|(known, _)| known == name).unwrap().1.clone();
         assert_eq!((get("A"), get("B")), ("spec".to_owned(), "image".to_owned()));

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
+use super::ExecSession;
 use super::channel::Channel;
 use super::link::{from_failure, greet};
-use super::ExecSession;
 use crate::error::RuntimeError;
 use crate::protocol::{Call, Message, Request};
 use crate::spec::ExecSpec;
@@ -36,10 +36,20 @@ pub(super) async fn exec(
     let channel = Channel::connect(socket).await.map_err(gone)?;
     let mut channel = greet(sandbox, channel, false).await?.into_channel();
     let tty = spec.tty;
-    let streams = if tty { None } else { Some(Streams::new(spec.stdin).map_err(RuntimeError::io("make", "a pipe"))?) };
+    let streams = if tty {
+        None
+    } else {
+        Some(Streams::new(spec.stdin).map_err(RuntimeError::io("make", "a pipe"))?)
+    };
     let wants_input = spec.stdin;
-    let request = Request::Exec { container: container.to_owned(), spec };
-    let passed: Vec<BorrowedFd<'_>> = streams.iter().flat_map(|streams| streams.theirs.iter().map(AsFd::as_fd)).collect();
+    let request = Request::Exec {
+        container: container.to_owned(),
+        spec,
+    };
+    let passed: Vec<BorrowedFd<'_>> = streams
+        .iter()
+        .flat_map(|streams| streams.theirs.iter().map(AsFd::as_fd))
+        .collect();
     channel.send(&Call { id: 1, request }, &passed).await.map_err(gone)?;
     drop(passed);
 
@@ -47,7 +57,9 @@ pub(super) async fn exec(
         loop {
             match channel.receive::<Message>().await.map_err(gone)? {
                 Some(Message::Answer { failure: None, .. }) => return Ok(()),
-                Some(Message::Answer { failure: Some(failure), .. }) => {
+                Some(Message::Answer {
+                    failure: Some(failure), ..
+                }) => {
                     return Err(from_failure(sandbox, "run a process", failure));
                 }
                 Some(_) => {}
@@ -63,7 +75,15 @@ pub(super) async fn exec(
     let terminal = channel.take_descriptors().pop();
     let exit = Box::pin(exited(channel, sandbox.to_owned()));
     match (streams, terminal) {
-        (Some(Streams { theirs, stdin, stdout, stderr }), _) => {
+        (
+            Some(Streams {
+                theirs,
+                stdin,
+                stdout,
+                stderr,
+            }),
+            _,
+        ) => {
             // Only the process holds the other ends now, so that its end is their end.
             drop(theirs);
             let stdin = stdin.map(|stdin| Box::new(stdin) as Box<dyn AsyncWrite + Send + Unpin>);
@@ -79,7 +99,13 @@ pub(super) async fn exec(
             let terminal = Terminal::new(terminal).map_err(RuntimeError::io("open", "a terminal"))?;
             let stdin = wants_input.then(|| Box::new(terminal.clone()) as Box<dyn AsyncWrite + Send + Unpin>);
             let resize = Some(terminal.resizer());
-            Ok(ExecSession { stdin, stdout: Some(Box::new(terminal)), stderr: None, resize, exit })
+            Ok(ExecSession {
+                stdin,
+                stdout: Some(Box::new(terminal)),
+                stderr: None,
+                resize,
+                exit,
+            })
         }
         (None, None) => Err(RuntimeError::Shim {
             sandbox: sandbox.to_owned(),
@@ -123,7 +149,12 @@ impl Streams {
             pipe::Receiver::from_owned_fd(reader)
         };
         let (stdout, stderr) = (output()?, output()?);
-        Ok(Self { theirs, stdin, stdout, stderr })
+        Ok(Self {
+            theirs,
+            stdin,
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -136,7 +167,9 @@ struct Terminal {
 impl Terminal {
     fn new(file: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&file, true)?;
-        Ok(Self { file: Arc::new(crate::sys::descriptors::watch(file)?) })
+        Ok(Self {
+            file: Arc::new(crate::sys::descriptors::watch(file)?),
+        })
     }
 
     fn resizer(&self) -> mpsc::Sender<(u16, u16)> {
@@ -146,7 +179,12 @@ impl Terminal {
         tokio::spawn(async move {
             while let Some((columns, rows)) = sizes.recv().await {
                 let Some(file) = file.upgrade() else { return };
-                let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                let size = Winsize {
+                    ws_row: rows,
+                    ws_col: columns,
+                    ws_xpixel: 0,
+                    ws_ypixel: 0,
+                };
                 if let Err(error) = tcsetwinsize(file.get_ref(), size) {
                     tracing::debug!(%error, "cannot resize a terminal");
                 }

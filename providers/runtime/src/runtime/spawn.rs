@@ -30,7 +30,10 @@ impl Spawner {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self { control, _process: process })
+        Ok(Self {
+            control,
+            _process: process,
+        })
     }
 
     /// Asks for a shim; it answers through the other end of `connection`.

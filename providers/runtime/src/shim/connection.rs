@@ -49,7 +49,11 @@ impl Connection {
     /// Queues a frame and sends what can be sent at once.
     pub(super) fn send<T: Serialize>(&mut self, value: &T, descriptors: Vec<OwnedFd>) {
         match encode(value) {
-            Ok(bytes) => self.outbox.push_back(Outgoing { bytes, sent: 0, descriptors }),
+            Ok(bytes) => self.outbox.push_back(Outgoing {
+                bytes,
+                sent: 0,
+                descriptors,
+            }),
             Err(error) => {
                 eprintln!("cannot encode a message: {error}");
                 self.broken = true;

@@ -111,7 +111,11 @@ impl Container {
 }
 
 fn failure(stage: StartStage, operation: &str, error: &io::Error) -> Failure {
-    Failure { stage: Some(stage), message: format!("cannot {operation}: {error}"), code: 128 }
+    Failure {
+        stage: Some(stage),
+        message: format!("cannot {operation}: {error}"),
+        code: 128,
+    }
 }
 
 impl Shim {
@@ -133,7 +137,10 @@ impl Shim {
             return Err(Failure::refused(format!("container {id} exists already")));
         }
         let directory = self.setup.dir.join("containers").join(&id);
-        let cgroup = self.setup.hierarchies.container(&self.setup.instance, &self.setup.spec.id, &id);
+        let cgroup = self
+            .setup
+            .hierarchies
+            .container(&self.setup.instance, &self.setup.spec.id, &id);
         let log_path = logs::below(&self.setup.dir, &spec.name, spec.attempt);
         let started = self.fork_first(&request, &directory, &cgroup, log_path, connection, call);
         match started {
@@ -173,7 +180,8 @@ impl Shim {
                 namespaces |= libc::CLONE_NEWPID;
             }
             if own.share_process_namespace && !own.host_pid {
-                self.ensure_shared_init().map_err(create("make the shared PID namespace"))?;
+                self.ensure_shared_init()
+                    .map_err(create("make the shared PID namespace"))?;
             }
             let unified = cgroup.open_unified();
             let surroundings = Surroundings {
@@ -186,7 +194,9 @@ impl Shim {
             let shared = self.shared_init.as_ref().map(|init| init.pidfd.as_fd());
             let body = || init::run_first(request, &surroundings, stdio, childs_report);
             let child = self
-                .in_pid_namespace(shared, || sys::process::fork(namespaces, unified.as_ref().map(AsFd::as_fd), body))
+                .in_pid_namespace(shared, || {
+                    sys::process::fork(namespaces, unified.as_ref().map(AsFd::as_fd), body)
+                })
                 .map_err(create("fork the container's first process"))?;
             Ok((child, streams, stdin, report))
         })();
@@ -202,7 +212,11 @@ impl Shim {
                 },
                 request: Some(request.clone()),
                 child: Some(child),
-                starting: Some(Starting { connection, call, report }),
+                starting: Some(Starting {
+                    connection,
+                    call,
+                    report,
+                }),
                 streams,
                 _stdin: stdin,
                 log,
@@ -237,8 +251,7 @@ impl Shim {
         let body = || {
             sys::descriptors::close_all_but(0);
             sys::process::ignore_signal(libc::SIGCHLD);
-            let dies_with_shim =
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            let dies_with_shim = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             if dies_with_shim.is_err() {
                 return 1;
             }
@@ -252,7 +265,9 @@ impl Shim {
 
     /// Takes note of what a starting container says.
     pub(super) fn start_reported(&mut self, position: usize) {
-        let Some(container) = self.containers.get_mut(position) else { return };
+        let Some(container) = self.containers.get_mut(position) else {
+            return;
+        };
         let Some(starting) = &container.starting else { return };
         match read_report(&starting.report) {
             Report::Later => {}
@@ -264,7 +279,9 @@ impl Shim {
                 container.streams = vec![Stream::new("stdout", Some(terminal))];
             }
             Report::Executed => {
-                let Some(starting) = container.starting.take() else { return };
+                let Some(starting) = container.starting.take() else {
+                    return;
+                };
                 container.state.started_at = clock::now();
                 if let Some(request) = &mut container.request {
                     request.layers = Vec::new();
@@ -311,14 +328,19 @@ impl Shim {
     /// Reaps a container and records how it ended.
     pub(super) fn container_ended(&mut self, position: usize) {
         self.start_reported(position);
-        let Some(container) = self.containers.get_mut(position) else { return };
+        let Some(container) = self.containers.get_mut(position) else {
+            return;
+        };
         let Some(child) = &container.child else { return };
         let ended = match sys::process::reap(child.pidfd.as_fd()) {
             Ok(Some(ended)) => ended,
             Ok(None) => return,
             Err(error) => {
                 eprintln!("cannot reap container {}: {error}", container.state.id());
-                sys::process::Ended { code: 255, signal: None }
+                sys::process::Ended {
+                    code: 255,
+                    signal: None,
+                }
             }
         };
         container.child = None;
@@ -329,7 +351,12 @@ impl Shim {
         container.request = None;
         container._stdin = None;
         let finished_at = clock::now();
-        container.state.exit = Some(Exit { code: ended.code, signal: ended.signal, oom_killed, finished_at });
+        container.state.exit = Some(Exit {
+            code: ended.code,
+            signal: ended.signal,
+            oom_killed,
+            finished_at,
+        });
         let state = container.state.clone();
         let cgroup = container.cgroup.clone();
         let unanswered = container.starting.take();
@@ -402,8 +429,19 @@ fn stdio(tty: bool, stdin: bool) -> io::Result<(Stdio, Vec<Stream>, Option<Owned
         Ok((reader, writer))
     };
     let ((out_reader, stdout), (err_reader, stderr)) = (output()?, output()?);
-    let streams = vec![Stream::new("stdout", Some(out_reader)), Stream::new("stderr", Some(err_reader))];
-    Ok((Stdio::Streams { stdin: input, stdout, stderr }, streams, writer))
+    let streams = vec![
+        Stream::new("stdout", Some(out_reader)),
+        Stream::new("stderr", Some(err_reader)),
+    ];
+    Ok((
+        Stdio::Streams {
+            stdin: input,
+            stdout,
+            stderr,
+        },
+        streams,
+        writer,
+    ))
 }
 
 /// Opens what a process without input reads.

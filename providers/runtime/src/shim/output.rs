@@ -56,7 +56,10 @@ impl Log {
 
     fn rotate(&mut self) -> io::Result<()> {
         for number in (1..logs::KEEP).rev() {
-            rename_if_there(&logs::rotated(&self.path, number), &logs::rotated(&self.path, number + 1))?;
+            rename_if_there(
+                &logs::rotated(&self.path, number),
+                &logs::rotated(&self.path, number + 1),
+            )?;
         }
         rename_if_there(&self.path, &logs::rotated(&self.path, 1))?;
         self.file = open(&self.path)?;
@@ -91,7 +94,11 @@ fn remove(path: &Path) {
 
 impl Stream {
     pub(super) fn new(name: &'static str, file: Option<OwnedFd>) -> Self {
-        Self { name, file, pending: Vec::new() }
+        Self {
+            name,
+            file,
+            pending: Vec::new(),
+        }
     }
 
     /// Moves what there is into the log, at the end (or when `all`) also what has no line end. Returns whether the stream goes on.
@@ -199,10 +206,13 @@ mod tests {
     fn long_lines_are_cut_into_marked_parts() {
         let long = vec![b'x'; LONGEST + 10];
         let found = written(&[&long, b"\n"]);
-        assert_eq!(found.iter().map(|(tag, text)| (tag.as_str(), text.len())).collect::<Vec<_>>(), [
-            ("P", LONGEST),
-            ("F", 10)
-        ]);
+        assert_eq!(
+            found
+                .iter()
+                .map(|(tag, text)| (tag.as_str(), text.len()))
+                .collect::<Vec<_>>(),
+            [("P", LONGEST), ("F", 10)]
+        );
     }
 
     #[test]
@@ -216,6 +226,9 @@ mod tests {
         }
         let names = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(names as u32, logs::KEEP + 1);
-        assert_eq!(fs::read_to_string(logs::rotated(&path, 1)).unwrap(), format!("{}\n", logs::KEEP + 1));
+        assert_eq!(
+            fs::read_to_string(logs::rotated(&path, 1)).unwrap(),
+            format!("{}\n", logs::KEEP + 1)
+        );
     }
 }

@@ -46,7 +46,11 @@ impl Shim {
         let stdio = if spec.tty {
             Stdio::Terminal
         } else {
-            let stdin = if spec.stdin { passed.next() } else { Some(null().map_err(refused)?) };
+            let stdin = if spec.stdin {
+                passed.next()
+            } else {
+                Some(null().map_err(refused)?)
+            };
             let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, passed.next(), passed.next()) else {
                 return Err(Failure::refused("the streams of the process did not come along"));
             };
@@ -60,11 +64,21 @@ impl Shim {
         let unified = container.cgroup.open_unified();
         let in_unified = unified.is_some();
         let body = || {
-            init::run_joined(request, &spec, &first.pidfd, &container.cgroup, in_unified, stdio, childs_report)
+            init::run_joined(
+                request,
+                &spec,
+                &first.pidfd,
+                &container.cgroup,
+                in_unified,
+                stdio,
+                childs_report,
+            )
         };
         let namespace = (!self.setup.spec.host_pid).then_some(first.pidfd.as_fd());
         let child = self
-            .in_pid_namespace(namespace, || sys::process::fork(0, unified.as_ref().map(AsFd::as_fd), body))
+            .in_pid_namespace(namespace, || {
+                sys::process::fork(0, unified.as_ref().map(AsFd::as_fd), body)
+            })
             .map_err(refused)?;
         self.sessions.push(Session {
             connection,
@@ -79,7 +93,9 @@ impl Shim {
 
     /// Takes note of what a starting process says.
     pub(super) fn session_reported(&mut self, position: usize) {
-        let Some(session) = self.sessions.get_mut(position) else { return };
+        let Some(session) = self.sessions.get_mut(position) else {
+            return;
+        };
         let Some(report) = &session.report else { return };
         let (failure, descriptors) = match read_report(report) {
             Report::Later => return,
@@ -98,7 +114,9 @@ impl Shim {
     /// Reaps a process and tells its exit code.
     pub(super) fn session_ended(&mut self, position: usize) {
         self.session_reported(position);
-        let Some(session) = self.sessions.get(position) else { return };
+        let Some(session) = self.sessions.get(position) else {
+            return;
+        };
         let code = match sys::process::reap(session.child.pidfd.as_fd()) {
             Ok(None) => return,
             Ok(Some(ended)) => ended.code,

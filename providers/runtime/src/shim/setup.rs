@@ -35,7 +35,11 @@ pub(super) fn detach(setup: &ShimSetup, keep: &OwnedFd) -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(setup.dir.join("shim.log"))?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(setup.dir.join("shim.log"))?;
     rustix::stdio::dup2_stderr(&log)?;
     let name = c"setpoint-shim";
     Ok(rustix::thread::set_name(name)?)
@@ -46,7 +50,10 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
     let step = |operation: &'static str| move |error: io::Error| format!("cannot {operation}: {error}");
     let spec = &setup.spec;
     let hierarchies = &setup.hierarchies;
-    hierarchies.shims(&setup.instance).enter(!in_unified).map_err(step("enter the cgroup of shims"))?;
+    hierarchies
+        .shims(&setup.instance)
+        .enter(!in_unified)
+        .map_err(step("enter the cgroup of shims"))?;
     let group = hierarchies.sandbox(&setup.instance, &spec.id);
     group.create().map_err(step("make the sandbox's cgroup"))?;
     group.limit(&spec.resources).map_err(step("limit the sandbox"))?;
@@ -72,17 +79,27 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
     set_sysctls(spec)?;
     make_shm(spec, &setup.dir).map_err(step("make /dev/shm"))?;
     let listener = listen_on(&setup.socket).map_err(step("listen for the daemon"))?;
-    let own_pid_namespace = fs::File::open("/proc/self/ns/pid").map_err(step("open the own PID namespace"))?.into();
-    Ok(Prepared { listener, own_pid_namespace })
+    let own_pid_namespace = fs::File::open("/proc/self/ns/pid")
+        .map_err(step("open the own PID namespace"))?
+        .into();
+    Ok(Prepared {
+        listener,
+        own_pid_namespace,
+    })
 }
 
 /// Sets kernel parameters. Only those that the sandbox's own namespaces keep apart are let through.
 fn set_sysctls(spec: &SandboxSpec) -> Result<(), String> {
     for (name, value) in &spec.sysctls {
         let network = name.starts_with("net.") && spec.ip.is_some();
-        let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|own| name.starts_with(own));
-        if !network && !(ipc && !spec.host_ipc) {
-            return Err(format!("sysctl {name:?} is not the pod's own, so it would change the host"));
+        let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."]
+            .iter()
+            .any(|own| name.starts_with(own));
+        let ipc = ipc && !spec.host_ipc;
+        if !network && !ipc {
+            return Err(format!(
+                "sysctl {name:?} is not the pod's own, so it would change the host"
+            ));
         }
         if name.contains("..") || name.contains('/') {
             return Err(format!("sysctl {name:?} is not a name of a kernel parameter"));

@@ -10,8 +10,12 @@ pub(crate) const NO_DEVICES: u64 = libc::MOUNT_ATTR_NODEV;
 
 /// Sets attributes on the mount at `tree` (and all below it when `recursive`), and makes it private.
 pub(crate) fn set_attributes(tree: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
-    let attr =
-        libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, the structure and its size match, both outlive the call.
     let result = unsafe {
@@ -24,5 +28,9 @@ pub(crate) fn set_attributes(tree: BorrowedFd<'_>, attributes: u64, recursive: b
             size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

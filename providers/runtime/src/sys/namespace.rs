@@ -9,13 +9,21 @@ use rustix::net::{AddressFamily, SocketType, socket};
 pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: only namespace flags are passed by this crate (no CLONE_FILES, CLONE_FS or CLONE_VM), so that no memory or descriptor
     // table is affected.
-    if unsafe { libc::unshare(flags) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::unshare(flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Joins namespaces: of a namespace file, or of a process when `file` is a pidfd. Only for single-threaded processes.
 pub(crate) fn join(file: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for the duration of the call; namespaces do not affect memory.
-    if unsafe { libc::setns(file.as_raw_fd(), flags) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::setns(file.as_raw_fd(), flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Brings up `lo` in this network namespace.
@@ -29,5 +37,9 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request is a complete ifreq with a terminated name, and outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -73,13 +73,18 @@ pub(crate) struct Ended {
 /// Reaps a child that ended; `None` while it runs.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     let status = rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)?;
-    Ok(status.map(|status| match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Ended { code, signal: None },
-        (None, signal) => {
-            let signal = signal.unwrap_or(libc::SIGKILL);
-            Ended { code: 128 + signal, signal: Some(signal) }
-        }
-    }))
+    Ok(
+        status.map(|status| match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Ended { code, signal: None },
+            (None, signal) => {
+                let signal = signal.unwrap_or(libc::SIGKILL);
+                Ended {
+                    code: 128 + signal,
+                    signal: Some(signal),
+                }
+            }
+        }),
+    )
 }
 
 /// Reaps a child that is about to end.
@@ -105,7 +110,11 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
             0,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Kills a process by its number; whether it was there is not told.

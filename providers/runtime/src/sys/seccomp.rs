@@ -8,10 +8,17 @@ use seccompiler::sock_filter;
 pub(crate) fn load(program: &[sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // `sock_filter` of seccompiler and libc have the same C layout (linux/filter.h).
-    let header = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>() };
+    let header = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>(),
+    };
     // SAFETY: the header points to `length` valid instructions that outlive the call; the kernel checks and copies them.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const header) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Returns whether the kernel has seccomp filters.

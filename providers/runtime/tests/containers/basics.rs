@@ -13,11 +13,17 @@ use crate::world::{World, script};
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        trial("a_container_runs_and_its_exit_code_and_output_are_kept", exit_and_output),
+        trial(
+            "a_container_runs_and_its_exit_code_and_output_are_kept",
+            exit_and_output,
+        ),
         trial("a_container_that_a_signal_ends_says_so", signal),
         trial("a_container_over_its_memory_limit_is_reported_as_oom_killed", oom),
         trial("stop_asks_first_and_kills_when_the_grace_is_over", stop),
-        trial("a_program_that_does_not_exist_is_a_start_error_and_leaves_nothing", not_found),
+        trial(
+            "a_program_that_does_not_exist_is_a_start_error_and_leaves_nothing",
+            not_found,
+        ),
         trial("a_mount_that_fails_leaves_nothing", failed_mount),
         trial("an_attempt_follows_an_attempt_with_a_fresh_root", attempts),
         trial("logs_follow_a_running_container_to_its_end", follow),
@@ -40,7 +46,10 @@ async fn exit_and_output() {
     lines.sort_unstable();
     assert_eq!(lines, ["err", "out"]);
     let file = std::fs::read_to_string(world.runtime.log_path("a", "app", 0)).unwrap();
-    assert!(file.contains("Z stdout F out\n") && file.contains("Z stderr F err\n"), "{file}");
+    assert!(
+        file.contains("Z stdout F out\n") && file.contains("Z stderr F err\n"),
+        "{file}"
+    );
     world.finish().await;
 }
 
@@ -61,9 +70,20 @@ fn libc_sigkill() -> i32 {
 async fn oom() {
     let world = World::new().await;
     world.sandbox("a").await;
-    let resources = Resources { memory_limit: Some(24 << 20), ..Resources::default() };
+    let resources = Resources {
+        memory_limit: Some(24 << 20),
+        ..Resources::default()
+    };
     let text = "x=$(head -c 200000000 /dev/zero | tr '\\0' 'x'); echo ${#x}";
-    let (ended, _) = world.run("a", ContainerSpec { resources, ..script("app", text) }).await;
+    let (ended, _) = world
+        .run(
+            "a",
+            ContainerSpec {
+                resources,
+                ..script("app", text)
+            },
+        )
+        .await;
     let exit = ended.exit.unwrap();
     assert!(exit.oom_killed, "{exit:?}");
     assert_ne!(exit.code, 0);
@@ -73,22 +93,44 @@ async fn oom() {
 async fn stop() {
     let world = World::new().await;
     world.sandbox("a").await;
-    let polite = world.start("a", script("polite", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done")).await;
+    let polite = world
+        .start(
+            "a",
+            script("polite", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"),
+        )
+        .await;
     let polite = polite.unwrap();
     until_logged(&world, &polite, "up").await;
-    let ended = world.runtime.stop_container("a", &polite.id(), Duration::from_secs(20)).await.unwrap();
+    let ended = world
+        .runtime
+        .stop_container("a", &polite.id(), Duration::from_secs(20))
+        .await
+        .unwrap();
     assert_eq!(ended.exit.unwrap().code, 3);
 
-    let deaf = world.start("a", script("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
+    let deaf = world
+        .start(
+            "a",
+            script("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done"),
+        )
+        .await
+        .unwrap();
     until_logged(&world, &deaf, "up").await;
-    let ended = world.runtime.stop_container("a", &deaf.id(), Duration::from_millis(100)).await.unwrap();
+    let ended = world
+        .runtime
+        .stop_container("a", &deaf.id(), Duration::from_millis(100))
+        .await
+        .unwrap();
     assert_eq!(ended.exit.unwrap().signal, Some(9));
     world.finish().await;
 }
 
 /// Waits until a line was logged.
 async fn until_logged(world: &World, container: &setpoint_runtime::spec::ContainerState, line: &str) {
-    let options = ReadOptions { follow: true, ..ReadOptions::default() };
+    let options = ReadOptions {
+        follow: true,
+        ..ReadOptions::default()
+    };
     let mut chunks = world.runtime.logs("a", &container.name, container.attempt, options);
     let mut text = String::new();
     while !text.lines().any(|known| known == line) {
@@ -101,13 +143,28 @@ async fn not_found() {
     let world = World::new().await;
     world.sandbox("a").await;
     for (command, code, message) in [
-        ("nonesuch", 127, "exec: \"nonesuch\": executable file not found in $PATH"),
-        ("/nonesuch", 127, "exec: \"/nonesuch\": stat /nonesuch: no such file or directory"),
+        (
+            "nonesuch",
+            127,
+            "exec: \"nonesuch\": executable file not found in $PATH",
+        ),
+        (
+            "/nonesuch",
+            127,
+            "exec: \"/nonesuch\": stat /nonesuch: no such file or directory",
+        ),
         ("/etc/passwd", 126, "exec: \"/etc/passwd\": permission denied"),
     ] {
-        let spec = ContainerSpec { command: Some(vec![command.to_owned()]), ..script("app", "") };
+        let spec = ContainerSpec {
+            command: Some(vec![command.to_owned()]),
+            ..script("app", "")
+        };
         match world.start("a", spec).await {
-            Err(RuntimeError::Start { stage: StartStage::Start, message: found, code: found_code }) => {
+            Err(RuntimeError::Start {
+                stage: StartStage::Start,
+                message: found,
+                code: found_code,
+            }) => {
                 assert_eq!((found.as_str(), found_code), (message, code));
             }
             other => panic!("{other:?}"),
@@ -123,12 +180,32 @@ async fn not_found() {
 async fn failed_mount() {
     let world = World::new().await;
     world.sandbox("a").await;
-    let source = MountSource::Bind { path: "/nonexistent/source".into() };
-    let mounts = vec![Mount { target: "/data".into(), source, read_only: false }];
-    let error = world.start("a", ContainerSpec { mounts, ..script("app", "true") }).await.unwrap_err();
+    let source = MountSource::Bind {
+        path: "/nonexistent/source".into(),
+    };
+    let mounts = vec![Mount {
+        target: "/data".into(),
+        source,
+        read_only: false,
+    }];
+    let error = world
+        .start(
+            "a",
+            ContainerSpec {
+                mounts,
+                ..script("app", "true")
+            },
+        )
+        .await
+        .unwrap_err();
     assert_eq!(error.reason(), "CreateContainerError");
     assert!(error.to_string().contains("/nonexistent/source"), "{error}");
-    assert_eq!(std::fs::read_dir(world.folder.join("data/sandboxes/a/containers")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(world.folder.join("data/sandboxes/a/containers"))
+            .unwrap()
+            .count(),
+        0
+    );
     // The same name can be tried again.
     let (ended, _) = world.run("a", script("app", "true")).await;
     assert_eq!(ended.exit.unwrap().code, 0);
@@ -142,13 +219,28 @@ async fn attempts() {
     let (first, _) = world.run("a", script("app", text)).await;
     let again = world.start("a", script("app", text)).await.unwrap_err();
     assert!(matches!(again, RuntimeError::Exists { .. }), "{again}");
-    let (second, log) = world.run("a", ContainerSpec { attempt: 1, ..script("app", text) }).await;
+    let (second, log) = world
+        .run(
+            "a",
+            ContainerSpec {
+                attempt: 1,
+                ..script("app", text)
+            },
+        )
+        .await;
     assert_eq!((second.id().as_str(), log.as_str()), ("app-1", "done\n"));
     assert!(!std::path::Path::new("/mark").exists());
 
     world.runtime.remove_container("a", &first.id()).await.unwrap();
     assert!(!world.runtime.log_path("a", "app", 0).exists());
-    let names: Vec<String> = world.runtime.sandbox("a").unwrap().containers.iter().map(|c| c.id()).collect();
+    let names: Vec<String> = world
+        .runtime
+        .sandbox("a")
+        .unwrap()
+        .containers
+        .iter()
+        .map(|c| c.id())
+        .collect();
     assert_eq!(names, ["app-1"]);
     world.finish().await;
 }
@@ -156,7 +248,12 @@ async fn attempts() {
 async fn follow() {
     let world = World::new().await;
     world.sandbox("a").await;
-    let started = world.start("a", script("app", "for i in 1 2 3; do echo $i; sleep 0.05; done; printf end")).await;
+    let started = world
+        .start(
+            "a",
+            script("app", "for i in 1 2 3; do echo $i; sleep 0.05; done; printf end"),
+        )
+        .await;
     assert_eq!(world.log("a", &started.unwrap()).await, "1\n2\n3\nend");
     world.finish().await;
 }
@@ -165,12 +262,25 @@ async fn exec() {
     let world = World::new().await;
     world.sandbox("a").await;
     let env = vec![("GREETING".to_owned(), "hello".to_owned())];
-    let started = world.start("a", ContainerSpec { env, ..script("app", "exec sleep 1000") }).await.unwrap();
+    let started = world
+        .start(
+            "a",
+            ContainerSpec {
+                env,
+                ..script("app", "exec sleep 1000")
+            },
+        )
+        .await
+        .unwrap();
     let command = ["sh", "-c", "echo $GREETING $(hostname); echo bad >&2; exit 5"];
     let (code, out, err) = world.exec("a", &started.id(), &command).await;
     assert_eq!((code, out.as_str(), err.as_str()), (5, "hello web-host\n", "bad\n"));
 
-    let spec = ExecSpec { command: vec!["cat".to_owned()], tty: false, stdin: true };
+    let spec = ExecSpec {
+        command: vec!["cat".to_owned()],
+        tty: false,
+        stdin: true,
+    };
     let session = world.runtime.exec("a", &started.id(), spec).await.unwrap();
     let mut stdin = session.stdin.unwrap();
     stdin.write_all(b"through the pipe").await.unwrap();
@@ -187,7 +297,19 @@ async fn exec_terminal() {
     let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
     let text = "test -t 0 && tty; read line; stty size; exit 4";
     let command = ["sh", "-c", text].map(str::to_owned).to_vec();
-    let session = world.runtime.exec("a", &started.id(), ExecSpec { command, tty: true, stdin: true }).await.unwrap();
+    let session = world
+        .runtime
+        .exec(
+            "a",
+            &started.id(),
+            ExecSpec {
+                command,
+                tty: true,
+                stdin: true,
+            },
+        )
+        .await
+        .unwrap();
     let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
     let resize = session.resize.unwrap();
     resize.send((132, 43)).await.unwrap();
@@ -208,9 +330,16 @@ async fn exec_not_found() {
     world.sandbox("a").await;
     let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
     for tty in [false, true] {
-        let spec = ExecSpec { command: vec!["nonesuch".to_owned()], tty, stdin: false };
+        let spec = ExecSpec {
+            command: vec!["nonesuch".to_owned()],
+            tty,
+            stdin: false,
+        };
         let error = world.runtime.exec("a", &started.id(), spec).await.err().unwrap();
-        assert_eq!(error.to_string(), "exec: \"nonesuch\": executable file not found in $PATH");
+        assert_eq!(
+            error.to_string(),
+            "exec: \"nonesuch\": executable file not found in $PATH"
+        );
     }
     world.finish().await;
 }
@@ -218,12 +347,29 @@ async fn exec_not_found() {
 async fn exec_dropped() {
     let world = World::new().await;
     world.sandbox("a").await;
-    let started = world.start("a", script("app", "while :; do pgrep -f 'slee[p] 4242' >/dev/null && echo seen || echo none; sleep 0.05; done")).await.unwrap();
-    let spec = ExecSpec { command: vec!["sleep".to_owned(), "4242".to_owned()], tty: false, stdin: false };
+    let started = world
+        .start(
+            "a",
+            script(
+                "app",
+                "while :; do pgrep -f 'slee[p] 4242' >/dev/null && echo seen || echo none; sleep 0.05; done",
+            ),
+        )
+        .await
+        .unwrap();
+    let spec = ExecSpec {
+        command: vec!["sleep".to_owned(), "4242".to_owned()],
+        tty: false,
+        stdin: false,
+    };
     let session = world.runtime.exec("a", &started.id(), spec).await.unwrap();
     until_logged(&world, &started, "seen").await;
     drop(session);
-    let options = ReadOptions { follow: true, tail: Some(0), ..ReadOptions::default() };
+    let options = ReadOptions {
+        follow: true,
+        tail: Some(0),
+        ..ReadOptions::default()
+    };
     let mut chunks = world.runtime.logs("a", "app", 0, options);
     loop {
         let chunk = chunks.recv().await.unwrap().unwrap();
@@ -249,11 +395,23 @@ async fn mounts() {
         bind("file", "/etc/new/file", true),
         bind("", "/volume", false),
         bind("", "/volume-ro", true),
-        Mount { target: "/memory".into(), source: MountSource::Tmpfs { size: Some(1 << 20) }, read_only: false },
+        Mount {
+            target: "/memory".into(),
+            source: MountSource::Tmpfs { size: Some(1 << 20) },
+            read_only: false,
+        },
     ];
     let text = "cat /etc/new/file; echo; touch /volume/made; touch /volume-ro/no 2>/dev/null || echo ro; \
                 touch /memory/a && stat -f -c %T /memory";
-    let (ended, log) = world.run("a", ContainerSpec { mounts, ..script("app", text) }).await;
+    let (ended, log) = world
+        .run(
+            "a",
+            ContainerSpec {
+                mounts,
+                ..script("app", text)
+            },
+        )
+        .await;
     assert_eq!(log, "content\nro\ntmpfs\n");
     assert_eq!(ended.exit.unwrap().code, 0);
     assert!(host.join("made").exists());
@@ -263,7 +421,15 @@ async fn mounts() {
 async fn terminal() {
     let world = World::new().await;
     world.sandbox("a").await;
-    let (_, log) = world.run("a", ContainerSpec { tty: true, ..script("app", "test -t 1 && echo shown") }).await;
+    let (_, log) = world
+        .run(
+            "a",
+            ContainerSpec {
+                tty: true,
+                ..script("app", "test -t 1 && echo shown")
+            },
+        )
+        .await;
     assert_eq!(log, "shown\r\n");
     world.finish().await;
 }

@@ -25,7 +25,9 @@ pub fn tests() -> Vec<Trial> {
 /// The role of a daemon that is killed: opens a runtime, starts a container, says so and waits.
 pub fn daemon_main() -> bool {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, role, folder, instance] = arguments.as_slice() else { return false };
+    let [_, role, folder, instance] = arguments.as_slice() else {
+        return false;
+    };
     if role != "daemon-to-be-killed" {
         return false;
     }
@@ -34,7 +36,10 @@ pub fn daemon_main() -> bool {
         let (runtime, _) = open(&PathBuf::from(folder), instance).await;
         runtime.create_sandbox(sandbox("a")).await.unwrap();
         let text = "i=0; while [ ! -e /go ]; do i=$((i+1)); echo $i; sleep 0.02; done; echo last; exit 9";
-        runtime.start_container_with("a", script("app", text), &image()).await.unwrap();
+        runtime
+            .start_container_with("a", script("app", text), &image())
+            .await
+            .unwrap();
         println!("ready");
         std::future::pending::<()>().await;
     });
@@ -78,7 +83,10 @@ async fn killed_daemon() {
     assert_eq!(ended.exit.clone().unwrap().code, 9);
     let text = world.log("a", &ended).await;
     let numbers: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    assert!(numbers.iter().zip(1..).all(|(found, expected)| *found == expected), "{text}");
+    assert!(
+        numbers.iter().zip(1..).all(|(found, expected)| *found == expected),
+        "{text}"
+    );
     assert!(text.ends_with("last\n"));
     world.finish().await;
 }
@@ -89,7 +97,9 @@ async fn until(mut reached: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the state in time");
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .expect("the state in time");
 }
 
 fn kill(pid: i32) {
@@ -108,7 +118,11 @@ async fn killed_shim() {
     let mut events = world.runtime.events();
     kill(shim);
     loop {
-        match tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap() {
+        match tokio::time::timeout(Duration::from_secs(20), events.recv())
+            .await
+            .unwrap()
+            .unwrap()
+        {
             RuntimeEvent::SandboxDied { sandbox } => {
                 assert_eq!(sandbox, "a");
                 break;
@@ -144,7 +158,11 @@ async fn died_meanwhile() {
 async fn removed() {
     let world = World::new().await;
     let shim = world.sandbox("a").await.pid;
-    let container = world.start("a", script("app", "sleep 1000 & exec sleep 1000")).await.unwrap().pid;
+    let container = world
+        .start("a", script("app", "sleep 1000 & exec sleep 1000"))
+        .await
+        .unwrap()
+        .pid;
     world.runtime.remove_sandbox("a").await.unwrap();
     assert!(!is_alive(shim) && !is_alive(container));
     assert!(!world.folder.join("data/sandboxes/a").exists() && !world.folder.join("run/shims/a.sock").exists());

@@ -1,5 +1,10 @@
 //! Real containers on this host, as root. The test binary is itself executed again in the runtime's roles, so it has its own `main`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may panic; clippy knows only `#[test]` functions as tests"
+)]
+
 mod basics;
 mod isolation;
 mod lifetime;
@@ -18,7 +23,9 @@ fn trial<F: Future<Output = ()> + 'static>(name: &'static str, test: fn() -> F) 
             .build()
             .expect("a runtime for the test");
         runtime.block_on(async {
-            tokio::time::timeout(std::time::Duration::from_secs(120), test()).await.expect("the test ends in time");
+            tokio::time::timeout(std::time::Duration::from_secs(120), test())
+                .await
+                .expect("the test ends in time");
         });
         Ok(())
     })
@@ -32,6 +39,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two cores run them; more at once only wait for each other.
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let tests = [basics::tests(), isolation::tests(), lifetime::tests()].into_iter().flatten().collect();
+    let tests = [basics::tests(), isolation::tests(), lifetime::tests()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }

@@ -52,7 +52,13 @@ impl World {
         let number = (std::process::id() << 4) + NEXT.fetch_add(1, Ordering::Relaxed);
         let instance = format!("t{:05x}", number & 0xf_ffff);
         let (runtime, adopted) = open(folder.path(), &instance).await;
-        Self { runtime, adopted, folder: folder.path().to_owned(), instance, _folder: Some(folder) }
+        Self {
+            runtime,
+            adopted,
+            folder: folder.path().to_owned(),
+            instance,
+            _folder: Some(folder),
+        }
     }
 
     /// A sandbox with its own network namespace.
@@ -76,7 +82,11 @@ impl World {
         let mut events = self.runtime.events();
         loop {
             let state = self.runtime.sandbox(sandbox).expect("the sandbox");
-            let found = state.containers.into_iter().find(|state| state.id() == container).expect("the container");
+            let found = state
+                .containers
+                .into_iter()
+                .find(|state| state.id() == container)
+                .expect("the container");
             if found.exit.is_some() {
                 return found;
             }
@@ -86,7 +96,10 @@ impl World {
     }
 
     pub async fn log(&self, sandbox: &str, container: &ContainerState) -> String {
-        let options = ReadOptions { follow: true, ..ReadOptions::default() };
+        let options = ReadOptions {
+            follow: true,
+            ..ReadOptions::default()
+        };
         let mut chunks = self.runtime.logs(sandbox, &container.name, container.attempt, options);
         let mut text = Vec::new();
         while let Some(chunk) = chunks.recv().await {
@@ -98,12 +111,19 @@ impl World {
     /// Runs a command in a container; returns its exit code, output and errors.
     pub async fn exec(&self, sandbox: &str, container: &str, command: &[&str]) -> (i32, String, String) {
         let command = command.iter().map(|&part| part.to_owned()).collect();
-        let spec = ExecSpec { command, tty: false, stdin: false };
+        let spec = ExecSpec {
+            command,
+            tty: false,
+            stdin: false,
+        };
         let session = self.runtime.exec(sandbox, container, spec).await.expect("a session");
         let (mut out, mut err) = (String::new(), String::new());
         let (mut stdout, mut stderr) = (session.stdout.expect("stdout"), session.stderr.expect("stderr"));
-        let (a, b, code) =
-            tokio::join!(stdout.read_to_string(&mut out), stderr.read_to_string(&mut err), session.exit);
+        let (a, b, code) = tokio::join!(
+            stdout.read_to_string(&mut out),
+            stderr.read_to_string(&mut err),
+            session.exit
+        );
         a.expect("output");
         b.expect("errors");
         (code.expect("an exit code"), out, err)
@@ -112,7 +132,9 @@ impl World {
     /// Takes the instance away and shows that nothing of it is left.
     pub async fn finish(self) {
         let (data, run) = (self.folder.join("data"), self.folder.join("run"));
-        Runtime::remove_all(&data, &run, &self.instance).await.expect("everything removed");
+        Runtime::remove_all(&data, &run, &self.instance)
+            .await
+            .expect("everything removed");
         assert_eq!(self.traces(), Vec::<String>::new());
         assert!(!data.join("sandboxes").exists() && !run.exists());
     }
@@ -124,7 +146,12 @@ impl World {
         collect_directories(Path::new("/sys/fs/cgroup"), &name, 0, &mut found);
         let folder = self.folder.to_string_lossy().into_owned();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        found.extend(mounts.lines().filter(|line| line.contains(&folder)).map(|line| format!("mount {line}")));
+        found.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(&folder))
+                .map(|line| format!("mount {line}")),
+        );
         for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
             let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
             if cgroup.contains(&name) && is_alive(&entry.path()) {
@@ -140,7 +167,10 @@ impl Drop for World {
     fn drop(&mut self) {
         let (data, run, instance) = (self.folder.join("data"), self.folder.join("run"), self.instance.clone());
         let removing = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(Runtime::remove_all(&data, &run, &instance))
         });
         if let Ok(Err(error)) = removing.join() {
@@ -152,12 +182,19 @@ impl Drop for World {
 /// Whether a process is more than an entry that its parent has not yet taken note of.
 pub fn is_alive(process: &Path) -> bool {
     let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 fn collect_directories(directory: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    {
         if entry.file_name().to_string_lossy() == name {
             found.push(format!("cgroup {}", entry.path().display()));
         } else if depth < 6 {
