@@ -26,7 +26,10 @@ impl Addresses {
         let taken: BTreeSet<u32> = taken.into_iter().map(u32::from).collect();
         let first = u32::from(range.network()).saturating_add(2);
         let next = taken.last().map_or(first, |last| last.saturating_add(1));
-        Self { range, state: Mutex::new(State { taken, next }) }
+        Self {
+            range,
+            state: Mutex::new(State { taken, next }),
+        }
     }
 
     /// Takes a free address; `None` when all are taken.
@@ -37,8 +40,14 @@ impl Addresses {
             return None;
         }
         let mut state = self.state.lock();
-        let start = if (first..=last).contains(&state.next) { state.next } else { first };
-        let found = (start..=last).chain(first..start).find(|address| !state.taken.contains(address))?;
+        let start = if (first..=last).contains(&state.next) {
+            state.next
+        } else {
+            first
+        };
+        let found = (start..=last)
+            .chain(first..start)
+            .find(|address| !state.taken.contains(address))?;
         state.taken.insert(found);
         state.next = found.saturating_add(1);
         Some(Ipv4Addr::from(found))
@@ -51,7 +60,12 @@ impl Addresses {
 
     /// Returns the addresses in use, sorted.
     pub fn taken(&self) -> Vec<Ipv4Addr> {
-        self.state.lock().taken.iter().map(|address| Ipv4Addr::from(*address)).collect()
+        self.state
+            .lock()
+            .taken
+            .iter()
+            .map(|address| Ipv4Addr::from(*address))
+            .collect()
     }
 }
 

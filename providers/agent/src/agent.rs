@@ -136,9 +136,14 @@ impl Agent {
         prepare_directories(&places)?;
         let metrics = Metrics::new(&config.metrics).map_err(|source| AgentError::Metrics { source })?;
         let containers: Arc<dyn Containers> = Arc::new(Host::new(config.runtime.clone(), config.images.clone()));
-        let adopted = containers.sandboxes().await.map_err(|error| AgentError::Runtime { source: Box::new(error) })?;
+        let adopted = containers.sandboxes().await.map_err(|error| AgentError::Runtime {
+            source: Box::new(error),
+        })?;
         let taken = adopted.iter().filter_map(|sandbox| sandbox.spec.ip);
-        let addresses = config.net.as_ref().map(|_| Arc::new(Addresses::new(config.ranges.pods, taken)));
+        let addresses = config
+            .net
+            .as_ref()
+            .map(|_| Arc::new(Addresses::new(config.ranges.pods, taken)));
         let facts = Facts::read(&config.data_dir);
         let identity = Identity {
             name: config.node_name.clone(),
@@ -150,7 +155,10 @@ impl Agent {
         let pressure = Pressure::read(&config.data_dir);
         let registered = node::register(&config.client, &identity, &facts, pressure, (config.now)())
             .await
-            .map_err(|source| AgentError::Register { node: config.node_name.clone(), source: Box::new(source) })?;
+            .map_err(|source| AgentError::Register {
+                node: config.node_name.clone(),
+                source: Box::new(source),
+            })?;
         let network = match &config.net {
             Some(net) => Some(Arc::new(Network::start(&config, net.clone()).await?)),
             None => None,
@@ -167,15 +175,35 @@ impl Agent {
             containers: containers.clone(),
             addresses,
             changes: sources::watch_changes(config.client.clone(), stop.clone()),
-            events: Recorder::start(config.client.clone(), config.node_name.clone(), config.now.clone(), stop.clone()),
+            events: Recorder::start(
+                config.client.clone(),
+                config.node_name.clone(),
+                config.now.clone(),
+                stop.clone(),
+            ),
             metrics,
             drain: network.clone().map(|network| network as Arc<dyn Drain>),
             now: config.now.clone(),
         });
         let pods = Pods::new(shared, tasks.clone(), stop.clone());
         tasks.spawn(pods.clone().follow(config.node_name.clone(), adopted));
-        tasks.spawn(node::keep(config.client, identity, config.data_dir, registered, config.now, stop.clone()));
-        Ok(Agent { inner: Arc::new(Inner { pods, containers, network, tasks, stop }) })
+        tasks.spawn(node::keep(
+            config.client,
+            identity,
+            config.data_dir,
+            registered,
+            config.now,
+            stop.clone(),
+        ));
+        Ok(Agent {
+            inner: Arc::new(Inner {
+                pods,
+                containers,
+                network,
+                tasks,
+                stop,
+            }),
+        })
     }
 
     /// Streams a container's log.
@@ -187,8 +215,15 @@ impl Agent {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let attempts = self.attempts(&uid, &container).await?;
         let attempt = streams::pick_attempt(&pod, &container, &attempts, request.previous)?;
-        let failed = |error: RuntimeFailure| StreamError::Failed { operation: format!("read the log of container {container}"), source: Box::new(error) };
-        self.inner.containers.logs(&uid, &container, attempt, request).await.map_err(failed)
+        let failed = |error: RuntimeFailure| StreamError::Failed {
+            operation: format!("read the log of container {container}"),
+            source: Box::new(error),
+        };
+        self.inner
+            .containers
+            .logs(&uid, &container, attempt, request)
+            .await
+            .map_err(failed)
     }
 
     /// Starts a process in a container.
@@ -201,15 +236,27 @@ impl Agent {
         let attempts = self.attempts(&uid, &container).await?;
         let Some(current) = attempts.last().filter(|state| state.exit.is_none()) else {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            return Err(StreamError::BadRequest(format!("container \"{container}\" in pod \"{name}\" is not running")));
+            return Err(StreamError::BadRequest(format!(
+                "container \"{container}\" in pod \"{name}\" is not running"
+            )));
         };
-        let spec = ExecSpec { command: request.command, tty: request.tty, stdin: request.stdin };
-        let failed = |error: RuntimeFailure| StreamError::Failed { operation: format!("start a process in container {container}"), source: Box::new(error) };
+        let spec = ExecSpec {
+            command: request.command,
+            tty: request.tty,
+            stdin: request.stdin,
+        };
+        let failed = |error: RuntimeFailure| StreamError::Failed {
+            operation: format!("start a process in container {container}"),
+            source: Box::new(error),
+        };
         let id = current.id();
         let exec = self.inner.containers.exec(&uid, &id, spec);
         match tokio::time::timeout(EXEC_LIMIT, exec).await {
             Ok(result) => result.map_err(failed),
-            Err(_) => Err(failed(RuntimeFailure::new(format!("no answer within {} s", EXEC_LIMIT.as_secs())))),
+            Err(_) => Err(failed(RuntimeFailure::new(format!(
+                "no answer within {} s",
+                EXEC_LIMIT.as_secs()
+            )))),
         }
     }
 
@@ -217,7 +264,10 @@ impl Agent {
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some tasks of the agent did not end in time");
         }
         if let Some(network) = &self.inner.network {
@@ -225,18 +275,33 @@ impl Agent {
         }
     }
 
-    fn container(&self, namespace: &str, name: &str, container: Option<&str>) -> Result<(Arc<Pod>, String), StreamError> {
-        let pod = self.inner.pods.find(namespace, name).ok_or_else(|| StreamError::NotFound(format!("pods \"{name}\" not found on this node")))?;
+    fn container(
+        &self,
+        namespace: &str,
+        name: &str,
+        container: Option<&str>,
+    ) -> Result<(Arc<Pod>, String), StreamError> {
+        let pod = self
+            .inner
+            .pods
+            .find(namespace, name)
+            .ok_or_else(|| StreamError::NotFound(format!("pods \"{name}\" not found on this node")))?;
         let container = streams::pick_container(&pod, container)?;
         Ok((pod, container))
     }
 
     /// Returns a container's attempts, oldest first.
     async fn attempts(&self, uid: &str, container: &str) -> Result<Vec<ContainerState>, StreamError> {
-        let failed = |error: RuntimeFailure| StreamError::Failed { operation: "look at the pod's sandbox".to_owned(), source: Box::new(error) };
+        let failed = |error: RuntimeFailure| StreamError::Failed {
+            operation: "look at the pod's sandbox".to_owned(),
+            source: Box::new(error),
+        };
         let sandbox = self.inner.containers.sandbox(uid).await.map_err(failed)?;
-        let mut attempts: Vec<ContainerState> =
-            sandbox.into_iter().flat_map(|sandbox| sandbox.containers).filter(|state| state.name == container).collect();
+        let mut attempts: Vec<ContainerState> = sandbox
+            .into_iter()
+            .flat_map(|sandbox| sandbox.containers)
+            .filter(|state| state.name == container)
+            .collect();
         attempts.sort_by_key(|state| state.attempt);
         Ok(attempts)
     }
@@ -251,7 +316,8 @@ pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
     };
     if is_tmpfs(places.memory()) {
         // Detached: a mount that is still in use somewhere goes with its last user.
-        rustix::mount::unmount(places.memory(), rustix::mount::UnmountFlags::DETACH).map_err(|error| failed(places.memory())(error.into()))?;
+        rustix::mount::unmount(places.memory(), rustix::mount::UnmountFlags::DETACH)
+            .map_err(|error| failed(places.memory())(error.into()))?;
     }
     for path in [places.memory(), places.disk()] {
         match fs::remove_dir_all(path) {
@@ -264,16 +330,22 @@ pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
 
 fn prepare_directories(places: &Places) -> Result<(), AgentError> {
     for path in [places.disk(), places.memory()] {
-        let prepared = fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
-        prepared.map_err(|source| AgentError::Directory { path: path.to_owned(), source })?;
+        let prepared =
+            fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
+        prepared.map_err(|source| AgentError::Directory {
+            path: path.to_owned(),
+            source,
+        })?;
     }
     let memory = places.memory();
     if is_tmpfs(memory) {
         return Ok(());
     }
     let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
-    rustix::mount::mount("tmpfs", memory, "tmpfs", flags, c"mode=0700")
-        .map_err(|error| AgentError::Directory { path: memory.to_owned(), source: error.into() })
+    rustix::mount::mount("tmpfs", memory, "tmpfs", flags, c"mode=0700").map_err(|error| AgentError::Directory {
+        path: memory.to_owned(),
+        source: error.into(),
+    })
 }
 
 /// Returns whether a path is the root of a tmpfs of its own.

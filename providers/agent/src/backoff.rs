@@ -26,11 +26,18 @@ pub fn retry_delay(failures: u32) -> Duration {
 /// Returns the pause before an internal step (a sandbox, a volume, a request) that failed `failures` times in a row is tried again: 250 ms, doubling
 /// up to a minute.
 pub fn internal_delay(failures: u32) -> Duration {
-    doubled(Duration::from_millis(250), failures.saturating_sub(1), Duration::from_secs(60))
+    doubled(
+        Duration::from_millis(250),
+        failures.saturating_sub(1),
+        Duration::from_secs(60),
+    )
 }
 
 fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
-    first.checked_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).unwrap_or(longest).min(longest)
+    first
+        .checked_mul(1u32.checked_shl(times).unwrap_or(u32::MAX))
+        .unwrap_or(longest)
+        .min(longest)
 }
 
 #[cfg(test)]

@@ -45,7 +45,11 @@ pub struct RuntimeFailure {
 impl RuntimeFailure {
     /// Makes a failure that says no more than its message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { reason: "CreateContainerError", message: message.into(), code: 128 }
+        Self {
+            reason: "CreateContainerError",
+            message: message.into(),
+            code: 128,
+        }
     }
 }
 
@@ -84,7 +88,13 @@ pub trait Containers: Send + Sync + 'static {
     /// Starts a process in a running container.
     async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure>;
     /// Streams an attempt's log.
-    async fn logs(&self, sandbox: &str, container: &str, attempt: u32, request: LogRequest) -> Result<LogStream, RuntimeFailure>;
+    async fn logs(
+        &self,
+        sandbox: &str,
+        container: &str,
+        attempt: u32,
+        request: LogRequest,
+    ) -> Result<LogStream, RuntimeFailure>;
     /// Returns a receiver of what happens by itself from now on.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
     /// Returns the image that a reference names in the store.

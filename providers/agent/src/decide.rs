@@ -112,9 +112,17 @@ pub fn is_ending(pod: &Pod, observed: &Observed) -> bool {
 /// Returns how long the pod's containers may take to stop.
 pub fn grace(pod: &Pod, observed: &Observed) -> Duration {
     let spec_grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    let seconds = pod.metadata.deletion_grace_period_seconds.or(spec_grace).unwrap_or(DEFAULT_GRACE_SECONDS);
+    let seconds = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .or(spec_grace)
+        .unwrap_or(DEFAULT_GRACE_SECONDS);
     let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    if observed.gone { grace.min(GRACE_WHEN_GONE) } else { grace }
+    if observed.gone {
+        grace.min(GRACE_WHEN_GONE)
+    } else {
+        grace
+    }
 }
 
 /// Returns whether a container that ended is started again.
@@ -145,26 +153,39 @@ pub fn is_over(pod: &Pod, spec: &PodSpec, observed: &Observed) -> bool {
         let exit = observed.containers.get(&container.name).and_then(Container::exit);
         exit.is_some_and(|exit| !restarts(spec, container, is_init, exit.code))
     };
-    let init_failed = spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container)).any(|container| {
-        let code = observed.containers.get(&container.name).and_then(Container::exit).map_or(0, |exit| exit.code);
-        code != 0 && ended(container, true)
-    });
+    let init_failed = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| !is_sidecar(container))
+        .any(|container| {
+            let code = observed
+                .containers
+                .get(&container.name)
+                .and_then(Container::exit)
+                .map_or(0, |exit| exit.code);
+            code != 0 && ended(container, true)
+        });
     init_failed || spec.containers.iter().all(|container| ended(container, false))
 }
 
 fn active_deadline(pod: &Pod, spec: &PodSpec, observed: &Observed) -> Option<Timestamp> {
     let seconds = spec.active_deadline_seconds?;
-    let reported = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+    let reported = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.start_time.as_ref())
+        .map(|time| time.0);
     let started = reported.or(observed.started_at)?;
-    started.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)).ok()
+    started
+        .checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+        .ok()
 }
 
 fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, now: Timestamp) {
     if is_over(pod, spec, observed) {
-        // The main containers are done; what served them has no purpose left.
-        for container in spec.init_containers.iter().flatten().rev() {
-            stop(decision, container, observed, grace(pod, observed), "Stopping container", now);
-        }
+        // The main containers are done (or were reported so); what served them has no purpose left.
+        stop_everything(decision, spec, observed, grace(pod, observed), now);
         return;
     }
     match &observed.sandbox {
@@ -230,7 +251,14 @@ pub fn is_initialized(spec: &PodSpec, observed: &Observed) -> bool {
 }
 
 /// Brings one container towards running, or ends it where a probe or hook wants that.
-fn drive(decision: &mut Decision, spec: &PodSpec, container: &ContainerDef, is_init: bool, observed: &Observed, now: Timestamp) {
+fn drive(
+    decision: &mut Decision,
+    spec: &PodSpec,
+    container: &ContainerDef,
+    is_init: bool,
+    observed: &Observed,
+    now: Timestamp,
+) {
     let fresh = Container::default();
     let known = observed.containers.get(&container.name).unwrap_or(&fresh);
     if known.busy.is_some() {
@@ -238,7 +266,10 @@ fn drive(decision: &mut Decision, spec: &PodSpec, container: &ContainerDef, is_i
     }
     if known.running() {
         if let Some(kill) = &known.kill {
-            let seconds = kill.grace_seconds.or(spec.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE_SECONDS);
+            let seconds = kill
+                .grace_seconds
+                .or(spec.termination_grace_period_seconds)
+                .unwrap_or(DEFAULT_GRACE_SECONDS);
             decision.actions.push(Action::StopContainer {
                 container: container.name.clone(),
                 grace: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
@@ -314,7 +345,13 @@ fn end(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
 }
 
 /// Stops the main containers, then the init containers in reverse order; returns whether none is left.
-fn stop_everything(decision: &mut Decision, spec: &PodSpec, observed: &Observed, grace: Duration, now: Timestamp) -> bool {
+fn stop_everything(
+    decision: &mut Decision,
+    spec: &PodSpec,
+    observed: &Observed,
+    grace: Duration,
+    now: Timestamp,
+) -> bool {
     let mut left = false;
     for container in &spec.containers {
         left |= stop(decision, container, observed, grace, "Stopping container", now);
@@ -331,8 +368,17 @@ fn stop_everything(decision: &mut Decision, spec: &PodSpec, observed: &Observed,
 }
 
 /// Stops a container that runs, sooner than asked before if the grace has become shorter; returns whether it is still there.
-fn stop(decision: &mut Decision, container: &ContainerDef, observed: &Observed, grace: Duration, why: &str, now: Timestamp) -> bool {
-    let Some(known) = observed.containers.get(&container.name) else { return false };
+fn stop(
+    decision: &mut Decision,
+    container: &ContainerDef,
+    observed: &Observed,
+    grace: Duration,
+    why: &str,
+    now: Timestamp,
+) -> bool {
+    let Some(known) = observed.containers.get(&container.name) else {
+        return false;
+    };
     let wanted = match known.busy {
         Some(Busy::Starting) => return true,
         Some(Busy::Stopping { by }) => {
@@ -343,7 +389,11 @@ fn stop(decision: &mut Decision, container: &ContainerDef, observed: &Observed, 
     };
     if wanted {
         let message = format!("{why} {}", container.name);
-        decision.actions.push(Action::StopContainer { container: container.name.clone(), grace, message });
+        decision.actions.push(Action::StopContainer {
+            container: container.name.clone(),
+            grace,
+            message,
+        });
     }
     known.running() || known.busy.is_some()
 }

@@ -82,13 +82,19 @@ pub struct Dns {
 impl Dns {
     /// Begins to answer.
     pub async fn start(config: DnsConfig, view: watch::Receiver<Arc<View>>) -> Result<Dns, DnsError> {
-        let zone = Zone::new(&config.cluster_domain, config.bind)
-            .ok_or_else(|| DnsError::Domain { domain: config.cluster_domain.clone() })?;
+        let zone = Zone::new(&config.cluster_domain, config.bind).ok_or_else(|| DnsError::Domain {
+            domain: config.cluster_domain.clone(),
+        })?;
         let (udp, tcp) = bind(SocketAddr::from((config.bind, config.port))).await?;
-        let address = udp.local_addr().unwrap_or_else(|_| SocketAddr::from((config.bind, config.port)));
+        let address = udp
+            .local_addr()
+            .unwrap_or_else(|_| SocketAddr::from((config.bind, config.port)));
         let upstreams = match config.upstreams {
             Some(fixed) => Upstreams::Fixed(fixed),
-            None => Upstreams::File { path: PathBuf::from("/etc/resolv.conf"), not: config.bind.into() },
+            None => Upstreams::File {
+                path: PathBuf::from("/etc/resolv.conf"),
+                not: config.bind.into(),
+            },
         };
         let server = Arc::new(Server {
             zone,
@@ -98,8 +104,10 @@ impl Dns {
             questions: Semaphore::new(QUESTIONS_UNDER_WAY),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
         });
-        let tasks =
-            vec![tokio::spawn(serve_udp(Arc::clone(&server), Arc::new(udp))), tokio::spawn(serve_tcp(server, tcp))];
+        let tasks = vec![
+            tokio::spawn(serve_udp(Arc::clone(&server), Arc::new(udp))),
+            tokio::spawn(serve_tcp(server, tcp)),
+        ];
         Ok(Dns { address, tasks })
     }
 
@@ -130,10 +138,18 @@ impl Drop for Dns {
 /// Takes both sockets on one port.
 async fn bind(address: SocketAddr) -> Result<(UdpSocket, TcpListener), DnsError> {
     let tcp = TcpListener::bind(address).await;
-    let tcp = tcp.map_err(|source| DnsError::Bind { address, transport: "TCP", source })?;
+    let tcp = tcp.map_err(|source| DnsError::Bind {
+        address,
+        transport: "TCP",
+        source,
+    })?;
     let address = tcp.local_addr().unwrap_or(address);
     let udp = UdpSocket::bind(address).await;
-    let udp = udp.map_err(|source| DnsError::Bind { address, transport: "UDP", source })?;
+    let udp = udp.map_err(|source| DnsError::Bind {
+        address,
+        transport: "UDP",
+        source,
+    })?;
     Ok((udp, tcp))
 }
 
@@ -158,7 +174,9 @@ async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {
                 continue;
             }
         };
-        let Some(request) = parse(&buffer[..length]) else { continue };
+        let Some(request) = parse(&buffer[..length]) else {
+            continue;
+        };
         let limit = usize::from(request.max_payload().clamp(512, LARGEST_DATAGRAM));
         match server.at_once(request) {
             Decided::Answer(answer) => reply(&socket, peer, answer, limit).await,
@@ -176,7 +194,9 @@ async fn reply(socket: &UdpSocket, peer: SocketAddr, answer: Message, limit: usi
         true => encode(&answer.truncate()).unwrap_or_default(),
         false => bytes,
     });
-    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return };
+    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
+        return;
+    };
     if let Err(error) = socket.send_to(&bytes, peer).await {
         tracing::debug!(%error, %peer, "a DNS answer is lost");
     }
@@ -184,7 +204,9 @@ async fn reply(socket: &UdpSocket, peer: SocketAddr, answer: Message, limit: usi
 
 async fn serve_tcp(server: Arc<Server>, listener: TcpListener) {
     loop {
-        let Ok(permit) = Arc::clone(&server.connections).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&server.connections).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let server = Arc::clone(&server);
@@ -334,7 +356,11 @@ impl Server {
 
     /// Asks the host's resolvers.
     async fn ask(&self, question: Question) -> Message {
-        let Question { mut answer, query, dnssec } = question;
+        let Question {
+            mut answer,
+            query,
+            dnssec,
+        } = question;
         let failed = |mut answer: Message| {
             answer.answers.clear();
             answer.metadata.response_code = ResponseCode::ServFail;

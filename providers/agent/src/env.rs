@@ -71,9 +71,19 @@ pub fn build(pod: &Pod, container: &Container, sources: &Sources) -> Result<Vec<
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let (kind, name, optional, found) = if let Some(reference) = &from.config_map_ref {
-            ("configmap", &reference.name, reference.optional, sources.config_maps.get(&reference.name))
+            (
+                "configmap",
+                &reference.name,
+                reference.optional,
+                sources.config_maps.get(&reference.name),
+            )
         } else if let Some(reference) = &from.secret_ref {
-            ("secret", &reference.name, reference.optional, sources.secrets.get(&reference.name))
+            (
+                "secret",
+                &reference.name,
+                reference.optional,
+                sources.secrets.get(&reference.name),
+            )
         } else {
             continue;
         };
@@ -84,12 +94,19 @@ pub fn build(pod: &Pod, container: &Container, sources: &Sources) -> Result<Vec<
                 }
             }
             None if optional == Some(true) => {}
-            None => return Err(EnvError::NoObject { kind, name: name.clone() }),
+            None => {
+                return Err(EnvError::NoObject {
+                    kind,
+                    name: name.clone(),
+                });
+            }
         }
     }
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (Some(value), _) if !value.is_empty() => Some(expand(value, |name| variables.get(name).or_else(|| service(sources, name)))),
+            (Some(value), _) if !value.is_empty() => Some(expand(value, |name| {
+                variables.get(name).or_else(|| service(sources, name))
+            })),
             (_, Some(from)) => referred(pod, container, &variable.name, from, namespace, sources)?,
             _ => Some(String::new()),
         };
@@ -97,14 +114,22 @@ pub fn build(pod: &Pod, container: &Container, sources: &Sources) -> Result<Vec<
             variables.set(variable.name.clone(), value);
         }
     }
-    let services = sources.services.iter().filter(|(name, _)| variables.get(name).is_none()).cloned();
+    let services = sources
+        .services
+        .iter()
+        .filter(|(name, _)| variables.get(name).is_none())
+        .cloned();
     let mut all: Vec<(String, String)> = services.collect();
     all.extend(variables.list);
     Ok(all)
 }
 
 fn service<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
-    sources.services.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    sources
+        .services
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
 }
 
 #[derive(Default)]
@@ -121,7 +146,10 @@ impl Variables {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.list.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.list
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -133,30 +161,61 @@ fn referred(
     namespace: &str,
     sources: &Sources,
 ) -> Result<Option<String>, EnvError> {
-    let field = |path: &str| EnvError::Field { variable: variable.to_owned(), path: path.to_owned() };
+    let field = |path: &str| EnvError::Field {
+        variable: variable.to_owned(),
+        path: path.to_owned(),
+    };
     if let Some(reference) = &from.field_ref {
         let path = &reference.field_path;
         return field_value(pod, path, sources).map(Some).ok_or_else(|| field(path));
     }
     if let Some(reference) = &from.resource_field_ref {
-        return resource_value(pod, Some(container), reference, sources).map(Some).ok_or_else(|| field(&reference.resource));
+        return resource_value(pod, Some(container), reference, sources)
+            .map(Some)
+            .ok_or_else(|| field(&reference.resource));
     }
     let (small, kind, name, key, optional, found) = if let Some(reference) = &from.config_map_key_ref {
         let found = sources.config_maps.get(&reference.name);
-        ("configmap", "ConfigMap", &reference.name, &reference.key, reference.optional, found)
+        (
+            "configmap",
+            "ConfigMap",
+            &reference.name,
+            &reference.key,
+            reference.optional,
+            found,
+        )
     } else if let Some(reference) = &from.secret_key_ref {
-        ("secret", "Secret", &reference.name, &reference.key, reference.optional, sources.secrets.get(&reference.name))
+        (
+            "secret",
+            "Secret",
+            &reference.name,
+            &reference.key,
+            reference.optional,
+            sources.secrets.get(&reference.name),
+        )
     } else {
         return Err(field("this kind of valueFrom"));
     };
     let optional = optional == Some(true);
     let Some(data) = found else {
-        return if optional { Ok(None) } else { Err(EnvError::NoObject { kind: small, name: name.clone() }) };
+        return if optional {
+            Ok(None)
+        } else {
+            Err(EnvError::NoObject {
+                kind: small,
+                name: name.clone(),
+            })
+        };
     };
     match data.get(key) {
         Some(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
         None if optional => Ok(None),
-        None => Err(EnvError::NoKey { key: key.clone(), kind, namespace: namespace.to_owned(), name: name.clone() }),
+        None => Err(EnvError::NoKey {
+            key: key.clone(),
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+        }),
     }
 }
 
@@ -166,10 +225,22 @@ pub fn field_value(pod: &Pod, path: &str, sources: &Sources) -> Option<String> {
     let spec = pod.spec.as_ref();
     let keyed = |prefix: &str| path.strip_prefix(prefix)?.strip_suffix("']").map(str::to_owned);
     if let Some(key) = keyed("metadata.labels['") {
-        return Some(meta.labels.as_ref().and_then(|labels| labels.get(&key)).cloned().unwrap_or_default());
+        return Some(
+            meta.labels
+                .as_ref()
+                .and_then(|labels| labels.get(&key))
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     if let Some(key) = keyed("metadata.annotations['") {
-        return Some(meta.annotations.as_ref().and_then(|annotations| annotations.get(&key)).cloned().unwrap_or_default());
+        return Some(
+            meta.annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(&key))
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     let text = |value: Option<&String>| Some(value.cloned().unwrap_or_default());
     match path {
@@ -187,7 +258,11 @@ pub fn field_value(pod: &Pod, path: &str, sources: &Sources) -> Option<String> {
 }
 
 fn pairs(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines: Vec<String> = map.into_iter().flatten().map(|(key, value)| format!("{key}={}", go_quote(value))).collect();
+    let lines: Vec<String> = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", go_quote(value)))
+        .collect();
     lines.join("\n")
 }
 
@@ -211,10 +286,19 @@ fn go_quote(text: &str) -> String {
 }
 
 /// Returns a container's request or limit in units of the divisor, rounded up; where there is no limit, what the node has.
-pub fn resource_value(pod: &Pod, own: Option<&Container>, selector: &ResourceFieldSelector, sources: &Sources) -> Option<String> {
+pub fn resource_value(
+    pod: &Pod,
+    own: Option<&Container>,
+    selector: &ResourceFieldSelector,
+    sources: &Sources,
+) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let container = match selector.container_name.as_deref().filter(|name| !name.is_empty()) {
-        Some(name) => spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)?,
+        Some(name) => spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .find(|container| container.name == name)?,
         None => own?,
     };
     let (which, name) = selector.resource.split_once('.')?;
@@ -226,7 +310,9 @@ pub fn resource_value(pod: &Pod, own: Option<&Container>, selector: &ResourceFie
     };
     let resources = container.resources.as_ref();
     let value = match which {
-        "limits" => resources::limit(resources, name).filter(|value| *value > 0).unwrap_or(node),
+        "limits" => resources::limit(resources, name)
+            .filter(|value| *value > 0)
+            .unwrap_or(node),
         "requests" => resources::request(resources, name).unwrap_or(0),
         _ => return None,
     };
@@ -264,7 +350,13 @@ pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Strin
 
 /// Expands a list of words by a list of variables.
 pub fn expand_all(words: Option<&Vec<String>>, variables: &[(String, String)]) -> Option<Vec<String>> {
-    let lookup = |name: &str| variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let lookup = |name: &str| {
+        variables
+            .iter()
+            .rev()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
     let words = words.filter(|words| !words.is_empty())?;
     Some(words.iter().map(|word| expand(word, lookup)).collect())
 }
@@ -280,7 +372,9 @@ pub fn service_variables(services: &[Service], namespace: &str, links: bool) -> 
             continue;
         }
         let Some(spec) = &service.spec else { continue };
-        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else { continue };
+        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else {
+            continue;
+        };
         let prefix = name.to_uppercase().replace('-', "_");
         let ports = spec.ports.as_deref().unwrap_or_default();
         let Some(first) = ports.first() else { continue };
@@ -308,7 +402,11 @@ pub fn service_variables(services: &[Service], namespace: &str, links: bool) -> 
 }
 
 fn bracketed(ip: &str) -> String {
-    if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() }
+    if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    }
 }
 
 #[cfg(test)]

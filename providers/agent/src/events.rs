@@ -51,16 +51,31 @@ impl Recorder {
     /// Starts the writer, until `stop`.
     pub fn start(client: Client, node: String, now: Now, stop: CancellationToken) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { client, node, now, known: HashMap::new() };
+        let writer = Writer {
+            client,
+            node,
+            now,
+            known: HashMap::new(),
+        };
         tokio::spawn(writer.run(receiver, stop));
         Self { queue }
     }
 
     /// Notes an event about a pod, or about one of its containers.
-    pub fn note(&self, pod: &Pod, container: Option<&str>, severity: Severity, reason: &str, message: impl Into<String>) {
+    pub fn note(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        severity: Severity,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         let mut message: String = message.into();
         if message.len() > MESSAGE_LIMIT {
-            let cut = (0..=MESSAGE_LIMIT).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            let cut = (0..=MESSAGE_LIMIT)
+                .rev()
+                .find(|at| message.is_char_boundary(*at))
+                .unwrap_or(0);
             message.truncate(cut);
         }
         let is_init = |name: &str| {
@@ -129,7 +144,12 @@ impl Writer {
         let time = status::whole_seconds(now);
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{:x}{:04x}", key.name, now.as_nanosecond(), self.known.len())),
+                name: Some(format!(
+                    "{}.{:x}{:04x}",
+                    key.name,
+                    now.as_nanosecond(),
+                    self.known.len()
+                )),
                 namespace: Some(key.namespace.clone()),
                 ..ObjectMeta::default()
             },
@@ -148,7 +168,10 @@ impl Writer {
             }),
             reason: Some(key.reason.clone()),
             message: Some(key.message.clone()),
-            source: Some(EventSource { component: Some("kubelet".to_owned()), host: Some(self.node.clone()) }),
+            source: Some(EventSource {
+                component: Some("kubelet".to_owned()),
+                host: Some(self.node.clone()),
+            }),
             reporting_component: Some("kubelet".to_owned()),
             reporting_instance: Some(self.node.clone()),
             first_timestamp: Some(time.clone()),

@@ -30,10 +30,18 @@ impl Host {
 
 fn failed(error: RuntimeError) -> RuntimeFailure {
     let code = match &error {
-        RuntimeError::Start { stage: StartStage::Start, code, .. } => *code,
+        RuntimeError::Start {
+            stage: StartStage::Start,
+            code,
+            ..
+        } => *code,
         _ => 128,
     };
-    RuntimeFailure { reason: error.reason(), message: chain(&error), code }
+    RuntimeFailure {
+        reason: error.reason(),
+        message: chain(&error),
+        code,
+    }
 }
 
 fn image_failed(error: ImageError) -> (ImageFailure, String) {
@@ -45,7 +53,12 @@ fn image_failed(error: ImageError) -> (ImageFailure, String) {
 }
 
 fn ready(image: Image) -> ReadyImage {
-    ReadyImage { id: image.id, digest: image.digest, user: image.config.user, size: image.size }
+    ReadyImage {
+        id: image.id,
+        digest: image.digest,
+        user: image.config.user,
+        size: image.size,
+    }
 }
 
 #[async_trait]
@@ -71,7 +84,11 @@ impl Containers for Host {
     }
 
     async fn stop_container(&self, sandbox: &str, container: &str, grace: Duration) -> Result<(), RuntimeFailure> {
-        self.runtime.stop_container(sandbox, container, grace).await.map(drop).map_err(failed)
+        self.runtime
+            .stop_container(sandbox, container, grace)
+            .await
+            .map(drop)
+            .map_err(failed)
     }
 
     async fn remove_container(&self, sandbox: &str, container: &str) -> Result<(), RuntimeFailure> {
@@ -81,12 +98,27 @@ impl Containers for Host {
     async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure> {
         let session = self.runtime.exec(sandbox, container, spec).await.map_err(failed)?;
         let exit = session.exit.map(|result| {
-            result.map_err(|error| StreamError::Failed { operation: "run the process".to_owned(), source: Box::new(error) })
+            result.map_err(|error| StreamError::Failed {
+                operation: "run the process".to_owned(),
+                source: Box::new(error),
+            })
         });
-        Ok(ExecStreams { stdin: session.stdin, stdout: session.stdout, stderr: session.stderr, resize: session.resize, exit: exit.boxed() })
+        Ok(ExecStreams {
+            stdin: session.stdin,
+            stdout: session.stdout,
+            stderr: session.stderr,
+            resize: session.resize,
+            exit: exit.boxed(),
+        })
     }
 
-    async fn logs(&self, sandbox: &str, container: &str, attempt: u32, request: LogRequest) -> Result<LogStream, RuntimeFailure> {
+    async fn logs(
+        &self,
+        sandbox: &str,
+        container: &str,
+        attempt: u32,
+        request: LogRequest,
+    ) -> Result<LogStream, RuntimeFailure> {
         let options = ReadOptions {
             tail: request.tail_lines.and_then(|lines| u64::try_from(lines).ok()),
             since: request.since,
@@ -95,7 +127,9 @@ impl Containers for Host {
             follow: request.follow,
         };
         let lines = ReceiverStream::new(self.runtime.logs(sandbox, container, attempt, options));
-        Ok(lines.map(|line| line.map_err(|error| std::io::Error::other(chain(&error)))).boxed())
+        Ok(lines
+            .map(|line| line.map_err(|error| std::io::Error::other(chain(&error))))
+            .boxed())
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
@@ -103,10 +137,17 @@ impl Containers for Host {
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<Option<ReadyImage>, (ImageFailure, String)> {
-        self.images.resolve(reference).map(|image| image.map(ready)).map_err(image_failed)
+        self.images
+            .resolve(reference)
+            .map(|image| image.map(ready))
+            .map_err(image_failed)
     }
 
     async fn pull_image(&self, reference: &str) -> Result<ReadyImage, (ImageFailure, String)> {
-        self.images.pull(reference, Credentials::Anonymous).await.map(ready).map_err(image_failed)
+        self.images
+            .pull(reference, Credentials::Anonymous)
+            .await
+            .map(ready)
+            .map_err(image_failed)
     }
 }

@@ -42,7 +42,11 @@ impl Request {
     }
 
     fn target(&self) -> String {
-        if self.path.starts_with('/') { self.path.clone() } else { format!("/{}", self.path) }
+        if self.path.starts_with('/') {
+            self.path.clone()
+        } else {
+            format!("/{}", self.path)
+        }
     }
 }
 
@@ -79,7 +83,10 @@ pub enum HttpError {
 /// Connects to a port within a time.
 pub async fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream, HttpError> {
     let address = format!("{host}:{port}");
-    let failed = |reason: String| HttpError::Connect { address: address.clone(), reason };
+    let failed = |reason: String| HttpError::Connect {
+        address: address.clone(),
+        reason,
+    };
     match tokio::time::timeout(limit, TcpStream::connect((host, port))).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(failed(match error.kind() {
@@ -94,7 +101,10 @@ pub async fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream
 
 /// Sends a GET and reads the answer, all within a time.
 pub async fn get(request: &Request, limit: Duration) -> Result<Response, HttpError> {
-    let failed = |reason: String| HttpError::Exchange { url: request.url(), reason };
+    let failed = |reason: String| HttpError::Exchange {
+        url: request.url(),
+        reason,
+    };
     let exchange = async {
         let mut current = request.clone();
         for _ in 0..REDIRECTS {
@@ -108,7 +118,9 @@ pub async fn get(request: &Request, limit: Duration) -> Result<Response, HttpErr
     };
     match tokio::time::timeout(limit, exchange).await {
         Ok(result) => result,
-        Err(_) => Err(failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned())),
+        Err(_) => Err(failed(
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
+        )),
     }
 }
 
@@ -125,12 +137,17 @@ fn same_host(request: &Request, location: &str) -> Option<String> {
 }
 
 async fn once(request: &Request, limit: Duration) -> Result<(Response, Option<String>), String> {
-    let stream = connect(&request.host, request.port, limit).await.map_err(|error| error.to_string())?;
+    let stream = connect(&request.host, request.port, limit)
+        .await
+        .map_err(|error| error.to_string())?;
     if !request.tls {
         return exchange(stream, request).await;
     }
     let name = ServerName::try_from(request.host.clone()).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(tls_config()?).connect(name, stream).await.map_err(|error| error.to_string())?;
+    let stream = TlsConnector::from(tls_config()?)
+        .connect(name, stream)
+        .await
+        .map_err(|error| error.to_string())?;
     exchange(stream, request).await
 }
 
@@ -138,9 +155,15 @@ async fn exchange<S>(stream: S, request: &Request) -> Result<(Response, Option<S
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let named = |name: &str| request.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let named = |name: &str| {
+        request
+            .headers
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name))
+    };
     let mut builder = hyper::Request::get(request.target());
     if !named("host") {
         builder = builder.header("Host", format!("{}:{}", request.host, request.port));
@@ -159,10 +182,23 @@ where
     let answer = async {
         let response = sender.send_request(message).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
-        let location = response.headers().get("Location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let location = response
+            .headers()
+            .get("Location")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         // A body that is too long or breaks off does not change what the status says.
-        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await.map(|body| body.to_bytes().to_vec());
-        Ok((Response { status, body: body.unwrap_or_default() }, location))
+        let body = Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
+            .await
+            .map(|body| body.to_bytes().to_vec());
+        Ok((
+            Response {
+                status,
+                body: body.unwrap_or_default(),
+            },
+            location,
+        ))
     };
     tokio::pin!(answer);
     tokio::select! {
@@ -179,7 +215,10 @@ fn tls_config() -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth();
+    let config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
@@ -252,7 +291,12 @@ mod tests {
     }
 
     fn request(port: u16, path: &str) -> Request {
-        Request { host: "127.0.0.1".to_owned(), port, path: path.to_owned(), ..Request::default() }
+        Request {
+            host: "127.0.0.1".to_owned(),
+            port,
+            path: path.to_owned(),
+            ..Request::default()
+        }
     }
 
     #[tokio::test]
@@ -270,20 +314,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_end_is_cut_off() {
-        let port = server(|_| format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(100_000))).await;
-        let response = get(&request(port, "/"), Duration::from_secs(10)).await.expect("an answer");
+        let port = server(|_| {
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}",
+                "x".repeat(100_000)
+            )
+        })
+        .await;
+        let response = get(&request(port, "/"), Duration::from_secs(10))
+            .await
+            .expect("an answer");
         assert_eq!(response.status, 200);
     }
 
     #[tokio::test]
     async fn silence_and_refusal_are_errors_in_known_words() {
         let port = server(|_| String::new()).await;
-        let error = get(&request(port, "/"), Duration::from_millis(50)).await.expect_err("a timeout");
+        let error = get(&request(port, "/"), Duration::from_millis(50))
+            .await
+            .expect_err("a timeout");
         assert!(error.to_string().contains("context deadline exceeded"), "{error}");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let closed = listener.local_addr().expect("address").port();
         drop(listener);
-        let error = connect("127.0.0.1", closed, Duration::from_secs(10)).await.expect_err("refused");
-        assert_eq!(error.to_string(), format!("dial tcp 127.0.0.1:{closed}: connect: connection refused"));
+        let error = connect("127.0.0.1", closed, Duration::from_secs(10))
+            .await
+            .expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            format!("dial tcp 127.0.0.1:{closed}: connect: connection refused")
+        );
     }
 }

@@ -30,7 +30,11 @@ pub struct ImageProblem {
 
 /// Returns the policy by which a container's image is looked for, as Kubernetes defaults it.
 pub fn pull_policy(container: &Container) -> &str {
-    if let Some(policy) = container.image_pull_policy.as_deref().filter(|policy| !policy.is_empty()) {
+    if let Some(policy) = container
+        .image_pull_policy
+        .as_deref()
+        .filter(|policy| !policy.is_empty())
+    {
         return policy;
     }
     let image = container.image.as_deref().unwrap_or_default();
@@ -46,7 +50,9 @@ pub fn image_id(reference: &str, image: &ReadyImage) -> String {
     }
     let without_digest = reference.split('@').next().unwrap_or(reference);
     let slash = without_digest.rfind('/').map_or(0, |at| at + 1);
-    let end = without_digest[slash..].find(':').map_or(without_digest.len(), |at| slash + at);
+    let end = without_digest[slash..]
+        .find(':')
+        .map_or(without_digest.len(), |at| slash + at);
     format!("{}@{}", &without_digest[..end], image.digest)
 }
 
@@ -58,7 +64,10 @@ pub async fn find(
 ) -> Result<(ReadyImage, Found), ImageProblem> {
     let reference = container.image.as_deref().unwrap_or_default();
     if reference.is_empty() {
-        return Err(ImageProblem { reason: "InvalidImageName", message: "the container names no image".to_owned() });
+        return Err(ImageProblem {
+            reason: "InvalidImageName",
+            message: "the container names no image".to_owned(),
+        });
     }
     let policy = pull_policy(container);
     if policy != "Always" {
@@ -66,7 +75,10 @@ pub async fn find(
             Ok(Some(image)) => return Ok((image, Found::Present)),
             Ok(None) if policy == "Never" => {
                 let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
-                return Err(ImageProblem { reason: "ErrImageNeverPull", message });
+                return Err(ImageProblem {
+                    reason: "ErrImageNeverPull",
+                    message,
+                });
             }
             Ok(None) => {}
             Err((failure, message)) => return Err(problem(reference, failure, message)),
@@ -78,7 +90,11 @@ pub async fn find(
     match tokio::time::timeout(PULL_LIMIT, containers.pull_image(reference)).await {
         Ok(Ok(image)) => Ok((image, Found::Pulled(begun.elapsed()))),
         Ok(Err((failure, message))) => Err(problem(reference, failure, message)),
-        Err(_) => Err(problem(reference, ImageFailure::Pull, format!("no answer within {} s", PULL_LIMIT.as_secs()))),
+        Err(_) => Err(problem(
+            reference,
+            ImageFailure::Pull,
+            format!("no answer within {} s", PULL_LIMIT.as_secs()),
+        )),
     }
 }
 
@@ -86,11 +102,15 @@ fn problem(reference: &str, failure: ImageFailure, message: String) -> ImageProb
     match failure {
         ImageFailure::InvalidName => {
             let message = format!("Failed to apply default image tag \"{reference}\": {message}");
-            ImageProblem { reason: "InvalidImageName", message }
+            ImageProblem {
+                reason: "InvalidImageName",
+                message,
+            }
         }
-        ImageFailure::Pull => {
-            ImageProblem { reason: "ErrImagePull", message: format!("failed to pull image \"{reference}\": {message}") }
-        }
+        ImageFailure::Pull => ImageProblem {
+            reason: "ErrImagePull",
+            message: format!("failed to pull image \"{reference}\": {message}"),
+        },
     }
 }
 
@@ -101,7 +121,10 @@ mod tests {
     #[test]
     fn the_policy_defaults_by_the_tag() {
         let policy = |image: &str| {
-            let container = Container { image: Some(image.to_owned()), ..Container::default() };
+            let container = Container {
+                image: Some(image.to_owned()),
+                ..Container::default()
+            };
             pull_policy(&container).to_owned()
         };
         assert_eq!(policy("nginx"), "Always");
@@ -113,10 +136,18 @@ mod tests {
 
     #[test]
     fn an_image_id_is_repository_and_digest() {
-        let image = ReadyImage { id: "sha256:c".to_owned(), digest: "sha256:d".to_owned(), user: None, size: 0 };
+        let image = ReadyImage {
+            id: "sha256:c".to_owned(),
+            digest: "sha256:d".to_owned(),
+            user: None,
+            size: 0,
+        };
         assert_eq!(image_id("host:5000/a/nginx:1", &image), "host:5000/a/nginx@sha256:d");
         assert_eq!(image_id("nginx", &image), "nginx@sha256:d");
-        let unknown = ReadyImage { digest: String::new(), ..image };
+        let unknown = ReadyImage {
+            digest: String::new(),
+            ..image
+        };
         assert_eq!(image_id("nginx", &unknown), "sha256:c");
     }
 }

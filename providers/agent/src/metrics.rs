@@ -18,10 +18,18 @@ pub struct Metrics {
 impl Metrics {
     /// Makes and registers the metrics.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let buckets = vec![0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+        let buckets = vec![
+            0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+        ];
         let metrics = Self {
-            pods: IntGaugeVec::new(Opts::new("setpoint_agent_pods", "Pods on this node by phase."), &["phase"])?,
-            restarts: IntCounter::new("setpoint_agent_container_restarts_total", "Containers that were started again.")?,
+            pods: IntGaugeVec::new(
+                Opts::new("setpoint_agent_pods", "Pods on this node by phase."),
+                &["phase"],
+            )?,
+            restarts: IntCounter::new(
+                "setpoint_agent_container_restarts_total",
+                "Containers that were started again.",
+            )?,
             start: Histogram::with_opts(
                 HistogramOpts::new(
                     "setpoint_agent_pod_start_seconds",
@@ -48,7 +56,10 @@ pub struct PhaseGauge {
 impl PhaseGauge {
     /// Begins to count a pod as pending.
     pub fn new(metrics: &Metrics) -> Self {
-        let gauge = Self { pods: metrics.pods.clone(), phase: "Pending".to_owned() };
+        let gauge = Self {
+            pods: metrics.pods.clone(),
+            phase: "Pending".to_owned(),
+        };
         gauge.pods.with_label_values(&[gauge.phase.as_str()]).inc();
         gauge
     }

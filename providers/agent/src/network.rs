@@ -33,8 +33,13 @@ impl Network {
         };
         let dns = Dns::start(dns, services.view())
             .await
-            .map_err(|source| AgentError::Network { what: "the cluster's DNS", source: Box::new(source) })?;
-        Ok(Self { running: RwLock::new(Some((services, dns))) })
+            .map_err(|source| AgentError::Network {
+                what: "the cluster's DNS",
+                source: Box::new(source),
+            })?;
+        Ok(Self {
+            running: RwLock::new(Some((services, dns))),
+        })
     }
 
     /// Stops both; the rules stay in force.

@@ -61,11 +61,15 @@ pub struct Pressure {
 }
 
 fn text(path: &str) -> String {
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn meminfo(info: &str, name: &str) -> Option<u64> {
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -92,14 +96,21 @@ impl Pressure {
     /// Reads how this machine is.
     pub fn read(data_dir: &Path) -> Self {
         let available = meminfo(&text("/proc/meminfo"), "MemAvailable");
-        let full = rustix::fs::statvfs(data_dir).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(20) < disk.f_blocks);
+        let full = rustix::fs::statvfs(data_dir)
+            .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(20) < disk.f_blocks);
         let load = text("/proc/loadavg");
-        let tasks: Option<u64> = load.split_whitespace().nth(3).and_then(|pair| pair.split('/').nth(1)).and_then(|count| count.parse().ok());
+        let tasks: Option<u64> = load
+            .split_whitespace()
+            .nth(3)
+            .and_then(|pair| pair.split('/').nth(1))
+            .and_then(|count| count.parse().ok());
         let most: Option<u64> = text("/proc/sys/kernel/pid_max").parse().ok();
         Self {
             memory: available.is_some_and(|bytes| bytes < 100 << 20),
             disk: full,
-            pids: tasks.zip(most).is_some_and(|(tasks, most)| tasks.saturating_mul(10) > most.saturating_mul(9)),
+            pids: tasks
+                .zip(most)
+                .is_some_and(|(tasks, most)| tasks.saturating_mul(10) > most.saturating_mul(9)),
         }
     }
 }
@@ -130,7 +141,11 @@ fn architecture() -> &'static str {
 /// Returns the labels and spec of the Node.
 fn object(identity: &Identity) -> Value {
     let mut labels = identity.labels.clone();
-    for (name, value) in [("kubernetes.io/hostname", identity.name.as_str()), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", architecture())] {
+    for (name, value) in [
+        ("kubernetes.io/hostname", identity.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", architecture()),
+    ] {
         labels.insert(name.to_owned(), value.to_owned());
         if let Some(rest) = name.strip_prefix("kubernetes.io/").filter(|rest| *rest != "hostname") {
             labels.insert(format!("beta.kubernetes.io/{rest}"), value.to_owned());
@@ -156,8 +171,15 @@ pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Optio
     let condition = |kind: &str, on: bool, good: (&str, &str), bad: (&str, &str)| {
         let value = if on { "True" } else { "False" };
         let (reason, message) = if on == (kind == "Ready") { good } else { bad };
-        let before = old.and_then(|old| old["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind));
-        let since = before.filter(|condition| condition["status"] == value).map(|condition| condition["lastTransitionTime"].clone());
+        let before = old.and_then(|old| {
+            old["conditions"]
+                .as_array()?
+                .iter()
+                .find(|condition| condition["type"] == kind)
+        });
+        let since = before
+            .filter(|condition| condition["status"] == value)
+            .map(|condition| condition["lastTransitionTime"].clone());
         json!({
             "type": kind, "status": value, "reason": reason, "message": message,
             "lastHeartbeatTime": time, "lastTransitionTime": since.unwrap_or_else(|| time.clone()),
@@ -206,7 +228,13 @@ async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Res
 }
 
 /// Creates the Node or brings it up to date; returns its status as written and its UID.
-pub async fn register(client: &Client, identity: &Identity, facts: &Facts, pressure: Pressure, now: Timestamp) -> Result<(Value, String), kube::Error> {
+pub async fn register(
+    client: &Client,
+    identity: &Identity,
+    facts: &Facts,
+    pressure: Pressure,
+    now: Timestamp,
+) -> Result<(Value, String), kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
     let wanted = object(identity);
     let existing = within(api.get_opt(&identity.name)).await?;
@@ -225,7 +253,9 @@ pub async fn register(client: &Client, identity: &Identity, facts: &Facts, press
 
 async fn write_status(api: &Api<Node>, name: &str, status: &Value) -> Result<(), kube::Error> {
     let patch = json!({"status": status});
-    within(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))).await.map(drop)
+    within(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)))
+        .await
+        .map(drop)
 }
 
 async fn renew_lease(client: &Client, identity: &Identity, uid: &str, now: Timestamp) -> Result<(), kube::Error> {
@@ -235,7 +265,13 @@ async fn renew_lease(client: &Client, identity: &Identity, uid: &str, now: Times
         "leaseDurationSeconds": 40,
         "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
     });
-    match within(api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(&json!({"spec": spec})))).await {
+    match within(api.patch(
+        &identity.name,
+        &PatchParams::default(),
+        &Patch::Merge(&json!({"spec": spec})),
+    ))
+    .await
+    {
         Err(kube::Error::Api(answer)) if answer.code == 404 => {
             let lease = json!({
                 "apiVersion": "coordination.k8s.io/v1",
@@ -277,7 +313,11 @@ pub async fn keep(
         }
         let time = now();
         if let Err(error) = renew_lease(&client, &identity, &uid, time).await {
-            tracing::warn!(node = identity.name, error = crate::containers::chain(&error), "the node's lease could not be renewed");
+            tracing::warn!(
+                node = identity.name,
+                error = crate::containers::chain(&error),
+                "the node's lease could not be renewed"
+            );
         }
         let facts = Facts::read(&data_dir);
         let pressure = Pressure::read(&data_dir);
@@ -287,10 +327,12 @@ pub async fn keep(
         }
         let result = if lost {
             // Somebody deleted the Node: it is registered again.
-            register(&client, &identity, &facts, pressure, time).await.map(|(status, new)| {
-                uid = new;
-                status
-            })
+            register(&client, &identity, &facts, pressure, time)
+                .await
+                .map(|(status, new)| {
+                    uid = new;
+                    status
+                })
         } else {
             let status = status(&identity, &facts, pressure, Some(&written), time);
             write_status(&api, &identity.name, &status).await.map(|()| status)
@@ -299,7 +341,11 @@ pub async fn keep(
             Ok(status) => (written, written_at, seen, known, lost) = (status, time, pressure, facts, false),
             Err(kube::Error::Api(answer)) if answer.code == 404 => lost = true,
             Err(error) => {
-                tracing::warn!(node = identity.name, error = crate::containers::chain(&error), "the node's status could not be written");
+                tracing::warn!(
+                    node = identity.name,
+                    error = crate::containers::chain(&error),
+                    "the node's status could not be written"
+                );
             }
         }
     }
@@ -322,7 +368,11 @@ mod tests {
     #[test]
     fn the_node_carries_the_well_known_labels_and_its_own() {
         let node = object(&identity());
-        for (label, value) in [("kubernetes.io/hostname", "one"), ("kubernetes.io/os", "linux"), ("rack", "7")] {
+        for (label, value) in [
+            ("kubernetes.io/hostname", "one"),
+            ("kubernetes.io/os", "linux"),
+            ("rack", "7"),
+        ] {
             assert_eq!(node["metadata"]["labels"][label], value);
         }
         serde_json::from_value::<Node>(node).expect("a valid Node");
@@ -330,16 +380,41 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
-        let facts = Facts { cpus: 2, memory: 4 << 30, ..Facts::default() };
-        let first = status(&identity(), &facts, Pressure::default(), None, Timestamp::from_second(100).expect("a time"));
+        let facts = Facts {
+            cpus: 2,
+            memory: 4 << 30,
+            ..Facts::default()
+        };
+        let first = status(
+            &identity(),
+            &facts,
+            Pressure::default(),
+            None,
+            Timestamp::from_second(100).expect("a time"),
+        );
         let later = Timestamp::from_second(200).expect("a time");
         let same = status(&identity(), &facts, Pressure::default(), Some(&first), later);
-        assert_eq!(same["conditions"][1]["lastTransitionTime"], first["conditions"][1]["lastTransitionTime"]);
+        assert_eq!(
+            same["conditions"][1]["lastTransitionTime"],
+            first["conditions"][1]["lastTransitionTime"]
+        );
         assert_eq!(same["conditions"][3]["reason"], "KubeletReady");
-        let full = status(&identity(), &facts, Pressure { disk: true, ..Pressure::default() }, Some(&first), later);
+        let full = status(
+            &identity(),
+            &facts,
+            Pressure {
+                disk: true,
+                ..Pressure::default()
+            },
+            Some(&first),
+            later,
+        );
         assert_eq!(full["conditions"][1]["status"], "True");
         assert_eq!(full["conditions"][1]["reason"], "KubeletHasDiskPressure");
-        assert_ne!(full["conditions"][1]["lastTransitionTime"], first["conditions"][1]["lastTransitionTime"]);
+        assert_ne!(
+            full["conditions"][1]["lastTransitionTime"],
+            first["conditions"][1]["lastTransitionTime"]
+        );
         assert_eq!(full["capacity"]["memory"], "4194304Ki");
     }
 

@@ -166,7 +166,11 @@ impl Container {
         self.next_attempt = self.next_attempt.max(state.attempt.saturating_add(1));
         if let Some(exit) = &state.exit {
             let ran = exit.finished_at.duration_since(state.started_at).unsigned_abs();
-            self.crashes = if ran >= backoff::RECOVERED_AFTER { 1 } else { self.crashes.saturating_add(1) };
+            self.crashes = if ran >= backoff::RECOVERED_AFTER {
+                1
+            } else {
+                self.crashes.saturating_add(1)
+            };
             self.ready = false;
             self.started = false;
             self.kill = None;
@@ -241,8 +245,15 @@ impl Observed {
         self.initialized = false;
         for container in self.containers.values_mut() {
             container.stale = true;
-            let Some(mut state) = container.current.clone().filter(|state| state.exit.is_none()) else { continue };
-            state.exit = Some(Exit { code: 137, signal: Some(9), oom_killed: false, finished_at: now });
+            let Some(mut state) = container.current.clone().filter(|state| state.exit.is_none()) else {
+                continue;
+            };
+            state.exit = Some(Exit {
+                code: 137,
+                signal: Some(9),
+                oom_killed: false,
+                finished_at: now,
+            });
             container.take(state);
             container.stale = true;
             container.busy = None;

@@ -25,10 +25,14 @@ pub fn check(spec: &Value) -> Checked {
 }
 
 fn object(value: &Value, kind: &str, path: &str, on_host: bool, checked: &mut Checked) {
-    let (Some(fields), Some(rows)) = (value.as_object(), rules(kind)) else { return };
+    let (Some(fields), Some(rows)) = (value.as_object(), rules(kind)) else {
+        return;
+    };
     for (name, value) in fields.iter().filter(|(_, value)| !is_empty(value)) {
         // Fields that nobody knows are the API's own matter.
-        let Some((_, rule)) = rows.iter().find(|(known, _)| known == name) else { continue };
+        let Some((_, rule)) = rows.iter().find(|(known, _)| known == name) else {
+            continue;
+        };
         field(value, rule, &format!("{path}.{name}"), on_host, checked);
     }
 }

@@ -13,7 +13,9 @@ const SERVER_LIMIT: usize = 3;
 pub fn hostname(pod: &Pod) -> String {
     let spec = pod.spec.as_ref();
     let over = spec.and_then(|spec| spec.hostname_override.clone());
-    let wanted = over.or_else(|| spec.and_then(|spec| spec.hostname.clone())).filter(|name| !name.is_empty());
+    let wanted = over
+        .or_else(|| spec.and_then(|spec| spec.hostname.clone()))
+        .filter(|name| !name.is_empty());
     let name = wanted.or_else(|| pod.metadata.name.clone()).unwrap_or_default();
     let mut name: String = name.chars().take(63).collect();
     while name.ends_with(['-', '.']) {
@@ -27,12 +29,18 @@ pub fn domain_name(pod: &Pod, cluster_domain: &str) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let subdomain = spec.subdomain.as_deref().filter(|name| !name.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    Some(format!("{}.{subdomain}.{namespace}.svc.{cluster_domain}", hostname(pod)))
+    Some(format!(
+        "{}.{subdomain}.{namespace}.svc.{cluster_domain}",
+        hostname(pod)
+    ))
 }
 
 /// Returns the host name that the sandbox gets.
 pub fn sandbox_hostname(pod: &Pod, cluster_domain: &str) -> String {
-    let full = pod.spec.as_ref().is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
+    let full = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
     let name = if full { domain_name(pod, cluster_domain) } else { None };
     name.filter(|name| name.len() <= 63).unwrap_or_else(|| hostname(pod))
 }
@@ -44,7 +52,9 @@ pub fn hosts(pod: &Pod, ip: Option<Ipv4Addr>, cluster_domain: &str) -> String {
          fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
     if let Some(ip) = ip {
-        let full = domain_name(pod, cluster_domain).map(|name| format!("{name}\t")).unwrap_or_default();
+        let full = domain_name(pod, cluster_domain)
+            .map(|name| format!("{name}\t"))
+            .unwrap_or_default();
         text.push_str(&format!("{ip}\t{full}{}\n", hostname(pod)));
     }
     text.push_str(&host_aliases(pod));
@@ -54,9 +64,20 @@ pub fn hosts(pod: &Pod, ip: Option<Ipv4Addr>, cluster_domain: &str) -> String {
 /// Returns the lines of `hostAliases`.
 pub fn host_aliases(pod: &Pod) -> String {
     let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
-    let lines: String =
-        aliases.map(|alias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t"))).collect();
-    if lines.is_empty() { lines } else { format!("\n# Entries added by HostAliases.\n{lines}") }
+    let lines: String = aliases
+        .map(|alias| {
+            format!(
+                "{}\t{}\n",
+                alias.ip,
+                alias.hostnames.clone().unwrap_or_default().join("\t")
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("\n# Entries added by HostAliases.\n{lines}")
+    }
 }
 
 /// Returns the text of /etc/resolv.conf.
@@ -76,8 +97,14 @@ pub fn resolv_conf(pod: &Pod, host: &str, dns: Ipv4Addr, cluster_domain: &str) -
         resolver.search.extend(config.searches.iter().flatten().cloned());
         for option in config.options.iter().flatten() {
             let name = option.name.clone().unwrap_or_default();
-            resolver.options.retain(|known| known.split(':').next() != Some(name.as_str()));
-            let value = option.value.as_ref().map(|value| format!(":{value}")).unwrap_or_default();
+            resolver
+                .options
+                .retain(|known| known.split(':').next() != Some(name.as_str()));
+            let value = option
+                .value
+                .as_ref()
+                .map(|value| format!(":{value}"))
+                .unwrap_or_default();
             resolver.options.push(format!("{name}{value}"));
         }
     }
@@ -93,9 +120,17 @@ struct Resolver {
 
 impl Resolver {
     fn cluster(host: &str, dns: Ipv4Addr, namespace: &str, domain: &str) -> Self {
-        let mut search = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+        let mut search = vec![
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.to_owned(),
+        ];
         search.extend(Self::read(host).search);
-        Self { servers: vec![dns.to_string()], search, options: vec!["ndots:5".to_owned()] }
+        Self {
+            servers: vec![dns.to_string()],
+            search,
+            options: vec!["ndots:5".to_owned()],
+        }
     }
 
     fn read(text: &str) -> Self {
@@ -104,7 +139,9 @@ impl Resolver {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => resolver.servers.extend(words.next().map(str::to_owned)),
-                Some("search" | "domain") => resolver.search = words.filter(|word| *word != ".").map(str::to_owned).collect(),
+                Some("search" | "domain") => {
+                    resolver.search = words.filter(|word| *word != ".").map(str::to_owned).collect()
+                }
                 Some("options") => resolver.options.extend(words.map(str::to_owned)),
                 _ => {}
             }
@@ -147,7 +184,8 @@ mod tests {
     fn pod(spec: Value) -> Pod {
         let mut spec = spec;
         spec["containers"] = json!([]);
-        serde_json::from_value(json!({"metadata": {"name": "web-1", "namespace": "shop"}, "spec": spec})).expect("a pod")
+        serde_json::from_value(json!({"metadata": {"name": "web-1", "namespace": "shop"}, "spec": spec}))
+            .expect("a pod")
     }
 
     fn resolv(spec: Value) -> String {
@@ -158,7 +196,10 @@ mod tests {
     fn cluster_first_asks_the_cluster_and_searches_its_domains_before_the_hosts() {
         let expected = "search shop.svc.cluster.local svc.cluster.local cluster.local corp.example\nnameserver 10.42.0.1\noptions ndots:5\n";
         assert_eq!(resolv(json!({})), expected);
-        assert_eq!(resolv(json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})), expected);
+        assert_eq!(
+            resolv(json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"})),
+            expected
+        );
     }
 
     #[test]
@@ -171,7 +212,10 @@ mod tests {
     #[test]
     fn none_takes_only_what_the_pod_says_and_options_override() {
         let config = json!({"nameservers": ["1.1.1.1"], "searches": ["a.b"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
-        assert_eq!(resolv(json!({"dnsPolicy": "None", "dnsConfig": config})), "search a.b\nnameserver 1.1.1.1\noptions ndots:2 edns0\n");
+        assert_eq!(
+            resolv(json!({"dnsPolicy": "None", "dnsConfig": config})),
+            "search a.b\nnameserver 1.1.1.1\noptions ndots:2 edns0\n"
+        );
         assert!(resolv(json!({"dnsConfig": config})).ends_with("options ndots:2 edns0\n"));
     }
 
@@ -179,7 +223,10 @@ mod tests {
     fn hosts_name_the_pod_its_subdomain_and_aliases() {
         let pod = pod(json!({"subdomain": "db", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x", "y"]}]}));
         let text = hosts(&pod, Some(Ipv4Addr::new(10, 42, 0, 7)), "cluster.local");
-        assert!(text.contains("10.42.0.7\tweb-1.db.shop.svc.cluster.local\tweb-1\n"), "{text}");
+        assert!(
+            text.contains("10.42.0.7\tweb-1.db.shop.svc.cluster.local\tweb-1\n"),
+            "{text}"
+        );
         assert!(text.ends_with("1.2.3.4\tx\ty\n"), "{text}");
     }
 }

@@ -35,17 +35,26 @@ pub struct Pods {
 impl Pods {
     /// Prepares to keep the pods of a node; nothing runs until [`Pods::follow`].
     pub fn new(shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Self { shared, workers: Arc::default(), tasks, stop }
+        Self {
+            shared,
+            workers: Arc::default(),
+            tasks,
+            stop,
+        }
     }
 
     /// Returns the newest known object of a pod, if it is on this node.
     pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let workers = self.workers.lock();
         let matches = |update: &Update| {
-            update.pod.metadata.name.as_deref() == Some(name) && update.pod.metadata.namespace.as_deref() == Some(namespace)
+            update.pod.metadata.name.as_deref() == Some(name)
+                && update.pod.metadata.namespace.as_deref() == Some(namespace)
         };
-        let mut found: Vec<Update> =
-            workers.values().map(|handle| handle.updates.borrow().clone()).filter(matches).collect();
+        let mut found: Vec<Update> = workers
+            .values()
+            .map(|handle| handle.updates.borrow().clone())
+            .filter(matches)
+            .collect();
         // A pod that is being removed may still be there beside a new one of the same name.
         found.sort_by_key(|update| update.gone);
         found.into_iter().next().map(|update| update.pod)
@@ -53,7 +62,10 @@ impl Pods {
 
     /// Follows the API and the runtime until the agent stops. `adopted` is what ran before.
     pub async fn follow(self, node: String, adopted: Vec<SandboxState>) {
-        let mut adopted: HashMap<String, SandboxState> = adopted.into_iter().map(|sandbox| (sandbox.spec.id.clone(), sandbox)).collect();
+        let mut adopted: HashMap<String, SandboxState> = adopted
+            .into_iter()
+            .map(|sandbox| (sandbox.spec.id.clone(), sandbox))
+            .collect();
         let mut events = self.shared.containers.events();
         let api: Api<Pod> = Api::all(self.shared.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
@@ -103,7 +115,10 @@ impl Pods {
 
     fn apply(&self, pod: Pod, adopted: &mut HashMap<String, SandboxState>) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        let update = Update { pod: Arc::new(pod), gone: false };
+        let update = Update {
+            pod: Arc::new(pod),
+            gone: false,
+        };
         if let Some(handle) = self.workers.lock().get(&uid) {
             handle.updates.send_replace(update);
             return;
@@ -116,7 +131,10 @@ impl Pods {
         let Some(uid) = &pod.metadata.uid else { return };
         if let Some(handle) = self.workers.lock().get(uid) {
             // The last object that was seen tells how it was deleted.
-            handle.updates.send_replace(Update { pod: Arc::new(pod.clone()), gone: true });
+            handle.updates.send_replace(Update {
+                pod: Arc::new(pod.clone()),
+                gone: true,
+            });
         }
     }
 
@@ -129,9 +147,22 @@ impl Pods {
 
     /// A sandbox whose pod is no longer in the API is ended like a pod that was removed by force.
     fn remove_orphan(&self, sandbox: SandboxState) {
-        tracing::info!(namespace = sandbox.spec.namespace, pod = sandbox.spec.name, "this pod is no longer in the API, what runs of it is removed");
-        let containers: HashSet<&str> = sandbox.containers.iter().map(|container| container.name.as_str()).collect();
-        let definitions = containers.into_iter().map(|name| k8s_openapi::api::core::v1::Container { name: name.to_owned(), ..Default::default() });
+        tracing::info!(
+            namespace = sandbox.spec.namespace,
+            pod = sandbox.spec.name,
+            "this pod is no longer in the API, what runs of it is removed"
+        );
+        let containers: HashSet<&str> = sandbox
+            .containers
+            .iter()
+            .map(|container| container.name.as_str())
+            .collect();
+        let definitions = containers
+            .into_iter()
+            .map(|name| k8s_openapi::api::core::v1::Container {
+                name: name.to_owned(),
+                ..Default::default()
+            });
         let pod = Pod {
             metadata: ObjectMeta {
                 name: Some(sandbox.spec.name.clone()),
@@ -139,16 +170,32 @@ impl Pods {
                 uid: Some(sandbox.spec.id.clone()),
                 ..ObjectMeta::default()
             },
-            spec: Some(k8s_openapi::api::core::v1::PodSpec { containers: definitions.collect(), ..Default::default() }),
+            spec: Some(k8s_openapi::api::core::v1::PodSpec {
+                containers: definitions.collect(),
+                ..Default::default()
+            }),
             status: None,
         };
-        self.start(sandbox.spec.id.clone(), Update { pod: Arc::new(pod), gone: true }, Some(sandbox));
+        self.start(
+            sandbox.spec.id.clone(),
+            Update {
+                pod: Arc::new(pod),
+                gone: true,
+            },
+            Some(sandbox),
+        );
     }
 
     fn start(&self, uid: String, update: Update, adopted: Option<SandboxState>) {
         let (updates, receiver) = watch::channel(update);
         let wake = Arc::new(Notify::new());
-        self.workers.lock().insert(uid.clone(), Handle { updates, wake: wake.clone() });
+        self.workers.lock().insert(
+            uid.clone(),
+            Handle {
+                updates,
+                wake: wake.clone(),
+            },
+        );
         let (pods, stop) = (self.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             worker::run(pods.shared.clone(), receiver, wake, adopted, stop).await;

@@ -82,16 +82,32 @@ impl Schedule {
     /// Plans a probe of a container that started at `started_at`; it begins at `now` at the earliest.
     pub fn new(kind: Kind, probe: &Probe, started_at: Timestamp, now: Timestamp) -> Self {
         let seconds = |value: Option<i32>| Duration::from_secs(u64::try_from(value.unwrap_or(0)).unwrap_or(0));
-        let count = |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default);
+        let count = |value: Option<i32>, default: u32| {
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .filter(|value| *value > 0)
+                .unwrap_or(default)
+        };
         let period = seconds(probe.period_seconds);
-        let period = if period.is_zero() { Duration::from_secs(10) } else { period };
-        let first = started_at.checked_add(seconds(probe.initial_delay_seconds)).unwrap_or(now).max(now);
+        let period = if period.is_zero() {
+            Duration::from_secs(10)
+        } else {
+            period
+        };
+        let first = started_at
+            .checked_add(seconds(probe.initial_delay_seconds))
+            .unwrap_or(now)
+            .max(now);
         Self {
             kind,
             period,
             success_threshold: count(probe.success_threshold, 1),
             failure_threshold: count(probe.failure_threshold, 3),
-            pace: if kind == Kind::Liveness { period } else { QUICK.min(period) },
+            pace: if kind == Kind::Liveness {
+                period
+            } else {
+                QUICK.min(period)
+            },
             next: Some(first),
             in_flight: false,
             successes: 0,
@@ -128,7 +144,10 @@ impl Schedule {
             }
         } else {
             self.successes = 0;
-            let counts = self.counted_at.and_then(|at| at.checked_add(self.period).ok()).is_none_or(|again| again <= now);
+            let counts = self
+                .counted_at
+                .and_then(|at| at.checked_add(self.period).ok())
+                .is_none_or(|again| again <= now);
             if counts {
                 self.counted_at = Some(now);
                 self.failures = self.failures.saturating_add(1);
@@ -162,7 +181,11 @@ pub struct Target<'a> {
 
 /// Runs a probe once. The error is what the event says after `probe failed: `.
 pub async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
-    let seconds = probe.timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).unwrap_or(1);
+    let seconds = probe
+        .timeout_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .unwrap_or(1);
     let limit = Duration::from_secs(seconds);
     if let Some(exec) = &probe.exec {
         let command = exec.command.clone().unwrap_or_default();
@@ -178,24 +201,45 @@ pub async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
         return http_once(target, http, limit).await;
     }
     if let Some(tcp) = &probe.tcp_socket {
-        let host = tcp.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.ip.to_string());
+        let host = tcp
+            .host
+            .clone()
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| target.ip.to_string());
         let port = port(target.definition, &tcp.port)?;
-        return http_client::connect(&host, port, limit).await.map(drop).map_err(|error| error.to_string());
+        return http_client::connect(&host, port, limit)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string());
     }
     Err("this kind of probe is not run here".to_owned())
 }
 
 /// Makes the request of an HTTP probe or hook.
 pub async fn http_once(target: &Target<'_>, http: &HTTPGetAction, limit: Duration) -> Result<(), String> {
-    let host = http.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.ip.to_string());
+    let host = http
+        .host
+        .clone()
+        .filter(|host| !host.is_empty())
+        .unwrap_or_else(|| target.ip.to_string());
     let request = http_client::Request {
-        tls: http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+        tls: http
+            .scheme
+            .as_deref()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
         host,
         port: port(target.definition, &http.port)?,
         path: http.path.clone().unwrap_or_default(),
-        headers: http.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone())).collect(),
+        headers: http
+            .http_headers
+            .iter()
+            .flatten()
+            .map(|header| (header.name.clone(), header.value.clone()))
+            .collect(),
     };
-    let response = http_client::get(&request, limit).await.map_err(|error| error.to_string())?;
+    let response = http_client::get(&request, limit)
+        .await
+        .map_err(|error| error.to_string())?;
     if (200..400).contains(&response.status) {
         Ok(())
     } else {
@@ -204,10 +248,22 @@ pub async fn http_once(target: &Target<'_>, http: &HTTPGetAction, limit: Duratio
 }
 
 /// Runs a process in the container; `None` when it took too long.
-pub async fn exec_once(target: &Target<'_>, command: Vec<String>, limit: Duration) -> Result<Option<(i32, String)>, String> {
+pub async fn exec_once(
+    target: &Target<'_>,
+    command: Vec<String>,
+    limit: Duration,
+) -> Result<Option<(i32, String)>, String> {
     let run = async {
-        let spec = ExecSpec { command, tty: false, stdin: false };
-        let process = target.containers.exec(target.sandbox, target.container_id, spec).await.map_err(|error| error.message)?;
+        let spec = ExecSpec {
+            command,
+            tty: false,
+            stdin: false,
+        };
+        let process = target
+            .containers
+            .exec(target.sandbox, target.container_id, spec)
+            .await
+            .map_err(|error| error.message)?;
         let (out, err, code) = tokio::join!(read_some(process.stdout), read_some(process.stderr), process.exit);
         let code = code.map_err(|error| crate::containers::chain(&error))?;
         Ok::<_, String>((code, format!("{out}{err}")))
@@ -236,14 +292,21 @@ pub fn port(definition: &Container, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => {
-            let named = definition.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
+            let named = definition
+                .ports
+                .iter()
+                .flatten()
+                .find(|port| port.name.as_deref() == Some(name));
             named.map(|port| port.container_port).or_else(|| name.parse().ok())
         }
     };
-    number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0).ok_or_else(|| match port {
-        IntOrString::Int(number) => format!("invalid port number: {number}"),
-        IntOrString::String(name) => format!("port {name} not found"),
-    })
+    number
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|number| *number > 0)
+        .ok_or_else(|| match port {
+            IntOrString::Int(number) => format!("invalid port number: {number}"),
+            IntOrString::String(name) => format!("port {name} not found"),
+        })
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ const PERIOD: i128 = 100_000;
 
 /// Reads a quantity in thousandths, rounded up; `None` when it is not well formed.
 pub fn millis(text: &str) -> Option<i128> {
-    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     // Numerator and denominator of what one unit is in thousandths.
     let (up, down): (i128, i128) = match suffix {
@@ -41,7 +43,8 @@ pub fn millis(text: &str) -> Option<i128> {
         None => (1, number.strip_prefix('+').unwrap_or(number)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.len() > 18 {
+    let plain = whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    if !plain || whole.is_empty() && fraction.is_empty() || fraction.len() > 18 {
         return None;
     }
     let scale = 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
@@ -75,7 +78,11 @@ pub fn of_container(container: &Container) -> Resources {
 /// Returns the cgroup values of a pod: the sums of its containers (or the largest init container), limited where every container is.
 pub fn of_pod(spec: &PodSpec) -> Resources {
     let total = |name: &str, get: fn(Option<&ResourceRequirements>, &str) -> Option<i128>| -> Option<i128> {
-        let stays = spec.init_containers.iter().flatten().filter(|container| crate::decide::is_sidecar(container));
+        let stays = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .filter(|container| crate::decide::is_sidecar(container));
         let mut sum = 0;
         for container in spec.containers.iter().chain(stays) {
             sum += get(container.resources.as_ref(), name)?;
@@ -86,32 +93,52 @@ pub fn of_pod(spec: &PodSpec) -> Resources {
         }
         Some(sum.max(largest))
     };
-    let or_zero: fn(Option<&ResourceRequirements>, &str) -> Option<i128> = |resources, name| Some(request(resources, name).unwrap_or(0));
+    let or_zero: fn(Option<&ResourceRequirements>, &str) -> Option<i128> =
+        |resources, name| Some(request(resources, name).unwrap_or(0));
     let pod = spec.resources.as_ref();
     let cpu = limit(pod, "cpu").or_else(|| total("cpu", limit));
     let memory = limit(pod, "memory").or_else(|| total("memory", limit));
-    cgroup(request(pod, "cpu").or_else(|| total("cpu", or_zero)).unwrap_or(0), cpu, memory)
+    cgroup(
+        request(pod, "cpu").or_else(|| total("cpu", or_zero)).unwrap_or(0),
+        cpu,
+        memory,
+    )
 }
 
 fn cgroup(cpu_request: i128, cpu_limit: Option<i128>, memory_limit: Option<i128>) -> Resources {
     let shares = (cpu_request * 1024 / 1000).clamp(2, 262_144);
-    let quota = cpu_limit.filter(|limit| *limit > 0).map(|limit| (limit * PERIOD / 1000).clamp(1_000, i128::from(i64::MAX)));
+    let quota = cpu_limit
+        .filter(|limit| *limit > 0)
+        .map(|limit| (limit * PERIOD / 1000).clamp(1_000, i128::from(i64::MAX)));
     Resources {
         cpu_shares: u64::try_from(shares).ok(),
         cpu_quota: quota.and_then(|quota| i64::try_from(quota).ok()),
         cpu_period: quota.and_then(|_| u64::try_from(PERIOD).ok()),
-        memory_limit: memory_limit.filter(|limit| *limit > 0).and_then(|limit| u64::try_from(limit / 1000).ok()),
+        memory_limit: memory_limit
+            .filter(|limit| *limit > 0)
+            .and_then(|limit| u64::try_from(limit / 1000).ok()),
         pids_limit: None,
     }
 }
 
 /// Returns the pod's quality of service class by Kubernetes' rules.
 pub fn qos_class(spec: &PodSpec) -> &'static str {
-    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|container| container.resources.as_ref());
+    let all = || {
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .map(|container| container.resources.as_ref())
+    };
     let names = ["cpu", "memory"];
     let positive = |value: Option<i128>| value.filter(|value| *value > 0);
     if spec.resources.is_none()
-        && all().all(|resources| names.iter().all(|name| positive(limit(resources, name)).or(positive(request(resources, name))).is_none()))
+        && all().all(|resources| {
+            names.iter().all(|name| {
+                positive(limit(resources, name))
+                    .or(positive(request(resources, name)))
+                    .is_none()
+            })
+        })
     {
         return "BestEffort";
     }
@@ -147,19 +174,43 @@ mod tests {
 
     fn container(requests: &[(&str, &str)], limits: &[(&str, &str)]) -> Container {
         let map = |list: &[(&str, &str)]| {
-            (!list.is_empty()).then(|| list.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect())
+            (!list.is_empty()).then(|| {
+                list.iter()
+                    .map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned())))
+                    .collect()
+            })
         };
-        let resources = ResourceRequirements { requests: map(requests), limits: map(limits), ..Default::default() };
-        Container { name: "c".to_owned(), resources: Some(resources), ..Container::default() }
+        let resources = ResourceRequirements {
+            requests: map(requests),
+            limits: map(limits),
+            ..Default::default()
+        };
+        Container {
+            name: "c".to_owned(),
+            resources: Some(resources),
+            ..Container::default()
+        }
     }
 
     fn spec(containers: Vec<Container>) -> PodSpec {
-        PodSpec { containers, ..PodSpec::default() }
+        PodSpec {
+            containers,
+            ..PodSpec::default()
+        }
     }
 
     #[test]
     fn quantities_are_read_in_thousandths() {
-        for (text, value) in [("100m", 100), ("1", 1000), ("1.5", 1500), ("1Ki", 1_024_000), ("2k", 2_000_000), ("1e3", 1_000_000), ("500u", 1), (".5", 500)] {
+        for (text, value) in [
+            ("100m", 100),
+            ("1", 1000),
+            ("1.5", 1500),
+            ("1Ki", 1_024_000),
+            ("2k", 2_000_000),
+            ("1e3", 1_000_000),
+            ("500u", 1),
+            (".5", 500),
+        ] {
             assert_eq!(millis(text), Some(value), "{text}");
         }
         for text in ["", "x", "1x", "1.2.3", "--1", "m", "1e999"] {
@@ -174,21 +225,30 @@ mod tests {
         assert_eq!(resources.cpu_quota, Some(50_000));
         assert_eq!(resources.memory_limit, Some(64 << 20));
         let nothing = of_container(&container(&[], &[]));
-        assert_eq!((nothing.cpu_shares, nothing.cpu_quota, nothing.memory_limit), (Some(2), None, None));
+        assert_eq!(
+            (nothing.cpu_shares, nothing.cpu_quota, nothing.memory_limit),
+            (Some(2), None, None)
+        );
     }
 
     #[test]
     fn a_pod_is_limited_only_where_every_container_is() {
         let limited = || container(&[], &[("cpu", "1"), ("memory", "1Gi")]);
         assert_eq!(of_pod(&spec(vec![limited(), limited()])).memory_limit, Some(2 << 30));
-        assert_eq!(of_pod(&spec(vec![limited(), container(&[("cpu", "1")], &[])])).memory_limit, None);
+        assert_eq!(
+            of_pod(&spec(vec![limited(), container(&[("cpu", "1")], &[])])).memory_limit,
+            None
+        );
     }
 
     #[test]
     fn quality_of_service_follows_requests_and_limits() {
         assert_eq!(qos_class(&spec(vec![container(&[], &[])])), "BestEffort");
         assert_eq!(qos_class(&spec(vec![container(&[("cpu", "1")], &[])])), "Burstable");
-        assert_eq!(qos_class(&spec(vec![container(&[], &[("cpu", "1"), ("memory", "1Gi")])])), "Guaranteed");
+        assert_eq!(
+            qos_class(&spec(vec![container(&[], &[("cpu", "1"), ("memory", "1Gi")])])),
+            "Guaranteed"
+        );
         let burstable = container(&[("memory", "1Gi")], &[]);
         assert_eq!(oom_score_adj(&spec(vec![burstable.clone()]), &burstable, 4 << 30), 750);
     }

@@ -10,10 +10,20 @@ pub fn of(spec: &PodSpec, container: &Container) -> Security {
     let id = |own: Option<i64>, pod: Option<i64>| own.or(pod).and_then(|id| u32::try_from(id).ok());
     let privileged = own.privileged.unwrap_or(false);
     let capabilities = own.capabilities.unwrap_or_default();
-    let mut groups: Vec<u32> =
-        pod.supplemental_groups.iter().flatten().copied().chain(pod.fs_group).filter_map(|group| u32::try_from(group).ok()).collect();
+    let mut groups: Vec<u32> = pod
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .copied()
+        .chain(pod.fs_group)
+        .filter_map(|group| u32::try_from(group).ok())
+        .collect();
     groups.dedup();
-    let adds_admin = capabilities.add.iter().flatten().any(|name| matches!(plain(name).as_str(), "SYS_ADMIN" | "ALL"));
+    let adds_admin = capabilities
+        .add
+        .iter()
+        .flatten()
+        .any(|name| matches!(plain(name).as_str(), "SYS_ADMIN" | "ALL"));
     Security {
         run_as_user: id(own.run_as_user, pod.run_as_user),
         run_as_group: id(own.run_as_group, pod.run_as_group),
@@ -25,7 +35,11 @@ pub fn of(spec: &PodSpec, container: &Container) -> Security {
         // Safer than Kubernetes' default (true): setuid programs gain nothing unless the pod says so.
         allow_privilege_escalation: own.allow_privilege_escalation.unwrap_or(privileged || adds_admin),
         read_only_root: own.read_only_root_filesystem.unwrap_or(false),
-        seccomp: if privileged { Seccomp::Unconfined } else { seccomp(own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref())) },
+        seccomp: if privileged {
+            Seccomp::Unconfined
+        } else {
+            seccomp(own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()))
+        },
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     }
 }
@@ -54,9 +68,9 @@ pub fn refuses_root(security: &Security, image_user: Option<&str>) -> Option<Str
     };
     match user {
         "" | "0" | "root" => Some("container has runAsNonRoot and image will run as root".to_owned()),
-        name if name.parse::<u32>().is_err() => {
-            Some(format!("container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"))
-        }
+        name if name.parse::<u32>().is_err() => Some(format!(
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+        )),
         _ => None,
     }
 }
@@ -75,7 +89,10 @@ mod tests {
                 run_as_group: Some(2),
                 fs_group: Some(3),
                 supplemental_groups: Some(vec![4]),
-                seccomp_profile: Some(SeccompProfile { type_: "Unconfined".to_owned(), ..Default::default() }),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "Unconfined".to_owned(),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..PodSpec::default()
@@ -83,7 +100,10 @@ mod tests {
         let container = Container {
             security_context: Some(SecurityContext {
                 run_as_user: Some(10),
-                capabilities: Some(Capabilities { add: Some(vec!["CAP_NET_ADMIN".to_owned()]), drop: Some(vec!["all".to_owned()]) }),
+                capabilities: Some(Capabilities {
+                    add: Some(vec!["CAP_NET_ADMIN".to_owned()]),
+                    drop: Some(vec!["all".to_owned()]),
+                }),
                 ..Default::default()
             }),
             ..Container::default()
@@ -99,10 +119,22 @@ mod tests {
 
     #[test]
     fn root_images_are_refused_where_non_root_is_wanted() {
-        let security = Security { run_as_non_root: true, ..Security::default() };
+        let security = Security {
+            run_as_non_root: true,
+            ..Security::default()
+        };
         assert!(refuses_root(&security, None).is_some());
         assert!(refuses_root(&security, Some("app")).is_some());
         assert_eq!(refuses_root(&security, Some("1000:1000")), None);
-        assert_eq!(refuses_root(&Security { run_as_user: Some(5), ..security }, None), None);
+        assert_eq!(
+            refuses_root(
+                &Security {
+                    run_as_user: Some(5),
+                    ..security
+                },
+                None
+            ),
+            None
+        );
     }
 }

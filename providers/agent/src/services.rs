@@ -62,7 +62,12 @@ impl Services {
     pub fn start(client: Client, net: Arc<Net>, metrics: &Registry) -> Services {
         let services = watch_api::watcher(Api::<Service>::all(client.clone()), watcher::Config::default());
         let slices = watch_api::watcher(Api::<EndpointSlice>::all(client), watcher::Config::default());
-        Services::run(services.default_backoff(), slices.default_backoff(), net, Metrics::register(metrics))
+        Services::run(
+            services.default_backoff(),
+            slices.default_backoff(),
+            net,
+            Metrics::register(metrics),
+        )
     }
 
     fn run(
@@ -83,7 +88,12 @@ impl Services {
             metrics,
         };
         let task = tokio::spawn(work.run(services, slices, stopped));
-        Services { view, serving, stop, task }
+        Services {
+            view,
+            serving,
+            stop,
+            task,
+        }
     }
 
     /// Returns what the API says, for DNS; it changes with the API, before the rules do.
@@ -127,8 +137,11 @@ impl Metrics {
     fn register(registry: &Registry) -> Metrics {
         let valid = "the names are valid";
         let metrics = Metrics {
-            applies: IntCounter::new("setpoint_service_applies_total", "Times that service rules were applied.")
-                .expect(valid),
+            applies: IntCounter::new(
+                "setpoint_service_applies_total",
+                "Times that service rules were applied.",
+            )
+            .expect(valid),
             failures: IntCounter::new("setpoint_service_apply_failures_total", "Times that this failed.").expect(valid),
             duration: Histogram::with_opts(
                 HistogramOpts::new("setpoint_service_apply_seconds", "Time to apply service rules.")
@@ -200,7 +213,10 @@ impl<R: Rules> Work<R> {
                     LOOK_AGAIN
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "service rules are not applied; trying again");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "service rules are not applied; trying again"
+                    );
                     let wait = retry;
                     retry = (retry * 2).min(LONGEST_RETRY);
                     wait
@@ -226,14 +242,17 @@ impl<R: Rules> Work<R> {
 
     async fn apply(&mut self) -> Result<(), NetError> {
         if self.services.take_changed() | self.slices.take_changed() {
-            self.view.send_replace(Arc::new(View::new(self.services.entries(), self.slices.entries())));
+            self.view
+                .send_replace(Arc::new(View::new(self.services.entries(), self.slices.entries())));
         }
         let view = Arc::clone(&self.view.borrow());
         let table = table::build(&view);
         let started = Instant::now();
         let applied = self.rules.apply(&table).await;
         self.metrics.duration.observe(started.elapsed().as_secs_f64());
-        self.metrics.services.set(i64::try_from(view.services().count()).unwrap_or(i64::MAX));
+        self.metrics
+            .services
+            .set(i64::try_from(view.services().count()).unwrap_or(i64::MAX));
         match &applied {
             Ok(()) => {
                 self.metrics.applies.inc();

@@ -34,12 +34,21 @@ impl References {
     pub fn of_env(container: &Container) -> Self {
         let mut all = Self::default();
         for from in container.env_from.iter().flatten() {
-            all.config_maps.extend(from.config_map_ref.as_ref().map(|reference| reference.name.clone()));
-            all.secrets.extend(from.secret_ref.as_ref().map(|reference| reference.name.clone()));
+            all.config_maps
+                .extend(from.config_map_ref.as_ref().map(|reference| reference.name.clone()));
+            all.secrets
+                .extend(from.secret_ref.as_ref().map(|reference| reference.name.clone()));
         }
-        for from in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-            all.config_maps.extend(from.config_map_key_ref.as_ref().map(|reference| reference.name.clone()));
-            all.secrets.extend(from.secret_key_ref.as_ref().map(|reference| reference.name.clone()));
+        for from in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value_from.as_ref())
+        {
+            all.config_maps
+                .extend(from.config_map_key_ref.as_ref().map(|reference| reference.name.clone()));
+            all.secrets
+                .extend(from.secret_key_ref.as_ref().map(|reference| reference.name.clone()));
         }
         all
     }
@@ -48,11 +57,19 @@ impl References {
     pub fn of_volumes(pod: &Pod) -> Self {
         let mut all = Self::default();
         for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            all.config_maps.extend(volume.config_map.as_ref().map(|map| map.name.clone()));
-            all.secrets.extend(volume.secret.as_ref().and_then(|secret| secret.secret_name.clone()));
-            for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
-                all.config_maps.extend(source.config_map.as_ref().map(|map| map.name.clone()));
-                all.secrets.extend(source.secret.as_ref().map(|secret| secret.name.clone()));
+            all.config_maps
+                .extend(volume.config_map.as_ref().map(|map| map.name.clone()));
+            all.secrets
+                .extend(volume.secret.as_ref().and_then(|secret| secret.secret_name.clone()));
+            for source in volume
+                .projected
+                .iter()
+                .flat_map(|projected| projected.sources.iter().flatten())
+            {
+                all.config_maps
+                    .extend(source.config_map.as_ref().map(|map| map.name.clone()));
+                all.secrets
+                    .extend(source.secret.as_ref().map(|secret| secret.name.clone()));
             }
         }
         all
@@ -106,7 +123,10 @@ pub struct ReadError {
 }
 
 async fn within<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReadError> {
-    let failed = |reason: String| ReadError { what: what.to_owned(), reason };
+    let failed = |reason: String| ReadError {
+        what: what.to_owned(),
+        reason,
+    };
     match tokio::time::timeout(REQUEST_LIMIT, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(failed(crate::containers::chain(&error))),
@@ -115,11 +135,21 @@ async fn within<T>(what: &str, request: impl Future<Output = Result<T, kube::Err
 }
 
 /// Reads what is referred to into `sources`; what does not exist is left out.
-pub async fn read(client: &Client, namespace: &str, references: &References, sources: &mut env::Sources) -> Result<(), ReadError> {
+pub async fn read(
+    client: &Client,
+    namespace: &str,
+    references: &References,
+    sources: &mut env::Sources,
+) -> Result<(), ReadError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     for name in &references.config_maps {
         if let Some(map) = within(&format!("configmap {namespace}/{name}"), config_maps.get_opt(name)).await? {
-            let mut data: Data = map.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes())).collect();
+            let mut data: Data = map
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.into_bytes()))
+                .collect();
             data.extend(map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0)));
             sources.config_maps.insert(name.clone(), data);
         }
@@ -127,7 +157,12 @@ pub async fn read(client: &Client, namespace: &str, references: &References, sou
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     for name in &references.secrets {
         if let Some(secret) = within(&format!("secret {namespace}/{name}"), secrets.get_opt(name)).await? {
-            let data = secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect();
+            let data = secret
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.0))
+                .collect();
             sources.secrets.insert(name.clone(), data);
         }
     }
@@ -139,7 +174,9 @@ pub async fn read_services(client: &Client, namespace: &str, links: bool) -> Res
     let mut services = Vec::new();
     if links {
         let api: Api<Service> = Api::namespaced(client.clone(), namespace);
-        services = within(&format!("services of {namespace}"), api.list(&ListParams::default())).await?.items;
+        services = within(&format!("services of {namespace}"), api.list(&ListParams::default()))
+            .await?
+            .items;
     }
     if !links || namespace != "default" {
         let api: Api<Service> = Api::namespaced(client.clone(), "default");
@@ -157,14 +194,22 @@ pub async fn read_tokens(client: &Client, pod: &Pod, now: Timestamp) -> Result<(
         return Ok((tokens, None));
     }
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).filter(|name| !name.is_empty());
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.service_account_name.clone())
+        .filter(|name| !name.is_empty());
     let account = account.unwrap_or_else(|| "default".to_owned());
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     for (volume, projection) in requests {
         let seconds = projection.expiration_seconds.unwrap_or(3600);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
-                audiences: projection.audience.clone().filter(|audience| !audience.is_empty()).map(|audience| vec![audience]),
+                audiences: projection
+                    .audience
+                    .clone()
+                    .filter(|audience| !audience.is_empty())
+                    .map(|audience| vec![audience]),
                 expiration_seconds: Some(seconds),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".to_owned()),
@@ -177,11 +222,21 @@ pub async fn read_tokens(client: &Client, pod: &Pod, now: Timestamp) -> Result<(
             ..TokenRequest::default()
         };
         let what = format!("a token of service account {namespace}/{account}");
-        let answer = within(&what, accounts.create_token_request(&account, &PostParams::default(), &request)).await?;
+        let answer = within(
+            &what,
+            accounts.create_token_request(&account, &PostParams::default(), &request),
+        )
+        .await?;
         let token = answer.status.as_ref().and_then(|status| status.token.clone());
-        let token = token.ok_or_else(|| ReadError { what, reason: "the answer holds none".to_owned() })?;
+        let token = token.ok_or_else(|| ReadError {
+            what,
+            reason: "the answer holds none".to_owned(),
+        })?;
         tokens.insert((volume, projection.path), token);
-        let ends = answer.status.and_then(|status| status.expiration_timestamp).map(|time| time.0);
+        let ends = answer
+            .status
+            .and_then(|status| status.expiration_timestamp)
+            .map(|time| time.0);
         let left = ends.map_or(seconds, |ends| ends.duration_since(now).as_secs()).max(0);
         let at = Timestamp::from_second(now.as_second().saturating_add(left * 4 / 5)).unwrap_or(now);
         renew = Some(renew.map_or(at, |known| known.min(at)));
@@ -194,8 +249,12 @@ pub fn watch_changes(client: Client, stop: CancellationToken) -> broadcast::Send
     let (sender, _) = broadcast::channel(1024);
     let maps: Api<PartialObjectMeta<ConfigMap>> = Api::all(client.clone());
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client);
-    tokio::spawn(forward(maps, sender.clone(), stop.clone(), |namespace, name| Change::ConfigMap { namespace, name }));
-    tokio::spawn(forward(secrets, sender.clone(), stop, |namespace, name| Change::Secret { namespace, name }));
+    tokio::spawn(forward(maps, sender.clone(), stop.clone(), |namespace, name| {
+        Change::ConfigMap { namespace, name }
+    }));
+    tokio::spawn(forward(secrets, sender.clone(), stop, |namespace, name| {
+        Change::Secret { namespace, name }
+    }));
     sender
 }
 
@@ -216,15 +275,23 @@ async fn forward<K>(
         };
         let meta = match event {
             None => return,
-            Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object))) => object.metadata,
+            Some(Ok(
+                watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
+            )) => object.metadata,
             Some(Ok(_)) => continue,
             Some(Err(error)) => {
-                tracing::debug!(error = crate::containers::chain(&error), "the watch of configuration objects broke off, it is taken up again");
+                tracing::debug!(
+                    error = crate::containers::chain(&error),
+                    "the watch of configuration objects broke off, it is taken up again"
+                );
                 continue;
             }
         };
         // Nobody listening is fine: no pod uses such an object.
-        let listeners = sender.send(change(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()));
+        let listeners = sender.send(change(
+            meta.namespace.unwrap_or_default(),
+            meta.name.unwrap_or_default(),
+        ));
         drop(listeners);
     }
 }

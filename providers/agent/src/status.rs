@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container as ContainerDef, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    Container as ContainerDef, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use setpoint_runtime::spec::ContainerState;
@@ -22,10 +22,25 @@ pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized
 /// Makes the status of a pod.
 pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr, now: Timestamp) -> PodStatus {
     let Some(spec) = &pod.spec else { return old.clone() };
-    let view = View { pod, spec, observed, old, now, ending: decide::is_ending(pod, observed) };
-    let mains: Vec<ContainerStatus> = spec.containers.iter().map(|container| view.container(container, false)).collect();
-    let inits: Vec<ContainerStatus> =
-        spec.init_containers.iter().flatten().map(|container| view.container(container, true)).collect();
+    let view = View {
+        pod,
+        spec,
+        observed,
+        old,
+        now,
+        ending: decide::is_ending(pod, observed),
+    };
+    let mains: Vec<ContainerStatus> = spec
+        .containers
+        .iter()
+        .map(|container| view.container(container, false))
+        .collect();
+    let inits: Vec<ContainerStatus> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| view.container(container, true))
+        .collect();
     let phase = view.phase(&inits, &mains);
     let pod_ip = match observed.sandbox {
         Sandbox::Ready { ip: Some(ip) } => Some(ip.to_string()),
@@ -47,7 +62,9 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         host_ip: Some(host_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: host_ip.to_string() }]),
+        host_ips: Some(vec![HostIP {
+            ip: host_ip.to_string(),
+        }]),
         pod_ips: pod_ip.as_ref().map(|ip| vec![PodIP { ip: ip.clone() }]),
         pod_ip,
         start_time: old.start_time.clone().or(observed.started_at.map(whole_seconds)),
@@ -64,9 +81,17 @@ pub fn container_id(pod_uid: &str, state: &ContainerState) -> String {
 
 /// Returns whether a status says no more than that the pod is on its way, so that it may wait a moment for better news.
 pub fn is_only_beginning(status: &PodStatus) -> bool {
-    let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    let all = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(status.init_container_statuses.iter().flatten());
     all.map(|container| container.state.as_ref().and_then(|state| state.waiting.as_ref()))
-        .all(|waiting| waiting.is_some_and(|waiting| matches!(waiting.reason.as_deref(), Some("ContainerCreating" | "PodInitializing"))))
+        .all(|waiting| {
+            waiting.is_some_and(|waiting| {
+                matches!(waiting.reason.as_deref(), Some("ContainerCreating" | "PodInitializing"))
+            })
+        })
 }
 
 struct View<'a> {
@@ -89,13 +114,21 @@ impl View<'_> {
             None => (waiting(self.first_wait(definition, known, is_init)), None),
             Some(current) => match &current.exit {
                 None => {
-                    let running = ContainerStateRunning { started_at: Some(whole_seconds(current.started_at)) };
-                    let state = ApiState { running: Some(running), ..ApiState::default() };
+                    let running = ContainerStateRunning {
+                        started_at: Some(whole_seconds(current.started_at)),
+                    };
+                    let state = ApiState {
+                        running: Some(running),
+                        ..ApiState::default()
+                    };
                     (state, known.previous.as_ref().and_then(terminated))
                 }
                 Some(exit) => match self.wait_after_exit(definition, known, is_init, exit.code) {
                     Some(wait) => (waiting(wait), terminated(current)),
-                    None => (terminated(current).unwrap_or_default(), known.previous.as_ref().and_then(terminated)),
+                    None => (
+                        terminated(current).unwrap_or_default(),
+                        known.previous.as_ref().and_then(terminated),
+                    ),
                 },
             },
         };
@@ -121,16 +154,26 @@ impl View<'_> {
     }
 
     fn image_id(&self, definition: &ContainerDef, known: &Container) -> String {
-        let Some(current) = &known.current else { return String::new() };
+        let Some(current) = &known.current else {
+            return String::new();
+        };
         if let Image::Ready(image) = &known.image
             && image.id == current.image
         {
             let reference = definition.image.as_deref().unwrap_or_default();
             return crate::images::image_id(reference, image);
         }
-        let all = self.old.container_statuses.iter().flatten().chain(self.old.init_container_statuses.iter().flatten());
+        let all = self
+            .old
+            .container_statuses
+            .iter()
+            .flatten()
+            .chain(self.old.init_container_statuses.iter().flatten());
         let known_before = all.filter(|status| status.name == definition.name && !status.image_id.is_empty());
-        known_before.map(|status| status.image_id.clone()).next().unwrap_or_else(|| current.image.clone())
+        known_before
+            .map(|status| status.image_id.clone())
+            .next()
+            .unwrap_or_else(|| current.image.clone())
     }
 
     /// Why a container that never ran does not run.
@@ -141,12 +184,30 @@ impl View<'_> {
         if let Some(wait) = self.problem(definition, known) {
             return wait;
         }
-        let has_init = self.spec.init_containers.as_ref().is_some_and(|containers| !containers.is_empty());
-        (if has_init { "PodInitializing" } else { "ContainerCreating" }.to_owned(), None)
+        let has_init = self
+            .spec
+            .init_containers
+            .as_ref()
+            .is_some_and(|containers| !containers.is_empty());
+        (
+            if has_init {
+                "PodInitializing"
+            } else {
+                "ContainerCreating"
+            }
+            .to_owned(),
+            None,
+        )
     }
 
     /// Why a container that ended is not running again yet; `None` while it counts as ended.
-    fn wait_after_exit(&self, definition: &ContainerDef, known: &Container, is_init: bool, code: i32) -> Option<(String, Option<String>)> {
+    fn wait_after_exit(
+        &self,
+        definition: &ContainerDef,
+        known: &Container,
+        is_init: bool,
+        code: i32,
+    ) -> Option<(String, Option<String>)> {
         if self.ending || self.observed.failed.is_some() || !decide::restarts(self.spec, definition, is_init, code) {
             return None;
         }
@@ -171,12 +232,18 @@ impl View<'_> {
             let shown_until = failure.failed_at.checked_add(SHOW_PULL_ERROR).unwrap_or(self.now);
             if failure.reason == "ErrImagePull" && shown_until <= self.now {
                 let image = definition.image.as_deref().unwrap_or_default();
-                let message = format!("Back-off pulling image \"{image}\": {}: {}", failure.reason, failure.message);
+                let message = format!(
+                    "Back-off pulling image \"{image}\": {}: {}",
+                    failure.reason, failure.message
+                );
                 return Some(("ImagePullBackOff".to_owned(), Some(message)));
             }
             return Some((failure.reason.clone(), Some(failure.message.clone())));
         }
-        known.failure.as_ref().map(|failure| (failure.reason.clone(), Some(failure.message.clone())))
+        known
+            .failure
+            .as_ref()
+            .map(|failure| (failure.reason.clone(), Some(failure.message.clone())))
     }
 
     /// The phase by Kubernetes' rules (`getPhase` of the kubelet). What has ended stays ended.
@@ -191,7 +258,11 @@ impl View<'_> {
         let is_terminal = self.observed.ending >= Ending::Removing;
         let definitions = self.spec.init_containers.iter().flatten();
         let mut pending = 0;
-        for (status, definition) in inits.iter().zip(definitions).filter(|(_, definition)| !decide::is_sidecar(definition)) {
+        for (status, definition) in inits
+            .iter()
+            .zip(definitions)
+            .filter(|(_, definition)| !decide::is_sidecar(definition))
+        {
             match exit_of(status) {
                 Some(0) => {}
                 Some(_) if policy == "Never" => return "Failed".to_owned(),
@@ -213,7 +284,11 @@ impl View<'_> {
         }
         let all_succeeded = stopped == succeeded;
         let phase = if is_terminal && running == 0 {
-            if stopped > 0 && all_succeeded && waiting == 0 { "Succeeded" } else { "Failed" }
+            if stopped > 0 && all_succeeded && waiting == 0 {
+                "Succeeded"
+            } else {
+                "Failed"
+            }
         } else if pending > 0 && running + stopped == 0 || waiting > 0 {
             "Pending"
         } else if running > 0 {
@@ -234,10 +309,23 @@ impl View<'_> {
 
     fn conditions(&self, phase: &str, inits: &[ContainerStatus], mains: &[ContainerStatus]) -> Vec<PodCondition> {
         let stands = matches!(self.observed.sandbox, Sandbox::Ready { .. });
-        let unready: Vec<&str> = mains.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
-        let sidecars = self.spec.init_containers.iter().flatten().filter(|container| decide::is_sidecar(container));
+        let unready: Vec<&str> = mains
+            .iter()
+            .filter(|status| !status.ready)
+            .map(|status| status.name.as_str())
+            .collect();
+        let sidecars = self
+            .spec
+            .init_containers
+            .iter()
+            .flatten()
+            .filter(|container| decide::is_sidecar(container));
         let unready_sidecars = sidecars
-            .filter(|container| inits.iter().any(|status| status.name == container.name && !status.ready))
+            .filter(|container| {
+                inits
+                    .iter()
+                    .any(|status| status.name == container.name && !status.ready)
+            })
             .map(|container| container.name.as_str());
         let unready: Vec<&str> = unready_sidecars.chain(unready).collect();
         let containers_ready = match phase {
@@ -249,48 +337,88 @@ impl View<'_> {
                 Verdict::no("ContainersNotReady", Some(message))
             }
         };
-        let ready = if containers_ready.status { self.gates() } else { containers_ready.clone() };
+        let ready = if containers_ready.status {
+            self.gates()
+        } else {
+            containers_ready.clone()
+        };
         let initialized = if phase == "Succeeded" {
-            Verdict { status: true, reason: Some("PodCompleted".to_owned()), message: None }
+            Verdict {
+                status: true,
+                reason: Some("PodCompleted".to_owned()),
+                message: None,
+            }
         } else if decide::is_initialized(self.spec, self.observed) {
             Verdict::yes()
         } else {
-            let missing: Vec<&str> = inits.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+            let missing: Vec<&str> = inits
+                .iter()
+                .filter(|status| !status.ready)
+                .map(|status| status.name.as_str())
+                .collect();
             let message = format!("containers with incomplete status: [{}]", missing.join(" "));
             Verdict::no("ContainersNotInitialized", Some(message))
         };
-        let stands = Verdict { status: stands, reason: None, message: None };
+        let stands = Verdict {
+            status: stands,
+            reason: None,
+            message: None,
+        };
         let own = [stands, initialized, ready, containers_ready];
         let mut all: Vec<PodCondition> = OWN_CONDITIONS
             .iter()
             .zip(own)
             .map(|(name, verdict)| self.condition(name, verdict))
             .collect();
-        let foreign = self.old.conditions.iter().flatten().filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str()));
+        let foreign = self
+            .old
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str()));
         all.extend(foreign.cloned());
         all
     }
 
     fn gates(&self) -> Verdict {
         // The object's conditions, not the ones that were written last: the gates are other people's.
-        let conditions = self.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let conditions = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.as_deref())
+            .unwrap_or_default();
         let mut unmet = Vec::new();
         for gate in self.spec.readiness_gates.iter().flatten() {
             let name = &gate.condition_type;
             match conditions.iter().find(|condition| condition.type_ == *name) {
-                None => unmet.push(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+                None => unmet.push(format!(
+                    "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                )),
                 Some(condition) if condition.status != "True" => {
-                    unmet.push(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {}", condition.status));
+                    unmet.push(format!(
+                        "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+                        condition.status
+                    ));
                 }
                 Some(_) => {}
             }
         }
-        if unmet.is_empty() { Verdict::yes() } else { Verdict::no("ReadinessGatesNotReady", Some(unmet.join(", "))) }
+        if unmet.is_empty() {
+            Verdict::yes()
+        } else {
+            Verdict::no("ReadinessGatesNotReady", Some(unmet.join(", ")))
+        }
     }
 
     fn condition(&self, name: &str, verdict: Verdict) -> PodCondition {
         let status = if verdict.status { "True" } else { "False" };
-        let before = self.old.conditions.iter().flatten().find(|condition| condition.type_ == name);
+        let before = self
+            .old
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == name);
         let unchanged = before.filter(|condition| condition.status == status);
         let since = unchanged.and_then(|condition| condition.last_transition_time.clone());
         PodCondition {
@@ -314,11 +442,19 @@ struct Verdict {
 
 impl Verdict {
     fn yes() -> Self {
-        Self { status: true, reason: None, message: None }
+        Self {
+            status: true,
+            reason: None,
+            message: None,
+        }
     }
 
     fn no(reason: &str, message: Option<String>) -> Self {
-        Self { status: false, reason: Some(reason.to_owned()), message }
+        Self {
+            status: false,
+            reason: Some(reason.to_owned()),
+            message,
+        }
     }
 }
 
@@ -329,11 +465,21 @@ fn exit_of(status: &ContainerStatus) -> Option<i32> {
         return None;
     }
     let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-    state.terminated.as_ref().or(last).map(|terminated| terminated.exit_code)
+    state
+        .terminated
+        .as_ref()
+        .or(last)
+        .map(|terminated| terminated.exit_code)
 }
 
 fn waiting((reason, message): (String, Option<String>)) -> ApiState {
-    ApiState { waiting: Some(ContainerStateWaiting { reason: Some(reason), message }), ..ApiState::default() }
+    ApiState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason),
+            message,
+        }),
+        ..ApiState::default()
+    }
 }
 
 fn terminated(uid: &str, state: &ContainerState, known: &Container) -> Option<ApiState> {
@@ -350,11 +496,18 @@ fn terminated(uid: &str, state: &ContainerState, known: &Container) -> Option<Ap
         exit_code: exit.code,
         signal: None,
         reason: Some(reason.to_owned()),
-        message: known.messages.get(&state.attempt).filter(|message| !message.is_empty()).cloned(),
+        message: known
+            .messages
+            .get(&state.attempt)
+            .filter(|message| !message.is_empty())
+            .cloned(),
         started_at: Some(whole_seconds(state.started_at)),
         finished_at: Some(whole_seconds(exit.finished_at)),
     };
-    Some(ApiState { terminated: Some(ended), ..ApiState::default() })
+    Some(ApiState {
+        terminated: Some(ended),
+        ..ApiState::default()
+    })
 }
 
 /// Cuts a time to whole seconds, as the API stores it: what is compared must survive the way there and back.
@@ -365,7 +518,11 @@ pub fn whole_seconds(time: Timestamp) -> Time {
 /// Writes a duration of whole seconds as Go does (`10s`, `2m40s`, `5m0s`).
 fn go_duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+    if seconds < 60 {
+        format!("{seconds}s")
+    } else {
+        format!("{}m{}s", seconds / 60, seconds % 60)
+    }
 }
 
 #[cfg(test)]

@@ -81,42 +81,75 @@ pub enum StreamError {
 pub(crate) fn pick_container(pod: &Pod, wanted: Option<&str>) -> Result<String, StreamError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();
-    let mains: Vec<&str> = spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
-    let inits: Vec<&str> =
-        spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).map(|container| container.name.as_str()).collect();
+    let mains: Vec<&str> = spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|container| container.name.as_str())
+        .collect();
+    let inits: Vec<&str> = spec
+        .iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten())
+        .map(|container| container.name.as_str())
+        .collect();
     if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
         return if mains.contains(&wanted) || inits.contains(&wanted) {
             Ok(wanted.to_owned())
         } else {
-            Err(StreamError::BadRequest(format!("container {wanted} is not valid for pod {name}")))
+            Err(StreamError::BadRequest(format!(
+                "container {wanted} is not valid for pod {name}"
+            )))
         };
     }
     if let [only] = mains.as_slice() {
         return Ok((*only).to_owned());
     }
-    let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubectl.kubernetes.io/default-container"));
+    let annotation = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get("kubectl.kubernetes.io/default-container"));
     if let Some(default) = annotation.filter(|default| mains.contains(&default.as_str())) {
         return Ok(default.clone());
     }
-    let init = if inits.is_empty() { String::new() } else { format!(" or one of the init containers: [{}]", inits.join(" ")) };
-    Err(StreamError::BadRequest(format!("a container name must be specified for pod {name}, choose one of: [{}]{init}", mains.join(" "))))
+    let init = if inits.is_empty() {
+        String::new()
+    } else {
+        format!(" or one of the init containers: [{}]", inits.join(" "))
+    };
+    Err(StreamError::BadRequest(format!(
+        "a container name must be specified for pod {name}, choose one of: [{}]{init}",
+        mains.join(" ")
+    )))
 }
 
 /// Returns the attempt whose log is meant; `attempts` are those that the runtime still has, oldest first.
-pub(crate) fn pick_attempt(pod: &Pod, container: &str, attempts: &[ContainerState], previous: bool) -> Result<u32, StreamError> {
+pub(crate) fn pick_attempt(
+    pod: &Pod,
+    container: &str,
+    attempts: &[ContainerState],
+    previous: bool,
+) -> Result<u32, StreamError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     if previous {
         let before = attempts.len().checked_sub(2).and_then(|at| attempts.get(at));
         let message = || format!("previous terminated container \"{container}\" in pod \"{name}\" not found");
-        return before.map(|state| state.attempt).ok_or_else(|| StreamError::BadRequest(message()));
+        return before
+            .map(|state| state.attempt)
+            .ok_or_else(|| StreamError::BadRequest(message()));
     }
     if let Some(current) = attempts.last() {
         return Ok(current.attempt);
     }
     let statuses = pod.status.iter().flat_map(|status| {
-        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
+        status
+            .container_statuses
+            .iter()
+            .flatten()
+            .chain(status.init_container_statuses.iter().flatten())
     });
-    let mut states = statuses.filter(|status| status.name == container).filter_map(|status| status.state.as_ref());
+    let mut states = statuses
+        .filter(|status| status.name == container)
+        .filter_map(|status| status.state.as_ref());
     let reason = states.find_map(|state| state.waiting.as_ref()?.reason.clone());
     let reason = reason.unwrap_or_else(|| "ContainerCreating".to_owned());
     Err(StreamError::BadRequest(match reason.as_str() {
@@ -140,14 +173,24 @@ mod tests {
 
     fn attempt(number: u32) -> ContainerState {
         let started_at = jiff::Timestamp::UNIX_EPOCH;
-        ContainerState { name: "a".to_owned(), attempt: number, image: String::new(), pid: 1, started_at, exit: None }
+        ContainerState {
+            name: "a".to_owned(),
+            attempt: number,
+            image: String::new(),
+            pid: 1,
+            started_at,
+            exit: None,
+        }
     }
 
     #[test]
     fn the_only_container_need_not_be_named_and_one_of_several_must() {
         assert_eq!(pick_container(&pod(&["a"]), None).expect("a"), "a");
         let error = pick_container(&pod(&["a", "b"]), None).expect_err("ambiguous");
-        assert_eq!(error.to_string(), "a container name must be specified for pod web, choose one of: [a b]");
+        assert_eq!(
+            error.to_string(),
+            "a container name must be specified for pod web, choose one of: [a b]"
+        );
         let error = pick_container(&pod(&["a"]), Some("x")).expect_err("unknown");
         assert_eq!(error.to_string(), "container x is not valid for pod web");
     }
@@ -155,11 +198,23 @@ mod tests {
     #[test]
     fn the_current_or_the_previous_attempt_is_read() {
         let pod = pod(&["a"]);
-        assert_eq!(pick_attempt(&pod, "a", &[attempt(3), attempt(4)], false).expect("one"), 4);
-        assert_eq!(pick_attempt(&pod, "a", &[attempt(3), attempt(4)], true).expect("one"), 3);
+        assert_eq!(
+            pick_attempt(&pod, "a", &[attempt(3), attempt(4)], false).expect("one"),
+            4
+        );
+        assert_eq!(
+            pick_attempt(&pod, "a", &[attempt(3), attempt(4)], true).expect("one"),
+            3
+        );
         let error = pick_attempt(&pod, "a", &[attempt(0)], true).expect_err("none");
-        assert_eq!(error.to_string(), "previous terminated container \"a\" in pod \"web\" not found");
+        assert_eq!(
+            error.to_string(),
+            "previous terminated container \"a\" in pod \"web\" not found"
+        );
         let error = pick_attempt(&pod, "a", &[], false).expect_err("none");
-        assert_eq!(error.to_string(), "container \"a\" in pod \"web\" is waiting to start: ContainerCreating");
+        assert_eq!(
+            error.to_string(),
+            "container \"a\" in pod \"web\" is waiting to start: ContainerCreating"
+        );
     }
 }

@@ -73,7 +73,10 @@ pub struct Places {
 impl Places {
     /// Names the places below an instance's data directory.
     pub fn new(data_dir: &Path) -> Self {
-        Self { disk: data_dir.join("pods"), memory: data_dir.join("volatile") }
+        Self {
+            disk: data_dir.join("pods"),
+            memory: data_dir.join("volatile"),
+        }
     }
 
     /// Returns the directory of all pods' files on disk.
@@ -93,7 +96,11 @@ impl Places {
 
     /// Returns where an attempt of a container leaves its last words.
     pub fn termination_log(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
-        self.disk.join(uid).join("containers").join(container).join(format!("{attempt}.termination"))
+        self.disk
+            .join(uid)
+            .join("containers")
+            .join(container)
+            .join(format!("{attempt}.termination"))
     }
 
     /// Returns where a volume lies.
@@ -118,19 +125,37 @@ impl Places {
 }
 
 fn in_memory(volume: &Volume) -> bool {
-    let memory = volume.empty_dir.as_ref().is_some_and(|dir| dir.medium.as_deref() == Some("Memory"));
+    let memory = volume
+        .empty_dir
+        .as_ref()
+        .is_some_and(|dir| dir.medium.as_deref() == Some("Memory"));
     memory || volume.secret.is_some() || volume.projected.is_some()
 }
 
 /// Makes all volumes of a pod, or brings those made from objects up to date. Blocking.
-pub fn prepare(places: &Places, pod: &Pod, sources: &Sources, tokens: &Tokens, now: Timestamp) -> Result<(), VolumeError> {
+pub fn prepare(
+    places: &Places,
+    pod: &Pod,
+    sources: &Sources,
+    tokens: &Tokens,
+    now: Timestamp,
+) -> Result<(), VolumeError> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let Some(spec) = &pod.spec else { return Ok(()) };
-    let group = spec.security_context.as_ref().and_then(|security| security.fs_group).and_then(|group| u32::try_from(group).ok());
+    let group = spec
+        .security_context
+        .as_ref()
+        .and_then(|security| security.fs_group)
+        .and_then(|group| u32::try_from(group).ok());
     for volume in spec.volumes.iter().flatten() {
         let io = |operation, path: &Path| {
             let (volume, path) = (volume.name.clone(), path.to_owned());
-            move |source| VolumeError::Io { volume, operation, path, source }
+            move |source| VolumeError::Io {
+                volume,
+                operation,
+                path,
+                source,
+            }
         };
         let path = places.volume(uid, volume);
         if let Some(host) = &volume.host_path {
@@ -154,7 +179,11 @@ pub fn prepare(places: &Places, pod: &Pod, sources: &Sources, tokens: &Tokens, n
     Ok(())
 }
 
-fn host_path<F>(volume: &str, host: &HostPathVolumeSource, io: impl Fn(&'static str, &Path) -> F) -> Result<(), VolumeError>
+fn host_path<F>(
+    volume: &str,
+    host: &HostPathVolumeSource,
+    io: impl Fn(&'static str, &Path) -> F,
+) -> Result<(), VolumeError>
 where
     F: FnOnce(io::Error) -> VolumeError,
 {
@@ -169,8 +198,14 @@ where
         // Without a type nothing is checked; what is missing becomes a directory, as container runtimes do.
         ("" | "DirectoryOrCreate", None) => fs::create_dir_all(path).map_err(io("create", path)),
         ("FileOrCreate", None) => {
-            let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(io("create", path))?;
-            file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(io("open up", path))
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(io("create", path))?;
+            file.set_permissions(fs::Permissions::from_mode(0o644))
+                .map_err(io("open up", path))
         }
         ("", Some(_)) => Ok(()),
         (_, found) => {
@@ -183,7 +218,15 @@ where
                 "BlockDevice" => (is(fs::FileType::is_block_device), "block device"),
                 _ => (false, "known kind of path"),
             };
-            if fits { Ok(()) } else { Err(VolumeError::HostPath { volume: volume.to_owned(), path: host.path.clone(), wanted }) }
+            if fits {
+                Ok(())
+            } else {
+                Err(VolumeError::HostPath {
+                    volume: volume.to_owned(),
+                    path: host.path.clone(),
+                    wanted,
+                })
+            }
         }
     }
 }

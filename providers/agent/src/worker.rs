@@ -4,7 +4,9 @@
 //! one of them alone, so a hanging step stops nothing else of the pod, and nothing of other pods.
 
 mod operations;
+mod outcomes;
 mod probing;
+mod specs;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -140,7 +142,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, mut updates: watch::Receiver<Update>, wake: Arc<Notify>, adopted: Option<SandboxState>) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        mut updates: watch::Receiver<Update>,
+        wake: Arc<Notify>,
+        adopted: Option<SandboxState>,
+    ) -> Self {
         let update = updates.borrow_and_update().clone();
         let now = (shared.now)();
         let pod = update.pod;
@@ -150,7 +157,11 @@ impl Worker {
             gauge: PhaseGauge::new(&shared.metrics),
             references: References::of_volumes(&pod),
             written: pod.status.clone().unwrap_or_default(),
-            observed: Observed { gone: update.gone, started_at: Some(now), ..Observed::default() },
+            observed: Observed {
+                gone: update.gone,
+                started_at: Some(now),
+                ..Observed::default()
+            },
             first_seen: now,
             shared,
             updates,
@@ -179,12 +190,19 @@ impl Worker {
     fn adopt(&mut self, adopted: Option<SandboxState>, now: Timestamp) {
         let pod = self.pod.clone();
         let reported = pod.status.iter().flat_map(|status| {
-            status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
+            status
+                .container_statuses
+                .iter()
+                .flatten()
+                .chain(status.init_container_statuses.iter().flatten())
         });
         for status in reported {
             let container = self.observed.containers.entry(status.name.clone()).or_default();
             let attempt = u32::try_from(status.restart_count).unwrap_or(0);
-            let (state, last) = (status.state.clone().unwrap_or_default(), status.last_state.clone().unwrap_or_default());
+            let (state, last) = (
+                status.state.clone().unwrap_or_default(),
+                status.last_state.clone().unwrap_or_default(),
+            );
             let ended = state.terminated.or(last.terminated);
             let began = state.running.and_then(|running| running.started_at).map(|time| time.0);
             if began.is_none() && ended.is_none() {
@@ -197,12 +215,16 @@ impl Worker {
                 attempt,
                 image: status.image_id.clone(),
                 pid: 0,
-                started_at: began.or_else(|| ended.as_ref()?.started_at.as_ref().map(|time| time.0)).unwrap_or(now),
+                started_at: began
+                    .or_else(|| ended.as_ref()?.started_at.as_ref().map(|time| time.0))
+                    .unwrap_or(now),
                 exit: Some(Exit {
                     code: exit.map_or(137, |exit| exit.exit_code),
                     signal: None,
                     oom_killed: exit.is_some_and(|exit| exit.reason.as_deref() == Some("OOMKilled")),
-                    finished_at: exit.and_then(|exit| exit.finished_at.as_ref()).map_or(now, |time| time.0),
+                    finished_at: exit
+                        .and_then(|exit| exit.finished_at.as_ref())
+                        .map_or(now, |time| time.0),
                 }),
             });
             if let Some(message) = exit.and_then(|exit| exit.message.clone()) {
@@ -213,22 +235,50 @@ impl Worker {
         let Some(sandbox) = adopted else { return };
         self.observed.sandbox = Sandbox::Ready { ip: sandbox.spec.ip };
         self.ip = sandbox.spec.ip;
-        for state in &sandbox.containers {
+        let mut attempts: Vec<&ContainerState> = sandbox.containers.iter().collect();
+        attempts.sort_by_key(|state| state.attempt);
+        for state in &attempts {
+            // The shim knows better than the status that was written last. As many attempts ended as are numbered before the newest that
+            // runs; those that are taken below count themselves.
+            let own = || attempts.iter().filter(|other| other.name == state.name);
+            let ended = own().filter(|other| other.exit.is_some()).count();
+            let starts = own()
+                .map(|other| other.attempt.saturating_add(u32::from(other.exit.is_some())))
+                .max()
+                .unwrap_or(0);
             let container = self.observed.containers.entry(state.name.clone()).or_default();
-            // The shim knows better than the status that was written last.
-            if container.stale && container.current.as_ref().is_some_and(|known| known.attempt == state.attempt) {
-                container.current = None;
-                container.crashes = container.crashes.saturating_sub(1);
-            }
+            container.current = None;
+            container.previous = None;
             container.stale = false;
+            container.crashes = starts.min(16).saturating_sub(u32::try_from(ended).unwrap_or(u32::MAX));
+        }
+        for state in attempts {
+            let container = self.observed.containers.entry(state.name.clone()).or_default();
             container.take(state.clone());
             container.hook = Hook::Done;
         }
-        let names: Vec<&str> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
-        self.observed.initialized = sandbox.containers.iter().any(|state| names.contains(&state.name.as_str()));
-        for status in pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()) {
-            let Some(container) = self.observed.containers.get_mut(&status.name) else { continue };
-            let same = container.current.as_ref().is_some_and(|known| i32::try_from(known.attempt) == Ok(status.restart_count));
+        let names: Vec<&str> = pod
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .map(|container| container.name.as_str())
+            .collect();
+        self.observed.initialized = sandbox
+            .containers
+            .iter()
+            .any(|state| names.contains(&state.name.as_str()));
+        for status in pod
+            .status
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().flatten())
+        {
+            let Some(container) = self.observed.containers.get_mut(&status.name) else {
+                continue;
+            };
+            let same = container
+                .current
+                .as_ref()
+                .is_some_and(|known| i32::try_from(known.attempt) == Ok(status.restart_count));
             if container.running() && same {
                 // Ready stays ready across a restart of the agent, until a probe says otherwise.
                 container.started = status.started == Some(true);
@@ -253,7 +303,9 @@ impl Worker {
             }
             self.write_status(now);
             let wakes = [wake, self.next_probe(), self.write_at, self.renew_at];
-            let pause = wakes.into_iter().flatten().min().map_or(LONGEST_PAUSE, |at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
+            let pause = wakes.into_iter().flatten().min().map_or(LONGEST_PAUSE, |at| {
+                at.duration_since(now).try_into().unwrap_or(Duration::ZERO)
+            });
             tokio::select! {
                 changed = self.updates.changed() => if changed.is_err() { return } else { self.take_update() },
                 () = self.wake.notified() => {}
@@ -281,19 +333,32 @@ impl Worker {
             Ok(None) if self.observed.ending < Ending::Removing => {
                 tracing::warn!(pod = self.uid, "the sandbox is gone, and its containers with it");
                 self.observed.lose_sandbox((self.shared.now)());
-                self.note(None, Severity::Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+                self.note(
+                    None,
+                    Severity::Normal,
+                    "SandboxChanged",
+                    "Pod sandbox changed, it will be killed and re-created.",
+                );
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(pod = self.uid, error = error.message, "the sandbox could not be looked at"),
+            Err(error) => tracing::warn!(
+                pod = self.uid,
+                error = error.message,
+                "the sandbox could not be looked at"
+            ),
         }
     }
 
     /// A container has just ended: keeps what it said, and says so.
     async fn ended(&mut self, state: &ContainerState) {
-        let Some(definition) = self.definition(&state.name).cloned() else { return };
-        let message = operations::last_words(&self.shared, &self.uid, &definition, state).await;
+        let Some(definition) = self.definition(&state.name).cloned() else {
+            return;
+        };
+        let message = specs::last_words(&self.shared, &self.uid, &definition, state).await;
         let code = state.exit.as_ref().map_or(0, |exit| exit.code);
-        let Some(container) = self.observed.containers.get_mut(&state.name) else { return };
+        let Some(container) = self.observed.containers.get_mut(&state.name) else {
+            return;
+        };
         if !message.is_empty() {
             container.messages.insert(state.attempt, message);
         }
@@ -306,7 +371,10 @@ impl Worker {
             && decide::restarts(spec, &definition, is_init, code)
         {
             let (name, namespace) = self.names();
-            let message = format!("Back-off restarting failed container {} in pod {name}_{namespace}({})", state.name, self.uid);
+            let message = format!(
+                "Back-off restarting failed container {} in pod {name}_{namespace}({})",
+                state.name, self.uid
+            );
             self.note(Some(&state.name), Severity::Warning, "BackOff", message);
         }
     }
@@ -316,11 +384,16 @@ impl Worker {
         let pod = self.pod.clone();
         let Some(spec) = &pod.spec else { return };
         for definition in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-            let Some(container) = self.observed.containers.get_mut(&definition.name) else { continue };
+            let Some(container) = self.observed.containers.get_mut(&definition.name) else {
+                continue;
+            };
             if !container.running() {
                 continue;
             }
-            let has_hook = definition.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+            let has_hook = definition
+                .lifecycle
+                .as_ref()
+                .is_some_and(|lifecycle| lifecycle.post_start.is_some());
             if !has_hook {
                 container.hook = Hook::Done;
             }
@@ -357,7 +430,11 @@ impl Worker {
             Action::ResolveImage(name) => self.resolve_image(name),
             Action::StartContainer(name) => self.start_container(name),
             Action::RunPostStart(name) => self.run_post_start(name),
-            Action::StopContainer { container, grace, message } => self.stop_container(container, grace, message, now),
+            Action::StopContainer {
+                container,
+                grace,
+                message,
+            } => self.stop_container(container, grace, message, now),
             Action::Fail { reason, message } => {
                 self.note(None, Severity::Normal, &reason, message.clone());
                 self.observed.failed = Some((reason, message));
@@ -385,7 +462,8 @@ impl Worker {
             Err(broadcast::error::RecvError::Lagged(_)) => (true, None),
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        let concerns = |references: &References| all || change.as_ref().is_some_and(|change| references.includes(change));
+        let concerns =
+            |references: &References| all || change.as_ref().is_some_and(|change| references.includes(change));
         if concerns(&self.references) {
             match &mut self.observed.volumes {
                 Step::Failed(failure) => failure.retry_at = failure.failed_at,
@@ -395,8 +473,16 @@ impl Worker {
             }
         }
         let pod = self.pod.clone();
-        for definition in pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten())) {
-            let failed = self.observed.containers.get_mut(&definition.name).and_then(|container| container.failure.as_mut());
+        for definition in pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()))
+        {
+            let failed = self
+                .observed
+                .containers
+                .get_mut(&definition.name)
+                .and_then(|container| container.failure.as_mut());
             if let Some(failure) = failed.filter(|_| concerns(&References::of_env(definition))) {
                 failure.retry_at = failure.failed_at;
             }
@@ -405,15 +491,25 @@ impl Worker {
 
     fn definition(&self, name: &str) -> Option<&ContainerDef> {
         let spec = self.pod.spec.as_ref()?;
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .find(|container| container.name == name)
     }
 
     fn is_init(&self, name: &str) -> bool {
-        self.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).any(|container| container.name == name)
+        self.pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten())
+            .any(|container| container.name == name)
     }
 
     fn names(&self) -> (String, String) {
-        (self.pod.metadata.name.clone().unwrap_or_default(), self.pod.metadata.namespace.clone().unwrap_or_default())
+        (
+            self.pod.metadata.name.clone().unwrap_or_default(),
+            self.pod.metadata.namespace.clone().unwrap_or_default(),
+        )
     }
 
     fn note(&self, container: Option<&str>, severity: Severity, reason: &str, message: impl Into<String>) {
@@ -425,15 +521,32 @@ impl Worker {
     }
 
     fn on_host_network(&self) -> bool {
-        self.shared.addresses.is_none() || self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
+        self.shared.addresses.is_none()
+            || self
+                .pod
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.host_network == Some(true))
     }
 }
 
 /// Makes the next failure of a step after the one before.
-fn failure(before: Option<&Failure>, reason: &str, message: String, delay: fn(u32) -> Duration, now: Timestamp) -> Failure {
+fn failure(
+    before: Option<&Failure>,
+    reason: &str,
+    message: String,
+    delay: fn(u32) -> Duration,
+    now: Timestamp,
+) -> Failure {
     let count = before.map_or(0, |before| before.count).saturating_add(1);
     let retry_at = now.checked_add(delay(count)).unwrap_or(now);
-    Failure { reason: reason.to_owned(), message, count, failed_at: now, retry_at }
+    Failure {
+        reason: reason.to_owned(),
+        message,
+        count,
+        failed_at: now,
+        retry_at,
+    }
 }
 
 /// Takes a busy mark away unless another operation has set a newer one.

@@ -97,7 +97,11 @@ impl Forwarder {
 
     /// Returns an answer, kept or asked for; waits four seconds at most, a truncated answer's TCP aside.
     pub async fn ask(&self, query: &Query, dnssec: bool) -> Result<Message, ForwardError> {
-        let key = Key { name: query.name().to_ascii().to_ascii_lowercase(), kind: query.query_type(), dnssec };
+        let key = Key {
+            name: query.name().to_ascii().to_ascii_lowercase(),
+            kind: query.query_type(),
+            dnssec,
+        };
         if let Some(message) = self.kept(&key) {
             return Ok(message);
         }
@@ -114,7 +118,10 @@ impl Forwarder {
                 // A server that fails or refuses may not be the only one.
                 Ok(message)
                     if attempt + 1 < servers.len()
-                        && matches!(message.metadata.response_code, ResponseCode::ServFail | ResponseCode::Refused) =>
+                        && matches!(
+                            message.metadata.response_code,
+                            ResponseCode::ServFail | ResponseCode::Refused
+                        ) =>
                 {
                     last = Some((server, io::Error::other(message.metadata.response_code.to_str())));
                 }
@@ -168,7 +175,9 @@ impl Forwarder {
     }
 
     fn keep(&self, key: Key, message: &Message) {
-        let Some(seconds) = lifetime(message).filter(|seconds| *seconds > 0) else { return };
+        let Some(seconds) = lifetime(message).filter(|seconds| *seconds > 0) else {
+            return;
+        };
         let now = Instant::now();
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT {
@@ -179,7 +188,14 @@ impl Forwarder {
             any.map(|any| kept.remove(&any));
         }
         let until = now + Duration::from_secs(u64::from(seconds));
-        kept.insert(key, Kept { message: message.clone(), since: now, until });
+        kept.insert(
+            key,
+            Kept {
+                message: message.clone(),
+                since: now,
+                until,
+            },
+        );
     }
 }
 
@@ -189,9 +205,12 @@ fn lifetime(message: &Message) -> Option<u32> {
         return None;
     }
     match message.metadata.response_code {
-        ResponseCode::NoError if !message.answers.is_empty() => {
-            message.answers.iter().map(|record| record.ttl).min().map(|ttl| ttl.min(LONGEST))
-        }
+        ResponseCode::NoError if !message.answers.is_empty() => message
+            .answers
+            .iter()
+            .map(|record| record.ttl)
+            .min()
+            .map(|ttl| ttl.min(LONGEST)),
         ResponseCode::NoError | ResponseCode::NXDomain => message.authorities.iter().find_map(|record| {
             let RData::SOA(soa) = &record.data else { return None };
             Some(soa.minimum.min(record.ttl).min(LONGEST_NEGATIVE))
@@ -202,9 +221,14 @@ fn lifetime(message: &Message) -> Option<u32> {
 
 /// Returns the name servers of a `resolv.conf`, without `not`.
 fn name_servers(text: &str, not: IpAddr) -> Vec<SocketAddr> {
-    let lines = text.lines().map(|line| line.split(['#', ';']).next().unwrap_or_default());
+    let lines = text
+        .lines()
+        .map(|line| line.split(['#', ';']).next().unwrap_or_default());
     let servers = lines.filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
-    servers.filter(|server| *server != not).map(|server| SocketAddr::new(server, 53)).collect()
+    servers
+        .filter(|server| *server != not)
+        .map(|server| SocketAddr::new(server, 53))
+        .collect()
 }
 
 /// Asks one server over UDP, and over TCP if the answer does not fit.
@@ -231,7 +255,11 @@ fn answers(message: &Message, question: &Message) -> bool {
 }
 
 async fn over_udp(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let any: SocketAddr = if server.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
     // A socket per question: each has a port of its own, which an answer must hit as well as the id.
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
@@ -268,6 +296,9 @@ mod tests {
     fn name_servers_are_read_and_we_are_not_among_them() {
         let text = "search a.b\nnameserver 10.42.0.1\nnameserver 192.0.2.1 # first\n#nameserver 192.0.2.9\nnameserver fd00::1\nnameserver bad\n";
         let servers = name_servers(text, IpAddr::from([10, 42, 0, 1]));
-        assert_eq!(servers, ["192.0.2.1:53".parse().unwrap(), "[fd00::1]:53".parse().unwrap()]);
+        assert_eq!(
+            servers,
+            ["192.0.2.1:53".parse().unwrap(), "[fd00::1]:53".parse().unwrap()]
+        );
     }
 }

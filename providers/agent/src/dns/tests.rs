@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use hickory_proto::rr::RData;
-use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::Record;
+use hickory_proto::rr::rdata::{A, CNAME};
 use serde_json::json;
 
 use super::*;
@@ -58,19 +58,27 @@ async fn start(view: View, upstreams: Vec<SocketAddr>) -> World {
         upstreams: Some(upstreams),
     };
     let (view, receiver) = watch::channel(Arc::new(view));
-    World { dns: Dns::start(config, receiver).await.unwrap(), view }
+    World {
+        dns: Dns::start(config, receiver).await.unwrap(),
+        view,
+    }
 }
 
 fn question(name: &str, kind: RecordType) -> Message {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
-    question.queries.push(Query::query(Name::from_ascii(name).unwrap(), kind));
+    question
+        .queries
+        .push(Query::query(Name::from_ascii(name).unwrap(), kind));
     question
 }
 
 async fn over_udp(world: &World, question: &Message) -> Message {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.send_to(&question.to_vec().unwrap(), world.dns.address()).await.unwrap();
+    socket
+        .send_to(&question.to_vec().unwrap(), world.dns.address())
+        .await
+        .unwrap();
     let mut buffer = vec![0; 4096];
     let length = timeout(LIMIT, socket.recv(&mut buffer)).await.unwrap().unwrap();
     let answer = Message::from_vec(&buffer[..length]).unwrap();
@@ -109,7 +117,9 @@ async fn upstream(drop_first: bool) -> (SocketAddr, Arc<AtomicUsize>) {
         let name = message.queries[0].name().clone();
         match name.to_ascii().as_str() {
             "www.example.com." => {
-                message.answers.push(Record::from_rdata(name, 60, RData::A(A(Ipv4Addr::new(192, 0, 2, 80)))));
+                message
+                    .answers
+                    .push(Record::from_rdata(name, 60, RData::A(A(Ipv4Addr::new(192, 0, 2, 80)))));
             }
             "large.example.com." if !tcp => message.metadata.truncation = true,
             "large.example.com." => message.answers.extend(
@@ -174,7 +184,11 @@ async fn an_absent_name_and_an_absent_type_are_told_apart() {
         let answer = ask(&world, name, RecordType::AAAA).await;
         assert_eq!(answer.metadata.response_code, code, "{name}");
         assert!(answer.answers.is_empty(), "{name}");
-        assert_eq!(answer.authorities.len(), 1, "{name} has an SOA, so that its absence can be kept");
+        assert_eq!(
+            answer.authorities.len(),
+            1,
+            "{name} has an SOA, so that its absence can be kept"
+        );
     }
 }
 
@@ -185,8 +199,14 @@ async fn a_headless_service_has_its_ready_pods() {
     assert_eq!(data(&all), ["10.42.0.5", "10.42.0.6"]);
     let next = ask(&world, "db.default.svc.cluster.local.", RecordType::A).await;
     assert_ne!(all.answers[0], next.answers[0], "the order turns");
-    assert_eq!(data(&ask(&world, "db-0.db.default.svc.cluster.local.", RecordType::A).await), ["10.42.0.5"]);
-    assert_eq!(data(&ask(&world, "10-42-0-6.db.default.svc.cluster.local.", RecordType::A).await), ["10.42.0.6"]);
+    assert_eq!(
+        data(&ask(&world, "db-0.db.default.svc.cluster.local.", RecordType::A).await),
+        ["10.42.0.5"]
+    );
+    assert_eq!(
+        data(&ask(&world, "10-42-0-6.db.default.svc.cluster.local.", RecordType::A).await),
+        ["10.42.0.6"]
+    );
 }
 
 #[tokio::test]
@@ -198,8 +218,10 @@ async fn ports_are_found_by_name() {
     let all = ask(&world, "web.default.svc.cluster.local.", RecordType::SRV).await;
     assert_eq!(all.answers.len(), 2);
     let pods = ask(&world, "_sql._tcp.db.default.svc.cluster.local.", RecordType::SRV).await;
-    let expected =
-        ["0 50 5432 10-42-0-6.db.default.svc.cluster.local.", "0 50 5432 db-0.db.default.svc.cluster.local."];
+    let expected = [
+        "0 50 5432 10-42-0-6.db.default.svc.cluster.local.",
+        "0 50 5432 db-0.db.default.svc.cluster.local.",
+    ];
     assert_eq!(data(&pods), expected);
 }
 
@@ -210,7 +232,10 @@ async fn addresses_have_names() {
     assert_eq!(data(&service), ["web.default.svc.cluster.local."]);
     let pod = ask(&world, "5.0.42.10.in-addr.arpa.", RecordType::PTR).await;
     assert_eq!(data(&pod), ["db-0.db.default.svc.cluster.local."]);
-    assert_eq!(data(&ask(&world, "10-42-0-77.default.pod.cluster.local.", RecordType::A).await), ["10.42.0.77"]);
+    assert_eq!(
+        data(&ask(&world, "10-42-0-77.default.pod.cluster.local.", RecordType::A).await),
+        ["10.42.0.77"]
+    );
     let bad = ask(&world, "10-42-0.default.pod.cluster.local.", RecordType::A).await;
     assert_eq!(bad.metadata.response_code, ResponseCode::NXDomain);
 }
@@ -221,7 +246,10 @@ async fn external_names_are_followed() {
     let world = start(cluster(), vec![address]).await;
     let away = ask(&world, "away.other.svc.cluster.local.", RecordType::A).await;
     assert_eq!(data(&away), ["192.0.2.80", "www.example.com."]);
-    assert!(matches!(&away.answers[0].data, RData::CNAME(CNAME(_))), "the alias comes first");
+    assert!(
+        matches!(&away.answers[0].data, RData::CNAME(CNAME(_))),
+        "the alias comes first"
+    );
     let near = ask(&world, "near.other.svc.cluster.local.", RecordType::A).await;
     assert_eq!(data(&near), ["10.96.0.9", "web.default.svc.cluster.local."]);
     let circle = ask(&world, "circle.other.svc.cluster.local.", RecordType::A).await;
@@ -246,7 +274,10 @@ async fn other_names_are_asked_for_once_and_kept() {
 async fn a_lost_question_is_asked_again() {
     let (address, count) = upstream(true).await;
     let world = start(cluster(), vec![address]).await;
-    assert_eq!(data(&ask(&world, "www.example.com.", RecordType::A).await), ["192.0.2.80"]);
+    assert_eq!(
+        data(&ask(&world, "www.example.com.", RecordType::A).await),
+        ["192.0.2.80"]
+    );
     assert_eq!(count.load(Ordering::SeqCst), 2);
 }
 
@@ -273,7 +304,10 @@ async fn before_the_api_is_read_nothing_is_denied() {
     let early = ask(&world, "web.default.svc.cluster.local.", RecordType::A).await;
     assert_eq!(early.metadata.response_code, ResponseCode::ServFail);
     world.view.send_replace(Arc::new(cluster()));
-    assert_eq!(data(&ask(&world, "web.default.svc.cluster.local.", RecordType::A).await), ["10.96.0.9"]);
+    assert_eq!(
+        data(&ask(&world, "web.default.svc.cluster.local.", RecordType::A).await),
+        ["10.96.0.9"]
+    );
 }
 
 #[tokio::test]
@@ -285,10 +319,20 @@ async fn a_port_that_is_taken_is_named_with_advice() {
         cluster_domain: "cluster.local".to_owned(),
         upstreams: None,
     };
-    let error = Dns::start(config.clone(), world.view.subscribe()).await.unwrap_err().to_string();
-    assert!(error.contains(&world.dns.address().to_string()) && error.contains("ss -lnp"), "{error}");
+    let error = Dns::start(config.clone(), world.view.subscribe())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&world.dns.address().to_string()) && error.contains("ss -lnp"),
+        "{error}"
+    );
     world.dns.shutdown().await;
-    Dns::start(config, world.view.subscribe()).await.unwrap().shutdown().await;
+    Dns::start(config, world.view.subscribe())
+        .await
+        .unwrap()
+        .shutdown()
+        .await;
 }
 
 #[tokio::test]
@@ -297,6 +341,10 @@ async fn what_is_no_plain_question_is_refused() {
     let transfer = ask(&world, "cluster.local.", RecordType::AXFR).await;
     assert_eq!(transfer.metadata.response_code, ResponseCode::Refused);
     let mut two = question("a.example.com.", RecordType::A);
-    two.queries.push(Query::query(Name::from_ascii("b.example.com.").unwrap(), RecordType::A));
-    assert_eq!(over_udp(&world, &two).await.metadata.response_code, ResponseCode::FormErr);
+    two.queries
+        .push(Query::query(Name::from_ascii("b.example.com.").unwrap(), RecordType::A));
+    assert_eq!(
+        over_udp(&world, &two).await.metadata.response_code,
+        ResponseCode::FormErr
+    );
 }

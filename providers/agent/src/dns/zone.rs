@@ -54,7 +54,9 @@ struct Host {
 }
 
 fn labels(name: &Name) -> Vec<String> {
-    name.iter().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect()
+    name.iter()
+        .map(|label| String::from_utf8_lossy(label).to_ascii_lowercase())
+        .collect()
 }
 
 fn dashed(ip: Ipv4Addr) -> String {
@@ -72,15 +74,20 @@ fn protocol_label(protocol: Protocol) -> &'static str {
 fn records(answers: Vec<Record>) -> Answer {
     match answers.is_empty() {
         true => Answer::NoData,
-        false => Answer::Records { answers, additionals: Vec::new() },
+        false => Answer::Records {
+            answers,
+            additionals: Vec::new(),
+        },
     }
 }
 
 fn addresses(name: &Name, kind: RecordType, ips: impl IntoIterator<Item = Ipv4Addr>) -> Answer {
     match kind {
-        RecordType::A | RecordType::ANY => {
-            records(ips.into_iter().map(|ip| Record::from_rdata(name.clone(), TTL, RData::A(A(ip)))).collect())
-        }
+        RecordType::A | RecordType::ANY => records(
+            ips.into_iter()
+                .map(|ip| Record::from_rdata(name.clone(), TTL, RData::A(A(ip))))
+                .collect(),
+        ),
         _ => Answer::NoData,
     }
 }
@@ -94,7 +101,10 @@ fn hosts_of<'a>(service: &'a ServiceEntry, slice: &'a SliceEntry) -> impl Iterat
     let endpoints = slice.endpoints.iter().filter(|endpoint| told(service, endpoint));
     endpoints.flat_map(|endpoint| {
         endpoint.addresses.iter().map(|ip| Host {
-            label: endpoint.hostname.clone().map_or_else(|| dashed(*ip), |name| name.to_ascii_lowercase()),
+            label: endpoint
+                .hostname
+                .clone()
+                .map_or_else(|| dashed(*ip), |name| name.to_ascii_lowercase()),
             ip: *ip,
         })
     })
@@ -103,9 +113,15 @@ fn hosts_of<'a>(service: &'a ServiceEntry, slice: &'a SliceEntry) -> impl Iterat
 impl Zone {
     /// Returns the zone of a domain (`cluster.local`) that the server at this address answers for.
     pub fn new(domain: &str, server: Ipv4Addr) -> Option<Zone> {
-        let mut name = Name::from_ascii(domain.trim_end_matches('.')).ok().filter(|name| name.num_labels() > 0)?;
+        let mut name = Name::from_ascii(domain.trim_end_matches('.'))
+            .ok()
+            .filter(|name| name.num_labels() > 0)?;
         name.set_fqdn(true);
-        Some(Zone { labels: labels(&name), domain: name.to_lowercase(), server })
+        Some(Zone {
+            labels: labels(&name),
+            domain: name.to_lowercase(),
+            server,
+        })
     }
 
     /// Returns the record that goes with negative answers.
@@ -161,7 +177,11 @@ impl Zone {
     }
 
     fn below(&self, labels: &[&str]) -> Option<Name> {
-        labels.iter().rev().try_fold(self.domain.clone(), |name, label| name.prepend_label(*label)).ok()
+        labels
+            .iter()
+            .rev()
+            .try_fold(self.domain.clone(), |name, label| name.prepend_label(*label))
+            .ok()
     }
 
     fn service_name(&self, service: &ServiceEntry) -> Option<Name> {
@@ -173,7 +193,12 @@ impl Zone {
             RecordType::SOA | RecordType::ANY => records(vec![self.soa()]),
             RecordType::NS => {
                 let server = self.below(&["ns", "dns"]);
-                records(server.map(|server| Record::from_rdata(self.domain.clone(), TTL, RData::NS(NS(server)))).into_iter().collect())
+                records(
+                    server
+                        .map(|server| Record::from_rdata(self.domain.clone(), TTL, RData::NS(NS(server))))
+                        .into_iter()
+                        .collect(),
+                )
             }
             _ => Answer::NoData,
         }
@@ -185,8 +210,11 @@ impl Zone {
             _ if kind == RecordType::SRV => self.service_records(view, service, None, name),
             Reach::ClusterIp(ip) => addresses(name, kind, [*ip]),
             Reach::Headless => {
-                let ips: BTreeSet<Ipv4Addr> =
-                    view.slices(service).flat_map(|slice| hosts_of(service, slice)).map(|host| host.ip).collect();
+                let ips: BTreeSet<Ipv4Addr> = view
+                    .slices(service)
+                    .flat_map(|slice| hosts_of(service, slice))
+                    .map(|host| host.ip)
+                    .collect();
                 let mut ips: Vec<Ipv4Addr> = ips.into_iter().collect();
                 if !ips.is_empty() {
                     let first = turn % ips.len();
@@ -221,17 +249,13 @@ impl Zone {
         }
     }
 
-    fn service_records(
-        &self,
-        view: &View,
-        service: &ServiceEntry,
-        only: Option<(&str, &str)>,
-        name: &Name,
-    ) -> Answer {
+    fn service_records(&self, view: &View, service: &ServiceEntry, only: Option<(&str, &str)>, name: &Name) -> Answer {
         let wanted = |own: &str, transport| {
             only.is_none_or(|(port, protocol)| own == port && protocol_label(transport) == protocol)
         };
-        let Some(base) = self.service_name(service) else { return Answer::NoData };
+        let Some(base) = self.service_name(service) else {
+            return Answer::NoData;
+        };
         let mut targets: BTreeSet<(Name, Ipv4Addr, u16)> = BTreeSet::new();
         match service.reach {
             Reach::ClusterIp(ip) => {
@@ -242,7 +266,9 @@ impl Zone {
                 for slice in view.slices(service) {
                     let ports = || slice.ports.iter().filter(|port| wanted(&port.name, port.protocol));
                     for host in hosts_of(service, slice) {
-                        let Ok(target) = base.prepend_label(host.label.as_str()) else { continue };
+                        let Ok(target) = base.prepend_label(host.label.as_str()) else {
+                            continue;
+                        };
                         targets.extend(ports().map(|port| (target.clone(), host.ip, port.port)));
                     }
                 }
@@ -259,7 +285,10 @@ impl Zone {
         };
         Answer::Records {
             answers: targets.into_iter().map(answer).collect(),
-            additionals: hosts.into_iter().map(|(name, ip)| Record::from_rdata(name, TTL, RData::A(A(ip)))).collect(),
+            additionals: hosts
+                .into_iter()
+                .map(|(name, ip)| Record::from_rdata(name, TTL, RData::A(A(ip))))
+                .collect(),
         }
     }
 
@@ -268,7 +297,9 @@ impl Zone {
         let [d, c, b, a, "in-addr", "arpa"] = labels.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
             return Answer::Elsewhere;
         };
-        let Ok(ip) = format!("{a}.{b}.{c}.{d}").parse::<Ipv4Addr>() else { return Answer::Elsewhere };
+        let Ok(ip) = format!("{a}.{b}.{c}.{d}").parse::<Ipv4Addr>() else {
+            return Answer::Elsewhere;
+        };
         let mut names = BTreeSet::new();
         for service in view.services() {
             if service.reach == Reach::ClusterIp(ip) {
@@ -277,24 +308,35 @@ impl Zone {
             }
             let hosts = view.slices(service).flat_map(|slice| hosts_of(service, slice));
             for host in hosts.filter(|host| host.ip == ip) {
-                names.extend(self.service_name(service).and_then(|base| base.prepend_label(host.label.as_str()).ok()));
+                names.extend(
+                    self.service_name(service)
+                        .and_then(|base| base.prepend_label(host.label.as_str()).ok()),
+                );
             }
         }
         match kind {
             _ if names.is_empty() => Answer::Elsewhere,
-            RecordType::PTR | RecordType::ANY => {
-                records(names.into_iter().map(|to| Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(to)))).collect())
-            }
+            RecordType::PTR | RecordType::ANY => records(
+                names
+                    .into_iter()
+                    .map(|to| Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(to))))
+                    .collect(),
+            ),
             _ => Answer::NoData,
         }
     }
 }
 
 fn alias(name: &Name, target: &str) -> Answer {
-    let Ok(mut target) = Name::from_ascii(target.trim_end_matches('.')) else { return Answer::NoData };
+    let Ok(mut target) = Name::from_ascii(target.trim_end_matches('.')) else {
+        return Answer::NoData;
+    };
     target.set_fqdn(true);
     let record = Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())));
-    Answer::Alias { record: Box::new(record), target }
+    Answer::Alias {
+        record: Box::new(record),
+        target,
+    }
 }
 
 /// `host.service…`, and the empty names between a service and its ports.

@@ -27,7 +27,9 @@ use Rule::{Honoured, Into, OnHostOnly, Only, Refused, RefusedWhenFalse, Warned, 
 
 type Rows = &'static [(&'static str, Rule)];
 
-const NO_VOLUME: Rule = Refused("volumes of this kind are not supported; use configMap, secret, emptyDir, hostPath, projected or downwardAPI");
+const NO_VOLUME: Rule = Refused(
+    "volumes of this kind are not supported; use configMap, secret, emptyDir, hostPath, projected or downwardAPI",
+);
 const NO_WINDOWS: Rule = Refused("this node runs Linux");
 const NO_SELINUX: Rule = Warned("SELinux labels are not applied");
 const NO_APPARMOR: Rule = Warned("AppArmor profiles are not applied");
@@ -43,12 +45,24 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("activeDeadlineSeconds", Honoured),
             ("affinity", Into("Affinity")),
-            ("automountServiceAccountToken", WarnedWhenTrue("no token is mounted by itself; add a projected volume with a serviceAccountToken")),
+            (
+                "automountServiceAccountToken",
+                WarnedWhenTrue("no token is mounted by itself; add a projected volume with a serviceAccountToken"),
+            ),
             ("containers", Into("Container")),
             ("dnsConfig", Honoured),
-            ("dnsPolicy", Only(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"], "unknown DNS policy")),
+            (
+                "dnsPolicy",
+                Only(
+                    &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+                    "unknown DNS policy",
+                ),
+            ),
             ("enableServiceLinks", Honoured),
-            ("ephemeralContainers", Refused("ephemeral containers are not supported; use kubectl exec")),
+            (
+                "ephemeralContainers",
+                Refused("ephemeral containers are not supported; use kubectl exec"),
+            ),
             ("evictionResponders", Warned("eviction responders are not asked")),
             ("hostAliases", Honoured),
             ("hostIPC", Honoured),
@@ -63,15 +77,33 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("nodeSelector", Honoured),
             ("os", Into("PodOS")),
             ("overhead", Warned("it is not counted")),
-            ("preemptionPolicy", WarnedUnless("PreemptLowerPriority", "pods are not preempted")),
+            (
+                "preemptionPolicy",
+                WarnedUnless("PreemptLowerPriority", "pods are not preempted"),
+            ),
             ("priority", Warned("pods are not ordered or preempted by priority")),
-            ("priorityClassName", Warned("pods are not ordered or preempted by priority")),
+            (
+                "priorityClassName",
+                Warned("pods are not ordered or preempted by priority"),
+            ),
             ("readinessGates", Honoured),
-            ("resourceClaims", Refused("dynamic resource allocation is not supported")),
+            (
+                "resourceClaims",
+                Refused("dynamic resource allocation is not supported"),
+            ),
             ("resources", Into("ResourceRequirements")),
-            ("restartPolicy", Only(&["Always", "OnFailure", "Never"], "unknown restart policy")),
+            (
+                "restartPolicy",
+                Only(&["Always", "OnFailure", "Never"], "unknown restart policy"),
+            ),
             ("runtimeClassName", Refused("there is one runtime only")),
-            ("schedulerName", WarnedUnless("default-scheduler", "there is one scheduler only, which takes every pod")),
+            (
+                "schedulerName",
+                WarnedUnless(
+                    "default-scheduler",
+                    "there is one scheduler only, which takes every pod",
+                ),
+            ),
             ("schedulingGates", Refused("scheduling gates are not supported")),
             ("schedulingGroup", Refused("scheduling groups are not supported")),
             ("securityContext", Into("PodSecurityContext")),
@@ -82,7 +114,10 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("subdomain", Honoured),
             ("terminationGracePeriodSeconds", Honoured),
             ("tolerations", Honoured),
-            ("topologySpreadConstraints", Warned("pods are not spread by constraints")),
+            (
+                "topologySpreadConstraints",
+                Warned("pods are not spread by constraints"),
+            ),
             ("volumes", Into("Volume")),
         ],
     ),
@@ -103,29 +138,54 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("env", Into("EnvVar")),
             ("envFrom", Honoured),
             ("image", Honoured),
-            ("imagePullPolicy", Only(&["Always", "IfNotPresent", "Never"], "unknown pull policy")),
+            (
+                "imagePullPolicy",
+                Only(&["Always", "IfNotPresent", "Never"], "unknown pull policy"),
+            ),
             ("lifecycle", Into("Lifecycle")),
             ("livenessProbe", Into("Probe")),
             ("name", Honoured),
             ("ports", Into("ContainerPort")),
             ("readinessProbe", Into("Probe")),
-            ("resizePolicy", Warned("resources are not changed while a container runs")),
+            (
+                "resizePolicy",
+                Warned("resources are not changed while a container runs"),
+            ),
             ("resources", Into("ResourceRequirements")),
-            ("restartPolicy", Only(&["Always"], "only init containers may have a policy of their own, and only Always")),
+            (
+                "restartPolicy",
+                Only(
+                    &["Always"],
+                    "only init containers may have a policy of their own, and only Always",
+                ),
+            ),
             ("restartPolicyRules", Refused("rules by exit code are not supported")),
             ("securityContext", Into("SecurityContext")),
             ("startupProbe", Into("Probe")),
             ("stdin", Honoured),
-            ("stdinOnce", WarnedWhenTrue("attaching is not supported, so standard input stays open")),
+            (
+                "stdinOnce",
+                WarnedWhenTrue("attaching is not supported, so standard input stays open"),
+            ),
             ("terminationMessagePath", Honoured),
-            ("terminationMessagePolicy", Only(&["File", "FallbackToLogsOnError"], "unknown policy")),
+            (
+                "terminationMessagePolicy",
+                Only(&["File", "FallbackToLogsOnError"], "unknown policy"),
+            ),
             ("tty", Honoured),
             ("volumeDevices", Refused("block devices are not supported")),
             ("volumeMounts", Into("VolumeMount")),
             ("workingDir", Honoured),
         ],
     ),
-    ("EnvVar", &[("name", Honoured), ("value", Honoured), ("valueFrom", Into("EnvVarSource"))]),
+    (
+        "EnvVar",
+        &[
+            ("name", Honoured),
+            ("value", Honoured),
+            ("valueFrom", Into("EnvVarSource")),
+        ],
+    ),
     (
         "EnvVarSource",
         &[
@@ -141,7 +201,10 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("postStart", Into("LifecycleHandler")),
             ("preStop", Into("LifecycleHandler")),
-            ("stopSignal", Refused("the image's own stop signal is used; leave it out")),
+            (
+                "stopSignal",
+                Refused("the image's own stop signal is used; leave it out"),
+            ),
         ],
     ),
     (
@@ -150,7 +213,10 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("exec", Honoured),
             ("httpGet", Honoured),
             ("sleep", Honoured),
-            ("tcpSocket", Refused("hooks by TCP are not supported, nor are they in Kubernetes")),
+            (
+                "tcpSocket",
+                Refused("hooks by TCP are not supported, nor are they in Kubernetes"),
+            ),
         ],
     ),
     (
@@ -158,7 +224,10 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("exec", Honoured),
             ("failureThreshold", Honoured),
-            ("grpc", Refused("gRPC probes are not supported; use httpGet, tcpSocket or exec")),
+            (
+                "grpc",
+                Refused("gRPC probes are not supported; use httpGet, tcpSocket or exec"),
+            ),
             ("httpGet", Honoured),
             ("initialDelaySeconds", Honoured),
             ("periodSeconds", Honoured),
@@ -172,15 +241,25 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "ContainerPort",
         &[
             ("containerPort", Honoured),
-            ("hostIP", OnHostOnly("host ports are not supported; use a Service with a node port")),
-            ("hostPort", OnHostOnly("host ports are not supported; use a Service with a node port")),
+            (
+                "hostIP",
+                OnHostOnly("host ports are not supported; use a Service with a node port"),
+            ),
+            (
+                "hostPort",
+                OnHostOnly("host ports are not supported; use a Service with a node port"),
+            ),
             ("name", Honoured),
             ("protocol", Honoured),
         ],
     ),
     (
         "ResourceRequirements",
-        &[("claims", Refused("dynamic resource allocation is not supported")), ("limits", Honoured), ("requests", Honoured)],
+        &[
+            ("claims", Refused("dynamic resource allocation is not supported")),
+            ("limits", Honoured),
+            ("requests", Honoured),
+        ],
     ),
     (
         "SecurityContext",
@@ -212,7 +291,10 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("seLinuxOptions", NO_SELINUX),
             ("seccompProfile", Into("SeccompProfile")),
             ("supplementalGroups", Honoured),
-            ("supplementalGroupsPolicy", Only(&["Merge"], "the groups of the image are always added")),
+            (
+                "supplementalGroupsPolicy",
+                Only(&["Merge"], "the groups of the image are always added"),
+            ),
             ("sysctls", Honoured),
             ("windowsOptions", NO_WINDOWS),
         ],
@@ -221,17 +303,27 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "SeccompProfile",
         &[
             ("localhostProfile", Refused("profiles from files are not supported")),
-            ("type", Only(&["RuntimeDefault", "Unconfined"], "only RuntimeDefault and Unconfined are supported")),
+            (
+                "type",
+                Only(
+                    &["RuntimeDefault", "Unconfined"],
+                    "only RuntimeDefault and Unconfined are supported",
+                ),
+            ),
         ],
     ),
     (
         "VolumeMount",
         &[
+            ("bindMountOptions", Refused("options of a mount are not supported")),
             ("mountPath", Honoured),
             ("mountPropagation", Only(&["None"], "mounts are not propagated")),
             ("name", Honoured),
             ("readOnly", Honoured),
-            ("recursiveReadOnly", Only(&["Disabled", "IfPossible"], "mounts below a volume keep their own mode")),
+            (
+                "recursiveReadOnly",
+                Only(&["Disabled", "IfPossible"], "mounts below a volume keep their own mode"),
+            ),
             ("subPath", Honoured),
             ("subPathExpr", Honoured),
         ],
@@ -286,13 +378,24 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             (
                 "type",
                 Only(
-                    &["Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", "CharDevice", "BlockDevice"],
+                    &[
+                        "Directory",
+                        "DirectoryOrCreate",
+                        "File",
+                        "FileOrCreate",
+                        "Socket",
+                        "CharDevice",
+                        "BlockDevice",
+                    ],
                     "unknown type of path",
                 ),
             ),
         ],
     ),
-    ("ProjectedVolumeSource", &[("defaultMode", Honoured), ("sources", Into("VolumeProjection"))]),
+    (
+        "ProjectedVolumeSource",
+        &[("defaultMode", Honoured), ("sources", Into("VolumeProjection"))],
+    ),
     (
         "VolumeProjection",
         &[

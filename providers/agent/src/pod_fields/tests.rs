@@ -8,7 +8,13 @@ use super::*;
 
 /// The short name of the kind that a property refers to, directly, in a list, or with words around it.
 fn referred(property: &Value) -> Option<String> {
-    let places = [property, &property["items"], &property["allOf"][0], &property["anyOf"][0], &property["items"]["allOf"][0]];
+    let places = [
+        property,
+        &property["items"],
+        &property["allOf"][0],
+        &property["anyOf"][0],
+        &property["items"]["allOf"][0],
+    ];
     let found = places.iter().find_map(|place| place["$ref"].as_str())?;
     found.rsplit(['.', '/']).next().map(str::to_owned)
 }
@@ -21,10 +27,17 @@ fn every_field_of_the_schema_has_a_row_and_every_row_a_field() {
         let of = if kind == "PodSpec" {
             &schema
         } else {
-            let found = definitions.iter().find(|(name, _)| name.rsplit('.').next() == Some(kind));
+            let found = definitions
+                .iter()
+                .find(|(name, _)| name.rsplit('.').next() == Some(kind));
             found.unwrap_or_else(|| panic!("the schema has no {kind}")).1
         };
-        of["properties"].as_object().expect("properties").keys().cloned().collect()
+        of["properties"]
+            .as_object()
+            .expect("properties")
+            .keys()
+            .cloned()
+            .collect()
     };
     for (kind, rows) in KINDS {
         let named: BTreeSet<String> = rows.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -34,7 +47,10 @@ fn every_field_of_the_schema_has_a_row_and_every_row_a_field() {
                 let of = if *kind == "PodSpec" {
                     &schema["properties"][name]
                 } else {
-                    let found = definitions.iter().find(|(known, _)| known.rsplit('.').next() == Some(kind)).expect("known");
+                    let found = definitions
+                        .iter()
+                        .find(|(known, _)| known.rsplit('.').next() == Some(kind))
+                        .expect("known");
                     &found.1["properties"][name]
                 };
                 assert_eq!(referred(of).as_deref(), Some(*next), "{kind}.{name}");
@@ -65,14 +81,20 @@ fn what_cannot_be_honoured_is_refused_with_its_path() {
         "hostUsers": false
     });
     let paths: Vec<String> = check(&spec).refused.into_iter().map(|(path, _)| path).collect();
-    let expected: BTreeSet<&str> =
-        ["spec.containers[0].ports[1].hostPort", "spec.containers[0].livenessProbe.grpc", "spec.volumes[0].nfs", "spec.hostUsers"].into();
+    let expected: BTreeSet<&str> = [
+        "spec.containers[0].ports[1].hostPort",
+        "spec.containers[0].livenessProbe.grpc",
+        "spec.volumes[0].nfs",
+        "spec.hostUsers",
+    ]
+    .into();
     assert_eq!(paths.iter().map(String::as_str).collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]
 fn host_ports_belong_to_the_host_network() {
-    let spec = json!({"hostNetwork": true, "containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
+    let spec =
+        json!({"hostNetwork": true, "containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
     assert_eq!(check(&spec).refused, []);
 }
 

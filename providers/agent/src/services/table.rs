@@ -39,7 +39,10 @@ pub fn build(view: &View) -> ServiceTable {
 /// not among them.
 pub fn serving(view: &View) -> BTreeSet<Ipv4Addr> {
     let mut serving = BTreeSet::new();
-    for service in view.services().filter(|service| matches!(service.reach, Reach::ClusterIp(_))) {
+    for service in view
+        .services()
+        .filter(|service| matches!(service.reach, Reach::ClusterIp(_)))
+    {
         for port in &service.ports {
             let (backends, ready) = backends(view, service, port);
             if ready {
@@ -51,7 +54,11 @@ pub fn serving(view: &View) -> BTreeSet<Ipv4Addr> {
 }
 
 fn port_name(port: &ServicePortEntry) -> String {
-    if port.name.is_empty() { port.port.to_string() } else { port.name.clone() }
+    if port.name.is_empty() {
+        port.port.to_string()
+    } else {
+        port.name.clone()
+    }
 }
 
 /// Returns a port's backends, and whether they are ready ones.
@@ -60,11 +67,17 @@ fn backends(view: &View, service: &ServiceEntry, port: &ServicePortEntry) -> (BT
         let slices = view.slices(service);
         slices
             .flat_map(|slice| {
-                let ports = slice.ports.iter().filter(|own| own.name == port.name && own.protocol == port.protocol);
+                let ports = slice
+                    .ports
+                    .iter()
+                    .filter(|own| own.name == port.name && own.protocol == port.protocol);
                 ports.flat_map(move |own| {
                     let endpoints = slice.endpoints.iter().filter(move |endpoint| counts(endpoint));
                     let addresses = endpoints.flat_map(|endpoint| endpoint.addresses.iter());
-                    addresses.map(move |ip| Backend { ip: *ip, port: own.port })
+                    addresses.map(move |ip| Backend {
+                        ip: *ip,
+                        port: own.port,
+                    })
                 })
             })
             .collect()

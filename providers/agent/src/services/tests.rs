@@ -20,7 +20,9 @@ impl Rules for Recorded {
         let mut failures = self.failures.lock().unwrap();
         if *failures > 0 {
             *failures -= 1;
-            return Err(NetError::Invalid { what: "not yet".to_owned() });
+            return Err(NetError::Invalid {
+                what: "not yet".to_owned(),
+            });
         }
         self.tables.lock().unwrap().push(table.clone());
         Ok(())
@@ -40,7 +42,12 @@ fn start(rules: Recorded) -> World {
     let rules = Arc::new(rules);
     let metrics = Metrics::register(&Registry::new());
     let running = Services::run(service_events, slice_events, Arc::clone(&rules), metrics);
-    World { services, slices, rules, running }
+    World {
+        services,
+        slices,
+        rules,
+        running,
+    }
 }
 
 fn service() -> Service {
@@ -81,7 +88,10 @@ async fn nothing_is_applied_before_both_kinds_are_read() {
     list(&world, &["10.42.0.2"]);
     assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
     let tables = world.rules.tables.lock().unwrap();
-    assert!(tables.iter().all(|table| table.ports[0].backends.len() == 1), "{tables:?}");
+    assert!(
+        tables.iter().all(|table| table.ports[0].backends.len() == 1),
+        "{tables:?}"
+    );
 }
 
 #[tokio::test]
@@ -90,7 +100,10 @@ async fn a_pod_is_drained_when_the_rules_without_it_are_in_force() {
     list(&world, &["10.42.0.2", "10.42.0.3"]);
     assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
     assert!(!world.running.drained(ONE, Duration::ZERO).await);
-    world.slices.unbounded_send(Ok(Event::Apply(slice(&["10.42.0.3"])))).unwrap();
+    world
+        .slices
+        .unbounded_send(Ok(Event::Apply(slice(&["10.42.0.3"]))))
+        .unwrap();
     assert!(world.running.drained(ONE, LIMIT).await);
     let last = world.rules.tables.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last.ports[0].backends.len(), 1);
@@ -99,7 +112,10 @@ async fn a_pod_is_drained_when_the_rules_without_it_are_in_force() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_apply_is_repeated() {
-    let world = start(Recorded { failures: Mutex::new(3), ..Recorded::default() });
+    let world = start(Recorded {
+        failures: Mutex::new(3),
+        ..Recorded::default()
+    });
     list(&world, &["10.42.0.2"]);
     assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
     assert_eq!(world.rules.tables.lock().unwrap().len(), 1);

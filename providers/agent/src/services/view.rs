@@ -125,13 +125,20 @@ impl ServiceEntry {
     pub fn from_service(service: &Service) -> Option<ServiceEntry> {
         let key = key(service)?;
         let spec = service.spec.clone().unwrap_or_default();
-        let cluster_ips: Vec<String> = spec.cluster_ip.into_iter().chain(spec.cluster_ips.unwrap_or_default()).collect();
+        let cluster_ips: Vec<String> = spec
+            .cluster_ip
+            .into_iter()
+            .chain(spec.cluster_ips.unwrap_or_default())
+            .collect();
         let reach = if spec.type_.as_deref() == Some("ExternalName") {
             spec.external_name.map_or(Reach::Nothing, Reach::External)
         } else if cluster_ips.iter().any(|ip| ip == "None") {
             Reach::Headless
         } else {
-            cluster_ips.iter().find_map(|ip| ip.parse().ok()).map_or(Reach::Nothing, Reach::ClusterIp)
+            cluster_ips
+                .iter()
+                .find_map(|ip| ip.parse().ok())
+                .map_or(Reach::Nothing, Reach::ClusterIp)
         };
         let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|port| {
             Some(ServicePortEntry {
@@ -149,19 +156,26 @@ impl ServiceEntry {
         let ingress = status.and_then(|status| status.ingress.as_ref()).into_iter().flatten();
         let ingress = ingress.filter_map(|ingress| ingress.ip.as_deref());
         let declared = spec.external_ips.unwrap_or_default();
-        let mut external_ips: Vec<Ipv4Addr> =
-            declared.iter().map(String::as_str).chain(ingress).filter_map(|ip| ip.parse().ok()).collect();
+        let mut external_ips: Vec<Ipv4Addr> = declared
+            .iter()
+            .map(String::as_str)
+            .chain(ingress)
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
         external_ips.sort_unstable();
         external_ips.dedup();
-        let affinity = spec.session_affinity_config.and_then(|config| config.client_ip?.timeout_seconds);
+        let affinity = spec
+            .session_affinity_config
+            .and_then(|config| config.client_ip?.timeout_seconds);
         let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
         Some(ServiceEntry {
             key,
             reach,
             ports: ports.collect(),
             external_ips,
-            affinity_seconds: sticky
-                .then(|| u32::try_from(affinity.unwrap_or(AFFINITY_SECONDS)).unwrap_or(AFFINITY_SECONDS.cast_unsigned())),
+            affinity_seconds: sticky.then(|| {
+                u32::try_from(affinity.unwrap_or(AFFINITY_SECONDS)).unwrap_or(AFFINITY_SECONDS.cast_unsigned())
+            }),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
         })
     }
@@ -193,7 +207,12 @@ impl SliceEntry {
                 hostname: endpoint.hostname.clone().filter(|name| !name.is_empty()),
             }
         });
-        Some(SliceEntry { service: (key.0.clone(), service), key, ports: ports.collect(), endpoints: endpoints.collect() })
+        Some(SliceEntry {
+            service: (key.0.clone(), service),
+            key,
+            ports: ports.collect(),
+            endpoints: endpoints.collect(),
+        })
     }
 }
 
@@ -208,7 +227,12 @@ pub struct Collection<E> {
 
 impl<E> Default for Collection<E> {
     fn default() -> Self {
-        Collection { entries: BTreeMap::new(), listing: None, complete: false, changed: false }
+        Collection {
+            entries: BTreeMap::new(),
+            listing: None,
+            complete: false,
+            changed: false,
+        }
     }
 }
 
@@ -274,9 +298,16 @@ impl View {
     pub fn new(services: &BTreeMap<Key, Arc<ServiceEntry>>, slices: &BTreeMap<Key, Arc<SliceEntry>>) -> View {
         let mut by_service: BTreeMap<Key, Vec<Arc<SliceEntry>>> = BTreeMap::new();
         for slice in slices.values() {
-            by_service.entry(slice.service.clone()).or_default().push(Arc::clone(slice));
+            by_service
+                .entry(slice.service.clone())
+                .or_default()
+                .push(Arc::clone(slice));
         }
-        View { services: services.clone(), slices: by_service, complete: true }
+        View {
+            services: services.clone(),
+            slices: by_service,
+            complete: true,
+        }
     }
 
     /// Says whether the API has been read; before that, that a service is absent means nothing.
@@ -291,13 +322,18 @@ impl View {
 
     /// Returns a service.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&ServiceEntry> {
-        self.services.get(&(namespace.to_owned(), name.to_owned())).map(Arc::as_ref)
+        self.services
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .map(Arc::as_ref)
     }
 
     /// Says whether a namespace has services.
     pub fn has_namespace(&self, namespace: &str) -> bool {
         let from = (namespace.to_owned(), String::new());
-        self.services.range(from..).next().is_some_and(|((found, _), _)| found == namespace)
+        self.services
+            .range(from..)
+            .next()
+            .is_some_and(|((found, _), _)| found == namespace)
     }
 
     /// Returns a service's slices.

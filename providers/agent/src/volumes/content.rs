@@ -35,7 +35,10 @@ pub fn token_requests(pod: &Pod) -> Vec<(String, ServiceAccountTokenProjection)>
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes
         .flat_map(|volume| {
-            let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+            let sources = volume
+                .projected
+                .iter()
+                .flat_map(|projected| projected.sources.iter().flatten());
             sources.filter_map(|source| Some((volume.name.clone(), source.service_account_token.clone()?)))
         })
         .collect()
@@ -43,37 +46,78 @@ pub fn token_requests(pod: &Pod) -> Vec<(String, ServiceAccountTokenProjection)>
 
 /// Returns the files of a volume that is made from objects.
 pub fn payload(pod: &Pod, volume: &Volume, sources: &Sources, tokens: &Tokens) -> Result<Payload, VolumeError> {
-    let mut maker = Maker { pod, volume: &volume.name, sources, payload: Payload::new() };
+    let mut maker = Maker {
+        pod,
+        volume: &volume.name,
+        sources,
+        payload: Payload::new(),
+    };
     if let Some(map) = &volume.config_map {
         let mode = map.default_mode.unwrap_or(DEFAULT_MODE);
-        maker.object("configmap", &map.name, &sources.config_maps, map.items.as_deref(), mode, map.optional)?;
+        maker.object(
+            "configmap",
+            &map.name,
+            &sources.config_maps,
+            map.items.as_deref(),
+            mode,
+            map.optional,
+        )?;
     } else if let Some(secret) = &volume.secret {
         let name = secret.secret_name.clone().unwrap_or_default();
         let mode = secret.default_mode.unwrap_or(DEFAULT_MODE);
-        maker.object("secret", &name, &sources.secrets, secret.items.as_deref(), mode, secret.optional)?;
+        maker.object(
+            "secret",
+            &name,
+            &sources.secrets,
+            secret.items.as_deref(),
+            mode,
+            secret.optional,
+        )?;
     } else if let Some(downward) = &volume.downward_api {
-        maker.downward(downward.items.as_deref().unwrap_or_default(), downward.default_mode.unwrap_or(DEFAULT_MODE))?;
+        maker.downward(
+            downward.items.as_deref().unwrap_or_default(),
+            downward.default_mode.unwrap_or(DEFAULT_MODE),
+        )?;
     } else if let Some(projected) = &volume.projected {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projected.sources.iter().flatten() {
             if let Some(map) = &source.config_map {
-                maker.object("configmap", &map.name, &sources.config_maps, map.items.as_deref(), mode, map.optional)?;
+                maker.object(
+                    "configmap",
+                    &map.name,
+                    &sources.config_maps,
+                    map.items.as_deref(),
+                    mode,
+                    map.optional,
+                )?;
             } else if let Some(secret) = &source.secret {
-                maker.object("secret", &secret.name, &sources.secrets, secret.items.as_deref(), mode, secret.optional)?;
+                maker.object(
+                    "secret",
+                    &secret.name,
+                    &sources.secrets,
+                    secret.items.as_deref(),
+                    mode,
+                    secret.optional,
+                )?;
             } else if let Some(downward) = &source.downward_api {
                 maker.downward(downward.items.as_deref().unwrap_or_default(), mode)?;
             } else if let Some(token) = &source.service_account_token {
                 let found = tokens.get(&(volume.name.clone(), token.path.clone()));
-                let text = found.ok_or_else(|| maker.missing("the service account's token could not be had".to_owned()))?;
+                let text =
+                    found.ok_or_else(|| maker.missing("the service account's token could not be had".to_owned()))?;
                 // A token is its reader's only: everyone's bits go, as Kubernetes does when a group or user is set.
                 let mode = if group(pod).is_some() { 0o600 } else { mode };
                 maker.add(&token.path, text.clone().into_bytes(), mode)?;
             } else {
-                return Err(VolumeError::Unsupported { volume: volume.name.clone() });
+                return Err(VolumeError::Unsupported {
+                    volume: volume.name.clone(),
+                });
             }
         }
     } else {
-        return Err(VolumeError::Unsupported { volume: volume.name.clone() });
+        return Err(VolumeError::Unsupported {
+            volume: volume.name.clone(),
+        });
     }
     Ok(maker.payload)
 }
@@ -91,14 +135,21 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn missing(&self, message: String) -> VolumeError {
-        VolumeError::Missing { volume: self.volume.to_owned(), message }
+        VolumeError::Missing {
+            volume: self.volume.to_owned(),
+            message,
+        }
     }
 
     fn add(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), VolumeError> {
         let relative = Path::new(path);
-        let plain = relative.components().all(|component| matches!(component, Component::Normal(_)));
+        let plain = relative
+            .components()
+            .all(|component| matches!(component, Component::Normal(_)));
         if !plain || path.is_empty() || path.starts_with("..") {
-            return Err(self.missing(format!("invalid path: {path:?} must be relative and must not leave the volume")));
+            return Err(self.missing(format!(
+                "invalid path: {path:?} must be relative and must not leave the volume"
+            )));
         }
         let mode = u32::try_from(mode).unwrap_or(0o644) & 0o777;
         self.payload.insert(relative.to_owned(), PayloadFile { content, mode });
@@ -116,7 +167,11 @@ impl Maker<'_> {
     ) -> Result<(), VolumeError> {
         let optional = optional == Some(true);
         let Some(data) = objects.get(name) else {
-            return if optional { Ok(()) } else { Err(self.missing(format!("{kind} \"{name}\" not found"))) };
+            return if optional {
+                Ok(())
+            } else {
+                Err(self.missing(format!("{kind} \"{name}\" not found")))
+            };
         };
         let Some(items) = items.filter(|items| !items.is_empty()) else {
             for (key, value) in data {
@@ -142,9 +197,12 @@ impl Maker<'_> {
             let value = if let Some(field) = &item.field_ref {
                 env::field_value(self.pod, &field.field_path, self.sources)
             } else {
-                item.resource_field_ref.as_ref().and_then(|resource| env::resource_value(self.pod, None, resource, self.sources))
+                item.resource_field_ref
+                    .as_ref()
+                    .and_then(|resource| env::resource_value(self.pod, None, resource, self.sources))
             };
-            let value = value.ok_or_else(|| self.missing(format!("{:?} refers to nothing that is known here", item.path)))?;
+            let value =
+                value.ok_or_else(|| self.missing(format!("{:?} refers to nothing that is known here", item.path)))?;
             self.add(&item.path, value.into_bytes(), item.mode.unwrap_or(mode))?;
         }
         Ok(())
@@ -186,7 +244,11 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) 
     }
     symlink(&name, &temporary)?;
     fs::rename(&temporary, &link)?;
-    let tops: BTreeSet<PathBuf> = payload.keys().filter_map(|path| path.components().next()).map(|top| PathBuf::from(top.as_os_str())).collect();
+    let tops: BTreeSet<PathBuf> = payload
+        .keys()
+        .filter_map(|path| path.components().next())
+        .map(|top| PathBuf::from(top.as_os_str()))
+        .collect();
     for top in &tops {
         let visible = dir.join(top);
         if fs::symlink_metadata(&visible).is_err() {
@@ -196,7 +258,8 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) 
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let entry_name = PathBuf::from(entry.file_name());
-        let stale_link = entry.file_type()?.is_symlink() && entry_name != Path::new("..data") && !tops.contains(&entry_name);
+        let stale_link =
+            entry.file_type()?.is_symlink() && entry_name != Path::new("..data") && !tops.contains(&entry_name);
         if stale_link {
             fs::remove_file(entry.path())?;
         } else if entry.file_type()?.is_dir() && entry_name != Path::new(&name) {
@@ -212,10 +275,15 @@ fn holds(dir: &Path, payload: &Payload) -> bool {
         let mut files = 0;
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+            files += if entry.file_type()?.is_dir() {
+                count(&entry.path())?
+            } else {
+                1
+            };
         }
         Ok(files)
     }
-    let same = |(path, file): (&PathBuf, &PayloadFile)| fs::read(dir.join(path)).is_ok_and(|content| content == file.content);
+    let same =
+        |(path, file): (&PathBuf, &PayloadFile)| fs::read(dir.join(path)).is_ok_and(|content| content == file.content);
     payload.iter().all(same) && count(dir).is_ok_and(|files| files == payload.len())
 }

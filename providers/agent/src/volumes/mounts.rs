@@ -49,14 +49,33 @@ pub fn container_mounts(
     termination_log: &Path,
 ) -> Result<Vec<Mount>, MountError> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let volumes: &[Volume] = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let volumes: &[Volume] = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volumes.as_deref())
+        .unwrap_or_default();
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
-        let volume = volumes.iter().find(|volume| volume.name == mount.name).ok_or_else(|| MountError::NoVolume(mount.name.clone()))?;
+        let volume = volumes
+            .iter()
+            .find(|volume| volume.name == mount.name)
+            .ok_or_else(|| MountError::NoVolume(mount.name.clone()))?;
         let root = places.volume(uid, volume);
-        let lookup = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        let expanded = mount.sub_path_expr.as_deref().filter(|path| !path.is_empty()).map(|path| env::expand(path, lookup));
-        let path = match expanded.or_else(|| mount.sub_path.clone()).filter(|path| !path.is_empty()) {
+        let lookup = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
+        };
+        let expanded = mount
+            .sub_path_expr
+            .as_deref()
+            .filter(|path| !path.is_empty())
+            .map(|path| env::expand(path, lookup));
+        let path = match expanded
+            .or_else(|| mount.sub_path.clone())
+            .filter(|path| !path.is_empty())
+        {
             Some(sub) => inside(&root, &sub, &mount.name)?,
             None => root,
         };
@@ -76,7 +95,11 @@ pub fn container_mounts(
     ];
     for (target, path) in generated {
         if !target.is_empty() && !mounts.iter().any(|mount| mount.target == Path::new(target)) {
-            mounts.push(Mount { target: absolute(target), source: MountSource::Bind { path }, read_only: false });
+            mounts.push(Mount {
+                target: absolute(target),
+                source: MountSource::Bind { path },
+                read_only: false,
+            });
         }
     }
     Ok(mounts)
@@ -88,10 +111,17 @@ fn absolute(path: &str) -> PathBuf {
 
 /// Returns a path inside a volume, made if it is missing. It is resolved here, so that no link in the volume leads the mount elsewhere.
 fn inside(root: &Path, sub: &str, volume: &str) -> Result<PathBuf, MountError> {
-    let escapes = || MountError::Escapes { volume: volume.to_owned(), path: sub.to_owned() };
+    let escapes = || MountError::Escapes {
+        volume: volume.to_owned(),
+        path: sub.to_owned(),
+    };
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| MountError::Io { volume: volume.to_owned(), path, source }
+        move |source| MountError::Io {
+            volume: volume.to_owned(),
+            path,
+            source,
+        }
     };
     let root = fs::canonicalize(root).map_err(io(root))?;
     let mut path = root.clone();

@@ -22,13 +22,20 @@ impl Worker {
             return;
         }
         for definition in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-            let Some(container) = self.observed.containers.get(&definition.name) else { continue };
+            let Some(container) = self.observed.containers.get(&definition.name) else {
+                continue;
+            };
             let Some(current) = container.current.as_ref().filter(|current| current.exit.is_none()) else {
                 self.schedules.retain(|(name, _), _| *name != definition.name);
                 continue;
             };
             let stopping = matches!(container.busy, Some(Busy::Stopping { .. }));
-            let (started, hooked, attempt, started_at) = (container.started, container.hook == Hook::Done, current.attempt, current.started_at);
+            let (started, hooked, attempt, started_at) = (
+                container.started,
+                container.hook == Hook::Done,
+                current.attempt,
+                current.started_at,
+            );
             for kind in KINDS {
                 let key = (definition.name.clone(), kind);
                 let wanted = hooked && !stopping && (kind == Kind::Startup) != started;
@@ -38,7 +45,8 @@ impl Worker {
                 };
                 let known = self.schedules.get(&key).is_some_and(|(of, _)| *of == attempt);
                 if !known {
-                    self.schedules.insert(key.clone(), (attempt, Schedule::new(kind, probe, started_at, now)));
+                    self.schedules
+                        .insert(key.clone(), (attempt, Schedule::new(kind, probe, started_at, now)));
                 }
                 if let Some((_, schedule)) = self.schedules.get_mut(&key)
                     && schedule.begin(now)
@@ -51,35 +59,56 @@ impl Worker {
 
     /// Returns when the next probe is due.
     pub(super) fn next_probe(&self) -> Option<Timestamp> {
-        self.schedules.values().filter_map(|(_, schedule)| schedule.next()).min()
+        self.schedules
+            .values()
+            .filter_map(|(_, schedule)| schedule.next())
+            .min()
     }
 
     fn probe(&mut self, container: String, attempt: u32, kind: Kind) {
-        let Some(definition) = self.definition(&container).cloned() else { return };
+        let Some(definition) = self.definition(&container).cloned() else {
+            return;
+        };
         let (shared, sandbox) = (self.shared.clone(), self.uid.clone());
         let ip = self.observed.ip().unwrap_or(shared.node_ip);
         self.running.push(Box::pin(async move {
             let id = format!("{container}-{attempt}");
-            let target = Target { containers: &shared.containers, sandbox: &sandbox, container_id: &id, definition: &definition, ip };
+            let target = Target {
+                containers: &shared.containers,
+                sandbox: &sandbox,
+                container_id: &id,
+                definition: &definition,
+                ip,
+            };
             let result = match kind.of(&definition) {
                 Some(probe) => probes::run(&target, probe).await,
                 None => Ok(()),
             };
-            Outcome::Probed { container, attempt, kind, result }
+            Outcome::Probed {
+                container,
+                attempt,
+                kind,
+                result,
+            }
         }));
     }
 
     /// Takes a probe's result.
     pub(super) fn take_probe(&mut self, name: &str, attempt: u32, kind: Kind, result: Result<(), String>) {
         let now = (self.shared.now)();
-        let Some((of, schedule)) = self.schedules.get_mut(&(name.to_owned(), kind)) else { return };
+        let Some((of, schedule)) = self.schedules.get_mut(&(name.to_owned(), kind)) else {
+            return;
+        };
         let runs = |current: &ContainerState| current.attempt == attempt && current.exit.is_none();
         let container = self.observed.containers.entry(name.to_owned()).or_default();
         if *of != attempt || !container.current.as_ref().is_some_and(runs) {
             return;
         }
         let verdict = schedule.observe(result.is_ok(), now);
-        let probe_grace = self.definition(name).and_then(|definition| kind.of(definition)).and_then(|probe| probe.termination_grace_period_seconds);
+        let probe_grace = self
+            .definition(name)
+            .and_then(|definition| kind.of(definition))
+            .and_then(|probe| probe.termination_grace_period_seconds);
         let container = self.observed.containers.entry(name.to_owned()).or_default();
         match (kind, verdict.changed) {
             (Kind::Startup, Some(true)) => container.started = true,
@@ -87,14 +116,22 @@ impl Worker {
             (Kind::Startup | Kind::Liveness, Some(false)) => {
                 let word = kind.word().to_lowercase();
                 let message = format!("Container {name} failed {word} probe, will be restarted");
-                container.kill = Some(Kill { message, grace_seconds: probe_grace });
+                container.kill = Some(Kill {
+                    message,
+                    grace_seconds: probe_grace,
+                });
             }
             _ => {}
         }
         if let Err(message) = result
             && verdict.counted
         {
-            self.note(Some(name), Severity::Warning, "Unhealthy", format!("{} probe failed: {message}", kind.word()));
+            self.note(
+                Some(name),
+                Severity::Warning,
+                "Unhealthy",
+                format!("{} probe failed: {message}", kind.word()),
+            );
         }
     }
 }

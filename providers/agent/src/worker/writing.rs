@@ -54,7 +54,10 @@ impl Worker {
         let (client, (name, namespace)) = (self.shared.client.clone(), self.names());
         self.running.push(Box::pin(async move {
             let result = write(client, &namespace, &name, &patch).await;
-            Outcome::Written { status: Box::new(status), result }
+            Outcome::Written {
+                status: Box::new(status),
+                result,
+            }
         }));
     }
 
@@ -76,7 +79,11 @@ impl Worker {
                 self.write_failures = self.write_failures.saturating_add(1);
                 let delay = backoff::internal_delay(self.write_failures);
                 self.write_at = (self.shared.now)().checked_add(delay).ok();
-                tracing::warn!(pod = self.uid, error, "the pod's status could not be written, trying again");
+                tracing::warn!(
+                    pod = self.uid,
+                    error,
+                    "the pod's status could not be written, trying again"
+                );
             }
         }
     }
@@ -84,8 +91,21 @@ impl Worker {
     /// Takes over what others wrote into the conditions.
     pub(super) fn take_foreign_conditions(&mut self, api: &PodStatus) {
         let own = |name: &str| OWN_CONDITIONS.contains(&name);
-        let foreign: Vec<_> = api.conditions.iter().flatten().filter(|condition| !own(&condition.type_)).cloned().collect();
-        let mut mine: Vec<_> = self.written.conditions.iter().flatten().filter(|condition| own(&condition.type_)).cloned().collect();
+        let foreign: Vec<_> = api
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|condition| !own(&condition.type_))
+            .cloned()
+            .collect();
+        let mut mine: Vec<_> = self
+            .written
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|condition| own(&condition.type_))
+            .cloned()
+            .collect();
         mine.extend(foreign);
         self.written.conditions = (!mine.is_empty()).then_some(mine);
     }
@@ -125,6 +145,9 @@ pub(super) async fn write(client: kube::Client, namespace: &str, name: &str, pat
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Err(WriteError::Gone),
         Ok(Err(error)) => Err(WriteError::Failed(crate::containers::chain(&error))),
-        Err(_) => Err(WriteError::Failed(format!("no answer within {} s", REQUEST_LIMIT.as_secs()))),
+        Err(_) => Err(WriteError::Failed(format!(
+            "no answer within {} s",
+            REQUEST_LIMIT.as_secs()
+        ))),
     }
 }

@@ -41,12 +41,20 @@ fn plain() -> Value {
 }
 
 fn ips(view: &View) -> Vec<String> {
-    build(view).ports[0].backends.iter().map(|backend| backend.ip.to_string()).collect()
+    build(view).ports[0]
+        .backends
+        .iter()
+        .map(|backend| backend.ip.to_string())
+        .collect()
 }
 
 #[test]
 fn ready_endpoints_of_all_slices_are_backends() {
-    let one = slice("a", &http(), &json!([{"addresses": ["10.42.0.2"], "conditions": {"ready": true}}]));
+    let one = slice(
+        "a",
+        &http(),
+        &json!([{"addresses": ["10.42.0.2"], "conditions": {"ready": true}}]),
+    );
     let two = slice(
         "b",
         &http(),
@@ -64,7 +72,11 @@ fn ready_endpoints_of_all_slices_are_backends() {
 fn endpoints_count_before_they_are_ready_where_the_service_says_so() {
     let mut spec = plain();
     spec["publishNotReadyAddresses"] = json!(true);
-    let slice = slice("a", &http(), &json!([{"addresses": ["10.42.0.2"], "conditions": {"ready": false}}]));
+    let slice = slice(
+        "a",
+        &http(),
+        &json!([{"addresses": ["10.42.0.2"], "conditions": {"ready": false}}]),
+    );
     assert_eq!(ips(&view(&[service(&spec)], &[slice])), ["10.42.0.2"]);
 }
 
@@ -75,7 +87,10 @@ fn terminating_endpoints_serve_only_for_want_of_ready_ones() {
     let ready = json!({"addresses": ["10.42.0.3"], "conditions": {"ready": true}});
     let alone = view(&[service(&plain())], &[slice("a", &http(), &json!([leaving]))]);
     assert_eq!(ips(&alone), ["10.42.0.2"]);
-    assert!(serving(&alone).is_empty(), "it serves by fallback only, so its pod may go");
+    assert!(
+        serving(&alone).is_empty(),
+        "it serves by fallback only, so its pod may go"
+    );
     let both = view(&[service(&plain())], &[slice("a", &http(), &json!([leaving, ready]))]);
     assert_eq!(ips(&both), ["10.42.0.3"]);
 }
@@ -91,10 +106,19 @@ fn ports_are_matched_by_name_and_protocol() {
         {"name": "dns-tcp", "port": 5354, "protocol": "TCP"},
         {"name": "metrics", "port": 9153, "protocol": "TCP"},
     ]);
-    let table = build(&view(&[service(&spec)], &[slice("a", &ports, &json!([{"addresses": ["10.42.0.2"]}]))]));
-    let seen: Vec<_> =
-        table.ports.iter().map(|port| (port.protocol, port.port, port.node_port, port.backends[0].port)).collect();
-    assert_eq!(seen, [(Protocol::Udp, 53, Some(30_053), 5353), (Protocol::Tcp, 53, None, 5354)]);
+    let table = build(&view(
+        &[service(&spec)],
+        &[slice("a", &ports, &json!([{"addresses": ["10.42.0.2"]}]))],
+    ));
+    let seen: Vec<_> = table
+        .ports
+        .iter()
+        .map(|port| (port.protocol, port.port, port.node_port, port.backends[0].port))
+        .collect();
+    assert_eq!(
+        seen,
+        [(Protocol::Udp, 53, Some(30_053), 5353), (Protocol::Tcp, 53, None, 5354)]
+    );
 }
 
 #[test]
@@ -107,7 +131,10 @@ fn external_and_load_balancer_addresses_lead_in_too() {
     let seen: Vec<_> = table.ports[0].external_ips.iter().map(ToString::to_string).collect();
     assert_eq!(seen, ["192.0.2.1", "192.0.2.7"]);
     assert_eq!(table.ports[0].affinity_seconds, Some(10_800));
-    assert!(table.ports[0].backends.is_empty(), "a service without endpoints is there, to refuse");
+    assert!(
+        table.ports[0].backends.is_empty(),
+        "a service without endpoints is there, to refuse"
+    );
 }
 
 #[test]
@@ -116,7 +143,11 @@ fn headless_and_external_services_need_no_rules() {
     assert!(build(&view(&[headless], &[])).ports.is_empty());
     let external = service(&json!({"type": "ExternalName", "externalName": "example.com"}));
     assert!(build(&view(&[external], &[])).ports.is_empty());
-    assert!(build(&view(&[service(&json!({"ports": [{"port": 80}]}))], &[])).ports.is_empty());
+    assert!(
+        build(&view(&[service(&json!({"ports": [{"port": 80}]}))], &[]))
+            .ports
+            .is_empty()
+    );
 }
 
 #[test]

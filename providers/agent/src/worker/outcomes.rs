@@ -1,0 +1,286 @@
+//! What a worker learns from the operations that ended.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use setpoint_runtime::spec::{ContainerState, Exit};
+
+use super::operations::{Outcome, StartFailure};
+use super::{Worker, failure, unbusy};
+use crate::backoff;
+use crate::containers::ReadyImage;
+use crate::events::Severity;
+use crate::images::{Found, ImageProblem};
+use crate::observed::{Busy, Ending, Hook, Image, Kill, Sandbox, Step};
+
+impl Worker {
+    /// Takes what came of an operation.
+    pub(super) async fn take_outcome(&mut self, outcome: Outcome) {
+        let now = (self.shared.now)();
+        match outcome {
+            Outcome::SandboxCreated(Ok(sandbox)) => {
+                self.sandbox_failure = None;
+                self.observed.sandbox = Sandbox::Ready { ip: sandbox.spec.ip };
+            }
+            Outcome::SandboxCreated(Err(error)) => {
+                self.observed.sandbox = Sandbox::Missing;
+                self.sandbox_failed(error.message, now);
+            }
+            Outcome::VolumesPrepared(result) => self.take_volumes(result, now),
+            Outcome::ImageFound { container, result } => self.take_image(&container, result, now),
+            Outcome::Started {
+                container,
+                attempt,
+                result,
+            } => self.take_start(&container, attempt, result, now),
+            Outcome::PostStarted {
+                container,
+                attempt,
+                result,
+            } => self.take_post_start(&container, attempt, result),
+            Outcome::Stopped { container, result } => {
+                self.look().await;
+                if let Err(error) = result {
+                    let message = format!("error killing container: {}", error.message);
+                    self.note(Some(&container), Severity::Warning, "FailedKillPod", message);
+                }
+                unbusy(self.container(&container), |busy| matches!(busy, Busy::Stopping { .. }));
+            }
+            Outcome::Drained => self.observed.ending = self.observed.ending.max(Ending::Stopping),
+            Outcome::Removed(Ok(())) => {
+                if let Some((addresses, ip)) = self.shared.addresses.as_ref().zip(self.ip.take()) {
+                    addresses.give_back(ip);
+                }
+                self.observed.sandbox = Sandbox::Removing;
+                self.observed.removal = None;
+                self.observed.ending = Ending::Removed;
+            }
+            Outcome::Removed(Err(message)) => {
+                tracing::warn!(
+                    pod = self.uid,
+                    error = message,
+                    "what is left of the pod could not be removed, trying again"
+                );
+                let before = self.observed.removal.take();
+                self.observed.removal = Some(failure(
+                    before.as_ref(),
+                    "FailedKillPod",
+                    message,
+                    backoff::internal_delay,
+                    now,
+                ));
+                self.observed.ending = Ending::Stopping;
+            }
+            Outcome::Finished(Ok(())) => self.observed.ending = Ending::Finished,
+            Outcome::Finished(Err(message)) => {
+                tracing::warn!(
+                    pod = self.uid,
+                    error = message,
+                    "the API could not be told that the pod has ended, trying again"
+                );
+                let before = self.observed.removal.take();
+                self.observed.removal = Some(failure(
+                    before.as_ref(),
+                    "Finish",
+                    message,
+                    backoff::internal_delay,
+                    now,
+                ));
+                self.observed.ending = Ending::Removed;
+            }
+            Outcome::Probed {
+                container,
+                attempt,
+                kind,
+                result,
+            } => self.take_probe(&container, attempt, kind, result),
+            Outcome::Written { status, result } => self.take_written(*status, result),
+            Outcome::Nothing => {}
+        }
+    }
+
+    fn take_volumes(&mut self, result: Result<Option<Timestamp>, String>, now: Timestamp) {
+        self.refreshing = false;
+        match result {
+            Ok(renew) => {
+                self.observed.volumes = Step::Done;
+                self.renew_at = renew;
+                if std::mem::take(&mut self.volumes_stale) {
+                    self.refresh_volumes();
+                }
+            }
+            Err(message) => {
+                self.note(None, Severity::Warning, "FailedMount", message.clone());
+                if self.observed.volumes == Step::Done {
+                    // The containers keep what they have; it is tried again.
+                    self.renew_at = now.checked_add(backoff::retry_delay(1)).ok();
+                } else {
+                    let failure = failure(self.volumes_failure.as_ref(), "FailedMount", message, volume_delay, now);
+                    self.observed.volumes = Step::Failed(failure);
+                }
+            }
+        }
+    }
+
+    fn take_image(&mut self, name: &str, result: Result<(ReadyImage, Found), ImageProblem>, now: Timestamp) {
+        let reference = self
+            .definition(name)
+            .and_then(|definition| definition.image.clone())
+            .unwrap_or_default();
+        match result {
+            Ok((image, found)) => {
+                let message = match found {
+                    Found::Present => format!("Container image \"{reference}\" already present on machine"),
+                    Found::Pulled(took) => {
+                        let seconds = took.as_secs_f64();
+                        format!(
+                            "Successfully pulled image \"{reference}\" in {seconds:.3}s ({seconds:.3}s including waiting). Image size: {} bytes.",
+                            image.size
+                        )
+                    }
+                };
+                self.note(Some(name), Severity::Normal, "Pulled", message);
+                self.image_failures.remove(name);
+                self.container(name).image = Image::Ready(image);
+            }
+            Err(problem) => {
+                let reason = if problem.reason == "ErrImagePull" {
+                    "Failed"
+                } else {
+                    problem.reason
+                };
+                let shown = if problem.reason == "ErrImagePull" {
+                    problem.message.replacen("failed", "Failed", 1)
+                } else {
+                    problem.message.clone()
+                };
+                self.note(Some(name), Severity::Warning, reason, shown);
+                self.note(
+                    Some(name),
+                    Severity::Warning,
+                    "Failed",
+                    format!("Error: {}", problem.reason),
+                );
+                let before = self.image_failures.remove(name);
+                let failure = failure(
+                    before.as_ref(),
+                    problem.reason,
+                    problem.message,
+                    backoff::retry_delay,
+                    now,
+                );
+                self.container(name).image = Image::Failed(failure);
+            }
+        }
+    }
+
+    fn take_start(&mut self, name: &str, attempt: u32, result: Result<ContainerState, StartFailure>, now: Timestamp) {
+        unbusy(self.container(name), |busy| *busy == Busy::Starting);
+        match result {
+            Ok(state) => {
+                let container = self.container(name);
+                container.failure = None;
+                container.take(state);
+                if container.running() {
+                    container.hook = Hook::Todo;
+                    container.started = false;
+                    container.ready = false;
+                    container.kill = None;
+                }
+                if attempt > 0 {
+                    self.shared.metrics.restarts.inc();
+                }
+                if !std::mem::replace(&mut self.ran, true) {
+                    self.shared
+                        .metrics
+                        .start
+                        .observe(now.duration_since(self.first_seen).as_secs_f64());
+                }
+                self.note(
+                    Some(name),
+                    Severity::Normal,
+                    "Created",
+                    format!("Created container: {name}"),
+                );
+                self.note(
+                    Some(name),
+                    Severity::Normal,
+                    "Started",
+                    format!("Started container {name}"),
+                );
+                if let Some(old) = attempt.checked_sub(2) {
+                    self.forget_attempt(name, old);
+                }
+            }
+            Err(StartFailure::Config(reason, message)) => self.start_refused(name, reason, message, now),
+            Err(StartFailure::Start(error)) if error.reason == "StartError" => {
+                let message = format!("Error: {}", error.message);
+                self.note(Some(name), Severity::Warning, "Failed", message);
+                let container = self.container(name);
+                container.failure = None;
+                container.unstarted.push(attempt);
+                container.messages.insert(attempt, error.message);
+                let exit = Exit {
+                    code: error.code,
+                    signal: None,
+                    oom_killed: false,
+                    finished_at: now,
+                };
+                let image = match &container.image {
+                    Image::Ready(image) => image.id.clone(),
+                    _ => String::new(),
+                };
+                container.take(ContainerState {
+                    name: name.to_owned(),
+                    attempt,
+                    image,
+                    pid: 0,
+                    started_at: now,
+                    exit: Some(exit),
+                });
+            }
+            Err(StartFailure::Start(error)) => {
+                if error.reason == "ErrImageNeverPull" {
+                    // Somebody removed the image: it is looked for anew.
+                    self.container(name).image = Image::Unresolved;
+                }
+                self.start_refused(name, error.reason, error.message, now);
+            }
+        }
+    }
+
+    fn start_refused(&mut self, name: &str, reason: &str, message: String, now: Timestamp) {
+        self.note(Some(name), Severity::Warning, "Failed", format!("Error: {message}"));
+        let container = self.container(name);
+        let before = container.failure.take();
+        container.failure = Some(failure(before.as_ref(), reason, message, backoff::retry_delay, now));
+    }
+
+    fn take_post_start(&mut self, name: &str, attempt: u32, result: Result<(), String>) {
+        let container = self.container(name);
+        if container
+            .current
+            .as_ref()
+            .is_none_or(|current| current.attempt != attempt)
+        {
+            return;
+        }
+        container.hook = Hook::Done;
+        if let Err(error) = result {
+            container.kill = Some(Kill {
+                message: "FailedPostStartHook".to_owned(),
+                grace_seconds: None,
+            });
+            self.note(
+                Some(name),
+                Severity::Warning,
+                "FailedPostStartHook",
+                format!("PostStartHook failed: {error}"),
+            );
+        }
+    }
+}
+
+fn volume_delay(failures: u32) -> Duration {
+    backoff::internal_delay(failures.saturating_add(1))
+}

@@ -1,0 +1,223 @@
+//! What the runtime is asked for: a pod's sandbox, its files and its containers, made from the object and what the API says at the moment.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod};
+use setpoint_runtime::spec::{ContainerSpec, ContainerState, SandboxSpec};
+use tokio::io::AsyncReadExt;
+
+use super::Shared;
+use super::operations::StartFailure;
+use crate::containers::{ReadyImage, chain};
+use crate::sources::{self, References};
+use crate::streams::LogRequest;
+use crate::{env, pod_files, resources, security, volumes};
+
+/// How much of a container's last words is kept.
+const LAST_WORDS: usize = 4096;
+/// How much of a log stands in for missing last words.
+const LAST_LOG: u64 = 2048;
+
+pub(super) fn node_sources(shared: &Shared) -> env::Sources {
+    env::Sources {
+        host_ip: shared.node_ip.to_string(),
+        node_cpu_millis: i128::from(shared.facts.cpus) * 1000,
+        node_memory: shared.facts.memory,
+        node_storage: shared.facts.storage,
+        ..env::Sources::default()
+    }
+}
+
+pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, ip: Option<Ipv4Addr>) -> SandboxSpec {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let sysctls = spec
+        .security_context
+        .iter()
+        .flat_map(|security| security.sysctls.iter().flatten());
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    SandboxSpec {
+        id: uid.to_owned(),
+        labels: [
+            ("namespace".to_owned(), namespace.clone()),
+            ("name".to_owned(), name.clone()),
+        ]
+        .into(),
+        namespace,
+        name,
+        hostname: pod_files::sandbox_hostname(pod, &shared.cluster_domain),
+        ip,
+        host_pid: spec.host_pid == Some(true),
+        host_ipc: spec.host_ipc == Some(true),
+        share_process_namespace: spec.share_process_namespace == Some(true),
+        sysctls: sysctls
+            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+            .collect(),
+        resources: resources::of_pod(&spec),
+    }
+}
+
+/// Writes hosts, hostname and resolv.conf. Blocking.
+pub(super) fn write_pod_files(
+    shared: &Shared,
+    pod: &Pod,
+    uid: &str,
+    ip: Option<Ipv4Addr>,
+    on_host: bool,
+) -> io::Result<()> {
+    // On the host's network only a missing file is taken for an empty one, as a host may have none.
+    let host_file = |path: &str| match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        result => result,
+    };
+    let hosts = if on_host {
+        format!("{}{}", host_file("/etc/hosts")?, pod_files::host_aliases(pod))
+    } else {
+        pod_files::hosts(pod, ip, &shared.cluster_domain)
+    };
+    let resolv = pod_files::resolv_conf(pod, &host_file("/etc/resolv.conf")?, shared.dns, &shared.cluster_domain);
+    let hostname = if on_host {
+        host_file("/proc/sys/kernel/hostname")?
+    } else {
+        format!("{}\n", pod_files::hostname(pod))
+    };
+    for (name, text) in [("hosts", hosts), ("resolv.conf", resolv), ("hostname", hostname)] {
+        let path = shared.places.file(uid, name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn container_spec(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    uid: &str,
+    definition: &ContainerDef,
+    attempt: u32,
+    image: ReadyImage,
+    ip: Ipv4Addr,
+) -> Result<ContainerSpec, StartFailure> {
+    let config = |message: String| StartFailure::Config("CreateContainerConfigError", message);
+    let spec = pod.spec.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let security = security::of(&spec, definition);
+    if let Some(refused) = security::refuses_root(&security, image.user.as_deref()) {
+        return Err(config(refused));
+    }
+    let mut sources = env::Sources {
+        pod_ip: ip.to_string(),
+        ..node_sources(shared)
+    };
+    let references = References::of_env(definition);
+    let links = spec.enable_service_links.unwrap_or(true);
+    sources::read(&shared.client, &namespace, &references, &mut sources)
+        .await
+        .map_err(|error| config(error.to_string()))?;
+    sources.services = sources::read_services(&shared.client, &namespace, links)
+        .await
+        .map_err(|error| config(error.to_string()))?;
+    let mut variables = env::build(pod, definition, &sources).map_err(|error| config(error.to_string()))?;
+    let named = |name: &str| variables.iter().any(|(known, _)| known == name);
+    if !named("HOSTNAME") {
+        variables.insert(0, ("HOSTNAME".to_owned(), pod_files::hostname(pod)));
+    }
+    let termination = shared.places.termination_log(uid, &definition.name, attempt);
+    let mounts = {
+        let (shared, pod, definition, variables) = (shared.clone(), pod.clone(), definition.clone(), variables.clone());
+        let termination = termination.clone();
+        tokio::task::spawn_blocking(move || {
+            make_termination_log(&termination)
+                .map_err(|error| format!("cannot create {}: {error}", termination.display()))?;
+            volumes::container_mounts(&shared.places, &pod, &definition, &variables, &termination)
+                .map_err(|error| chain(&error))
+        })
+    };
+    let mounts = match mounts.await {
+        Ok(result) => result.map_err(config)?,
+        Err(error) => return Err(config(format!("preparing the mounts broke off: {error}"))),
+    };
+    let memory = shared.facts.memory;
+    Ok(ContainerSpec {
+        name: definition.name.clone(),
+        attempt,
+        image: image.id,
+        command: env::expand_all(definition.command.as_ref(), &variables),
+        args: env::expand_all(definition.args.as_ref(), &variables),
+        env: variables,
+        working_dir: definition.working_dir.clone().filter(|dir| !dir.is_empty()),
+        mounts,
+        security,
+        resources: resources::of_container(definition),
+        oom_score_adj: resources::oom_score_adj(&spec, definition, memory),
+        stdin: definition.stdin == Some(true),
+        tty: definition.tty == Some(true),
+    })
+}
+
+fn make_termination_log(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(path, b"")?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+}
+
+/// Returns what a container that ended left as its last words: its termination log, or the end of its log where it asks for that.
+pub(super) async fn last_words(
+    shared: &Shared,
+    uid: &str,
+    definition: &ContainerDef,
+    state: &ContainerState,
+) -> String {
+    let path = shared.places.termination_log(uid, &definition.name, state.attempt);
+    let read = async {
+        let mut bytes = Vec::new();
+        let file = tokio::fs::File::open(&path).await?;
+        file.take(LAST_WORDS as u64).read_to_end(&mut bytes).await?;
+        io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let said = match tokio::time::timeout(Duration::from_secs(2), read).await {
+        Ok(Ok(said)) => said,
+        // No last words are no fault.
+        Ok(Err(_)) | Err(_) => String::new(),
+    };
+    let failed = state.exit.as_ref().is_some_and(|exit| exit.code != 0);
+    if !said.is_empty() || !failed || definition.termination_message_policy.as_deref() != Some("FallbackToLogsOnError")
+    {
+        return said;
+    }
+    let request = LogRequest {
+        tail_lines: Some(80),
+        limit_bytes: Some(LAST_LOG * 8),
+        ..LogRequest::default()
+    };
+    let log = async {
+        let mut stream = shared
+            .containers
+            .logs(uid, &definition.name, state.attempt, request)
+            .await
+            .ok()?;
+        let mut all = Vec::new();
+        while let Some(Ok(bytes)) = stream.next().await {
+            all.extend_from_slice(&bytes);
+        }
+        let start = all.len().saturating_sub(LAST_LOG as usize);
+        Some(String::from_utf8_lossy(&all[start..]).into_owned())
+    };
+    tokio::time::timeout(Duration::from_secs(2), log)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
