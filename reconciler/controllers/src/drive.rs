@@ -153,8 +153,9 @@ pub async fn drive<K: Held>(
         .for_each(move |outcome| {
             if let Err(kube::runtime::controller::Error::ObjectNotFound(reference)) = outcome {
                 // Gone before its turn came.
-                seen.trigger
-                    .taken(&Key::new(reference.namespace.unwrap_or_default(), reference.name));
+                let key = Key::new(reference.namespace.unwrap_or_default(), reference.name);
+                seen.trigger.taken(&key);
+                seen.failures.lock().remove(&key);
             }
             std::future::ready(())
         })

@@ -51,7 +51,8 @@ impl Wake {
         let key = Key::of(pod);
         let holds = |pod: &Pod| node_of(pod).is_some() && !pods::is_terminal(pod);
         let freed = match seen {
-            Seen::Gone => previous.is_some_and(|previous| holds(previous)),
+            // Even one that was bound a moment ago and never seen so.
+            Seen::Gone => true,
             Seen::Applied => previous.is_some_and(|previous| holds(previous)) && !holds(pod),
         };
         if freed {
@@ -217,15 +218,19 @@ impl Scheduler {
             .map(|(index, state)| (state.name().to_owned(), index))
             .collect();
         let assumed = memory.assumed.lock();
+        let mut shown = HashSet::new();
         for pod in self.pods.all() {
             if let Some(index) = node_of(&pod).and_then(|node| by_name.get(node))
                 && !pods::is_terminal(&pod)
             {
                 states[*index].add(&pod);
+                shown.extend(pod.uid());
             }
         }
-        for held in assumed.values() {
-            if let Some(index) = by_name.get(&held.node) {
+        for (uid, held) in assumed.iter() {
+            if let Some(index) = by_name.get(&held.node)
+                && !shown.contains(uid)
+            {
                 states[*index].add(&held.pod);
             }
         }
@@ -274,7 +279,8 @@ impl Scheduler {
             Err(error) => {
                 memory.assumed.lock().remove(&uid);
                 if error.is_not_found() {
-                    return;
+                    // It is gone, and what was held for it is free.
+                    return self.wake.node();
                 }
                 self.metrics.errors.inc();
                 let failures = {
