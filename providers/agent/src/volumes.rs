@@ -165,7 +165,13 @@ pub fn prepare(
                 continue;
             }
             fs::create_dir_all(&path).map_err(io("create", &path))?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(io("open up", &path))?;
+            let mode = volume
+                .empty_dir
+                .as_ref()
+                .and_then(|dir| dir.mode)
+                .and_then(|mode| u32::try_from(mode).ok());
+            let mode = mode.unwrap_or(0o777) & 0o1777;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io("open up", &path))?;
             if let Some(group) = group {
                 ownership::give(&path, group, false).map_err(io("change the group of", &path))?;
             }

@@ -104,7 +104,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
                     "there is one scheduler only, which takes every pod",
                 ),
             ),
-            ("schedulingGates", Refused("scheduling gates are not supported")),
+            ("schedulingGates", Honoured),
             ("schedulingGroup", Refused("scheduling groups are not supported")),
             ("securityContext", Into("PodSecurityContext")),
             ("serviceAccount", Honoured),
@@ -368,7 +368,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "EmptyDirVolumeSource",
         &[
             ("medium", Only(&["Memory"], "only disk and Memory are supported")),
-            ("sizeLimit", Warned("the size is not limited")),
+            (("mode", Honoured), "sizeLimit", Warned("the size is not limited")),
         ],
     ),
     (
