@@ -40,7 +40,7 @@ pub struct Observed {
     pub deployment: Arc<Deployment>,
     /// The ReplicaSets that it controls.
     pub sets: Vec<Arc<ReplicaSet>>,
-    /// Whether pods of a ReplicaSet other than the newest still run; given the name of the newest, if there is one.
+    /// The pods of its namespace; needed by the strategy Recreate only, which waits for the old ones to end.
     pub pods: Vec<Arc<Pod>>,
 }
 

@@ -405,3 +405,52 @@ async fn reconciles_are_counted() {
         .sum();
     assert!(count >= 2.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_a_definition_that_came_later_owns_and_is_owned() {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use kube::api::{ApiResource, DynamicObject};
+    use kube::core::GroupVersionKind;
+
+    let world = World::start().await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    let definition = of(json!({
+        "metadata": { "name": "widgets.example.com" },
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": { "plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList" },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object" } } }],
+        },
+    }));
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .expect("created");
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Widget"));
+    let widgets: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), "default", &resource);
+    let owned_by = |owner: &DynamicObject| json!([{ "apiVersion": "example.com/v1", "kind": "Widget", "name": owner.name_any(), "uid": owner.uid() }]);
+    let owner = eventually("the kind is served", || async {
+        widgets
+            .create(&PostParams::default(), &DynamicObject::new("owner", &resource))
+            .await
+            .ok()
+    })
+    .await;
+    let mut child = DynamicObject::new("child", &resource);
+    child.metadata.owner_references = serde_json::from_value(owned_by(&owner)).expect("references");
+    widgets.create(&PostParams::default(), &child).await.expect("created");
+    let map = json!({ "metadata": { "name": "map", "ownerReferences": owned_by(&owner) } });
+    world.create::<ConfigMap>(map).await;
+    widgets
+        .delete("owner", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    eventually("what it owned is gone", || async {
+        let child = widgets.get_opt("child").await.expect("an answer");
+        let map = world.api::<ConfigMap>().get_opt("map").await.expect("an answer");
+        (child.is_none() && map.is_none()).then_some(())
+    })
+    .await;
+}

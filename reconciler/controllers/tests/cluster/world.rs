@@ -1,5 +1,10 @@
 //! A whole cluster in process: the real server on a real store, the real controllers, and a kubelet that follows a script.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test of the whole cluster runs on the real clock"
+)]
+
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
