@@ -368,7 +368,8 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "EmptyDirVolumeSource",
         &[
             ("medium", Only(&["Memory"], "only disk and Memory are supported")),
-            (("mode", Honoured), "sizeLimit", Warned("the size is not limited")),
+            ("mode", Honoured),
+            ("sizeLimit", Warned("the size is not limited")),
         ],
     ),
     (
@@ -394,7 +395,11 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
     ),
     (
         "ProjectedVolumeSource",
-        &[("defaultMode", Honoured), ("sources", Into("VolumeProjection"))],
+        &[
+            ("defaultMode", Honoured),
+            ("defaultUser", Refused("the files belong to root; use fsGroup")),
+            ("sources", Into("VolumeProjection")),
+        ],
     ),
     (
         "VolumeProjection",
