@@ -57,7 +57,7 @@ impl Cluster {
         // The network comes first: the API also listens on the address that it makes.
         let net = Arc::new(open_net(instance, paths).await?);
         let instance = &*instance;
-        for warning in net.warnings().await {
+        for warning in net.warnings().await.context("cannot look at this host's firewall")? {
             tracing::warn!("{warning}");
         }
         let node_ip = node_ip(instance);
@@ -72,7 +72,7 @@ impl Cluster {
             now: now.clone(),
             data_dir: paths.data_dir().to_path_buf(),
             service_cidr: instance.ranges.services.to_string(),
-            node_port_range: (30000, 32767),
+            node_port_range: 30000..=32767,
             admission: vec![Arc::new(admission::PodFields)],
             metrics: metrics.clone(),
             api_address: Some(instance.api_address()),
@@ -84,9 +84,7 @@ impl Cluster {
 
         let client = kube::Client::new(api.as_user(UserInfo::system("setpoint")), "default");
         let images = Arc::new(ImageStore::open(&paths.images()).context("cannot open the image store")?);
-        if demo && images.resolve(&format!("{}:v1", crate::demo::image::NAME))?.is_none() {
-            import_demo(&images).await?;
-        }
+        let demo = provide_demo(demo, images.clone());
         let (runtime, adopted) = Runtime::open(
             RuntimeConfig {
                 data_dir: paths.data_dir().to_path_buf(),
@@ -122,6 +120,7 @@ impl Cluster {
         streams.connect(agent.clone());
         spawn_controllers(&client, &pki, now, metrics, &mut tasks, &stopped);
         definitions::apply(&client).await.context("cannot define App and Repository")?;
+        demo.await.context("the import of the demo image was cut off")??;
         Ok(Cluster { store, agent, runtime, tasks, stop })
     }
 
@@ -149,9 +148,21 @@ impl Cluster {
             tracing::warn!("some parts did not end within {} s and are cut off", END.as_secs());
             self.tasks.abort_all();
         }
-        self.store.close().await;
+        if let Err(error) = self.store.close().await {
+            tracing::error!("the store did not close cleanly; nothing that was answered is lost: {error}");
+        }
         running
     }
+}
+
+/// Imports the demo image where it is missing, beside the rest of the start.
+fn provide_demo(wanted: bool, images: Arc<ImageStore>) -> tokio::task::JoinHandle<anyhow::Result<()>> {
+    tokio::spawn(async move {
+        if wanted && images.resolve(&format!("{}:v1", crate::demo::image::NAME))?.is_none() {
+            import_demo(&images).await?;
+        }
+        Ok(())
+    })
 }
 
 /// Opens the network; ranges that somebody else took since they were chosen are chosen anew.
@@ -194,7 +205,8 @@ fn listen(
         listener.set_nonblocking(true)?;
         listeners.push(tokio::net::TcpListener::from_std(listener)?);
     }
-    let certs = ServingCerts::new(pki.serving_cert_pem(), pki.serving_key_pem(), pki.ca_pem())
+    let serving = pki.serving();
+    let certs = ServingCerts::from_pem(&serving.certificate, &serving.key, pki.ca_pem())
         .context("cannot use the certificates")?;
     let (tls_api, tls_certs, end) = (api.clone(), certs.clone(), ended(stopped));
     tasks.spawn(async move {
@@ -228,7 +240,7 @@ async fn renew(
         let mut pki = pki.lock();
         let outcome = (|| -> anyhow::Result<()> {
             if pki.renew(wall_clock())? {
-                certs.replace(pki.serving_cert_pem(), pki.serving_key_pem(), pki.ca_pem())?;
+                certs.replace(&pki.serving().certificate, &pki.serving().key, pki.ca_pem())?;
                 instance::write_private(kubeconfig, pki.admin_kubeconfig(url).as_bytes())?;
                 tracing::info!("renewed the certificates");
             }

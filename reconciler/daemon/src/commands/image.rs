@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
+use setpoint_runtime::spec::SandboxState;
 use setpoint_runtime::images::{Credentials, Image as StoredImage, ImageStore};
 
 use crate::cli::{Format, Global};
@@ -31,6 +32,9 @@ pub struct Import {
     /// The folder or file, or `demo`
     #[arg(value_name = "FILE|demo")]
     source: PathBuf,
+    /// With `demo`: also write its OCI layout into this new folder, to look at or to push to a registry
+    #[arg(long, value_name = "DIR")]
+    layout: Option<PathBuf>,
 }
 
 /// Options of `setpoint image pull`.
@@ -73,10 +77,15 @@ impl Image {
                 print(&[image], global.output)
             }
             Image::Ls(Ls {}) => print(&store.list()?, global.output),
-            Image::Rm(rm) => match store.remove(&rm.name)? {
-                true => Ok(()),
-                false => bail!("there is no image {}; `setpoint image ls` lists them", rm.name),
-            },
+            Image::Rm(rm) => {
+                let absent = || anyhow::anyhow!("there is no image {}; `setpoint image ls` lists them", rm.name);
+                let image = store.resolve(&rm.name)?.ok_or_else(absent)?;
+                let goes = rm.name.starts_with("sha256:") || image.references.len() <= 1;
+                if let Some(pod) = used_by(&paths, &image.id)?.filter(|_| goes) {
+                    bail!("{} is used by {pod}; delete that first", rm.name);
+                }
+                if store.remove(&rm.name)? { Ok(()) } else { Err(absent()) }
+            }
         }
     }
 }
@@ -84,7 +93,14 @@ impl Image {
 impl Import {
     async fn run(&self, store: &ImageStore) -> anyhow::Result<Vec<StoredImage>> {
         if self.source == Path::new("demo") && !self.source.exists() {
-            return import_demo(store).await;
+            let images = import_demo(store).await?;
+            if let Some(folder) = &self.layout {
+                demo::image::write(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+            }
+            return Ok(images);
+        }
+        if self.layout.is_some() {
+            bail!("--layout goes with `demo`: {} is not made here", self.source.display());
         }
         store.import(&self.source).await.with_context(|| format!("cannot import {}", self.source.display()))
     }
@@ -95,6 +111,29 @@ pub async fn import_demo(store: &ImageStore) -> anyhow::Result<Vec<StoredImage>>
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     demo::image::write(folder.path()).context("cannot write the demo image")?;
     store.import(folder.path()).await.context("cannot import the demo image")
+}
+
+/// Returns a pod whose sandbox runs a container from this image, by what the shims have written down.
+fn used_by(paths: &Paths, id: &str) -> anyhow::Result<Option<String>> {
+    let folder = paths.data_dir().join("sandboxes");
+    if !folder.exists() {
+        return Ok(None);
+    }
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let state = entry?.path().join("state.json");
+        let bytes = match std::fs::read(&state) {
+            Ok(bytes) => bytes,
+            // A sandbox that is just being made or removed has none.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", state.display())),
+        };
+        let state: SandboxState =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", state.display()))?;
+        if state.containers.iter().any(|container| container.image == id) {
+            return Ok(Some(format!("pod {} in {}", state.spec.name, state.spec.namespace)));
+        }
+    }
+    Ok(None)
 }
 
 fn print(images: &[StoredImage], format: Format) -> anyhow::Result<()> {

@@ -118,7 +118,7 @@ fn deployment(deployment: &Deployment) -> DeploymentReport {
     DeploymentReport {
         namespace: deployment.namespace().unwrap_or_default(),
         name: deployment.name_any(),
-        wanted: deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
+        wanted: deployment.spec.replicas.unwrap_or(1),
         ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
         updated: status.and_then(|s| s.updated_replicas).unwrap_or(0),
     }

@@ -3,7 +3,8 @@
 //! It stops as a well-behaved server does: on SIGTERM it takes no new connection, answers what it has begun, and ends.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 pub const ROLE: &str = "__demo";
 /// The further argument that makes it fail soon after its start.
 pub const CRASH: &str = "--crash";
+/// The further argument that makes it fetch a URL once, print what comes, and end: the image has no other client in it.
+pub const GET: &str = "--get";
 /// The variable that says which version it calls itself.
 pub const VERSION: &str = "DEMO_VERSION";
 
@@ -34,14 +37,16 @@ pub fn main_when_asked() -> Option<ExitCode> {
     if arguments.next()? != ROLE {
         return None;
     }
-    let outcome = if arguments.any(|argument| argument == CRASH) {
-        Err(anyhow::anyhow!("cannot reach the database at db:5432: this is the image that always fails"))
-    } else {
-        tokio::runtime::Builder::new_current_thread()
+    let outcome = match (arguments.next().as_deref(), arguments.next()) {
+        (Some(CRASH), _) => {
+            Err(anyhow::anyhow!("cannot reach the database at db:5432: this is the image that always fails"))
+        }
+        (Some(GET), Some(url)) => get(&url),
+        _ => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(anyhow::Error::from)
-            .and_then(|runtime| runtime.block_on(serve()))
+            .and_then(|runtime| runtime.block_on(serve())),
     };
     Some(match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,6 +97,31 @@ async fn serve() -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         crate::output::text("some requests were cut off\n");
     }
+    Ok(())
+}
+
+/// Fetches `http://HOST[:PORT]/PATH` and prints the body; a status of 400 or above is an error.
+fn get(url: &str) -> anyhow::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let uri: http::Uri = url.parse().with_context(|| format!("{url:?} is not a URL"))?;
+    let host = uri.host().with_context(|| format!("{url:?} names no host"))?;
+    let address = (host, uri.port_u16().unwrap_or(80))
+        .to_socket_addrs()
+        .with_context(|| format!("cannot resolve {host}"))?
+        .next()
+        .with_context(|| format!("{host} has no address"))?;
+    let mut stream =
+        TcpStream::connect_timeout(&address, LIMIT).with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(1 << 20).read_to_end(&mut answer).with_context(|| format!("{address} did not answer"))?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let status: u16 = head.split(' ').nth(1).and_then(|text| text.parse().ok()).context("the answer is not HTTP")?;
+    crate::output::text(body);
+    anyhow::ensure!(status < 400, "{url} answered {status}");
     Ok(())
 }
 

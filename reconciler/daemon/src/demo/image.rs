@@ -86,10 +86,12 @@ fn layer() -> anyhow::Result<Vec<u8>> {
         }
     }
     let mut builder = tar::Builder::new(Vec::new());
-    let mut header = |kind, mode| {
+    let header = |kind, mode| {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
         // A fixed time makes the same binary give the same image.
         header.set_mtime(0);
         header

@@ -1,0 +1,22 @@
+//! The program as its users meet it: the real binary, real kubectl, real containers.
+//!
+//! Every test has an instance of its own, so that they run side by side; each waits for states, never for time. They
+//! need root, kubectl, ip, nft, curl and script; `make test` installs them.
+
+#[path = "e2e/harness.rs"]
+mod harness;
+
+#[path = "e2e/cli.rs"]
+mod cli;
+#[path = "e2e/examples.rs"]
+mod examples;
+#[path = "e2e/heal.rs"]
+mod heal;
+#[path = "e2e/images.rs"]
+mod images;
+#[path = "e2e/kubectl.rs"]
+mod kubectl;
+#[path = "e2e/lifecycle.rs"]
+mod lifecycle;
+#[path = "e2e/workload.rs"]
+mod workload;
