@@ -19,6 +19,8 @@ use crate::http_client;
 
 /// The first pause of the quick way.
 const QUICK: Duration = Duration::from_millis(100);
+/// What a program gets to open its ports before a failure counts, unless the probe has an initial delay of its own.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// How much of a process' output is kept for a message.
 const OUTPUT_LIMIT: u64 = 10 * 1024;
 
@@ -94,10 +96,25 @@ impl Schedule {
         } else {
             period
         };
-        let first = started_at
-            .checked_add(seconds(probe.initial_delay_seconds))
-            .unwrap_or(now)
-            .max(now);
+        let delay = seconds(probe.initial_delay_seconds);
+        let begin = started_at.checked_add(delay).unwrap_or(now).max(now);
+        let warm_up = if delay.is_zero() {
+            WARM_UP.min(period)
+        } else {
+            Duration::ZERO
+        };
+        let liveness = kind == Kind::Liveness;
+        let first = if liveness {
+            begin.checked_add(warm_up).unwrap_or(begin)
+        } else {
+            begin
+        };
+        // As if a failure had just counted, so that the next counts when the program has warmed up.
+        let counted_at = if liveness {
+            None
+        } else {
+            begin.checked_sub(period - warm_up).ok()
+        };
         Self {
             kind,
             period,
@@ -112,7 +129,7 @@ impl Schedule {
             in_flight: false,
             successes: 0,
             failures: 0,
-            counted_at: None,
+            counted_at,
             passing: None,
         }
     }
