@@ -20,7 +20,10 @@ fn main() -> anyhow::Result<()> {
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    anyhow::ensure!(nix::unistd::geteuid().is_root(), "this bench starts real containers: run it as root");
+    anyhow::ensure!(
+        nix::unistd::geteuid().is_root(),
+        "this bench starts real containers: run it as root"
+    );
     let number = |name: &str, default: u64| std::env::var(name).map_or(Ok(default), |text| text.parse());
     let (runs, idle) = (number("RUNS", 30)?, number("IDLE", 60)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -24,7 +24,13 @@ pub struct Cli {
 #[derive(Args, Clone)]
 pub struct Global {
     /// The instance's data directory
-    #[arg(long, global = true, value_name = "DIR", env = "SETPOINT_DATA_DIR", default_value = "/var/lib/setpoint")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "SETPOINT_DATA_DIR",
+        default_value = "/var/lib/setpoint"
+    )]
     pub data_dir: PathBuf,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
@@ -113,7 +119,10 @@ fn runtime(daemon: bool) -> anyhow::Result<tokio::runtime::Runtime> {
     } else {
         tokio::runtime::Builder::new_current_thread()
     };
-    Ok(builder.enable_all().thread_keep_alive(std::time::Duration::from_secs(2)).build()?)
+    Ok(builder
+        .enable_all()
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .build()?)
 }
 
 #[cfg(test)]

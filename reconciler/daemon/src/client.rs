@@ -25,7 +25,9 @@ pub struct NotRunning {
 impl NotRunning {
     /// Names the data directory on which nothing runs.
     pub fn on(data_dir: &std::path::Path) -> Self {
-        NotRunning { data_dir: data_dir.to_path_buf() }
+        NotRunning {
+            data_dir: data_dir.to_path_buf(),
+        }
     }
 }
 
@@ -49,7 +51,9 @@ pub async fn connect(global: &Global) -> anyhow::Result<Client> {
     });
     // One connection, one request at a time: a command asks one thing after the other.
     let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
-        request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
+        request
+            .headers_mut()
+            .insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
         let answer = sender.send_request(request);
         async move {
             match tokio::time::timeout(ANSWER, answer).await {
@@ -58,7 +62,10 @@ pub async fn connect(global: &Global) -> anyhow::Result<Client> {
             }
         }
     });
-    Ok(Client::new(tower::util::BoxCloneService::new(Shared::new(service)), "default"))
+    Ok(Client::new(
+        tower::util::BoxCloneService::new(Shared::new(service)),
+        "default",
+    ))
 }
 
 /// Returns the instance of the data directory when its daemon runs.
@@ -74,11 +81,13 @@ async fn by_kubeconfig(global: &Global) -> anyhow::Result<Client> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed already");
     }
-    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     let config = match &global.kubeconfig {
         Some(path) => {
-            let kubeconfig =
-                Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
             kube::Config::from_custom_kubeconfig(kubeconfig, &options).await
         }
         None => kube::Config::from_kubeconfig(&options).await,

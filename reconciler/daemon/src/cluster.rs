@@ -4,6 +4,7 @@
 //! them (network, runtime, agent, controllers). The end is the other way around, and leaves the pods running.
 
 mod admission;
+mod metrics;
 mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -47,7 +48,12 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts every part; the API answers when this returns.
-    pub async fn start(instance: &mut Instance, paths: &Paths, demo: bool) -> anyhow::Result<Cluster> {
+    pub async fn start(
+        instance: &mut Instance,
+        listener: TcpListener,
+        paths: &Paths,
+        demo: bool,
+    ) -> anyhow::Result<Cluster> {
         let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> = Arc::new(wall_clock);
         let metrics = prometheus::Registry::new();
         let (stop, stopped) = watch::channel(false);
@@ -61,10 +67,17 @@ impl Cluster {
             tracing::warn!("{warning}");
         }
         let node_ip = node_ip(instance);
-        let store = SqliteLog::open(&paths.store(), SqliteOptions { now: Some(now.clone()), ..Default::default() })
-            .await
-            .context("cannot open the store")?;
+        let store = SqliteLog::open(
+            &paths.store(),
+            SqliteOptions {
+                now: Some(now.clone()),
+                ..Default::default()
+            },
+        )
+        .await
+        .context("cannot open the store")?;
         let store = Arc::new(store);
+        metrics::register_store(&metrics, &store).context("cannot register the store's metrics")?;
         let streams = Arc::new(streams::LocalNode::new(instance.node_name.clone()));
         let api = ApiServer::start(ServerConfig {
             log: store.clone(),
@@ -80,7 +93,7 @@ impl Cluster {
         })
         .await
         .context("cannot start the API")?;
-        let pki = listen(instance, paths, node_ip, &api, &mut tasks, &stopped)?;
+        let pki = listen(instance, listener, paths, node_ip, &api, &mut tasks, &stopped)?;
 
         let client = kube::Client::new(api.as_user(UserInfo::system("setpoint")), "default");
         let images = Arc::new(ImageStore::open(&paths.images()).context("cannot open the image store")?);
@@ -119,9 +132,17 @@ impl Cluster {
         .context("cannot start this machine's node")?;
         streams.connect(agent.clone());
         spawn_controllers(&client, &pki, now, metrics, &mut tasks, &stopped);
-        definitions::apply(&client).await.context("cannot define App and Repository")?;
+        definitions::apply(&client)
+            .await
+            .context("cannot define App and Repository")?;
         demo.await.context("the import of the demo image was cut off")??;
-        Ok(Cluster { store, agent, runtime, tasks, stop })
+        Ok(Cluster {
+            store,
+            agent,
+            runtime,
+            tasks,
+            stop,
+        })
     }
 
     /// Resolves when a part that must run for ever has ended, with the reason.
@@ -181,6 +202,7 @@ async fn open_net(instance: &mut Instance, paths: &Paths) -> anyhow::Result<Net>
 /// Starts the listeners: the unix socket for this machine's root, TLS for the rest; writes the kubeconfig.
 fn listen(
     instance: &Instance,
+    local: TcpListener,
     paths: &Paths,
     node_ip: Ipv4Addr,
     api: &ApiServer,
@@ -193,15 +215,16 @@ fn listen(
         IpAddr::V4(instance.ranges.kubernetes_service()),
         IpAddr::V4(node_ip),
     ];
-    let options = PkiOptions { node_name: instance.node_name.clone(), addresses, names: Vec::new() };
+    let options = PkiOptions {
+        node_name: instance.node_name.clone(),
+        addresses,
+        names: Vec::new(),
+    };
     let pki = Pki::open(&paths.pki(), options, wall_clock()).context("cannot open the certificates")?;
     instance::write_private(&paths.kubeconfig(), pki.admin_kubeconfig(&instance.url()).as_bytes())?;
 
     let mut listeners = Vec::new();
-    for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, instance.port)), instance.api_address()] {
-        let listener = TcpListener::bind(address).with_context(|| {
-            format!("cannot listen on {address}: stop what listens there, or use another --data-dir")
-        })?;
+    for listener in [local, instance::bind(instance.api_address())?] {
         listener.set_nonblocking(true)?;
         listeners.push(tokio::net::TcpListener::from_std(listener)?);
     }
@@ -210,16 +233,29 @@ fn listen(
         .context("cannot use the certificates")?;
     let (tls_api, tls_certs, end) = (api.clone(), certs.clone(), ended(stopped));
     tasks.spawn(async move {
-        ("the TLS listener", listen::serve_tls(tls_api, listeners, tls_certs, end).await.map_err(Into::into))
+        (
+            "the TLS listener",
+            listen::serve_tls(tls_api, listeners, tls_certs, end)
+                .await
+                .map_err(Into::into),
+        )
     });
     let (unix_api, socket, end) = (api.clone(), instance.socket(), ended(stopped));
     tasks.spawn(async move {
-        ("the socket's listener", listen::serve_unix(unix_api, &socket, end).await.map_err(Into::into))
+        (
+            "the socket's listener",
+            listen::serve_unix(unix_api, &socket, end).await.map_err(Into::into),
+        )
     });
 
     let pki = Arc::new(parking_lot::Mutex::new(pki));
     let (renewed, kubeconfig, url, end) = (pki.clone(), paths.kubeconfig(), instance.url(), ended(stopped));
-    tasks.spawn(async move { ("the renewal of certificates", renew(&renewed, &certs, &kubeconfig, &url, end).await) });
+    tasks.spawn(async move {
+        (
+            "the renewal of certificates",
+            renew(&renewed, &certs, &kubeconfig, &url, end).await,
+        )
+    });
     Ok(pki)
 }
 
@@ -247,7 +283,10 @@ async fn renew(
             Ok(())
         })();
         if let Err(error) = outcome {
-            tracing::error!("cannot renew the certificates; trying again in {} h: {error:#}", CERTIFICATE_CHECK.as_secs() / 3600);
+            tracing::error!(
+                "cannot renew the certificates; trying again in {} h: {error:#}",
+                CERTIFICATE_CHECK.as_secs() / 3600
+            );
         }
     }
 }
@@ -264,7 +303,10 @@ fn spawn_controllers(
     config.root_ca_pem = Some(pki.lock().ca_pem().to_string());
     let end = ended(stopped);
     tasks.spawn(async move {
-        ("the controllers", setpoint_controllers::run(config, end).await.map_err(Into::into))
+        (
+            "the controllers",
+            setpoint_controllers::run(config, end).await.map_err(Into::into),
+        )
     });
 }
 

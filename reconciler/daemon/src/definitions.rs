@@ -9,14 +9,19 @@ use kube::api::{Api, Patch, PatchParams};
 /// The field manager that writes them.
 const MANAGER: &str = "setpoint";
 
-const DEFINITIONS: [&str; 2] = [include_str!("definitions/app.yaml"), include_str!("definitions/repository.yaml")];
+const DEFINITIONS: [&str; 2] = [
+    include_str!("definitions/app.yaml"),
+    include_str!("definitions/repository.yaml"),
+];
 
 /// Applies the definitions; what has not changed is not written.
 pub async fn apply(client: &kube::Client) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for text in DEFINITIONS {
         let definition: serde_json::Value = serde_saphyr::from_str(text).context("a definition is not YAML")?;
-        let name = definition["metadata"]["name"].as_str().context("a definition has no name")?;
+        let name = definition["metadata"]["name"]
+            .as_str()
+            .context("a definition has no name")?;
         api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition))
             .await
             .with_context(|| format!("cannot apply the definition {name}"))?;

@@ -111,30 +111,40 @@ impl Instance {
         }
     }
 
-    /// Reads the instance, or chooses a new one's id, free address ranges and a free port.
-    pub async fn load_or_choose(paths: &Paths, node_name: Option<String>) -> anyhow::Result<Instance> {
+    /// Reads the instance, or chooses a new one's id, free address ranges and a free port; the port comes bound.
+    pub async fn load_or_choose(paths: &Paths, node_name: Option<String>) -> anyhow::Result<(Instance, TcpListener)> {
         if let Some(instance) = Self::load(paths)? {
             if let Some(wanted) = node_name.filter(|name| *name != instance.node_name) {
-                bail!("this instance's node is called {}, not {wanted}; its name cannot change", instance.node_name);
+                bail!(
+                    "this instance's node is called {}, not {wanted}; its name cannot change",
+                    instance.node_name
+                );
             }
-            return Ok(instance);
+            let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, instance.port)))?;
+            return Ok((instance, listener));
         }
+        // Bound from here on: another instance that starts now must choose another port.
+        let listener = free_port()?;
         let instance = Instance {
             id: format!("{:04x}", rand::rng().random::<u16>()),
-            ranges: Net::choose_ranges().await.context("cannot choose the instance's address ranges")?,
-            port: free_port()?,
+            ranges: Net::choose_ranges()
+                .await
+                .context("cannot choose the instance's address ranges")?,
+            port: listener.local_addr()?.port(),
             node_name: match node_name {
                 Some(name) => name,
                 None => host_name()?,
             },
         };
         instance.save(paths)?;
-        Ok(instance)
+        Ok((instance, listener))
     }
 
     /// Chooses other address ranges, because the kept ones have been taken by somebody else in the meantime, or at the same instant.
     pub async fn choose_ranges_again(&mut self, paths: &Paths) -> anyhow::Result<()> {
-        self.ranges = Net::choose_ranges().await.context("cannot choose the instance's address ranges")?;
+        self.ranges = Net::choose_ranges()
+            .await
+            .context("cannot choose the instance's address ranges")?;
         self.save(paths)
     }
 
@@ -155,7 +165,10 @@ impl Instance {
 
     /// Returns the network's configuration.
     pub fn net(&self) -> NetConfig {
-        NetConfig { instance: self.id.clone(), ranges: self.ranges.clone() }
+        NetConfig {
+            instance: self.id.clone(),
+            ranges: self.ranges.clone(),
+        }
     }
 
     /// Returns the API's URL on this machine.
@@ -205,7 +218,9 @@ impl DaemonLock {
         if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
             return Ok(None);
         }
-        read_pid(&mut file).map(Some).with_context(|| format!("{} names no process", path.display()))
+        read_pid(&mut file)
+            .map(Some)
+            .with_context(|| format!("{} names no process", path.display()))
     }
 }
 
@@ -241,18 +256,32 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    // Where somebody listens on all addresses, binding one address fails as well.
-    let free = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|l| l.local_addr());
-    let address = free(USUAL_PORT).or_else(|_| free(0)).context("cannot find a free port for the API")?;
-    Ok(address.port())
+/// Binds an address on which the API is to listen.
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}: stop what listens there, or use another --data-dir"))
+}
+
+fn free_port() -> anyhow::Result<TcpListener> {
+    let local = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    local(USUAL_PORT)
+        .or_else(|_| local(0))
+        .context("cannot find a free port for the API")
 }
 
 /// Returns this machine's name as a node may be called: lower case, letters, digits, `-` and `.`.
 fn host_name() -> anyhow::Result<String> {
     let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    let name: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
     let name = name.trim_matches(['-', '.']).to_string();
     if name.is_empty() {
         bail!("this machine has no usable host name; give one with --node-name");
@@ -272,7 +301,10 @@ mod tests {
         let lock = DaemonLock::take(&paths).unwrap();
         let error = DaemonLock::take(&paths).err().unwrap().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
-        assert_eq!(DaemonLock::holder(&paths).unwrap(), Some(i32::try_from(std::process::id()).unwrap()));
+        assert_eq!(
+            DaemonLock::holder(&paths).unwrap(),
+            Some(i32::try_from(std::process::id()).unwrap())
+        );
         drop(lock);
         assert_eq!(DaemonLock::holder(&paths).unwrap(), None);
     }

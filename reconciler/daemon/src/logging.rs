@@ -11,7 +11,9 @@ pub fn init() -> anyhow::Result<()> {
         Ok(text) => EnvFilter::try_new(&text).with_context(|| format!("SETPOINT_LOG={text:?} is not a log filter"))?,
         Err(_) => EnvFilter::new("info,kube_client=warn,kube_runtime=warn,hyper=warn,sqlx=warn,tower=warn"),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let installed = if std::io::stderr().is_terminal() {
         builder.compact().with_target(false).try_init()
     } else {

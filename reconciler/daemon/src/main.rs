@@ -28,6 +28,9 @@ fn main() -> ExitCode {
 
 /// Returns the wall clock's time: the one place that reads it; everything else is handed a clock.
 fn wall_clock() -> jiff::Timestamp {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that is handed in everywhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that is handed in everywhere else"
+    )]
     jiff::Timestamp::now()
 }

@@ -140,24 +140,13 @@ impl Pki {
         &self.admin
     }
 
-    /// Makes a client certificate for somebody else; nothing of it is kept.
-    pub fn issue_client(
-        &self,
-        user: &str,
-        groups: &[&str],
-        life: SignedDuration,
-        now: Timestamp,
-    ) -> Result<Identity, PkiError> {
-        self.authority.client(user, groups, life, now)
-    }
-
     /// The administrator's kubeconfig for a server, such as `https://127.0.0.1:6443`.
     pub fn admin_kubeconfig(&self, server: &str) -> String {
-        self.kubeconfig(server, ADMIN, &self.admin)
+        self.kubeconfig(server, ADMIN, self.admin())
     }
 
     /// A kubeconfig, as YAML, for a user of this installation.
-    pub fn kubeconfig(&self, server: &str, user: &str, identity: &Identity) -> String {
+    fn kubeconfig(&self, server: &str, user: &str, identity: &Identity) -> String {
         // Written as JSON strings, which are YAML too, so that no name can break out of its place.
         let quote = |text: &str| serde_json::Value::from(text).to_string();
         let encode = |pem: &str| STANDARD.encode(pem);
@@ -235,10 +224,10 @@ fn keep_or_make(
     now: Timestamp,
     make: impl FnOnce() -> Result<Identity, PkiError>,
 ) -> Result<(Identity, bool), PkiError> {
-    if let Some(identity) = files::read(dir, what)? {
-        if authority.fits(&identity, names, now, RENEW_BEFORE) {
-            return Ok((identity, false));
-        }
+    if let Some(identity) = files::read(dir, what)?
+        && authority.fits(&identity, names, now, RENEW_BEFORE)
+    {
+        return Ok((identity, false));
     }
     let identity = make()?;
     files::write(dir, what, &identity)?;

@@ -3,6 +3,8 @@
 //! Every test has an instance of its own, so that they run side by side; each waits for states, never for time. They
 //! need root, kubectl, ip, nft, curl and script; `make test` installs them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "e2e/harness.rs"]
 mod harness;
 

@@ -15,6 +15,7 @@ mod memory;
 mod watch;
 mod writer;
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -158,6 +159,15 @@ impl SqliteLog {
     /// # Errors
     /// [`StoreError::Engine`] when the file cannot be opened, is no database, or comes from a newer version.
     pub async fn open(path: &Path, options: SqliteOptions) -> Result<SqliteLog, StoreError> {
+        // SQLite would make the file readable for everybody; its -wal and -shm take over the mode of the database.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(sqlx::Error::Io)
+            .map_err(engine(path, "create the database"))?;
         let connect = SqliteConnectOptions::from_str("sqlite:")
             .map_err(engine(path, "configure SQLite"))?
             .filename(path)

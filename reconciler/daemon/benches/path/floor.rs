@@ -30,13 +30,24 @@ pub fn main_when_asked() -> anyhow::Result<bool> {
         let start = Instant::now();
         let root = root.clone();
         let mut command = Command::new("/setpoint");
-        command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg("--version")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         // SAFETY: this process has one thread; the closure only makes system calls on what it owns.
         unsafe {
             command.pre_exec(move || {
                 let enter = || -> nix::Result<()> {
                     unshare(namespaces)?;
-                    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+                    mount(
+                        None::<&str>,
+                        "/",
+                        None::<&str>,
+                        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                        None::<&str>,
+                    )?;
                     let root = Path::new(&root);
                     mount(Some(root), root, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
                     nix::unistd::chdir(root)?;
@@ -56,16 +67,28 @@ pub fn main_when_asked() -> anyhow::Result<bool> {
 
 fn first_byte(child: &mut std::process::Child) -> anyhow::Result<()> {
     let mut byte = [0];
-    child.stdout.as_mut().context("the output is piped")?.read_exact(&mut byte).context("it printed nothing")?;
+    child
+        .stdout
+        .as_mut()
+        .context("the output is piped")?
+        .read_exact(&mut byte)
+        .context("it printed nothing")?;
     Ok(())
 }
 
 /// Measures namespaces, pivot_root and exec until the program's first output.
 pub fn bare(root: &Path, runs: usize) -> anyhow::Result<Vec<Duration>> {
-    let output =
-        Command::new(std::env::current_exe()?).arg(ROLE).arg(root).arg(runs.to_string()).stderr(Stdio::inherit()).output()?;
+    let output = Command::new(std::env::current_exe()?)
+        .arg(ROLE)
+        .arg(root)
+        .arg(runs.to_string())
+        .stderr(Stdio::inherit())
+        .output()?;
     anyhow::ensure!(output.status.success(), "the bare container failed");
-    String::from_utf8(output.stdout)?.lines().map(|line| Ok(Duration::from_nanos(line.parse()?))).collect()
+    String::from_utf8(output.stdout)?
+        .lines()
+        .map(|line| Ok(Duration::from_nanos(line.parse()?)))
+        .collect()
 }
 
 /// Measures `crun run` of the same until its first output; `None` with the reason when it is missing or fails here.
@@ -96,7 +119,10 @@ pub fn crun(root: &Path, runs: usize) -> anyhow::Result<Result<Vec<Duration>, St
         if first_byte(&mut child).is_err() {
             let output = child.wait_with_output()?;
             let error = String::from_utf8_lossy(&output.stderr);
-            return Ok(Err(format!("crun fails here: {}", error.lines().next().unwrap_or("no reason given"))));
+            return Ok(Err(format!(
+                "crun fails here: {}",
+                error.lines().next().unwrap_or("no reason given")
+            )));
         }
         times.push(start.elapsed());
         child.wait()?;

@@ -19,7 +19,10 @@ pub struct Instance {
 impl Instance {
     /// Prepares a folder; starts nothing.
     pub fn new() -> anyhow::Result<Instance> {
-        Ok(Instance { folder: tempfile::Builder::new().prefix("setpoint-bench-").tempdir()?, child: None })
+        Ok(Instance {
+            folder: tempfile::Builder::new().prefix("setpoint-bench-").tempdir()?,
+            child: None,
+        })
     }
 
     /// The data directory.
@@ -29,7 +32,12 @@ impl Instance {
 
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_setpoint"));
-        command.arg(name).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .arg(name)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command
     }
 
@@ -46,7 +54,10 @@ impl Instance {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        bail!("the API did not answer; the log: {}", std::fs::read_to_string(self.folder.path().join("log"))?)
+        bail!(
+            "the API did not answer; the log: {}",
+            std::fs::read_to_string(self.folder.path().join("log"))?
+        )
     }
 
     /// Ends the daemon and waits for its end; the pods keep running.
@@ -74,14 +85,18 @@ impl Instance {
     /// The demo image's root file system.
     pub fn demo_root(&self) -> anyhow::Result<PathBuf> {
         let layers = self.data_dir().join("images/layers");
-        let layer = std::fs::read_dir(&layers)?.next().context("the demo image is imported")??;
+        let layer = std::fs::read_dir(&layers)?
+            .next()
+            .context("the demo image is imported")??;
         Ok(layer.path().join("fs"))
     }
 
     /// What the shim of a pod wrote down.
     pub fn sandbox(&self, uid: &str) -> anyhow::Result<serde_json::Value> {
         let path = self.data_dir().join("sandboxes").join(uid).join("state.json");
-        Ok(serde_json::from_slice(&std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)?)
+        Ok(serde_json::from_slice(
+            &std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
+        )?)
     }
 }
 
@@ -90,7 +105,10 @@ impl Drop for Instance {
         let ended = self.end();
         let down = self.command("down").status();
         if ended.is_err() || !down.as_ref().is_ok_and(std::process::ExitStatus::success) {
-            eprintln!("the instance in {} could not be taken down: {ended:?} {down:?}", self.data_dir().display());
+            eprintln!(
+                "the instance in {} could not be taken down: {ended:?} {down:?}",
+                self.data_dir().display()
+            );
         }
     }
 }
@@ -98,14 +116,26 @@ impl Drop for Instance {
 /// The proportional set size of a process in kilobytes: shared pages count by their share.
 pub fn pss_kb(pid: u64) -> anyhow::Result<u64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = rollup.lines().find(|line| line.starts_with("Pss:")).context("the kernel reports a Pss")?;
-    Ok(line.split_whitespace().nth(1).context("the kernel reports a Pss")?.parse()?)
+    let line = rollup
+        .lines()
+        .find(|line| line.starts_with("Pss:"))
+        .context("the kernel reports a Pss")?;
+    Ok(line
+        .split_whitespace()
+        .nth(1)
+        .context("the kernel reports a Pss")?
+        .parse()?)
 }
 
 /// The CPU time that a process has used.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .context("a stat line")?
+        .1
+        .split_whitespace()
+        .collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("the clock's rate is known")?;
     Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))

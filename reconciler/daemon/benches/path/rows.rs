@@ -23,7 +23,10 @@ pub async fn all(runs: usize, idle: Duration) -> anyhow::Result<()> {
     let mut instance = Instance::new()?;
     let first_start = instance.up().await?;
     let client = instance.client().await?;
-    println!("{runs} runs a row; first start on an empty folder {:.0} ms\n", ms(first_start));
+    println!(
+        "{runs} runs a row; first start on an empty folder {:.0} ms\n",
+        ms(first_start)
+    );
     println!("{:<46} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "min ms");
     let root = instance.demo_root()?;
     row("floor: namespaces + pivot_root + exec", floor::bare(&root, runs)?);
@@ -48,7 +51,12 @@ fn ms(duration: Duration) -> f64 {
 fn row(name: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).clamp(1, times.len()) - 1];
-    println!("{name:<46} {:>9.1} {:>9.1} {:>9.1}", ms(at(0.5)), ms(at(0.99)), ms(times[0]));
+    println!(
+        "{name:<46} {:>9.1} {:>9.1} {:>9.1}",
+        ms(at(0.5)),
+        ms(at(0.99)),
+        ms(times[0])
+    );
 }
 
 fn pod(name: &str) -> anyhow::Result<Pod> {
@@ -80,7 +88,9 @@ where
         }
         bail!("the watch ended")
     };
-    tokio::time::timeout(DEADLINE, follow).await.context("it did not come about in time")?
+    tokio::time::timeout(DEADLINE, follow)
+        .await
+        .context("it did not come about in time")?
 }
 
 fn is_running(pod: &Pod, restarts: i32) -> bool {
@@ -92,7 +102,10 @@ fn is_running(pod: &Pod, restarts: i32) -> bool {
 
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 type Times = Vec<Duration>;
@@ -108,7 +121,11 @@ async fn pods(instance: &Instance, client: &Client, runs: usize) -> anyhow::Resu
         let mut events = watcher(api.clone(), watcher::Config::default().fields(&selector)).boxed();
         while !matches!(events.try_next().await?, Some(watcher::Event::InitDone)) {}
         let start = Instant::now();
-        let uid = api.create(&PostParams::default(), &pod(&name)?).await?.uid().context("it has a uid")?;
+        let uid = api
+            .create(&PostParams::default(), &pod(&name)?)
+            .await?
+            .uid()
+            .context("it has a uid")?;
         let follow = async {
             let mut was_running = None;
             while let Some(event) = events.try_next().await? {
@@ -122,14 +139,21 @@ async fn pods(instance: &Instance, client: &Client, runs: usize) -> anyhow::Resu
             }
             bail!("the watch ended")
         };
-        let (at_running, at_ready) = tokio::time::timeout(DEADLINE, follow).await.context("the pod was not ready")??;
+        let (at_running, at_ready) = tokio::time::timeout(DEADLINE, follow)
+            .await
+            .context("the pod was not ready")??;
         running.push(at_running);
         ready.push(at_ready);
 
         let sandbox = instance.sandbox(&uid)?;
-        let pid = sandbox["containers"][0]["pid"].as_i64().context("the container has a process")?;
+        let pid = sandbox["containers"][0]["pid"]
+            .as_i64()
+            .context("the container has a process")?;
         let start = Instant::now();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid)?), nix::sys::signal::Signal::SIGKILL)?;
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(pid)?),
+            nix::sys::signal::Signal::SIGKILL,
+        )?;
         let follow = async {
             while let Some(event) = events.try_next().await? {
                 if matches!(&event, watcher::Event::Apply(pod) if is_running(pod, 1)) {
@@ -138,7 +162,11 @@ async fn pods(instance: &Instance, client: &Client, runs: usize) -> anyhow::Resu
             }
             bail!("the watch ended")
         };
-        killed.push(tokio::time::timeout(DEADLINE, follow).await.context("the container did not run again")??);
+        killed.push(
+            tokio::time::timeout(DEADLINE, follow)
+                .await
+                .context("the container did not run again")??,
+        );
         api.delete(&name, &DeleteParams::default().grace_period(0)).await?;
     }
     Ok((running, ready, killed))
@@ -196,7 +224,9 @@ async fn deployment(client: &Client, runs: usize) -> anyhow::Result<(Times, Time
         let patch = json!({"spec": {"template": {"spec": {"containers": [
             {"name": "app", "image": format!("setpoint.dev/demo:{version}")}]}}}});
         let start = Instant::now();
-        let patched = api.patch("web", &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        let patched = api
+            .patch("web", &PatchParams::default(), &Patch::Strategic(patch))
+            .await?;
         let generation = patched.metadata.generation.context("it has a generation")?;
         until(&api, selector, |d| done(d, generation)).await?;
         updated.push(start.elapsed());
@@ -225,15 +255,28 @@ async fn memory(instance: &mut Instance, client: &Client, runs: usize, idle: Dur
     tokio::time::sleep(idle).await;
     let used = cpu_time(instance.pid()?)? - before;
     println!("\nwith 10 pods, idle for {} s:", idle.as_secs());
-    println!("  daemon CPU     {:>8.2} %", 100.0 * used.as_secs_f64() / idle.as_secs_f64());
-    println!("  daemon memory  {:>8.1} MB PSS", pss_kb(u64::from(instance.pid()?))? as f64 / 1024.0);
+    println!(
+        "  daemon CPU     {:>8.2} %",
+        100.0 * used.as_secs_f64() / idle.as_secs_f64()
+    );
+    println!(
+        "  daemon memory  {:>8.1} MB PSS",
+        pss_kb(u64::from(instance.pid()?))? as f64 / 1024.0
+    );
     let mut shims = Vec::new();
     for pod in &list.items {
         let sandbox: Value = instance.sandbox(&pod.uid().unwrap_or_default())?;
         shims.push(pss_kb(sandbox["pid"].as_u64().context("the shim has a process")?)?);
     }
     shims.sort_unstable();
-    let (least, most) = (shims.first().context("ten pods run")?, shims.last().context("ten pods run")?);
-    println!("  shim memory    {:>8.2} MB PSS each ({:.2} at the most)", *least as f64 / 1024.0, *most as f64 / 1024.0);
+    let (least, most) = (
+        shims.first().context("ten pods run")?,
+        shims.last().context("ten pods run")?,
+    );
+    println!(
+        "  shim memory    {:>8.2} MB PSS each ({:.2} at the most)",
+        *least as f64 / 1024.0,
+        *most as f64 / 1024.0
+    );
     Ok(())
 }

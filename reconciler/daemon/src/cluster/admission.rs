@@ -32,8 +32,20 @@ impl Admission for PodFields {
         if checked.refused.is_empty() {
             return Ok(());
         }
-        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let list: Vec<String> = checked.refused.iter().map(|(path, why)| format!("{prefix}.{path}: {why}")).collect();
-        Err(Status::forbidden(&resource.group, &resource.plural, name, &list.join("; ")))
+        let name = object
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let list: Vec<String> = checked
+            .refused
+            .iter()
+            .map(|(path, why)| format!("{prefix}.{path}: {why}"))
+            .collect();
+        Err(Status::forbidden(
+            &resource.group,
+            &resource.plural,
+            name,
+            &list.join("; "),
+        ))
     }
 }

@@ -15,7 +15,10 @@ pub struct LocalNode {
 impl LocalNode {
     /// Makes the node's place; requests are refused until [`connect`](Self::connect).
     pub fn new(node: String) -> Self {
-        LocalNode { node, agent: OnceLock::new() }
+        LocalNode {
+            node,
+            agent: OnceLock::new(),
+        }
     }
 
     /// Joins the agent, once.
@@ -26,11 +29,14 @@ impl LocalNode {
     }
 
     fn agent(&self, node: &str, namespace: &str, pod: &str) -> Result<&Agent, StreamError> {
-        self.agent.get().filter(|_| node == self.node).ok_or_else(|| StreamError::NodeUnreachable {
-            namespace: namespace.to_string(),
-            pod: pod.to_string(),
-            node: node.to_string(),
-        })
+        self.agent
+            .get()
+            .filter(|_| node == self.node)
+            .ok_or_else(|| StreamError::NodeUnreachable {
+                namespace: namespace.to_string(),
+                pod: pod.to_string(),
+                node: node.to_string(),
+            })
     }
 }
 
@@ -60,7 +66,10 @@ impl PodStreams for LocalNode {
             timestamps: request.timestamps,
             limit_bytes: request.limit_bytes,
         };
-        self.agent(node, namespace, pod)?.logs(namespace, pod, request).await.map_err(error)
+        self.agent(node, namespace, pod)?
+            .logs(namespace, pod, request)
+            .await
+            .map_err(error)
     }
 
     async fn exec(

@@ -40,7 +40,10 @@ pub fn require() -> anyhow::Result<()> {
     if lacks.is_empty() {
         return Ok(());
     }
-    let list: String = lacks.iter().map(|lack| format!("\n  - {}: {}", lack.what, lack.advice)).collect();
+    let list: String = lacks
+        .iter()
+        .map(|lack| format!("\n  - {}: {}", lack.what, lack.advice))
+        .collect();
     bail!("this machine cannot run setpoint yet:{list}")
 }
 
@@ -52,11 +55,17 @@ impl Check {
             Format::Text if lacks.is_empty() => output::text("this machine can run setpoint\n"),
             Format::Text => require()?,
             Format::Json => {
-                let list: Vec<_> =
-                    lacks.iter().map(|lack| json!({"what": lack.what, "advice": lack.advice})).collect();
+                let list: Vec<_> = lacks
+                    .iter()
+                    .map(|lack| json!({"what": lack.what, "advice": lack.advice}))
+                    .collect();
                 output::json(&json!({"ready": lacks.is_empty(), "missing": list}))?;
             }
         }
-        if lacks.is_empty() { Ok(()) } else { bail!("{} things are missing", lacks.len()) }
+        if lacks.is_empty() {
+            Ok(())
+        } else {
+            bail!("{} things are missing", lacks.len())
+        }
     }
 }

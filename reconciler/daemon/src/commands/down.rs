@@ -48,16 +48,18 @@ impl Down {
             failures.push(anyhow::Error::from(error).context("cannot remove the network"));
         }
         match std::fs::remove_dir_all(instance.run_dir()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => failures.push(
-                anyhow::Error::from(error).context(format!("cannot remove {}", instance.run_dir().display())),
-            ),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => failures
+                .push(anyhow::Error::from(error).context(format!("cannot remove {}", instance.run_dir().display()))),
             _ => {}
         }
         if !failures.is_empty() {
             for failure in &failures {
                 output::error(failure);
             }
-            bail!("{} steps failed; run `setpoint down` again once their causes are gone", failures.len());
+            bail!(
+                "{} steps failed; run `setpoint down` again once their causes are gone",
+                failures.len()
+            );
         }
         match global.output {
             Format::Json => output::json(&json!({"removed": true}))?,

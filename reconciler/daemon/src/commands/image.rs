@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use setpoint_runtime::spec::SandboxState;
 use setpoint_runtime::images::{Credentials, Image as StoredImage, ImageStore};
+use setpoint_runtime::spec::SandboxState;
 
 use crate::cli::{Format, Global};
 use crate::demo;
@@ -102,7 +102,10 @@ impl Import {
         if self.layout.is_some() {
             bail!("--layout goes with `demo`: {} is not made here", self.source.display());
         }
-        store.import(&self.source).await.with_context(|| format!("cannot import {}", self.source.display()))
+        store
+            .import(&self.source)
+            .await
+            .with_context(|| format!("cannot import {}", self.source.display()))
     }
 }
 
@@ -110,7 +113,10 @@ impl Import {
 pub async fn import_demo(store: &ImageStore) -> anyhow::Result<Vec<StoredImage>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     demo::image::write(folder.path()).context("cannot write the demo image")?;
-    store.import(folder.path()).await.context("cannot import the demo image")
+    store
+        .import(folder.path())
+        .await
+        .context("cannot import the demo image")
 }
 
 /// Returns a pod whose sandbox runs a container from this image, by what the shims have written down.
@@ -151,9 +157,17 @@ fn print(images: &[StoredImage], format: Format) -> anyhow::Result<()> {
         Format::Text => {
             let mut rows = Vec::new();
             for image in images {
-                let id = image.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-                let names =
-                    if image.references.is_empty() { vec!["<none>".to_string()] } else { image.references.clone() };
+                let id = image
+                    .id
+                    .trim_start_matches("sha256:")
+                    .chars()
+                    .take(12)
+                    .collect::<String>();
+                let names = if image.references.is_empty() {
+                    vec!["<none>".to_string()]
+                } else {
+                    image.references.clone()
+                };
                 for name in names {
                     rows.push(vec![name, id.clone(), size(image.size)]);
                 }

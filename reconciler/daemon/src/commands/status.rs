@@ -69,17 +69,36 @@ impl Status {
 }
 
 async fn report(client: &Client) -> anyhow::Result<Report> {
-    let version = client.apiserver_version().await.context("cannot ask for the version")?.git_version;
+    let version = client
+        .apiserver_version()
+        .await
+        .context("cannot ask for the version")?
+        .git_version;
     let everything = ListParams::default();
-    let nodes = Api::<Node>::all(client.clone()).list(&everything).await.context("cannot list nodes")?;
-    let deployments =
-        Api::<Deployment>::all(client.clone()).list(&everything).await.context("cannot list deployments")?;
-    let pods = Api::<Pod>::all(client.clone()).list(&everything).await.context("cannot list pods")?;
-    let mut counts = PodCounts { total: pods.items.len(), ..PodCounts::default() };
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&everything)
+        .await
+        .context("cannot list nodes")?;
+    let deployments = Api::<Deployment>::all(client.clone())
+        .list(&everything)
+        .await
+        .context("cannot list deployments")?;
+    let pods = Api::<Pod>::all(client.clone())
+        .list(&everything)
+        .await
+        .context("cannot list pods")?;
+    let mut counts = PodCounts {
+        total: pods.items.len(),
+        ..PodCounts::default()
+    };
     let mut troubled = Vec::new();
     for pod in &pods.items {
         let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
-        counts.restarts += statuses.into_iter().flatten().map(|s| i64::from(s.restart_count)).sum::<i64>();
+        counts.restarts += statuses
+            .into_iter()
+            .flatten()
+            .map(|s| i64::from(s.restart_count))
+            .sum::<i64>();
         match trouble(pod) {
             None => counts.ready += 1,
             Some(reason) => troubled.push(PodReport {
@@ -138,9 +157,14 @@ fn trouble(pod: &Pod) -> Option<String> {
     let statuses = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
     for container in statuses {
         let state = container.state.as_ref();
-        let said = state.and_then(|s| s.waiting.as_ref()).map(|w| (w.reason.as_deref(), w.message.as_deref())).or_else(
-            || state.and_then(|s| s.terminated.as_ref()).map(|t| (t.reason.as_deref(), t.message.as_deref())),
-        );
+        let said = state
+            .and_then(|s| s.waiting.as_ref())
+            .map(|w| (w.reason.as_deref(), w.message.as_deref()))
+            .or_else(|| {
+                state
+                    .and_then(|s| s.terminated.as_ref())
+                    .map(|t| (t.reason.as_deref(), t.message.as_deref()))
+            });
         if let Some((reason, message)) = said {
             let message = message.map(|m| format!(": {m}")).unwrap_or_default();
             return Some(format!("{}: {}{message}", container.name, reason.unwrap_or("waiting")));

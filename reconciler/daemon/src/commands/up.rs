@@ -41,9 +41,9 @@ impl Up {
         let _lock = DaemonLock::take(&paths)?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-        let mut instance = Instance::load_or_choose(&paths, self.node_name).await?;
+        let (mut instance, listener) = Instance::load_or_choose(&paths, self.node_name).await?;
         let mut cluster = tokio::select! {
-            cluster = Cluster::start(&mut instance, &paths, !self.no_demo) => cluster?,
+            cluster = Cluster::start(&mut instance, listener, &paths, !self.no_demo) => cluster?,
             _ = terminate.recv() => bail!("stopped before it was ready"),
             _ = interrupt.recv() => bail!("stopped before it was ready"),
         };

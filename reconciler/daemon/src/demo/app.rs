@@ -38,9 +38,9 @@ pub fn main_when_asked() -> Option<ExitCode> {
         return None;
     }
     let outcome = match (arguments.next().as_deref(), arguments.next()) {
-        (Some(CRASH), _) => {
-            Err(anyhow::anyhow!("cannot reach the database at db:5432: this is the image that always fails"))
-        }
+        (Some(CRASH), _) => Err(anyhow::anyhow!(
+            "cannot reach the database at db:5432: this is the image that always fails"
+        )),
         (Some(GET), Some(url)) => get(&url),
         _ => tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -65,7 +65,9 @@ async fn serve() -> anyhow::Result<()> {
         Err(_) => 8080,
     };
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
     crate::output::text(&format!("demo {} listens on {}\n", version(), listener.local_addr()?));
     let graceful = GracefulShutdown::new();
     loop {
@@ -90,7 +92,8 @@ async fn serve() -> anyhow::Result<()> {
     crate::output::text("demo stops\n");
     // What the kernel has accepted for us is answered too: take it before the listener closes.
     while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
         tokio::spawn(graceful.watch(connection));
     }
     drop(listener);
@@ -116,10 +119,17 @@ fn get(url: &str) -> anyhow::Result<()> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(1 << 20).read_to_end(&mut answer).with_context(|| format!("{address} did not answer"))?;
+    stream
+        .take(1 << 20)
+        .read_to_end(&mut answer)
+        .with_context(|| format!("{address} did not answer"))?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
-    let status: u16 = head.split(' ').nth(1).and_then(|text| text.parse().ok()).context("the answer is not HTTP")?;
+    let status: u16 = head
+        .split(' ')
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .context("the answer is not HTTP")?;
     crate::output::text(body);
     anyhow::ensure!(status < 400, "{url} answered {status}");
     Ok(())
@@ -133,9 +143,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     Ok(response)
 }
 

@@ -44,15 +44,22 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
             },
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         });
-        let config = blob(folder, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
+        let config = blob(
+            folder,
+            "application/vnd.oci.image.config.v1+json",
+            config.to_string().as_bytes(),
+        )?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config,
             "layers": [layer],
         });
-        let mut manifest =
-            blob(folder, "application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes())?;
+        let mut manifest = blob(
+            folder,
+            "application/vnd.oci.image.manifest.v1+json",
+            manifest.to_string().as_bytes(),
+        )?;
         manifest["annotations"] = json!({"org.opencontainers.image.ref.name": format!("{NAME}:{tag}")});
         manifests.push(manifest);
     }
@@ -96,13 +103,22 @@ fn layer() -> anyhow::Result<Vec<u8>> {
         header.set_mtime(0);
         header
     };
-    for (path, mode) in [("tmp/", 0o1777), ("etc/", 0o755), ("proc/", 0o555), ("sys/", 0o555), ("dev/", 0o755)] {
+    for (path, mode) in [
+        ("tmp/", 0o1777),
+        ("etc/", 0o755),
+        ("proc/", 0o555),
+        ("sys/", 0o555),
+        ("dev/", 0o755),
+    ] {
         let mut header = header(tar::EntryType::Directory, mode);
         header.set_size(0);
         builder.append_data(&mut header, path, std::io::empty())?;
     }
     for (path, content) in [
-        ("etc/passwd", "root:x:0:0:root:/:/setpoint\ndemo:x:65532:65532:demo:/:/setpoint\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/:/setpoint\ndemo:x:65532:65532:demo:/:/setpoint\n",
+        ),
         ("etc/group", "root:x:0:\ndemo:x:65532:\n"),
     ] {
         let mut header = header(tar::EntryType::Regular, 0o644);
@@ -122,7 +138,9 @@ fn layer() -> anyhow::Result<Vec<u8>> {
 /// Returns the shared libraries that this process has loaded: exactly what the same binary needs in a container.
 fn loaded_libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut maps = String::new();
-    File::open("/proc/self/maps")?.read_to_string(&mut maps).context("cannot read /proc/self/maps")?;
+    File::open("/proc/self/maps")?
+        .read_to_string(&mut maps)
+        .context("cannot read /proc/self/maps")?;
     let mut libraries: Vec<PathBuf> = maps
         .lines()
         .filter_map(|line| line.split_whitespace().nth(5))
@@ -139,7 +157,9 @@ fn loaded_libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn interpreter(elf: &[u8]) -> anyhow::Result<Option<PathBuf>> {
     const PT_INTERP: u64 = 3;
     let number = |offset: usize, length: usize| -> anyhow::Result<u64> {
-        let bytes = elf.get(offset..offset + length).context("this program's ELF header is cut off")?;
+        let bytes = elf
+            .get(offset..offset + length)
+            .context("this program's ELF header is cut off")?;
         Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     };
     if elf.get(..6) != Some(b"\x7fELF\x02\x01") {
@@ -149,8 +169,13 @@ fn interpreter(elf: &[u8]) -> anyhow::Result<Option<PathBuf>> {
     for index in 0..count {
         let header = usize::try_from(table + index * size)?;
         if number(header, 4)? == PT_INTERP {
-            let (start, length) = (usize::try_from(number(header + 8, 8)?)?, usize::try_from(number(header + 32, 8)?)?);
-            let text = elf.get(start..start + length).context("this program's ELF header is cut off")?;
+            let (start, length) = (
+                usize::try_from(number(header + 8, 8)?)?,
+                usize::try_from(number(header + 32, 8)?)?,
+            );
+            let text = elf
+                .get(start..start + length)
+                .context("this program's ELF header is cut off")?;
             let text = std::str::from_utf8(text)?.trim_end_matches('\0');
             return Ok(Some(text.into()));
         }
@@ -168,7 +193,14 @@ mod tests {
         write(folder.path()).unwrap();
         let local = setpoint_registry::LocalImages::open(folder.path(), folder.path()).unwrap();
         let names: Vec<String> = local.images().iter().map(|(names, _)| names[0].to_string()).collect();
-        assert_eq!(names, ["setpoint.dev/demo:v1", "setpoint.dev/demo:v2", "setpoint.dev/demo:crash"]);
+        assert_eq!(
+            names,
+            [
+                "setpoint.dev/demo:v1",
+                "setpoint.dev/demo:v2",
+                "setpoint.dev/demo:crash"
+            ]
+        );
         let layers: Vec<_> = local.images().iter().map(|(_, image)| image.layers.clone()).collect();
         assert!(layers.iter().all(|layer| *layer == layers[0] && layer.len() == 1));
     }

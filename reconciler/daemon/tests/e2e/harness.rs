@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,10 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 /// The program under test.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_setpoint"));
-    command.env_remove("SETPOINT_DATA_DIR").env_remove("KUBECONFIG").stdin(Stdio::null());
+    command
+        .env_remove("SETPOINT_DATA_DIR")
+        .env_remove("KUBECONFIG")
+        .stdin(Stdio::null());
     command
 }
 
@@ -35,9 +38,16 @@ pub struct World {
 impl World {
     /// Starts an instance in a new folder and waits until it is ready.
     pub fn start() -> World {
-        assert!(nix::unistd::geteuid().is_root(), "the end-to-end tests start real containers: run them as root");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "the end-to-end tests start real containers: run them as root"
+        );
         let folder = tempfile::Builder::new().prefix("setpoint-test-").tempdir().unwrap();
-        let mut world = World { folder, daemon: None, announced: Value::Null };
+        let mut world = World {
+            folder,
+            daemon: None,
+            announced: Value::Null,
+        };
         world.up();
         world
     }
@@ -57,7 +67,10 @@ impl World {
     /// The instance's four digits.
     pub fn id(&self) -> String {
         let bytes = std::fs::read(self.data_dir().join("instance.json")).unwrap();
-        serde_json::from_slice::<Value>(&bytes).unwrap()["id"].as_str().unwrap().to_string()
+        serde_json::from_slice::<Value>(&bytes).unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_string()
     }
 
     /// Starts the daemon on the folder and waits until it announces itself.
@@ -66,7 +79,10 @@ impl World {
         let mut child = program()
             .args(["up", "-o", "json", "--data-dir"])
             .arg(self.data_dir())
-            .env("SETPOINT_LOG", std::env::var("SETPOINT_LOG").unwrap_or_else(|_| "info".into()))
+            .env(
+                "SETPOINT_LOG",
+                std::env::var("SETPOINT_LOG").unwrap_or_else(|_| "info".into()),
+            )
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -103,7 +119,12 @@ impl World {
 
     /// Runs a command of the program on this instance.
     pub fn setpoint(&self, args: &[&str]) -> Output {
-        program().args(args).arg("--data-dir").arg(self.data_dir()).output().unwrap()
+        program()
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .output()
+            .unwrap()
     }
 
     /// A kubectl command on this instance.
@@ -121,9 +142,9 @@ impl World {
 
     /// Runs kubectl.
     pub fn kubectl_output(&self, args: &[&str]) -> Output {
-        self.kubectl_command(args).output().unwrap_or_else(|error| {
-            panic!("cannot run kubectl ({error}); install it: eval \"$(bash .ci/install)\"")
-        })
+        self.kubectl_command(args)
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run kubectl ({error}); install it: eval \"$(bash .ci/install)\""))
     }
 
     /// Runs kubectl, which must succeed, and returns what it printed.
@@ -135,7 +156,12 @@ impl World {
     /// Runs kubectl, which must fail, and returns what it printed on standard error.
     pub fn kubectl_fails(&self, args: &[&str]) -> String {
         let output = self.kubectl_output(args);
-        assert!(!output.status.success(), "kubectl {} succeeded: {}", args.join(" "), text(&output.stdout));
+        assert!(
+            !output.status.success(),
+            "kubectl {} succeeded: {}",
+            args.join(" "),
+            text(&output.stdout)
+        );
         text(&output.stderr)
     }
 
@@ -168,7 +194,12 @@ impl World {
             return Some(serde_json::from_slice(&output.stdout).unwrap());
         }
         let error = text(&output.stderr);
-        assert!(error.contains("NotFound"), "kubectl {}: {error}\n{}", all.join(" "), self.log());
+        assert!(
+            error.contains("NotFound"),
+            "kubectl {}: {error}\n{}",
+            all.join(" "),
+            self.log()
+        );
         None
     }
 
@@ -208,7 +239,10 @@ impl World {
 
     /// The cluster IP of a service.
     pub fn cluster_ip(&self, service: &str) -> String {
-        self.get(&["service", service]).unwrap()["spec"]["clusterIP"].as_str().unwrap().to_string()
+        self.get(&["service", service]).unwrap()["spec"]["clusterIP"]
+            .as_str()
+            .unwrap()
+            .to_string()
     }
 
     /// The process of a pod's container on this host.
@@ -217,7 +251,11 @@ impl World {
         let state = std::fs::read(self.data_dir().join("sandboxes").join(uid).join("state.json")).unwrap();
         let state: Value = serde_json::from_slice(&state).unwrap();
         let containers = state["containers"].as_array().unwrap();
-        let running = containers.iter().rev().find(|c| c["exit"].is_null()).expect("a container runs");
+        let running = containers
+            .iter()
+            .rev()
+            .find(|c| c["exit"].is_null())
+            .expect("a container runs");
         i32::try_from(running["pid"].as_i64().unwrap()).unwrap()
     }
 
@@ -318,10 +356,23 @@ pub fn is_ready(pod: &Value) -> bool {
 /// Fetches a URL from the host; the error when it could not be had.
 pub fn http_get(url: &str) -> Result<String, String> {
     let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", url])
+        .args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "5",
+            "--noproxy",
+            "*",
+            url,
+        ])
         .output()
         .expect("curl is installed by .ci/install");
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(text(&output.stderr))
+    }
 }
 
 /// Waits until `look` finds something.
@@ -341,7 +392,10 @@ fn pause() {
     std::thread::park_timeout(Duration::from_millis(25));
 }
 
-/// Whether a process is there.
+/// Whether a process is there and runs: one that has ended and was not waited for yet does not.
 pub fn alive(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+    })
 }

@@ -31,10 +31,17 @@ fn a_deleted_pod_is_replaced() {
     let name = before[0]["metadata"]["name"].as_str().unwrap();
     world.kubectl(&["delete", "pod", name]);
     let after = world.ready_pods("app=web", 2);
-    assert!(after.iter().all(|pod| pod["metadata"]["name"] != before[0]["metadata"]["name"]));
+    assert!(
+        after
+            .iter()
+            .all(|pod| pod["metadata"]["name"] != before[0]["metadata"]["name"])
+    );
     world.kubectl(&["delete", "pod", "--all", "--grace-period=0", "--force"]);
     let last = world.ready_pods("app=web", 2);
-    assert!(last.iter().all(|pod| after.iter().all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"])));
+    assert!(
+        last.iter()
+            .all(|pod| after.iter().all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"]))
+    );
 }
 
 #[test]
@@ -49,7 +56,9 @@ fn a_killed_shim_is_cleaned_up_and_its_pod_runs_again() {
     let pid = world.pid_of(&pod);
     kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
     world.until(&["pods", "-l", "app=web"], "ready again", |list| {
-        items(list).iter().any(|p| is_ready(p) && (p["metadata"]["uid"] != uid || p["status"]["containerStatuses"][0]["restartCount"] != 0))
+        items(list).iter().any(|p| {
+            is_ready(p) && (p["metadata"]["uid"] != uid || p["status"]["containerStatuses"][0]["restartCount"] != 0)
+        })
     });
     assert!(!alive(pid), "the container outlived its shim");
 }
@@ -66,8 +75,15 @@ fn a_crashing_container_is_restarted_with_back_off_and_says_why() {
     });
     let pod = &items(&list)[0];
     let name = pod["metadata"]["name"].as_str().unwrap();
-    assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
-    assert!(world.kubectl(&["logs", name, "--previous"]).contains("cannot reach the database"));
+    assert_eq!(
+        pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"],
+        1
+    );
+    assert!(
+        world
+            .kubectl(&["logs", name, "--previous"])
+            .contains("cannot reach the database")
+    );
     assert!(world.kubectl(&["get", "pods"]).contains("CrashLoopBackOff"));
     assert!(world.kubectl(&["events"]).contains("BackOff"));
 }
@@ -104,7 +120,10 @@ spec:
         pod["status"]["containerStatuses"][0]["restartCount"].as_i64() >= Some(1)
     });
     let events = world.kubectl(&["events"]);
-    assert!(events.contains("Unhealthy") && events.contains("statuscode: 404"), "{events}");
+    assert!(
+        events.contains("Unhealthy") && events.contains("statuscode: 404"),
+        "{events}"
+    );
 }
 
 #[test]
@@ -116,10 +135,17 @@ fn a_pod_that_is_never_ready_gets_no_traffic_and_stops_the_update() {
         r#"{"spec":{"progressDeadlineSeconds":3,"template":{"spec":{"containers":[{"name":"app","image":"setpoint.dev/demo:v2","readinessProbe":{"httpGet":{"path":"/nosuch"}}}]}}}}"#,
     ]);
     world.until(&["deployment", "web"], "past its progress deadline", |deployment| {
-        let conditions = deployment["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conditions = deployment["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         conditions.iter().any(|c| c["reason"] == "ProgressDeadlineExceeded")
     });
     let page = crate::harness::http_get(&format!("http://{}/", world.cluster_ip("web"))).unwrap();
     assert!(page.contains("version: v1"), "{page}");
-    assert!(world.kubectl_fails(&["rollout", "status", "deployment/web"]).contains("exceeded its progress deadline"));
+    assert!(
+        world
+            .kubectl_fails(&["rollout", "status", "deployment/web"])
+            .contains("exceeded its progress deadline")
+    );
 }

@@ -23,21 +23,35 @@ fn read_json(path: &Path) -> Value {
 }
 
 fn blob_path(layout: &Path, digest: &Value) -> std::path::PathBuf {
-    layout.join("blobs").join(digest.as_str().unwrap().replacen(':', "/", 1))
+    layout
+        .join("blobs")
+        .join(digest.as_str().unwrap().replacen(':', "/", 1))
 }
 
 #[test]
 fn the_demo_image_is_there_and_runs() {
     let world = World::start();
     let list: Value = serde_json::from_slice(&world.setpoint(&["image", "ls", "-o", "json"]).stdout).unwrap();
-    let names: Vec<&str> =
-        list.as_array().unwrap().iter().flat_map(|i| i["names"].as_array().unwrap()).map(|n| n.as_str().unwrap()).collect();
+    let names: Vec<&str> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|i| i["names"].as_array().unwrap())
+        .map(|n| n.as_str().unwrap())
+        .collect();
     for tag in ["v1", "v2", "crash"] {
-        assert!(names.contains(&format!("setpoint.dev/demo:{tag}").as_str()), "{names:?}");
+        assert!(
+            names.contains(&format!("setpoint.dev/demo:{tag}").as_str()),
+            "{names:?}"
+        );
     }
     assert!(text(&world.setpoint(&["image", "ls"]).stdout).starts_with("IMAGE"));
     world.demo("web", 1);
-    assert!(http_get(&format!("http://{}/", world.cluster_ip("web"))).unwrap().contains("version: v1"));
+    assert!(
+        http_get(&format!("http://{}/", world.cluster_ip("web")))
+            .unwrap()
+            .contains("version: v1")
+    );
 }
 
 #[test]
@@ -45,28 +59,50 @@ fn an_archive_of_docker_save_is_imported_and_runs() {
     let world = World::start();
     let folder = demo_layout(&world);
     let layout = folder.path().join("layout");
-    let manifest = read_json(&blob_path(&layout, &read_json(&layout.join("index.json"))["manifests"][0]["digest"]));
+    let manifest = read_json(&blob_path(
+        &layout,
+        &read_json(&layout.join("index.json"))["manifests"][0]["digest"],
+    ));
     let archive = folder.path().join("saved.tar");
     let mut builder = tar::Builder::new(File::create(&archive).unwrap());
-    builder.append_path_with_name(blob_path(&layout, &manifest["config"]["digest"]), "config.json").unwrap();
-    builder.append_path_with_name(blob_path(&layout, &manifest["layers"][0]["digest"]), "layer/layer.tar").unwrap();
-    let index = json!([{"Config": "config.json", "RepoTags": ["saved:old"], "Layers": ["layer/layer.tar"]}]).to_string();
+    builder
+        .append_path_with_name(blob_path(&layout, &manifest["config"]["digest"]), "config.json")
+        .unwrap();
+    builder
+        .append_path_with_name(blob_path(&layout, &manifest["layers"][0]["digest"]), "layer/layer.tar")
+        .unwrap();
+    let index =
+        json!([{"Config": "config.json", "RepoTags": ["saved:old"], "Layers": ["layer/layer.tar"]}]).to_string();
     let mut header = tar::Header::new_gnu();
     header.set_size(index.len() as u64);
     header.set_mode(0o644);
-    builder.append_data(&mut header, "manifest.json", index.as_bytes()).unwrap();
+    builder
+        .append_data(&mut header, "manifest.json", index.as_bytes())
+        .unwrap();
     builder.into_inner().unwrap().flush().unwrap();
     let output = world.setpoint(&["image", "import", archive.to_str().unwrap()]);
-    assert!(text(&output.stdout).contains("docker.io/library/saved:old"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("docker.io/library/saved:old"),
+        "{}",
+        text(&output.stderr)
+    );
     world.kubectl(&["run", "saved", "--image=saved:old"]);
     world.kubectl(&["wait", "--for=condition=Ready", "pod/saved", "--timeout=60s"]);
     // The image has another name still, so this name may go; the last one may not while a container runs from it.
     let id = world.get(&["pod", "saved"]).unwrap()["status"]["containerStatuses"][0]["imageID"].clone();
     assert!(world.setpoint(&["image", "rm", "saved:old"]).status.success());
     let refused = world.setpoint(&["image", "rm", "setpoint.dev/demo:v1"]);
-    assert!(text(&refused.stderr).contains("pod saved"), "{id}: {}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("pod saved"),
+        "{id}: {}",
+        text(&refused.stderr)
+    );
     let broken = world.setpoint(&["image", "import", "/etc/hostname"]);
-    assert!(!broken.status.success() && text(&broken.stderr).contains("/etc/hostname"), "{}", text(&broken.stderr));
+    assert!(
+        !broken.status.success() && text(&broken.stderr).contains("/etc/hostname"),
+        "{}",
+        text(&broken.stderr)
+    );
 }
 
 /// A registry of its own on a free port, in a folder of its own.
@@ -80,7 +116,11 @@ impl Registry {
     fn start() -> Registry {
         let folder = tempfile::tempdir().unwrap();
         // The program cannot be given port 0 and say which it took: take one that is free, now.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
         std::fs::write(
@@ -98,8 +138,14 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry is installed by .ci/install");
-        let registry = Registry { process, address, _folder: folder };
-        wait_for("the registry", || http_get(&format!("http://{}/v2/", registry.address)).ok());
+        let registry = Registry {
+            process,
+            address,
+            _folder: folder,
+        };
+        wait_for("the registry", || {
+            http_get(&format!("http://{}/v2/", registry.address)).ok()
+        });
         registry
     }
 
@@ -107,30 +153,59 @@ impl Registry {
     fn push(&self, layout: &Path, manifest: &Value, name: &str, tag: &str) {
         let path = blob_path(layout, &manifest["digest"]);
         let content = read_json(&path);
-        let blobs = [&content["config"]].into_iter().chain(content["layers"].as_array().unwrap());
+        let blobs = [&content["config"]]
+            .into_iter()
+            .chain(content["layers"].as_array().unwrap());
         for blob in blobs {
-            let start = self.curl(&["-X", "POST", "-D", "-", "-o", "/dev/null"], &format!("/v2/{name}/blobs/uploads/"));
+            let start = self.curl(
+                &["-X", "POST", "-D", "-", "-o", "/dev/null"],
+                &format!("/v2/{name}/blobs/uploads/"),
+            );
             let location = start.lines().find_map(|line| {
                 let (header, value) = line.split_once(": ")?;
-                header.eq_ignore_ascii_case("location").then(|| value.trim().to_string())
+                header
+                    .eq_ignore_ascii_case("location")
+                    .then(|| value.trim().to_string())
             });
             let location = location.expect("the registry gives a place to upload to");
             let url = format!("{location}&digest={}", blob["digest"].as_str().unwrap());
             let data = format!("@{}", blob_path(layout, &blob["digest"]).display());
             self.curl(
-                &["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", &data],
+                &[
+                    "-X",
+                    "PUT",
+                    "-H",
+                    "Content-Type: application/octet-stream",
+                    "--data-binary",
+                    &data,
+                ],
                 &url,
             );
         }
         let kind = format!("Content-Type: {}", manifest["mediaType"].as_str().unwrap());
         let data = format!("@{}", path.display());
-        self.curl(&["-X", "PUT", "-H", &kind, "--data-binary", &data], &format!("/v2/{name}/manifests/{tag}"));
+        self.curl(
+            &["-X", "PUT", "-H", &kind, "--data-binary", &data],
+            &format!("/v2/{name}/manifests/{tag}"),
+        );
     }
 
     fn curl(&self, args: &[&str], path: &str) -> String {
-        let url = if path.starts_with("http") { path.to_string() } else { format!("http://{}{path}", self.address) };
+        let url = if path.starts_with("http") {
+            path.to_string()
+        } else {
+            format!("http://{}{path}", self.address)
+        };
         let output = Command::new("curl")
-            .args(["--silent", "--show-error", "--fail", "--max-time", "60", "--noproxy", "*"])
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--max-time",
+                "60",
+                "--noproxy",
+                "*",
+            ])
             .args(args)
             .arg(&url)
             .output()
@@ -157,7 +232,12 @@ fn an_image_is_pulled_from_a_registry_when_a_pod_needs_it() {
     registry.push(&layout, &index["manifests"][0], "team/app", "v1");
     // Nothing of it is here: the registry is the only place it can come from.
     for tag in ["v1", "v2", "crash"] {
-        assert!(world.setpoint(&["image", "rm", &format!("setpoint.dev/demo:{tag}")]).status.success());
+        assert!(
+            world
+                .setpoint(&["image", "rm", &format!("setpoint.dev/demo:{tag}")])
+                .status
+                .success()
+        );
     }
     let image = format!("{}/team/app:v1", registry.address);
     world.kubectl(&["run", "pulled", &format!("--image={image}")]);

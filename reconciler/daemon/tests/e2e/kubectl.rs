@@ -14,18 +14,46 @@ fn get_in_every_form() {
     let pod = world.ready_pods("app=web", 1).remove(0);
     let name = pod["metadata"]["name"].as_str().unwrap();
     let table = world.kubectl(&["get", "pods"]);
-    assert!(table.starts_with("NAME ") && table.contains("READY") && table.contains("1/1"), "{table}");
+    assert!(
+        table.starts_with("NAME ") && table.contains("READY") && table.contains("1/1"),
+        "{table}"
+    );
     assert!(table.contains("Running"), "{table}");
     let wide = world.kubectl(&["get", "pods", "-o", "wide"]);
-    assert!(wide.contains("NODE") && wide.contains(pod["status"]["podIP"].as_str().unwrap()), "{wide}");
+    assert!(
+        wide.contains("NODE") && wide.contains(pod["status"]["podIP"].as_str().unwrap()),
+        "{wide}"
+    );
     assert!(world.kubectl(&["get", "pod", name, "-o", "yaml"]).contains("kind: Pod"));
-    assert_eq!(world.kubectl(&["get", "pod", name, "-o", "name"]).trim(), format!("pod/{name}"));
-    assert_eq!(world.kubectl(&["get", "pod", name, "-o", "jsonpath={.spec.containers[0].name}"]), "app");
+    assert_eq!(
+        world.kubectl(&["get", "pod", name, "-o", "name"]).trim(),
+        format!("pod/{name}")
+    );
+    assert_eq!(
+        world.kubectl(&["get", "pod", name, "-o", "jsonpath={.spec.containers[0].name}"]),
+        "app"
+    );
     assert!(world.kubectl(&["get", "all"]).contains("deployment.apps/web"));
-    assert!(world.kubectl(&["get", "pods", "-A", "--show-labels"]).contains("app=web"));
-    assert!(world.kubectl(&["get", "deploy,rs,svc,endpointslices,events"]).contains("service/web"));
-    assert!(world.kubectl_fails(&["get", "pod", "nosuch"]).contains(r#"pods "nosuch" not found"#));
-    assert!(world.kubectl_fails(&["get", "nosuchkind"]).contains("doesn't have a resource type"));
+    assert!(
+        world
+            .kubectl(&["get", "pods", "-A", "--show-labels"])
+            .contains("app=web")
+    );
+    assert!(
+        world
+            .kubectl(&["get", "deploy,rs,svc,endpointslices,events"])
+            .contains("service/web")
+    );
+    assert!(
+        world
+            .kubectl_fails(&["get", "pod", "nosuch"])
+            .contains(r#"pods "nosuch" not found"#)
+    );
+    assert!(
+        world
+            .kubectl_fails(&["get", "nosuchkind"])
+            .contains("doesn't have a resource type")
+    );
 }
 
 #[test]
@@ -50,11 +78,21 @@ fn get_watch_sees_what_changes() {
 fn create_apply_diff_patch_edit_label_annotate_delete() {
     let world = World::start();
     world.kubectl(&["create", "configmap", "c", "--from-literal=a=1"]);
-    assert!(world.kubectl_fails(&["create", "configmap", "c"]).contains("already exists"));
+    assert!(
+        world
+            .kubectl_fails(&["create", "configmap", "c"])
+            .contains("already exists")
+    );
     world.kubectl(&["create", "secret", "generic", "s", "--from-literal=password=hunter2"]);
     world.kubectl(&["create", "serviceaccount", "robot"]);
     world.kubectl(&["create", "namespace", "other"]);
-    world.kubectl(&["create", "deployment", "d", "--image=setpoint.dev/demo:v1", "--replicas=0"]);
+    world.kubectl(&[
+        "create",
+        "deployment",
+        "d",
+        "--image=setpoint.dev/demo:v1",
+        "--replicas=0",
+    ]);
     world.kubectl(&["expose", "deployment", "d", "--port=80", "--target-port=8080"]);
 
     let v1 = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: m }\ndata: { a: '1', b: '2' }\n";
@@ -66,26 +104,56 @@ fn create_apply_diff_patch_edit_label_annotate_delete() {
     assert_eq!(diff.status.code(), Some(1), "{}", text(&diff.stderr));
     assert!(text(&diff.stdout).contains("+  c: \"3\""), "{}", text(&diff.stdout));
     assert!(world.apply(v2).contains("configured"));
-    assert_eq!(world.get(&["configmap", "m"]).unwrap()["data"], serde_json::json!({"a": "1", "c": "3"}));
+    assert_eq!(
+        world.get(&["configmap", "m"]).unwrap()["data"],
+        serde_json::json!({"a": "1", "c": "3"})
+    );
 
     let server_side = ["apply", "--server-side", "--field-manager=first", "-f", "-"];
     let ssa = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: ssa }\ndata: { a: '1', b: '2' }\n";
     world.kubectl_with(&server_side, ssa);
     world.kubectl_with(&server_side, &ssa.replace(", b: '2'", ""));
-    assert_eq!(world.get(&["configmap", "ssa"]).unwrap()["data"], serde_json::json!({"a": "1"}));
+    assert_eq!(
+        world.get(&["configmap", "ssa"]).unwrap()["data"],
+        serde_json::json!({"a": "1"})
+    );
     let file = world.file("ssa.yaml", &ssa.replace("a: '1'", "a: 'other'"));
     let path = file.to_str().unwrap();
     let conflict = world.kubectl_fails(&["apply", "--server-side", "--field-manager=second", "-f", path]);
-    assert!(conflict.contains(r#"conflict with "first""#) && conflict.contains(".data.a"), "{conflict}");
-    world.kubectl(&["apply", "--server-side", "--field-manager=second", "--force-conflicts", "-f", path]);
-
-    world.kubectl(&["patch", "configmap", "m", "--type=merge", "-p", r#"{"data":{"a":null,"d":"4"}}"#]);
+    assert!(
+        conflict.contains(r#"conflict with "first""#) && conflict.contains(".data.a"),
+        "{conflict}"
+    );
     world.kubectl(&[
-        "patch", "configmap", "m", "--type=json", "-p",
+        "apply",
+        "--server-side",
+        "--field-manager=second",
+        "--force-conflicts",
+        "-f",
+        path,
+    ]);
+
+    world.kubectl(&[
+        "patch",
+        "configmap",
+        "m",
+        "--type=merge",
+        "-p",
+        r#"{"data":{"a":null,"d":"4"}}"#,
+    ]);
+    world.kubectl(&[
+        "patch",
+        "configmap",
+        "m",
+        "--type=json",
+        "-p",
         r#"[{"op":"replace","path":"/data/d","value":"5"}]"#,
     ]);
     world.kubectl(&[
-        "patch", "deployment", "d", "-p",
+        "patch",
+        "deployment",
+        "d",
+        "-p",
         r#"{"spec":{"template":{"spec":{"containers":[{"name":"demo","env":[{"name":"A","value":"b"}]}]}}}}"#,
     ]);
     let containers = world.get(&["deployment", "d"]).unwrap()["spec"]["template"]["spec"]["containers"].clone();
@@ -93,8 +161,16 @@ fn create_apply_diff_patch_edit_label_annotate_delete() {
     assert_eq!(containers[0]["env"][0]["name"], "A");
     world.kubectl(&["label", "configmap", "m", "tier=gold"]);
     world.kubectl(&["annotate", "configmap", "m", "why=because"]);
-    assert!(world.kubectl_fails(&["label", "configmap", "m", "tier=silver"]).contains("--overwrite"));
-    assert!(world.kubectl(&["get", "configmap", "-l", "tier=gold", "-o", "name"]).contains("/m"));
+    assert!(
+        world
+            .kubectl_fails(&["label", "configmap", "m", "tier=silver"])
+            .contains("--overwrite")
+    );
+    assert!(
+        world
+            .kubectl(&["get", "configmap", "-l", "tier=gold", "-o", "name"])
+            .contains("/m")
+    );
     let output = world
         .kubectl_command(&["edit", "configmap", "m"])
         .env("KUBE_EDITOR", "sed -i s/because/edited/")
@@ -121,18 +197,36 @@ fn describe_events_explain_and_api_resources() {
         assert!(pod.contains(part), "no {part} in {pod}");
     }
     let deployment = world.kubectl(&["describe", "deployment", "web"]);
-    assert!(deployment.contains("ScalingReplicaSet") && deployment.contains("MinimumReplicasAvailable"), "{deployment}");
+    assert!(
+        deployment.contains("ScalingReplicaSet") && deployment.contains("MinimumReplicasAvailable"),
+        "{deployment}"
+    );
     assert!(world.kubectl(&["describe", "service", "web"]).contains("Endpoints"));
     assert!(world.kubectl(&["describe", "node"]).contains("Allocatable"));
     assert!(world.kubectl(&["events"]).contains("Started"));
     let resources = world.kubectl(&["api-resources"]);
-    for kind in ["pods", "deployments", "endpointslices", "clusterroles", "apps.*setpoint.dev"] {
-        let found = resources.lines().any(|line| kind.split(".*").all(|part| line.contains(part)));
+    for kind in [
+        "pods",
+        "deployments",
+        "endpointslices",
+        "clusterroles",
+        "apps.*setpoint.dev",
+    ] {
+        let found = resources
+            .lines()
+            .any(|line| kind.split(".*").all(|part| line.contains(part)));
         assert!(found, "no {kind} in {resources}");
     }
     let explained = world.kubectl(&["explain", "deployment.spec.strategy.rollingUpdate"]);
-    assert!(explained.contains("maxSurge") && explained.contains("IntOrString"), "{explained}");
-    assert!(world.kubectl(&["explain", "app.spec", "--api-version=setpoint.dev/v1alpha1"]).contains("repository"));
+    assert!(
+        explained.contains("maxSurge") && explained.contains("IntOrString"),
+        "{explained}"
+    );
+    assert!(
+        world
+            .kubectl(&["explain", "app.spec", "--api-version=setpoint.dev/v1alpha1"])
+            .contains("repository")
+    );
 }
 
 #[test]
@@ -157,7 +251,10 @@ fn scale_rollout_set_image_and_wait() {
     world.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
     let after = world.ready_pods("app=web", 3);
     let uid = |pods: &[Value]| pods.iter().map(|p| p["metadata"]["uid"].clone()).collect::<Vec<_>>();
-    assert!(uid(&after).iter().all(|id| !uid(&before).contains(id)), "restart replaced no pod");
+    assert!(
+        uid(&after).iter().all(|id| !uid(&before).contains(id)),
+        "restart replaced no pod"
+    );
     world.kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=60s"]);
     world.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=60s"]);
     world.kubectl(&["rollout", "pause", "deployment/web"]);
@@ -166,7 +263,11 @@ fn scale_rollout_set_image_and_wait() {
         d["status"]["observedGeneration"] == d["metadata"]["generation"]
     });
     assert_eq!(world.ready_pods("app=web", 3).len(), 3);
-    assert_eq!(items(&world.get(&["rs", "-l", "app=web"]).unwrap()).len(), 3, "a paused deployment rolled out");
+    assert_eq!(
+        items(&world.get(&["rs", "-l", "app=web"]).unwrap()).len(),
+        3,
+        "a paused deployment rolled out"
+    );
     world.kubectl(&["rollout", "resume", "deployment/web"]);
     world.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
 }
@@ -178,20 +279,54 @@ fn logs_and_exec() {
     let pod = world.ready_pods("app=web", 1).remove(0);
     let name = pod["metadata"]["name"].as_str().unwrap();
     assert!(world.kubectl(&["logs", name]).contains("demo v1 listens"));
-    assert!(world.kubectl(&["logs", "deployment/web", "--timestamps", "--tail=1"]).starts_with("20"));
-    assert!(world.kubectl_fails(&["logs", name, "--previous"]).contains("previous terminated container"));
+    assert!(
+        world
+            .kubectl(&["logs", "deployment/web", "--timestamps", "--tail=1"])
+            .starts_with("20")
+    );
+    assert!(
+        world
+            .kubectl_fails(&["logs", name, "--previous"])
+            .contains("previous terminated container")
+    );
     assert!(world.kubectl_fails(&["logs", name, "-c", "nosuch"]).contains("nosuch"));
     // Follow until the container ends.
-    let follower = world.kubectl_command(&["logs", "-f", name]).stdout(Stdio::piped()).spawn().unwrap();
+    let follower = world
+        .kubectl_command(&["logs", "-f", name])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     world.kubectl(&["delete", "pod", name]);
     let said = text(&follower.wait_with_output().unwrap().stdout);
-    assert!(said.contains("demo v1 listens") && said.contains("demo stops"), "{said}");
+    assert!(
+        said.contains("demo v1 listens") && said.contains("demo stops"),
+        "{said}"
+    );
 
     let pod = world.ready_pods("app=web", 1).remove(0);
     let name = pod["metadata"]["name"].as_str().unwrap();
-    let page = world.kubectl(&["exec", name, "--", "/setpoint", "__demo", "--get", "http://127.0.0.1:8080/"]);
-    assert!(page.contains("version: v1") && page.contains(&format!("host: {name}")), "{page}");
-    let failed = world.kubectl_output(&["exec", name, "--", "/setpoint", "__demo", "--get", "http://127.0.0.1:8080/no"]);
+    let page = world.kubectl(&[
+        "exec",
+        name,
+        "--",
+        "/setpoint",
+        "__demo",
+        "--get",
+        "http://127.0.0.1:8080/",
+    ]);
+    assert!(
+        page.contains("version: v1") && page.contains(&format!("host: {name}")),
+        "{page}"
+    );
+    let failed = world.kubectl_output(&[
+        "exec",
+        name,
+        "--",
+        "/setpoint",
+        "__demo",
+        "--get",
+        "http://127.0.0.1:8080/no",
+    ]);
     assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
     let missing = world.kubectl_fails(&["exec", name, "--", "/nosuch"]);
     assert!(missing.contains("nosuch"), "{missing}");
@@ -201,9 +336,19 @@ fn logs_and_exec() {
         crate::harness::kubectl_path().display()
     );
     let mut command = std::process::Command::new("script");
-    command.args(["-qec", &inner, "/dev/null"]).env("KUBECONFIG", world.data_dir().join("kubeconfig"));
-    let output = command.stdin(Stdio::null()).output().expect("script is installed by .ci/install");
-    assert!(text(&output.stdout).contains("setpoint 0."), "{}{}", text(&output.stdout), text(&output.stderr));
+    command
+        .args(["-qec", &inner, "/dev/null"])
+        .env("KUBECONFIG", world.data_dir().join("kubeconfig"));
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("script is installed by .ci/install");
+    assert!(
+        text(&output.stdout).contains("setpoint 0."),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -212,14 +357,29 @@ fn roles_decide_what_a_user_may_do() {
     assert_eq!(world.kubectl(&["auth", "can-i", "delete", "pods"]).trim(), "yes");
     world.kubectl(&["create", "serviceaccount", "robot"]);
     world.kubectl(&["create", "role", "reader", "--verb=get,list", "--resource=pods"]);
-    world.kubectl(&["create", "rolebinding", "robots", "--role=reader", "--serviceaccount=default:robot"]);
+    world.kubectl(&[
+        "create",
+        "rolebinding",
+        "robots",
+        "--role=reader",
+        "--serviceaccount=default:robot",
+    ]);
     let robot = "--as=system:serviceaccount:default:robot";
     assert_eq!(world.kubectl(&["auth", "can-i", "list", "pods", robot]).trim(), "yes");
-    assert!(world.kubectl_output(&["auth", "can-i", "delete", "pods", robot]).status.code() == Some(1));
+    assert!(
+        world
+            .kubectl_output(&["auth", "can-i", "delete", "pods", robot])
+            .status
+            .code()
+            == Some(1)
+    );
     assert!(world.kubectl(&["auth", "can-i", "--list", robot]).contains("pods"));
     world.kubectl(&["get", "pods", robot]);
     let refused = world.kubectl_fails(&["get", "secrets", robot]);
-    assert!(refused.contains("is forbidden") && refused.contains("cannot list resource \"secrets\""), "{refused}");
+    assert!(
+        refused.contains("is forbidden") && refused.contains("cannot list resource \"secrets\""),
+        "{refused}"
+    );
     let token = world.kubectl(&["create", "token", "robot"]);
     let token = format!("--token={}", token.trim());
     let server = format!("--server={}", world.announced["api"].as_str().unwrap());
@@ -227,31 +387,44 @@ fn roles_decide_what_a_user_may_do() {
     let ca = format!("--certificate-authority={}", ca.display());
     let bare = ["--kubeconfig=/dev/null", server.as_str(), ca.as_str(), token.as_str()];
     world.kubectl(&[&["get", "pods"], bare.as_slice()].concat());
-    assert!(world.kubectl_fails(&[&["get", "secrets"], bare.as_slice()].concat()).contains("forbidden"));
+    assert!(
+        world
+            .kubectl_fails(&[&["get", "secrets"], bare.as_slice()].concat())
+            .contains("forbidden")
+    );
 }
 
 #[test]
 fn mistakes_get_kubernetes_own_answers() {
     let world = World::start();
-    let invalid = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: Bad_Name }\nspec:\n  selector: { matchLabels: { a: b } }\n  template: { metadata: { labels: { a: c } }, spec: { containers: [{ name: x, image: y }] } }\n";
+    let invalid = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: Bad_Name }\nspec:\n  selector: { matchLabels: { a: b } }\n  template: { metadata: { labels: { a: c } }, spec: { containers: [{ name: x, image: app }] } }\n";
     let file = world.file("invalid.yaml", invalid);
     let error = world.kubectl_fails(&["apply", "-f", file.to_str().unwrap()]);
-    assert!(error.contains("is invalid") && error.contains("metadata.name"), "{error}");
+    assert!(
+        error.contains("is invalid") && error.contains("metadata.name"),
+        "{error}"
+    );
     assert!(error.contains("`selector` does not match template `labels`"), "{error}");
-    let unknown = "apiVersion: v1\nkind: Pod\nmetadata: { name: x }\nspec: { containers: [{ name: x, image: y, imagee: z }] }\n";
+    let unknown = "apiVersion: v1\nkind: Pod\nmetadata: { name: x }\nspec: { containers: [{ name: x, image: app, imagee: z }] }\n";
     let file = world.file("unknown.yaml", unknown);
     let error = world.kubectl_fails(&["apply", "-f", file.to_str().unwrap()]);
     assert!(error.contains("unknown field \"spec.containers[0].imagee\""), "{error}");
     let error = world.kubectl_fails(&["-n", "nosuch", "create", "configmap", "x"]);
     assert!(error.contains("namespaces \"nosuch\" not found"), "{error}");
     // What this node does not do is refused in words, never dropped.
-    let refused = "apiVersion: v1\nkind: Pod\nmetadata: { name: x }\nspec:\n  containers: [{ name: x, image: y, volumeDevices: [{ name: v, devicePath: /dev/x }] }]\n  volumes: [{ name: v, persistentVolumeClaim: { claimName: c } }]\n";
+    let refused = "apiVersion: v1\nkind: Pod\nmetadata: { name: x }\nspec:\n  containers: [{ name: x, image: app, volumeDevices: [{ name: v, devicePath: /dev/x }] }]\n  volumes: [{ name: v, persistentVolumeClaim: { claimName: c } }]\n";
     let file = world.file("refused.yaml", refused);
     let error = world.kubectl_fails(&["apply", "-f", file.to_str().unwrap()]);
-    assert!(error.contains("volumeDevices") || error.contains("persistentVolumeClaim"), "{error}");
+    assert!(
+        error.contains("volumeDevices") || error.contains("persistentVolumeClaim"),
+        "{error}"
+    );
     // A kind that is not served yet.
     let error = world.kubectl_fails(&["create", "job", "j", "--image=x"]);
-    assert!(error.contains("could not find the requested resource") || error.contains("no matches"), "{error}");
+    assert!(
+        error.contains("could not find the requested resource") || error.contains("no matches"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -283,13 +456,24 @@ spec:
             status: { type: object, x-kubernetes-preserve-unknown-fields: true }
 ",
     );
-    world.kubectl(&["wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=60s"]);
+    world.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "crd/widgets.example.com",
+        "--timeout=60s",
+    ]);
     world.apply("apiVersion: example.com/v1\nkind: Widget\nmetadata: { name: w }\nspec: { size: 3 }\n");
     assert_eq!(world.get(&["widget", "w"]).unwrap()["spec"]["color"], "red");
     assert!(world.kubectl(&["get", "wd"]).contains("SIZE"));
-    let bad = world.file("bad.yaml", "apiVersion: example.com/v1\nkind: Widget\nmetadata: { name: b }\nspec: { size: 0 }\n");
+    let bad = world.file(
+        "bad.yaml",
+        "apiVersion: example.com/v1\nkind: Widget\nmetadata: { name: b }\nspec: { size: 0 }\n",
+    );
     let error = world.kubectl_fails(&["apply", "-f", bad.to_str().unwrap()]);
-    assert!(error.contains("spec.size") && error.contains("greater than or equal to 1"), "{error}");
+    assert!(
+        error.contains("spec.size") && error.contains("greater than or equal to 1"),
+        "{error}"
+    );
     world.kubectl(&["delete", "crd", "widgets.example.com", "--timeout=60s"]);
     assert!(!world.kubectl_output(&["get", "widgets"]).status.success());
 }

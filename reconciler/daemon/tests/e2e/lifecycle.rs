@@ -1,6 +1,7 @@
 //! Start, stop, adoption, removal, two instances side by side.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -14,22 +15,58 @@ fn traces(world: &World) -> BTreeSet<String> {
     let data_dir = world.data_dir().display().to_string();
     let mut found = BTreeSet::new();
     let mut lines = |what: &str, command: &[&str], needles: &[&str]| {
-        let output = Command::new(command[0]).args(&command[1..]).output().expect("installed by .ci/install");
-        for line in text(&output.stdout).lines().filter(|line| needles.iter().any(|needle| line.contains(needle))) {
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .output()
+            .expect("installed by .ci/install");
+        for line in text(&output.stdout)
+            .lines()
+            .filter(|line| needles.iter().any(|needle| line.contains(needle)))
+        {
             found.insert(format!("{what}: {line}"));
         }
     };
     let link = format!("sp{id}");
-    let range = world.announced["podRange"].as_str().unwrap().split(".0/").next().unwrap().to_string() + ".";
+    let range = world.announced["podRange"]
+        .as_str()
+        .unwrap()
+        .split(".0/")
+        .next()
+        .unwrap()
+        .to_string()
+        + ".";
     let services = world.announced["serviceRange"].as_str().unwrap().to_string();
     lines("link", &["ip", "-o", "link"], &[&link]);
     lines("address", &["ip", "-o", "addr"], &[&range]);
-    lines("route", &["ip", "route", "show", "table", "all"], &[&range, &services, &link]);
+    lines(
+        "route",
+        &["ip", "route", "show", "table", "all"],
+        &[&range, &services, &link],
+    );
     lines("neighbour", &["ip", "neigh", "show", "nud", "all"], &[&range]);
     lines("table", &["nft", "list", "tables"], &[&format!("setpoint_{id}")]);
-    lines("mount", &["cat", "/proc/mounts"], &[&data_dir, &format!("setpoint-{id}")]);
-    lines("cgroup", &["find", "/sys/fs/cgroup", "-type", "d", "-name", &format!("setpoint-{id}")], &["/"]);
-    lines("process", &["ps", "-eo", "args"], &[&data_dir, &format!("setpoint-{id}")]);
+    lines(
+        "mount",
+        &["cat", "/proc/mounts"],
+        &[&data_dir, &format!("setpoint-{id}")],
+    );
+    lines(
+        "cgroup",
+        &[
+            "find",
+            "/sys/fs/cgroup",
+            "-type",
+            "d",
+            "-name",
+            &format!("setpoint-{id}"),
+        ],
+        &["/"],
+    );
+    lines(
+        "process",
+        &["ps", "-eo", "args"],
+        &[&data_dir, &format!("setpoint-{id}")],
+    );
     lines("run", &["find", "/run", "-maxdepth", "1"], &[&format!("setpoint-{id}")]);
     found
 }
@@ -39,15 +76,25 @@ fn up_announces_itself_and_keeps_its_secrets() {
     let world = World::start();
     assert_eq!(world.announced["ready"], true);
     let kubeconfig = world.data_dir().join("kubeconfig");
-    assert_eq!(world.announced["kubeconfig"].as_str().unwrap(), kubeconfig.display().to_string());
-    for private in [kubeconfig, world.data_dir().join("store.db"), world.data_dir().join("instance.json")] {
+    assert_eq!(
+        world.announced["kubeconfig"].as_str().unwrap(),
+        kubeconfig.display().to_string()
+    );
+    for private in [
+        kubeconfig,
+        world.data_dir().join("store.db"),
+        world.data_dir().join("instance.json"),
+    ] {
         let mode = std::fs::metadata(&private).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{}", private.display());
     }
     assert!(world.kubectl(&["get", "nodes"]).contains("Ready"));
     // The API answers nobody without credentials.
     let url = format!("{}/api/v1/secrets", world.announced["api"].as_str().unwrap());
-    let output = Command::new("curl").args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap();
+    let output = Command::new("curl")
+        .args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", &url])
+        .output()
+        .unwrap();
     assert_eq!(text(&output.stdout), "401");
 }
 
@@ -57,7 +104,10 @@ fn a_second_up_on_the_same_folder_says_who_runs_there() {
     let output = world.setpoint(&["up"]);
     assert!(!output.status.success());
     let error = text(&output.stderr);
-    assert!(error.contains("already runs") && error.contains(&world.daemon_pid().to_string()), "{error}");
+    assert!(
+        error.contains("already runs") && error.contains(&world.daemon_pid().to_string()),
+        "{error}"
+    );
 }
 
 #[test]
@@ -76,7 +126,9 @@ fn stopping_leaves_the_pods_and_the_next_up_adopts_them() {
             items(list).len() == 3 && items(list).iter().all(is_ready)
         });
         for pod in &pods {
-            let same = items(&after).into_iter().find(|p| p["metadata"]["uid"] == pod["metadata"]["uid"]);
+            let same = items(&after)
+                .into_iter()
+                .find(|p| p["metadata"]["uid"] == pod["metadata"]["uid"]);
             let same = same.expect("the pod is still there");
             assert_eq!(same["status"]["containerStatuses"][0]["restartCount"], 0);
             assert!(pids.contains(&world.pid_of(&same)), "the container was restarted");
@@ -116,20 +168,34 @@ fn ctrl_c_says_how_to_go_on_and_how_to_stop_the_pods() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let socket = wait_for("the second instance", || {
-        let output = program().args(["status", "--data-dir"]).arg(second.path()).output().unwrap();
-        output.status.success().then_some(())
-    });
-    let () = socket;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
-    wait_for("the end", || child.try_wait().unwrap());
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut said).unwrap();
+    while !said.contains("Ctrl-C stops setpoint") {
+        assert_ne!(
+            stdout.read_line(&mut said).unwrap(),
+            0,
+            "it ended before it was ready: {said}"
+        );
+    }
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    wait_for("the end", || child.try_wait().unwrap());
+    stdout.read_to_string(&mut said).unwrap();
     assert!(said.contains("is ready") && said.contains("KUBECONFIG="), "{said}");
     assert!(said.contains("has stopped") && said.contains("down"), "{said}");
-    let down = program().args(["down", "--data-dir"]).arg(second.path()).output().unwrap();
+    let down = program()
+        .args(["down", "--data-dir"])
+        .arg(second.path())
+        .output()
+        .unwrap();
     assert!(down.status.success(), "{}", text(&down.stderr));
-    assert!(world.kubectl(&["get", "nodes"]).contains("Ready"), "the other instance is not touched");
+    assert!(
+        world.kubectl(&["get", "nodes"]).contains("Ready"),
+        "the other instance is not touched"
+    );
 }
 
 #[test]
@@ -141,8 +207,10 @@ fn down_removes_everything_of_this_instance_and_nothing_of_another() {
     assert_ne!(one.announced["api"], two.announced["api"]);
     one.demo("web", 2);
     two.demo("web", 2);
-    let (url_one, url_two) =
-        (format!("http://{}/", one.cluster_ip("web")), format!("http://{}/", two.cluster_ip("web")));
+    let (url_one, url_two) = (
+        format!("http://{}/", one.cluster_ip("web")),
+        format!("http://{}/", two.cluster_ip("web")),
+    );
     http_get(&url_one).unwrap();
     http_get(&url_two).unwrap();
     assert!(traces(&one).len() > 5, "{:?}", traces(&one));

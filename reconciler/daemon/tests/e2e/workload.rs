@@ -67,7 +67,13 @@ fn a_deployment_with_everything_works_and_is_reached_by_address_and_name() {
     world.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
     let pods = world.ready_pods("app=web", 3);
     let page = http_get(&format!("http://{}/", world.cluster_ip("web"))).unwrap();
-    for part in ["version: v1", "COLOR=blue", "PASSWORD=hunter2", "LIMIT=67108864", "PLAIN=plain $(POD)"] {
+    for part in [
+        "version: v1",
+        "COLOR=blue",
+        "PASSWORD=hunter2",
+        "LIMIT=67108864",
+        "PLAIN=plain $(POD)",
+    ] {
         assert!(page.contains(part), "no {part} in {page}");
     }
     // Every pod answers through the service, sooner or later.
@@ -79,7 +85,11 @@ fn a_deployment_with_everything_works_and_is_reached_by_address_and_name() {
     });
     // From a pod by DNS name, in every form, itself included.
     let name = pods[0]["metadata"]["name"].as_str().unwrap();
-    for url in ["http://web/", "http://web.default/", "http://web.default.svc.cluster.local/"] {
+    for url in [
+        "http://web/",
+        "http://web.default/",
+        "http://web.default.svc.cluster.local/",
+    ] {
         let page = world.kubectl(&["exec", name, "--", "/setpoint", "__demo", "--get", url]);
         assert!(page.contains("version: v1"), "{url}: {page}");
     }
@@ -94,8 +104,16 @@ fn a_deployment_with_everything_works_and_is_reached_by_address_and_name() {
     let inside = |path: &str| std::fs::read_to_string(format!("/proc/{pid}/root{path}")).unwrap();
     assert_eq!(inside("/etc/app/app.conf"), "level = debug");
     assert_eq!(inside("/etc/credentials/PASSWORD"), "hunter2");
-    world.kubectl(&["patch", "configmap", "settings", "-p", r#"{"data":{"app.conf":"level = info"}}"#]);
-    wait_for("the file to follow the ConfigMap", || (inside("/etc/app/app.conf") == "level = info").then_some(()));
+    world.kubectl(&[
+        "patch",
+        "configmap",
+        "settings",
+        "-p",
+        r#"{"data":{"app.conf":"level = info"}}"#,
+    ]);
+    wait_for("the file to follow the ConfigMap", || {
+        (inside("/etc/app/app.conf") == "level = info").then_some(())
+    });
     // The limits hold in the kernel.
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(cgroup.contains(&format!("setpoint-{}", world.id())), "{cgroup}");
@@ -136,7 +154,11 @@ fn an_update_fails_no_request_through_the_service() {
     let failures: Vec<String> = askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect();
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked > 20, "only {asked} requests were made");
-    assert!(failures.is_empty(), "{} of {asked} requests failed: {failures:?}", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} of {asked} requests failed: {failures:?}",
+        failures.len()
+    );
     assert!(http_get(&url).unwrap().contains("version: v2"));
 }
 
@@ -145,7 +167,10 @@ fn a_service_without_endpoints_refuses_at_once() {
     let world = World::start();
     world.demo("web", 0);
     let error = http_get(&format!("http://{}/", world.cluster_ip("web"))).unwrap_err();
-    assert!(error.contains("refused") || error.contains("Failed to connect"), "{error}");
+    assert!(
+        error.contains("refused") || error.contains("Failed to connect"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -155,7 +180,9 @@ fn a_node_port_is_reached_on_the_host() {
     world.kubectl(&["patch", "service", "web", "-p", r#"{"spec":{"type":"NodePort"}}"#]);
     let service = world.get(&["service", "web"]).unwrap();
     let port = service["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
-    wait_for("the node port to answer", || http_get(&format!("http://127.0.0.1:{port}/healthz")).ok());
+    wait_for("the node port to answer", || {
+        http_get(&format!("http://127.0.0.1:{port}/healthz")).ok()
+    });
 }
 
 #[test]
@@ -170,7 +197,11 @@ fn the_container_is_confined() {
     };
     assert_eq!(field("NoNewPrivs"), "1");
     assert_eq!(field("Seccomp"), "2");
-    assert_eq!(field("CapEff"), "0000000000000000", "the image runs as an ordinary user");
+    assert_eq!(
+        field("CapEff"),
+        "0000000000000000",
+        "the image runs as an ordinary user"
+    );
     assert_eq!(field("Uid").split_whitespace().next().unwrap(), "65532");
     assert!(field("NSpid").ends_with("\t1"), "{}", field("NSpid"));
     for namespace in ["mnt", "pid", "net", "ipc", "uts"] {
@@ -178,7 +209,22 @@ fn the_container_is_confined() {
         assert_ne!(link(&pid.to_string()), link("self"), "{namespace} is the host's");
     }
     let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
-    assert!(mounts.contains(" /proc/kcore ") && mounts.contains(" /proc/sysrq-trigger "), "{mounts}");
+    for hidden in [
+        "/proc/acpi",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/timer_list",
+        "/sys/firmware",
+    ] {
+        // Not every kernel has each of them.
+        let there = std::path::Path::new(hidden).exists();
+        assert!(
+            !there || mounts.contains(&format!(" {hidden} ")),
+            "{hidden} is open: {mounts}"
+        );
+    }
+    let read_only = mounts.lines().any(|line| line.contains(" /proc/sys ro,"));
+    assert!(read_only, "{mounts}");
 }
 
 #[test]
@@ -188,11 +234,18 @@ fn a_pod_that_fits_nowhere_says_why() {
         "apiVersion: v1\nkind: Pod\nmetadata: { name: big }\nspec: { containers: [{ name: x, image: 'setpoint.dev/demo:v1', resources: { requests: { cpu: '900' } } }] }\n",
     );
     let pod = world.until(&["pod", "big"], "unschedulable", |pod| {
-        pod["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|c| c["reason"] == "Unschedulable"))
+        pod["status"]["conditions"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|c| c["reason"] == "Unschedulable"))
     });
     let conditions = pod["status"]["conditions"].as_array().unwrap();
-    let message = conditions.iter().find(|c| c["type"] == "PodScheduled").unwrap()["message"].as_str().unwrap();
-    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu"), "{message}");
+    let message = conditions.iter().find(|c| c["type"] == "PodScheduled").unwrap()["message"]
+        .as_str()
+        .unwrap();
+    assert!(
+        message.starts_with("0/1 nodes are available: 1 Insufficient cpu"),
+        "{message}"
+    );
 }
 
 #[test]
