@@ -6,6 +6,7 @@
 mod adopt;
 mod channel;
 mod cleanup;
+mod close;
 mod link;
 mod resolve;
 mod session;
@@ -110,6 +111,8 @@ struct Inner {
 #[derive(Default)]
 struct Sandboxes {
     live: BTreeMap<String, Arc<Link>>,
+    /// Those without a shim, of which logs and exit codes are kept.
+    closed: BTreeMap<String, SandboxState>,
     /// Ids that are being made or taken away.
     busy: BTreeSet<String>,
 }
@@ -283,7 +286,8 @@ impl Runtime {
         }
         {
             let mut sandboxes = self.inner.sandboxes.lock();
-            if sandboxes.live.contains_key(&id) || !sandboxes.busy.insert(id.clone()) {
+            let known = sandboxes.live.contains_key(&id) || sandboxes.closed.contains_key(&id);
+            if known || !sandboxes.busy.insert(id.clone()) {
                 return Err(RuntimeError::Exists { what: "sandbox", id });
             }
         }
@@ -437,6 +441,9 @@ impl Runtime {
             let result = inner.clean(&sandbox).await;
             let mut sandboxes = inner.sandboxes.lock();
             sandboxes.live.remove(&sandbox);
+            if result.is_ok() {
+                sandboxes.closed.remove(&sandbox);
+            }
             sandboxes.busy.remove(&sandbox);
             result
         });
@@ -445,20 +452,22 @@ impl Runtime {
             .unwrap_or_else(|_| Err(RuntimeError::ShimGone(id.to_owned())))
     }
 
-    /// Returns every sandbox as last reported by its shim.
+    /// Returns every sandbox as last reported by its shim, the closed ones (of which `pid` is 0) included.
     pub fn sandboxes(&self) -> Vec<SandboxState> {
-        self.inner
-            .sandboxes
-            .lock()
-            .live
-            .values()
-            .map(|link| link.current())
-            .collect()
+        let sandboxes = self.inner.sandboxes.lock();
+        let live = sandboxes.live.values().map(|link| link.current());
+        let closed = sandboxes
+            .closed
+            .iter()
+            .filter(|(id, _)| !sandboxes.live.contains_key(*id));
+        live.chain(closed.map(|(_, state)| state.clone())).collect()
     }
 
-    /// Returns one sandbox as last reported by its shim.
+    /// Returns one sandbox as last reported by its shim, also when it is closed.
     pub fn sandbox(&self, id: &str) -> Option<SandboxState> {
-        self.inner.sandboxes.lock().live.get(id).map(|link| link.current())
+        let sandboxes = self.inner.sandboxes.lock();
+        let live = sandboxes.live.get(id).map(|link| link.current());
+        live.or_else(|| sandboxes.closed.get(id).cloned())
     }
 
     /// Runs a process inside a running container.

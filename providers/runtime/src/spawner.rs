@@ -14,6 +14,12 @@ use crate::sys;
 /// The hidden verb by which this binary becomes the spawner.
 pub(crate) const VERB: &str = "__spawner";
 
+/// A variable that is there only for its place in memory, behind the arguments: shims write their titles over both.
+pub(crate) const TITLE_ROOM: &str = "SETPOINT_TITLE_ROOM";
+
+/// How long it is: what the longest namespace and name of a pod need.
+pub(crate) const TITLE_BYTES: usize = 320;
+
 /// Serves the daemon at standard input until it is gone; returns the exit code.
 pub(crate) fn run() -> i32 {
     match serve() {

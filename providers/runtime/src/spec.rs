@@ -185,7 +185,7 @@ impl ContainerState {
 pub struct SandboxState {
     /// What was asked for.
     pub spec: SandboxSpec,
-    /// The shim's process on the host; its namespaces are the sandbox's.
+    /// The shim's process on the host; its namespaces are the sandbox's. 0 when the sandbox is closed.
     pub pid: i32,
     /// Every attempt that was not removed, oldest first.
     pub containers: Vec<ContainerState>,

@@ -8,3 +8,4 @@ pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod seccomp;
+pub(crate) mod title;

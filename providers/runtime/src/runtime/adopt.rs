@@ -75,6 +75,9 @@ impl Inner {
                 }
             }
             Ok(None) => {
+                if let Some(closed) = self.adopt_closed(id).await {
+                    return Some(closed);
+                }
                 tracing::info!(sandbox = id, "a sandbox did not survive; taking its remains away");
                 if let Err(error) = self.clean(id).await {
                     tracing::error!(

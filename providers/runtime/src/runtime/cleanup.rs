@@ -28,14 +28,7 @@ impl Inner {
             tracing::warn!(%error, sandbox = id, "the record of a sandbox is unreadable");
             None
         });
-        let group = self.hierarchies.sandbox(&self.config.instance, id);
-        until_gone(&format!("the cgroup of sandbox {id}"), || {
-            if !group.is_empty() {
-                group.kill();
-            }
-            group.remove()
-        })
-        .await?;
+        self.remove_processes(id).await?;
         let mut network = Ok(());
         if let (Some(net), Some(state)) = (&self.net, &recorded)
             && let Some(ip) = state.spec.ip
@@ -46,12 +39,24 @@ impl Inner {
                 source,
             });
         }
-        remove_file(&self.socket(id))?;
         // Last, because it is what a later start finds the rest by.
         if network.is_ok() {
             remove_tree(directory).await?;
         }
         network
+    }
+
+    /// Takes away a sandbox's processes, its cgroup and its socket.
+    pub(super) async fn remove_processes(&self, id: &str) -> Result<(), RuntimeError> {
+        let group = self.hierarchies.sandbox(&self.config.instance, id);
+        until_gone(&format!("the cgroup of sandbox {id}"), || {
+            if !group.is_empty() {
+                group.kill();
+            }
+            group.remove()
+        })
+        .await?;
+        remove_file(&self.socket(id))
     }
 }
 
@@ -78,7 +83,7 @@ fn remove_file(path: &Path) -> Result<(), RuntimeError> {
 }
 
 /// Removes a directory and all below it, on a thread that may wait.
-async fn remove_tree(path: PathBuf) -> Result<(), RuntimeError> {
+pub(super) async fn remove_tree(path: PathBuf) -> Result<(), RuntimeError> {
     let task = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", path)(error)),
         _ => Ok(()),

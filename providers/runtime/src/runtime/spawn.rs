@@ -26,6 +26,7 @@ impl Spawner {
             .arg0("setpoint")
             .arg(spawner::VERB)
             .env_clear()
+            .env(spawner::TITLE_ROOM, "-".repeat(spawner::TITLE_BYTES))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -360,8 +360,9 @@ impl Shim {
         let state = container.state.clone();
         let cgroup = container.cgroup.clone();
         let unanswered = container.starting.take();
-        self.sweep(cgroup);
+        // First the news, on which the next start waits; the loop removes the group when nothing else is to be done.
         self.changed(Some(state));
+        self.leftovers.push(cgroup);
         if let Some(starting) = unanswered {
             self.reply(starting.connection, starting.call, None, Vec::new());
         }

@@ -41,8 +41,13 @@ pub(super) fn detach(setup: &ShimSetup, keep: &OwnedFd) -> io::Result<()> {
         .mode(0o600)
         .open(setup.dir.join("shim.log"))?;
     rustix::stdio::dup2_stderr(&log)?;
-    let name = c"setpoint-shim";
-    Ok(rustix::thread::set_name(name)?)
+    rustix::thread::set_name(c"setpoint-shim")?;
+    let title = format!("setpoint-shim {}/{}", setup.spec.namespace, setup.spec.name);
+    if let Err(error) = sys::title::set(&title) {
+        // It only helps people who look at the processes.
+        eprintln!("cannot set the title of the process: {error}");
+    }
+    Ok(())
 }
 
 /// Makes the sandbox's cgroups and namespaces and listens.

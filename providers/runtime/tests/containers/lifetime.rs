@@ -16,6 +16,12 @@ pub fn tests() -> Vec<Trial> {
         trial("a_runtime_that_is_opened_again_adopts_what_runs", adopts),
         trial("killing_the_daemon_loses_no_container_log_or_exit_code", killed_daemon),
         trial("a_killed_shim_takes_its_containers_along_and_is_reported", killed_shim),
+        trial(
+            "a_killed_shim_takes_containers_of_other_users_along",
+            killed_shim_of_a_user,
+        ),
+        trial("a_closed_sandbox_keeps_logs_and_exit_codes_and_nothing_else", closed),
+        trial("a_shim_is_called_after_its_pod", titled),
         trial("a_sandbox_that_died_meanwhile_is_taken_away_at_open", died_meanwhile),
         trial("a_removed_sandbox_leaves_nothing", removed),
         trial("ten_sandboxes_start_at_once_and_shims_are_small", many),
@@ -135,6 +141,66 @@ async fn killed_shim() {
     assert!(!world.folder.join("data/sandboxes/a").exists());
     // The id is free again.
     world.sandbox("a").await;
+    world.finish().await;
+}
+
+async fn killed_shim_of_a_user() {
+    let mut world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    let mut spec = script("app", "exec sleep 1000");
+    spec.security.run_as_user = Some(65532);
+    let container = world.start("a", spec).await.unwrap().pid;
+    let status = std::fs::read_to_string(format!("/proc/{container}/status")).unwrap();
+    assert!(status.contains("Uid:\t65532\t65532\t65532"), "{status}");
+    // Nobody cleans up after this shim, so that it can only be the kernel that ends the container.
+    let (other, _) = open(&world.folder.join("elsewhere"), "tnone").await;
+    world.runtime = other;
+    kill(shim);
+    until(|| !is_alive(container)).await;
+    world.finish().await;
+}
+
+async fn closed() {
+    let mut world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    let (ended, _) = world.run("a", script("app", "echo done; exit 3")).await;
+    let running = world.start("a", script("other", "exec sleep 1000")).await.unwrap();
+    let refused = world.runtime.close_sandbox("a").await.unwrap_err();
+    assert!(refused.to_string().contains("other-0 runs"), "{refused}");
+    world
+        .runtime
+        .stop_container("a", &running.id(), Duration::ZERO)
+        .await
+        .unwrap();
+
+    world.runtime.close_sandbox("a").await.unwrap();
+    world.runtime.close_sandbox("a").await.unwrap();
+    assert!(!is_alive(shim));
+    assert_eq!(world.log("a", &ended).await, "done\n");
+    let traces = world.traces();
+    assert!(!traces.iter().any(|trace| trace.ends_with("/a")), "{traces:?}");
+
+    (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
+    let [kept] = world.adopted.as_slice() else {
+        panic!("{:?}", world.adopted)
+    };
+    assert_eq!((kept.pid, kept.spec.ip), (0, None));
+    assert_eq!(kept.containers[0].exit.as_ref().unwrap().code, 3);
+    assert_eq!(world.log("a", &ended).await, "done\n");
+    world.runtime.remove_sandbox("a").await.unwrap();
+    assert!(world.runtime.sandbox("a").is_none());
+    assert!(!world.folder.join("data/sandboxes/a").exists());
+    world.finish().await;
+}
+
+async fn titled() {
+    let world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    let shown = std::fs::read(format!("/proc/{shim}/cmdline")).unwrap();
+    let shown = String::from_utf8_lossy(&shown);
+    assert_eq!(shown.trim_end_matches('\0'), "setpoint-shim default/web");
+    let name = std::fs::read_to_string(format!("/proc/{shim}/comm")).unwrap();
+    assert_eq!(name, "setpoint-shim\n");
     world.finish().await;
 }
 
