@@ -28,8 +28,9 @@ use crate::drive::{Key, Outcome, Reconcile};
 use crate::error::Error;
 use crate::events::{Level, Recorder};
 use crate::fresh::Freshness;
-use crate::hub::Hub;
+use crate::hub::{Hub, Seen};
 use crate::pods;
+use crate::wiring::{Wiring, fire_owners};
 
 /// What the controller calls itself in events.
 pub const NAME: &str = "deployment-controller";
@@ -173,6 +174,43 @@ pub struct Controller {
     fresh_self: Freshness,
 }
 
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let (trigger, queue) = wiring.queue("deployment");
+    let controller = Arc::new(Controller::new(
+        wiring.cluster.clone(),
+        wiring.config.now.clone(),
+        wiring.recorder.clone(),
+        wiring.hub(),
+        wiring.hub(),
+        wiring.hub(),
+    ));
+    let forgetful = controller.clone();
+    wiring.listen_self::<Deployment>(&trigger, move |key| forgetful.gone(key));
+    let (fire, hub) = (trigger.clone(), controller.deployments.clone());
+    wiring.listen::<ReplicaSet>(move |set, previous, _| {
+        fire_owners(&fire, "Deployment", &set.metadata, previous.map(|previous| &previous.metadata));
+        if pods::controller_of(&set.metadata).is_none() {
+            // An orphaned set may be anybody's.
+            for deployment in hub.in_namespace(&set.namespace().unwrap_or_default()) {
+                fire.fire(Key::of(&*deployment));
+            }
+        }
+    });
+    // A Deployment that recreates waits for the last old pod to be gone.
+    let sets = controller.sets.clone();
+    wiring.listen::<Pod>(move |pod, _, seen| {
+        if (seen == Seen::Gone || pods::is_terminal(pod))
+            && let Some(owner) = pods::controller_of(&pod.metadata)
+            && let Some(set) = sets.get(pod.namespace().as_deref(), &owner.name)
+        {
+            fire_owners(&trigger, "Deployment", &set.metadata, None);
+        }
+    });
+    let concurrency = wiring.config.concurrency;
+    wiring.drive("deployment", queue, concurrency, controller.reconcile());
+}
+
 impl Controller {
     /// Puts the parts together.
     pub fn new(
@@ -201,6 +239,12 @@ impl Controller {
             let controller = self.clone();
             async move { controller.look(deployment).await }.boxed()
         })
+    }
+
+    /// Forgets a Deployment that is gone.
+    fn gone(&self, key: &Key) {
+        self.fresh_sets.forget(key);
+        self.fresh_self.forget(key);
     }
 
     async fn look(&self, deployment: Arc<Deployment>) -> Outcome {

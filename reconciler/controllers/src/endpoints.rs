@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::fresh::Freshness;
 use crate::hub::Hub;
 use crate::pods;
+use crate::wiring::Wiring;
 
 pub use slices::Action;
 
@@ -160,6 +161,38 @@ pub struct Controller {
     endpoints: Arc<Hub<Endpoints>>,
     fresh_slices: Freshness,
     fresh_endpoints: Freshness,
+}
+
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let (trigger, queue) = wiring.queue("endpointslice");
+    let controller = Arc::new(Controller::new(
+        wiring.cluster.clone(),
+        wiring.hub(),
+        wiring.hub(),
+        wiring.hub(),
+    ));
+    let forgetful = controller.clone();
+    wiring.listen_self::<Service>(&trigger, move |key| forgetful.gone(key));
+    let (fire, services) = (trigger.clone(), wiring.hub::<Service>());
+    wiring.listen::<Pod>(move |pod, previous, _| {
+        for service in services.in_namespace(&pod.namespace().unwrap_or_default()) {
+            let selected = selects(&service, pod.labels())
+                || previous.is_some_and(|previous| selects(&service, previous.labels()));
+            if selected {
+                fire.fire(Key::of(&*service));
+            }
+        }
+    });
+    let fire = trigger.clone();
+    wiring.listen::<EndpointSlice>(move |slice, _, _| {
+        if let Some(service) = slice.labels().get(SERVICE_NAME) {
+            fire.fire(Key::new(slice.namespace().unwrap_or_default(), service.clone()));
+        }
+    });
+    wiring.listen::<Endpoints>(move |object, _, _| trigger.fire(Key::of(&**object)));
+    let concurrency = wiring.config.concurrency;
+    wiring.drive("endpointslice", queue, concurrency, controller.reconcile());
 }
 
 impl Controller {

@@ -72,6 +72,12 @@ pub enum Error {
         /// The kind.
         kind: String,
     },
+    /// Something that runs for ever ended; a bug, since nothing waits for it to be started again.
+    #[error("the controllers cannot go on: {part} ended")]
+    Ended {
+        /// What ended.
+        part: String,
+    },
 }
 
 impl Error {
@@ -89,7 +95,7 @@ impl Error {
                 _ => Class::Transient,
             },
             Error::Timeout { .. } | Error::Discovery(_) | Error::WatchEnded { .. } => Class::Transient,
-            Error::Request { .. } | Error::Selector { .. } | Error::Metrics(_) => Class::Terminal,
+            Error::Ended { .. } | Error::Request { .. } | Error::Selector { .. } | Error::Metrics(_) => Class::Terminal,
         }
     }
 

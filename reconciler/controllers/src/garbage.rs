@@ -22,13 +22,11 @@ use crate::drive::back_off;
 use crate::error::Error;
 use crate::kinds::Kinds;
 use crate::metrics::ControllerMetrics;
+use crate::wiring::{Departures, Wiring};
 use graph::{FOREGROUND, Graph, Node, ORPHAN, Owner, Step};
 
 /// How many objects are looked at once.
 const PARALLEL: usize = 16;
-
-/// Called with the namespace of each object that is gone.
-pub type GoneFrom = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The graph, and the queue of what needs a look.
 pub struct Collector {
@@ -40,12 +38,13 @@ pub struct Collector {
     /// First lists that are still to come; below zero before discovery. Nothing is decided before all are in.
     lists: AtomicI64,
     kinds: watch::Receiver<Kinds>,
-    gone_from: GoneFrom,
+    departures: Arc<Departures>,
     metrics: ControllerMetrics,
 }
 
-/// Runs garbage collection until the task is dropped; announces what the cluster serves.
-pub async fn run(cluster: Cluster, kinds: watch::Sender<Kinds>, gone_from: GoneFrom, metrics: ControllerMetrics) {
+/// Wires garbage collection up; it announces what the cluster serves.
+pub fn wire(wiring: &mut Wiring) {
+    let (cluster, kinds) = (wiring.cluster.clone(), wiring.kinds.clone());
     let (sender, receiver) = mpsc::unbounded_channel();
     let collector = Arc::new(Collector {
         cluster: cluster.clone(),
@@ -55,9 +54,18 @@ pub async fn run(cluster: Cluster, kinds: watch::Sender<Kinds>, gone_from: GoneF
         failures: Mutex::default(),
         lists: AtomicI64::new(-1),
         kinds: kinds.subscribe(),
-        gone_from,
-        metrics,
+        departures: wiring.departures.clone(),
+        metrics: wiring.metrics("garbage-collector"),
     });
+    wiring.spawn("garbage-collector", run(collector, receiver, cluster, kinds));
+}
+
+async fn run(
+    collector: Arc<Collector>,
+    receiver: mpsc::UnboundedReceiver<Arc<str>>,
+    cluster: Cluster,
+    kinds: watch::Sender<Kinds>,
+) {
     let watches = watches::run(collector.clone(), cluster, kinds);
     let work = UnboundedReceiverStream::new(receiver).for_each_concurrent(PARALLEL, move |uid| {
         let collector = collector.clone();
@@ -93,7 +101,7 @@ impl Collector {
     fn announce<'a>(&self, gone: impl Iterator<Item = &'a Node>) {
         for node in gone {
             if let Some(namespace) = &node.namespace {
-                (self.gone_from)(namespace);
+                self.departures.announce(namespace);
             }
         }
     }
@@ -138,6 +146,7 @@ impl Collector {
         }
         let step = self.graph.lock().step(&uid);
         if step == Step::Nothing {
+            self.failures.lock().remove(&uid);
             return;
         }
         self.metrics.in_flight.inc();

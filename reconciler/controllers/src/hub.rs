@@ -16,16 +16,28 @@ use futures::StreamExt as _;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 
 use crate::cluster::revision;
 use crate::error::Error;
 
-/// What a hub can hold.
-pub trait Held: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {}
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Held for K {}
+/// What a hub can hold; which kinds do, and how little of each, stands in [`crate::held`].
+pub trait Held: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
+    /// Removes what no controller reads, before the object is kept.
+    fn slim(&mut self) {}
+
+    /// Returns where objects are watched: everywhere.
+    fn api(client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+
+    /// Returns which objects are watched: all.
+    fn wanted() -> watcher::Config {
+        watcher::Config::default().any_semantic()
+    }
+}
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +50,9 @@ pub enum Seen {
 
 /// Called with each change, the state before it included; must not block.
 pub type Listener<K> = Box<dyn Fn(&Arc<K>, Option<&Arc<K>>, Seen) + Send + Sync>;
+
+/// A copy of the whole object that kubectl keeps; no controller reads it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 type Namespaced<K> = HashMap<String, BTreeMap<String, Arc<K>>>;
 
@@ -116,12 +131,17 @@ pub struct Opening<K: Held> {
     hub: Arc<Hub<K>>,
     writer: Writer<K>,
     listeners: Vec<Listener<K>>,
-    slim: fn(&mut K),
+}
+
+impl<K: Held> Default for Opening<K> {
+    fn default() -> Opening<K> {
+        Opening::new()
+    }
 }
 
 impl<K: Held> Opening<K> {
-    /// Prepares a hub; `slim` removes what no controller reads before an object is kept.
-    pub fn new(slim: fn(&mut K)) -> Opening<K> {
+    /// Prepares a hub.
+    pub fn new() -> Opening<K> {
         let writer = Writer::new(());
         let hub = Hub {
             store: writer.as_reader(),
@@ -132,7 +152,6 @@ impl<K: Held> Opening<K> {
             hub: Arc::new(hub),
             writer,
             listeners: Vec::new(),
-            slim,
         }
     }
 
@@ -148,11 +167,11 @@ impl<K: Held> Opening<K> {
 
     /// Watches until the task is dropped.
     pub async fn run(mut self, api: Api<K>, config: watcher::Config) {
-        let slim = self.slim;
         let mut events = watcher(api, config)
             .modify(move |object| {
-                object.managed_fields_mut().clear();
-                slim(object);
+                object.meta_mut().managed_fields = None;
+                object.annotations_mut().remove(LAST_APPLIED);
+                object.slim();
             })
             .default_backoff()
             .boxed();

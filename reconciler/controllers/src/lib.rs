@@ -9,7 +9,7 @@
 //! * A controller does not decide about an object before it has seen its own last write about it ([`fresh`]).
 //! * Writes are creates, patches and deletes; a delete names the uid that it means.
 //!
-//! Where to start: [`run`] wires everything; then one file per kind: [`deployment`], [`replicaset`], [`endpoints`], [`namespace`],
+//! Where to start: [`run`] has the table of controllers; [`wiring`] is what they are put together from; then one file per kind: [`deployment`], [`replicaset`], [`endpoints`], [`namespace`],
 //! [`nodes`], [`scheduler`], [`garbage`].
 
 pub mod cluster;
@@ -22,6 +22,7 @@ pub mod events;
 pub mod fresh;
 pub mod garbage;
 pub mod hash;
+mod held;
 pub mod hub;
 pub mod kinds;
 pub mod metrics;
@@ -31,6 +32,7 @@ pub mod pods;
 pub mod replicaset;
 mod run;
 pub mod scheduler;
+pub mod wiring;
 
 pub use config::{ControllersConfig, Now};
 pub use error::{Class, Error};

@@ -30,6 +30,7 @@ use crate::events::{Level, Recorder};
 use crate::fresh::Freshness;
 use crate::hub::Hub;
 use crate::pods::{self, Availability};
+use crate::wiring::{Wiring, fire_owners};
 
 /// What the controller calls itself in events.
 pub const NAME: &str = "replicaset-controller";
@@ -222,6 +223,32 @@ pub struct Controller {
     fresh_self: Freshness,
     /// Pods that were asked to end and that the cache still shows otherwise, by set.
     deleted: Mutex<std::collections::HashMap<Key, HashSet<String>>>,
+}
+
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let (trigger, queue) = wiring.queue("replicaset");
+    let controller = Arc::new(Controller::new(
+        wiring.cluster.clone(),
+        wiring.config.now.clone(),
+        wiring.recorder.clone(),
+        wiring.hub(),
+        wiring.hub(),
+    ));
+    let forgetful = controller.clone();
+    wiring.listen_self::<ReplicaSet>(&trigger, move |key| forgetful.gone(key));
+    let sets = controller.sets.clone();
+    wiring.listen::<Pod>(move |pod, previous, _| {
+        fire_owners(&trigger, "ReplicaSet", &pod.metadata, previous.map(|previous| &previous.metadata));
+        if pods::controller_of(&pod.metadata).is_none() && !pod.labels().is_empty() {
+            // An orphan may be anybody's.
+            for set in sets.in_namespace(&pod.namespace().unwrap_or_default()) {
+                trigger.fire(Key::of(&*set));
+            }
+        }
+    });
+    let concurrency = wiring.config.concurrency;
+    wiring.drive("replicaset", queue, concurrency, controller.reconcile());
 }
 
 impl Controller {
@@ -476,9 +503,11 @@ fn conditions(
     let is_failure = |condition: &ReplicaSetCondition| condition.type_.as_deref() == Some("ReplicaFailure");
     match failure {
         Some((reason, message)) => {
+            // The message may name a pod that was to be made: were it compared, each try would write, and each write wake
+            // the next try at once.
             let known = conditions
                 .iter()
-                .any(|condition| is_failure(condition) && condition.message.as_deref() == Some(message.as_str()));
+                .any(|condition| is_failure(condition) && condition.reason.as_deref() == Some(reason));
             if !known {
                 conditions.retain(|condition| !is_failure(condition));
                 conditions.push(ReplicaSetCondition {

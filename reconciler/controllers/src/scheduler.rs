@@ -30,7 +30,8 @@ use crate::error::{Class, Error};
 use crate::events::{Level, Recorder};
 use crate::hub::{Hub, Seen};
 use crate::metrics::ControllerMetrics;
-use crate::pods;
+use crate::pods::{self, node_of};
+use crate::wiring::Wiring;
 
 pub use fit::{NodeState, place};
 
@@ -83,13 +84,6 @@ fn spec_changed(pod: &Pod, previous: Option<&Arc<Pod>>) -> bool {
     previous.is_some_and(|previous| previous.spec != pod.spec || previous.metadata.labels != pod.metadata.labels)
 }
 
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec
-        .as_ref()
-        .and_then(|spec| spec.node_name.as_deref())
-        .filter(|node| !node.is_empty())
-}
-
 /// Whether the pod waits for this scheduler.
 fn is_ours(pod: &Pod) -> bool {
     let name = pod
@@ -122,6 +116,34 @@ pub struct Scheduler {
     pub metrics: ControllerMetrics,
     /// What wakes it.
     pub wake: Arc<Wake>,
+}
+
+/// Wires the scheduler up.
+pub fn wire(wiring: &mut Wiring) {
+    let wake = Arc::new(Wake::default());
+    let waker = wake.clone();
+    wiring.listen::<Pod>(move |pod, previous, seen| waker.pod(pod, previous, seen));
+    let waker = wake.clone();
+    wiring.listen::<Node>(move |node, previous, seen| {
+        // A heartbeat alone helps no pod.
+        let has = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+        let same = previous.is_some_and(|previous| {
+            previous.spec == node.spec && previous.metadata.labels == node.metadata.labels && has(previous) == has(node)
+        });
+        if seen == Seen::Gone || !same {
+            waker.node();
+        }
+    });
+    let scheduler = Scheduler {
+        cluster: wiring.cluster.clone(),
+        now: wiring.config.now.clone(),
+        recorder: wiring.recorder.clone(),
+        pods: wiring.hub(),
+        nodes: wiring.hub(),
+        metrics: wiring.metrics("scheduler"),
+        wake,
+    };
+    wiring.spawn("scheduler", scheduler.run());
 }
 
 #[derive(Default)]

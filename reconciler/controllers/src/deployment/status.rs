@@ -105,7 +105,7 @@ impl Plan<'_> {
             ready_replicas: some(status(|status| status.ready_replicas)),
             available_replicas: some(available),
             unavailable_replicas: some(wanted - available),
-            terminating_replicas: before.terminating_replicas,
+            terminating_replicas: some(status(|status| status.terminating_replicas)),
             collision_count: before.collision_count,
             conditions: None,
         }
@@ -246,6 +246,7 @@ fn zeroless(mut status: DeploymentStatus) -> DeploymentStatus {
         &mut status.ready_replicas,
         &mut status.available_replicas,
         &mut status.unavailable_replicas,
+        &mut status.terminating_replicas,
     ] {
         *count = count.filter(|count| *count > 0);
     }
@@ -260,6 +261,7 @@ fn patch(status: &DeploymentStatus) -> Value {
         "readyReplicas",
         "availableReplicas",
         "unavailableReplicas",
+        "terminatingReplicas",
     ]
     .into_iter()
     .map(|field| (field.to_owned(), Value::Null))

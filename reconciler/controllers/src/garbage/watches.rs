@@ -46,13 +46,15 @@ pub(super) async fn run(collector: Arc<Collector>, cluster: Cluster, kinds: watc
                 });
                 if first {
                     collector.expect_lists(wanted.len());
-                    first = false;
                 }
                 for (kind, served) in wanted {
                     running.entry(kind).or_insert_with(|| {
-                        tasks.spawn(watch_kind(collector.clone(), cluster.clone(), served, changed.clone()))
+                        let awaited = first.then(|| FirstList(collector.clone()));
+                        let (collector, cluster) = (collector.clone(), cluster.clone());
+                        tasks.spawn(watch_kind(collector, cluster, served, changed.clone(), awaited))
                     });
                 }
+                first = false;
                 kinds.send_if_modified(|known| {
                     let news = *known != found;
                     if news {
@@ -80,7 +82,22 @@ pub(super) async fn run(collector: Arc<Collector>, cluster: Cluster, kinds: watc
     }
 }
 
-async fn watch_kind(collector: Arc<Collector>, cluster: Cluster, served: Served, changed: Arc<Notify>) {
+/// A first list that the collector waits for; dropped when it is in, or when it never will be.
+struct FirstList(Arc<Collector>);
+
+impl Drop for FirstList {
+    fn drop(&mut self) {
+        self.0.list_done();
+    }
+}
+
+async fn watch_kind(
+    collector: Arc<Collector>,
+    cluster: Cluster,
+    served: Served,
+    changed: Arc<Notify>,
+    mut awaited: Option<FirstList>,
+) {
     let api: Api<PartialObjectMeta> = Api::all_with(cluster.client().clone(), &served.resource);
     let mut events = watcher(api, watcher::Config::default().any_semantic())
         .default_backoff()
@@ -110,9 +127,8 @@ async fn watch_kind(collector: Arc<Collector>, cluster: Cluster, served: Served,
             }
             Ok(watcher::Event::InitDone) => {
                 collector.relisted(&served.kind, &std::mem::take(&mut listed));
-                if std::mem::take(&mut first) {
-                    collector.list_done();
-                } else if definitions {
+                drop(awaited.take());
+                if !std::mem::take(&mut first) && definitions {
                     changed.notify_one();
                 }
             }
@@ -122,10 +138,8 @@ async fn watch_kind(collector: Arc<Collector>, cluster: Cluster, served: Served,
                     error = &error as &dyn std::error::Error,
                     "a metadata watch failed and starts again"
                 );
-                if std::mem::take(&mut first) {
-                    // A kind that cannot be listed must not hold up all the others.
-                    collector.list_done();
-                }
+                // A kind that cannot be listed must not hold up all the others.
+                drop(awaited.take());
                 // Perhaps the kind is no longer served.
                 changed.notify_one();
             }

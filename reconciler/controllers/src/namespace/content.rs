@@ -16,9 +16,10 @@ use tokio::sync::watch;
 
 use crate::cluster::{Cluster, Kind, Propagation};
 use crate::config::Now;
-use crate::drive::{Outcome, Reconcile};
+use crate::drive::{Key, Outcome, Reconcile};
 use crate::error::Error;
 use crate::kinds::{Kinds, Served};
+use crate::wiring::Wiring;
 
 const FINALIZER: &str = "kubernetes";
 const PARALLEL: usize = 8;
@@ -129,6 +130,24 @@ pub struct Controller {
     cluster: Cluster,
     now: Now,
     kinds: watch::Receiver<Kinds>,
+}
+
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let (trigger, queue) = wiring.queue("namespace");
+    let (kinds, now) = (wiring.kinds.subscribe(), wiring.config.now.clone());
+    let controller = Arc::new(Controller::new(wiring.cluster.clone(), now, kinds));
+    wiring.listen_self::<Namespace>(&trigger, |_| {});
+    let namespaces = wiring.hub::<Namespace>();
+    wiring.departures.listen(move |namespace| {
+        let going = namespaces
+            .get(None, namespace)
+            .is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some());
+        if going {
+            trigger.fire(Key::new("", namespace));
+        }
+    });
+    wiring.drive("namespace", queue, 4, controller.reconcile());
 }
 
 impl Controller {

@@ -8,9 +8,10 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Kind};
-use crate::drive::{Outcome, Reconcile};
+use crate::drive::{Key, Outcome, Reconcile};
 use crate::error::Error;
-use crate::hub::Hub;
+use crate::hub::{Hub, Seen};
+use crate::wiring::Wiring;
 
 /// The name of the account that a pod has unless it names another.
 pub const ACCOUNT: &str = "default";
@@ -63,6 +64,28 @@ pub struct Controller {
     accounts: Arc<Hub<ServiceAccount>>,
     config_maps: Arc<Hub<ConfigMap>>,
     root_ca: Option<String>,
+}
+
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let (trigger, queue) = wiring.queue("namespace-defaults");
+    let root_ca = wiring.config.root_ca_pem.clone();
+    let (accounts, config_maps) = (wiring.hub(), wiring.hub());
+    let controller = Arc::new(Controller::new(
+        wiring.cluster.clone(),
+        accounts,
+        config_maps,
+        root_ca,
+    ));
+    wiring.listen_self::<Namespace>(&trigger, |_| {});
+    let fire = trigger.clone();
+    wiring.listen::<ServiceAccount>(move |account, _, seen| {
+        if seen == Seen::Gone {
+            fire.fire(Key::new("", account.namespace().unwrap_or_default()));
+        }
+    });
+    wiring.listen::<ConfigMap>(move |map, _, _| trigger.fire(Key::new("", map.namespace().unwrap_or_default())));
+    wiring.drive("namespace-defaults", queue, 4, controller.reconcile());
 }
 
 impl Controller {

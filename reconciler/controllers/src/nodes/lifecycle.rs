@@ -1,7 +1,8 @@
 //! Node lifecycle: a node that stops renewing its lease counts as unreachable, and its pods are evicted in time.
 //!
 //! Time runs from when a renewal was *seen*, not from what the lease says: clocks may differ, and after a restart of this process
-//! every node gets a full grace.
+//! every node gets a full grace. It is measured by a clock that stands still while the machine sleeps; and where this process stood
+//! still (it could have heard nobody), a node gets a full grace as well.
 //!
 //! A pod that says nothing about the taints not-ready and unreachable tolerates them for five minutes, as Kubernetes'
 //! admission would have written into it.
@@ -12,23 +13,30 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates};
 use crate::cluster::{Cluster, Kind, PatchKind, Propagation};
 use crate::config::Now;
 use crate::deployment::whole_seconds;
-use crate::drive::{Outcome, Reconcile};
+use crate::drive::{Key, Outcome, Reconcile};
 use crate::events::{Level, Recorder};
-use crate::hub::Hub;
+use crate::hub::{Hub, Seen};
 use crate::pods;
+use crate::wiring::Wiring;
 
 const NAME: &str = "node-controller";
 const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
+/// A look that comes so much later than it was due means that this process stood still.
+const LATE: Duration = Duration::from_secs(10);
+/// The namespace of the nodes' leases.
+pub const LEASES: &str = "kube-node-lease";
 
 /// What is decided upon.
 pub struct Observed {
@@ -241,7 +249,65 @@ pub struct Controller {
     recorder: Recorder,
     pods: Arc<Hub<Pod>>,
     grace: Duration,
-    seen: Mutex<HashMap<String, Timestamp>>,
+    seen: Mutex<HashMap<String, Instant>>,
+}
+
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let (trigger, queue) = wiring.queue("node-lifecycle");
+    let controller = Arc::new(Controller::new(
+        wiring.cluster.clone(),
+        wiring.config.now.clone(),
+        wiring.recorder.clone(),
+        wiring.hub(),
+        wiring.config.node_grace,
+    ));
+    let forgetful = controller.clone();
+    wiring.listen_self::<Node>(&trigger, move |key| forgetful.gone(&key.name));
+    let (fire, listener) = (trigger.clone(), controller.clone());
+    wiring.listen::<Lease>(move |lease, previous, seen| {
+        let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+        if seen == Seen::Applied && previous.is_none_or(|previous| renewed(previous) != renewed(lease)) {
+            listener.reported(&lease.name_any());
+            if previous.is_none() {
+                fire.fire(Key::new("", lease.name_any()));
+            }
+        }
+    });
+    let listener = controller.clone();
+    wiring.listen::<Node>(move |node, previous, seen| {
+        // The agent also reports by its status.
+        let beat = |node: &Node| {
+            let status = node.status.as_ref();
+            let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+            let beats = conditions.iter().map(|condition| condition.last_heartbeat_time.clone());
+            beats.max()
+        };
+        if seen == Seen::Applied && previous.is_some_and(|previous| beat(previous) != beat(node)) {
+            listener.reported(&node.name_any());
+        }
+    });
+    // A pod that is bound to a node that evicts, or was bound before its taint was seen.
+    let nodes = wiring.hub::<Node>();
+    wiring.listen::<Pod>(move |pod, previous, _| {
+        let Some(name) = pods::node_of(pod) else { return };
+        if previous.is_some_and(|previous| pods::node_of(previous).is_some()) {
+            return;
+        }
+        let evicts = nodes.get(None, name).is_some_and(|node| {
+            let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+            taints.iter().any(|taint| taint.effect == "NoExecute")
+        });
+        if evicts {
+            trigger.fire(Key::new("", name));
+        }
+    });
+    wiring.drive("node-lifecycle", queue, 4, controller.reconcile());
+}
+
+/// Whether a silence says more about this process than about the node: a look is due when the grace ends, not long after.
+fn stood_still(silent: Duration, grace: Duration, ready: &str) -> bool {
+    ready != "Unknown" && silent > grace + LATE
 }
 
 impl Controller {
@@ -267,7 +333,7 @@ impl Controller {
 
     /// Notes that the node reported just now.
     pub fn reported(&self, node: &str) {
-        self.seen.lock().insert(node.to_owned(), (self.now)());
+        self.seen.lock().insert(node.to_owned(), Instant::now());
     }
 
     /// Forgets a node that is gone.
@@ -278,9 +344,21 @@ impl Controller {
     async fn look(&self, node: Arc<Node>) -> Outcome {
         let name = node.name_any();
         let now = (self.now)();
-        let seen = *self.seen.lock().entry(name.clone()).or_insert(now);
+        let mut silent = self
+            .seen
+            .lock()
+            .entry(name.clone())
+            .or_insert_with(Instant::now)
+            .elapsed();
+        let ready = condition(&node, "Ready").map_or("", |condition| condition.status.as_str());
+        if stood_still(silent, self.grace, ready) {
+            tracing::warn!(node = name, "this process stood still; the node gets a new grace");
+            self.reported(&name);
+            silent = Duration::ZERO;
+        }
+        let seen = now.checked_sub(silent).unwrap_or(now);
         let mut pods = self.pods.all();
-        pods.retain(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&name));
+        pods.retain(|pod| pods::node_of(pod) == Some(name.as_str()));
         let observed = Observed {
             node: node.clone(),
             pods,
@@ -369,6 +447,13 @@ mod tests {
     }
 
     const GRACE: Duration = Duration::from_secs(40);
+
+    #[test]
+    fn who_stood_still_himself_blames_nobody() {
+        assert!(!stood_still(GRACE + Duration::from_secs(1), GRACE, "True"));
+        assert!(stood_still(GRACE + Duration::from_secs(30), GRACE, "True"));
+        assert!(!stood_still(GRACE + Duration::from_secs(30), GRACE, "Unknown"));
+    }
 
     #[test]
     fn a_node_that_reports_is_left_alone_until_its_grace_ends() {

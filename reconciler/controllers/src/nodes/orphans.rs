@@ -14,8 +14,10 @@ use crate::cluster::{Cluster, Kind, Propagation};
 use crate::config::Now;
 use crate::drive::back_off;
 use crate::error::{Class, Error};
-use crate::hub::Hub;
+use crate::hub::{Hub, Seen};
 use crate::metrics::ControllerMetrics;
+use crate::pods::node_of;
+use crate::wiring::Wiring;
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,11 +71,35 @@ pub struct Controller {
     pub metrics: ControllerMetrics,
 }
 
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec
-        .as_ref()
-        .and_then(|spec| spec.node_name.as_deref())
-        .filter(|node| !node.is_empty())
+/// Wires the controller up.
+pub fn wire(wiring: &mut Wiring) {
+    let controller = Controller {
+        cluster: wiring.cluster.clone(),
+        now: wiring.config.now.clone(),
+        pods: wiring.hub(),
+        nodes: wiring.hub(),
+        grace: wiring.config.missing_node_grace,
+        metrics: wiring.metrics("pod-gc"),
+    };
+    let wake = Arc::new(Notify::new());
+    let waker = wake.clone();
+    wiring.listen::<Node>(move |_, _, seen| {
+        if seen == Seen::Gone {
+            waker.notify_one();
+        }
+    });
+    let (waker, nodes) = (wake.clone(), controller.nodes.clone());
+    wiring.listen::<Pod>(move |pod, _, _| {
+        if node_of(pod).is_some_and(|node| nodes.get(None, node).is_none()) {
+            waker.notify_one();
+        }
+    });
+    wiring.spawn("pod-gc", controller.run(wake));
+}
+
+/// Whether the pod was told to go at once already: something else holds it.
+fn is_going(pod: &Pod) -> bool {
+    crate::pods::is_terminating(pod) && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 impl Controller {
@@ -113,7 +139,7 @@ impl Controller {
             if self.cluster.metadata(&nodes, None, &node).await?.is_some() {
                 continue;
             }
-            for pod in pods.iter().filter(|pod| node_of(pod) == Some(node.as_str())) {
+            for pod in pods.iter().filter(|pod| node_of(pod) == Some(node.as_str()) && !is_going(pod)) {
                 let (namespace, name) = (pod.namespace(), pod.name_any());
                 if !crate::pods::is_terminal(pod) {
                     let patch = json!({ "status": { "phase": "Failed" } });
