@@ -1,0 +1,216 @@
+//! Regular expressions with Go's syntax.
+
+use super::arguments::{bytes, int, string};
+use crate::gotemplate::exec::{Failure, Function};
+use crate::value::{List, ListKind, Value};
+use regex::bytes::{Regex, RegexBuilder};
+use std::rc::Rc;
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    row!("regexMatch", "ss", |_, a| Ok(Value::Bool(compile(bytes(a, 0)).is_ok_and(|r| r.is_match(bytes(a, 1)))))),
+    row!("mustRegexMatch", "ss", |_, a| Ok(Value::Bool(compile(bytes(a, 0))?.is_match(bytes(a, 1))))),
+    row!("regexFind", "ss", |_, a| find(&must(a)?, a)),
+    row!("mustRegexFind", "ss", |_, a| find(&compile(bytes(a, 0))?, a)),
+    row!("regexFindAll", "ssi", |_, a| find_all(&must(a)?, a)),
+    row!("mustRegexFindAll", "ssi", |_, a| find_all(&compile(bytes(a, 0))?, a)),
+    row!("regexReplaceAll", "sss", |_, a| string(replace(&must(a)?, bytes(a, 1), bytes(a, 2), true))),
+    row!("mustRegexReplaceAll", "sss", |_, a| string(replace(&compile(bytes(a, 0))?, bytes(a, 1), bytes(a, 2), true))),
+    row!("regexReplaceAllLiteral", "sss", |_, a| string(replace(&must(a)?, bytes(a, 1), bytes(a, 2), false))),
+    row!("mustRegexReplaceAllLiteral", "sss", |_, a| {
+        string(replace(&compile(bytes(a, 0))?, bytes(a, 1), bytes(a, 2), false))
+    }),
+    row!("regexSplit", "ssi", |_, a| Ok(split(&must(a)?, bytes(a, 1), int(a, 2)))),
+    row!("mustRegexSplit", "ssi", |_, a| Ok(split(&compile(bytes(a, 0))?, bytes(a, 1), int(a, 2)))),
+    row!("regexQuoteMeta", "s", |_, a| {
+        let mut out = Vec::new();
+        for byte in bytes(a, 0) {
+            if br"\.+*?()|[]{}^$".contains(byte) {
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+        string(out)
+    }),
+];
+
+fn must(args: &[Value]) -> Result<Regex, Failure> {
+    compile(bytes(args, 0)).map_err(|error| {
+        format!("regexp: Compile({}): {error}", quote_pattern(&String::from_utf8_lossy(bytes(args, 0)))).into()
+    })
+}
+
+fn quote_pattern(pattern: &str) -> String {
+    if pattern.contains('`') { crate::value::go_quote(pattern.as_bytes()) } else { format!("`{pattern}`") }
+}
+
+/// Rewrites what Go's syntax has and ours has not: `\z` is the same, `\C` and `\Q…\E` are not, and inside of a class an
+/// opening bracket and doubled operators are plain characters.
+fn translate(pattern: &str) -> String {
+    let chars: Vec<char> = pattern.chars().collect();
+    let mut out = String::new();
+    let mut class = false;
+    let mut class_start = 0;
+    let mut i = 0;
+    while i < chars.len() {
+        let c = chars[i];
+        if c == '\\' && i + 1 < chars.len() {
+            if chars[i + 1] == 'Q' {
+                i += 2;
+                while i < chars.len() && !(chars[i] == '\\' && chars.get(i + 1) == Some(&'E')) {
+                    out.push_str(&regex::escape(&chars[i].to_string()));
+                    i += 1;
+                }
+                i += 2;
+                continue;
+            }
+            // The perl classes are of ASCII in Go.
+            match chars[i + 1] {
+                'd' | 'D' | 's' | 'S' | 'w' | 'W' | 'b' | 'B' if !class => {
+                    out.push_str(&format!("(?-u:\\{})", chars[i + 1]));
+                }
+                'd' => out.push_str("0-9"),
+                'w' => out.push_str("0-9A-Za-z_"),
+                's' => out.push_str("\\t\\n\\f\\r "),
+                other => {
+                    out.push('\\');
+                    out.push(other);
+                }
+            }
+            i += 2;
+            continue;
+        }
+        if class {
+            match c {
+                ']' if i > class_start => class = false,
+                ']' => {
+                    out.push_str("\\]");
+                    i += 1;
+                    continue;
+                }
+                '[' if chars.get(i + 1) != Some(&':') => out.push('\\'),
+                '&' | '~' => out.push('\\'),
+                '[' => {
+                    // A named class such as [:alpha:] is copied whole.
+                    while i < chars.len() && !(chars[i] == ':' && chars.get(i + 1) == Some(&']') && i > class_start + 1) {
+                        out.push(chars[i]);
+                        i += 1;
+                        if chars.get(i) == Some(&':') && chars.get(i + 1) == Some(&']') {
+                            break;
+                        }
+                    }
+                    out.push_str(":]");
+                    i += 2;
+                    continue;
+                }
+                '-' if chars.get(i + 1) == Some(&'-') => out.push('\\'),
+                _ => {}
+            }
+        } else if c == '[' {
+            class = true;
+            out.push(c);
+            i += 1;
+            if chars.get(i) == Some(&'^') {
+                out.push('^');
+                i += 1;
+            }
+            class_start = i;
+            continue;
+        } else if c == '{' && !repetition(&chars[i..]) {
+            // Go takes a brace that is no repetition for itself.
+            out.push('\\');
+        } else if c == '}' && !out.ends_with(|c: char| c.is_ascii_digit() || c == ',') {
+            out.push('\\');
+        }
+        out.push(c);
+        i += 1;
+    }
+    out
+}
+
+fn repetition(chars: &[char]) -> bool {
+    let inner: String = chars[1..].iter().take_while(|c| **c != '}').collect();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    chars.contains(&'}')
+        && match inner.split_once(',') {
+            None => digits(&inner),
+            Some((least, "")) => digits(least),
+            Some((least, most)) => digits(least) && digits(most),
+        }
+}
+
+fn compile(pattern: &[u8]) -> Result<Regex, Failure> {
+    let pattern = String::from_utf8_lossy(pattern);
+    RegexBuilder::new(&translate(&pattern)).size_limit(10 << 20).build().map_err(|_| {
+        Failure::new(format!("error parsing regexp: invalid or unsupported Perl syntax: {}", quote_pattern(&pattern)))
+    })
+}
+
+fn find(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
+    string(regex.find(bytes(args, 1)).map_or(&b""[..], |found| found.as_bytes()))
+}
+
+fn find_all(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
+    let limit = usize::try_from(int(args, 2)).unwrap_or(usize::MAX);
+    let found: Vec<Value> =
+        regex.find_iter(bytes(args, 1)).take(limit).map(|found| Value::from(found.as_bytes().to_vec())).collect();
+    let nil = found.is_empty();
+    Ok(Value::List(List { kind: ListKind::Strings, items: Rc::new(found), nil }))
+}
+
+fn replace(regex: &Regex, source: &[u8], replacement: &[u8], expand: bool) -> Vec<u8> {
+    if expand {
+        regex.replace_all(source, go_template(replacement)).into_owned()
+    } else {
+        regex.replace_all(source, regex::bytes::NoExpand(replacement)).into_owned()
+    }
+}
+
+/// `$1x` names the group `1x` in Go as here; a `$` that names nothing stays in Go and must be doubled here.
+fn go_template(replacement: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut i = 0;
+    while i < replacement.len() {
+        out.push(replacement[i]);
+        if replacement[i] == b'$' {
+            match replacement.get(i + 1) {
+                Some(b'$') => {
+                    out.push(b'$');
+                    i += 1;
+                }
+                Some(b'{') => {}
+                Some(b) if b.is_ascii_alphanumeric() || *b == b'_' => {}
+                _ => out.push(b'$'),
+            }
+        }
+        i += 1;
+    }
+    out
+}
+
+fn split(regex: &Regex, source: &[u8], limit: i64) -> Value {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    if limit == 0 {
+        return Value::strings(parts);
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut begin = 0;
+    let mut end = 0;
+    if !source.is_empty() || regex.as_str().is_empty() {
+        for found in regex.find_iter(source) {
+            if parts.len() + 1 >= limit {
+                break;
+            }
+            end = found.start();
+            if found.end() != 0 {
+                parts.push(source[begin..end].to_vec());
+            }
+            begin = found.end();
+        }
+        if end != source.len() {
+            parts.push(source[begin..].to_vec());
+        }
+    } else {
+        parts.push(Vec::new());
+    }
+    Value::strings(parts)
+}

@@ -1,0 +1,22 @@
+//! Text to objects: Helm charts rendered as Helm renders them.
+//!
+//! Everything here is pure: a chart is read through a [`FileSource`], the time, the seed of random functions and the
+//! reader of live objects are handed in, and rendering twice gives the same bytes. Nothing panics or runs without end on
+//! what others wrote.
+//!
+//! * [`chart`]: charts, their values and dependencies, [`render`].
+//! * [`gotemplate`]: the language.
+//! * [`functions`]: what templates can call.
+//! * [`value`]: what they compute with.
+//! * [`yaml`]: YAML as Go reads and writes it.
+
+pub mod chart;
+pub mod functions;
+pub mod gotemplate;
+pub mod value;
+pub mod yaml;
+
+pub use chart::{
+    Capabilities, Chart, ChartError, FileSource, Folder, Hook, Manifest, MemoryFiles, RenderError, RenderOptions,
+    Rendered, render,
+};

@@ -1,0 +1,11 @@
+//! YAML as `sigs.k8s.io/yaml` reads and writes it: by way of JSON, with the rules of YAML 1.1 as Go's yaml.v2 has them.
+
+mod emit;
+mod read;
+mod scalar;
+
+pub use emit::{write, write_pretty};
+pub use read::{documents, read, read_map};
+
+#[cfg(test)]
+mod tests;
