@@ -56,6 +56,13 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) {
     text(&out);
 }
 
+/// Says on a terminal what is being done, because it may take longer than a second; programs are not told.
+pub fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        write(&mut std::io::stderr(), &format!("{what}\n"));
+    }
+}
+
 /// Writes, and takes a reader that has gone away (`setpoint … | head`) for the end of the work.
 fn write(to: &mut dyn Write, text: &str) {
     if to.write_all(text.as_bytes()).and_then(|()| to.flush()).is_err() {

@@ -70,6 +70,7 @@ impl Image {
                 print(&images, global.output)
             }
             Image::Pull(pull) => {
+                output::progress(&format!("pulling {} …", pull.reference));
                 let image = store
                     .pull(&pull.reference, Credentials::Anonymous)
                     .await
