@@ -79,6 +79,8 @@ pub trait Containers: Send + Sync + 'static {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxState, RuntimeFailure>;
     /// Ends a sandbox, kills what is left in it, and removes every trace of it. Succeeds when there is none.
     async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeFailure>;
+    /// Ends a sandbox of which no container runs; its logs and the containers' states stay until it is removed. Succeeds when that is done already.
+    async fn close_sandbox(&self, id: &str) -> Result<(), RuntimeFailure>;
     /// Starts a container and returns once its first process runs.
     async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeFailure>;
     /// Sends the stop signal, waits for at most `grace`, kills; returns once the container has ended.

@@ -48,6 +48,8 @@ pub enum Action {
         /// The status' message.
         message: String,
     },
+    /// End the sandbox of a pod whose containers have ended for good.
+    CloseSandbox,
     /// Lead new connections elsewhere.
     Drain,
     /// Remove the sandbox, its files and its address.
@@ -87,7 +89,7 @@ pub fn decide(pod: &Pod, observed: &Observed, now: Timestamp) -> Decision {
     if is_ending(pod, observed) {
         end(&mut decision, pod, spec, observed, now);
     } else if observed.failed.is_some() {
-        stop_everything(&mut decision, spec, observed, grace(pod, observed), now);
+        complete(&mut decision, pod, spec, observed, now);
     } else if let Some(deadline) = active_deadline(pod, spec, observed).filter(|_| !is_over(pod, spec, observed)) {
         if deadline <= now {
             decision.actions.push(Action::Fail {
@@ -184,18 +186,17 @@ fn active_deadline(pod: &Pod, spec: &PodSpec, observed: &Observed) -> Option<Tim
 
 fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, now: Timestamp) {
     if is_over(pod, spec, observed) {
-        // The main containers are done (or were reported so); what served them has no purpose left.
-        stop_everything(decision, spec, observed, grace(pod, observed), now);
+        complete(decision, pod, spec, observed, now);
         return;
     }
     match &observed.sandbox {
-        Sandbox::Missing => decision.actions.push(Action::CreateSandbox),
+        Sandbox::Missing | Sandbox::Closed => decision.actions.push(Action::CreateSandbox),
         Sandbox::Failed(failure) => {
             if decision.may_retry(failure, now) {
                 decision.actions.push(Action::CreateSandbox);
             }
         }
-        Sandbox::Creating | Sandbox::Ready { .. } | Sandbox::Removing => {}
+        Sandbox::Creating | Sandbox::Ready { .. } | Sandbox::Closing | Sandbox::Removing => {}
     }
     match &observed.volumes {
         Step::Todo => decision.actions.push(Action::PrepareVolumes),
@@ -211,6 +212,21 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
     }
     for container in &spec.containers {
         drive(decision, spec, container, false, observed, now);
+    }
+}
+
+/// Ends what served the main containers, which are done (or were reported so), and then the sandbox.
+fn complete(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, now: Timestamp) {
+    let ended = stop_everything(decision, spec, observed, grace(pod, observed), now);
+    if !ended || !matches!(observed.sandbox, Sandbox::Ready { .. }) {
+        return;
+    }
+    let allowed = match &observed.removal {
+        Some(failure) => decision.may_retry(failure, now),
+        None => true,
+    };
+    if allowed {
+        decision.actions.push(Action::CloseSandbox);
     }
 }
 
@@ -321,7 +337,8 @@ fn end(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
         Ending::Draining | Ending::Removing | Ending::Finished => {}
         Ending::Stopping => {
             let grace = grace(pod, observed);
-            if !stop_everything(decision, spec, observed, grace, now) || observed.sandbox == Sandbox::Creating {
+            let changing = matches!(observed.sandbox, Sandbox::Creating | Sandbox::Closing);
+            if !stop_everything(decision, spec, observed, grace, now) || changing {
                 return;
             }
             let allowed = match &observed.removal {

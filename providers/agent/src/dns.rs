@@ -8,7 +8,7 @@ pub mod forward;
 pub mod zone;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
+use ipnet::Ipv4Net;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
@@ -39,6 +40,8 @@ const ALIASES: usize = 8;
 pub struct DnsConfig {
     /// The address to listen on: the gateway's.
     pub bind: Ipv4Addr,
+    /// Who is answered, besides this host.
+    pub clients: Ipv4Net,
     /// The port: 53; 0 for any free one.
     pub port: u16,
     /// The cluster's domain, `cluster.local`.
@@ -101,6 +104,7 @@ impl Dns {
             view,
             forwarder: Forwarder::new(upstreams),
             turn: AtomicUsize::new(0),
+            clients: config.clients,
             questions: Semaphore::new(QUESTIONS_UNDER_WAY),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
         });
@@ -158,8 +162,16 @@ struct Server {
     view: watch::Receiver<Arc<View>>,
     forwarder: Forwarder,
     turn: AtomicUsize,
+    clients: Ipv4Net,
     questions: Semaphore,
     connections: Arc<Semaphore>,
+}
+
+/// Returns whether somebody is answered: pods and this host are, others that find a way to the address are not.
+fn serves(clients: Ipv4Net, peer: IpAddr) -> bool {
+    let IpAddr::V4(address) = peer else { return false };
+    // Only an address of this host can be bound.
+    clients.contains(&address) || address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {
@@ -174,6 +186,10 @@ async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {
                 continue;
             }
         };
+        if !serves(server.clients, peer.ip()) {
+            tracing::debug!(%peer, "a DNS question from elsewhere is not answered");
+            continue;
+        }
         let Some(request) = parse(&buffer[..length]) else {
             continue;
         };
@@ -208,6 +224,9 @@ async fn serve_tcp(server: Arc<Server>, listener: TcpListener) {
             return;
         };
         match listener.accept().await {
+            Ok((_, peer)) if !serves(server.clients, peer.ip()) => {
+                tracing::debug!(%peer, "a DNS connection from elsewhere is closed");
+            }
             Ok((stream, peer)) => {
                 let server = Arc::clone(&server);
                 tokio::spawn(async move {

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::sources::REQUEST_LIMIT;
@@ -18,6 +21,8 @@ use crate::{Now, status};
 const QUEUE: usize = 512;
 /// How many different events are remembered for counting.
 const REMEMBERED: usize = 4096;
+/// How long an event waits before it is written, so that it does not stand before the status in the line for the disk.
+const LAG: Duration = Duration::from_millis(100);
 /// A longer message is cut, as the API would refuse it.
 const MESSAGE_LIMIT: usize = 1024;
 
@@ -44,7 +49,15 @@ struct Key {
 /// Takes events and writes them in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
-    queue: mpsc::Sender<Key>,
+    queue: mpsc::Sender<Noted>,
+    now: Now,
+}
+
+/// An event and when it happened.
+struct Noted {
+    key: Key,
+    at: Timestamp,
+    due: Instant,
 }
 
 impl Recorder {
@@ -54,11 +67,10 @@ impl Recorder {
         let writer = Writer {
             client,
             node,
-            now,
             known: HashMap::new(),
         };
         tokio::spawn(writer.run(receiver, stop));
-        Self { queue }
+        Self { queue, now }
     }
 
     /// Notes an event about a pod, or about one of its containers.
@@ -95,7 +107,12 @@ impl Recorder {
             reason: reason.to_owned(),
             message,
         };
-        if self.queue.try_send(key).is_err() {
+        let noted = Noted {
+            key,
+            at: (self.now)(),
+            due: Instant::now() + LAG,
+        };
+        if self.queue.try_send(noted).is_err() {
             tracing::debug!(reason, "an event was dropped, too many wait");
         }
     }
@@ -104,19 +121,23 @@ impl Recorder {
 struct Writer {
     client: Client,
     node: String,
-    now: Now,
     known: HashMap<Arc<Key>, (String, i32)>,
 }
 
 impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<Key>, stop: CancellationToken) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Noted>, stop: CancellationToken) {
         loop {
-            let key = tokio::select! {
-                () = stop.cancelled() => return,
-                key = queue.recv() => key,
+            let next = async {
+                let noted = queue.recv().await?;
+                tokio::time::sleep_until(noted.due).await;
+                Some(noted)
             };
-            let Some(key) = key else { return };
-            if let Ok(Err(error)) | Err(error) = tokio::time::timeout(REQUEST_LIMIT, self.write(key))
+            let noted = tokio::select! {
+                () = stop.cancelled() => return,
+                noted = next => noted,
+            };
+            let Some(noted) = noted else { return };
+            if let Ok(Err(error)) | Err(error) = tokio::time::timeout(REQUEST_LIMIT, self.write(noted.key, noted.at))
                 .await
                 .map(|result| result.map_err(|error| crate::containers::chain(&error)))
                 .map_err(|_| "no answer in time".to_owned())
@@ -126,8 +147,7 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, key: Key) -> Result<(), kube::Error> {
-        let now = (self.now)();
+    async fn write(&mut self, key: Key, now: Timestamp) -> Result<(), kube::Error> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
         if let Some((name, count)) = self.known.get_mut(&key) {
             *count = count.saturating_add(1);

@@ -79,6 +79,10 @@ impl Containers for Host {
         self.runtime.remove_sandbox(id).await.map_err(failed)
     }
 
+    async fn close_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
+        self.runtime.close_sandbox(id).await.map_err(failed)
+    }
+
     async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeFailure> {
         self.runtime.start_container(sandbox, spec).await.map_err(failed)
     }

@@ -27,6 +27,7 @@ impl Network {
         let services = Services::start(config.client.clone(), net, &config.metrics);
         let dns = DnsConfig {
             bind: config.ranges.gateway(),
+            clients: config.ranges.pods,
             port: DNS_PORT,
             cluster_domain: config.cluster_domain.clone(),
             upstreams: None,

@@ -53,6 +53,10 @@ pub enum Sandbox {
     },
     /// It could not be made.
     Failed(Failure),
+    /// Its containers have ended for good, and it is being ended, too.
+    Closing,
+    /// It is no more, but for its logs and exit codes.
+    Closed,
     /// It is being removed.
     Removing,
 }
@@ -224,7 +228,7 @@ pub struct Observed {
     pub failed: Option<(String, String)>,
     /// Whether the init containers were done once: they are not run again while this sandbox stands.
     pub initialized: bool,
-    /// Why the remains could not be removed.
+    /// Why the remains could not be removed, or a sandbox not be closed.
     pub removal: Option<Failure>,
     /// When the worker began.
     pub started_at: Option<Timestamp>,

@@ -56,6 +56,13 @@ fn field(value: &Value, rule: &Rule, path: &str, on_host: bool, checked: &mut Ch
                 refuse(checked, why);
             }
         }
+        Rule::OnlyWarned(word, warning, why) => {
+            if value == *word {
+                checked.warnings.push(format!("{path}: {warning}"));
+            } else {
+                refuse(checked, why);
+            }
+        }
         Rule::WarnedUnless(usual, why) => {
             let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             if shown != *usual {

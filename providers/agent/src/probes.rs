@@ -1,8 +1,8 @@
 //! Probes: when each is due and what its results mean (pure), and how one is run.
 //!
 //! Startup and readiness probes run at once and often until they succeed for the first time: after 100 ms, doubling up to their period, so that a pod
-//! is ready when it is and not a period later. Failures on that quick way count at most once per period, so that
-//! `failureThreshold` gives a container exactly the time that it gives it elsewhere.
+//! is ready when it is and not a period later. Unless the probe has an initial delay of its own, nothing that fails in the first period counts, and
+//! on the quick way at most one failure per period does: a container has `failureThreshold` whole periods to come up.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,8 +19,6 @@ use crate::http_client;
 
 /// The first pause of the quick way.
 const QUICK: Duration = Duration::from_millis(100);
-/// What a program gets to open its ports before a failure counts, unless the probe has an initial delay of its own.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// How much of a process' output is kept for a message.
 const OUTPUT_LIMIT: u64 = 10 * 1024;
 
@@ -98,11 +96,7 @@ impl Schedule {
         };
         let delay = seconds(probe.initial_delay_seconds);
         let begin = started_at.checked_add(delay).unwrap_or(now).max(now);
-        let warm_up = if delay.is_zero() {
-            WARM_UP.min(period)
-        } else {
-            Duration::ZERO
-        };
+        let warm_up = if delay.is_zero() { period } else { Duration::ZERO };
         let liveness = kind == Kind::Liveness;
         let first = if liveness {
             begin.checked_add(warm_up).unwrap_or(begin)

@@ -13,7 +13,7 @@ use setpoint_runtime::spec::ContainerState;
 
 use crate::backoff;
 use crate::decide::{self, SHOW_PULL_ERROR};
-use crate::observed::{Container, Ending, Hook, Image, Observed, Sandbox};
+use crate::observed::{Container, Ending, Hook, Image, Observed, Sandbox, Step};
 use crate::resources;
 
 /// The conditions that the agent owns, in the order in which they are written.
@@ -179,7 +179,7 @@ impl View<'_> {
     /// Why a container that never ran does not run.
     fn first_wait(&self, definition: &ContainerDef, known: &Container, is_init: bool) -> (String, Option<String>) {
         if !is_init && !decide::is_initialized(self.spec, self.observed) {
-            return ("PodInitializing".to_owned(), None);
+            return ("PodInitializing".to_owned(), self.obstacle());
         }
         if let Some(wait) = self.problem(definition, known) {
             return wait;
@@ -189,15 +189,25 @@ impl View<'_> {
             .init_containers
             .as_ref()
             .is_some_and(|containers| !containers.is_empty());
-        (
-            if has_init {
-                "PodInitializing"
-            } else {
-                "ContainerCreating"
-            }
-            .to_owned(),
-            None,
-        )
+        let reason = if has_init {
+            "PodInitializing"
+        } else {
+            "ContainerCreating"
+        };
+        (reason.to_owned(), self.obstacle())
+    }
+
+    /// What keeps all containers of the pod from starting.
+    fn obstacle(&self) -> Option<String> {
+        let sandbox = match &self.observed.sandbox {
+            Sandbox::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        let volumes = match &self.observed.volumes {
+            Step::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        sandbox.or(volumes).map(|failure| failure.message.clone())
     }
 
     /// Why a container that ended is not running again yet; `None` while it counts as ended.

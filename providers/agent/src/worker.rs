@@ -9,15 +9,17 @@ mod probing;
 mod specs;
 mod writing;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodStatus};
 use setpoint_runtime::spec::{ContainerState, Exit, SandboxState};
@@ -90,18 +92,55 @@ pub struct Update {
 }
 
 /// Runs a pod until it is gone or `stop`. `adopted` is its sandbox, if it runs already.
+///
+/// A worker that breaks off by a panic is replaced after a pause, and no other pod is touched.
 pub async fn run(
     shared: Arc<Shared>,
     updates: watch::Receiver<Update>,
     wake: Arc<Notify>,
-    adopted: Option<SandboxState>,
+    mut adopted: Option<SandboxState>,
     stop: CancellationToken,
 ) {
-    let mut worker = Worker::new(shared, updates, wake, adopted);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = worker.run() => {}
+    let mut panics: u32 = 0;
+    loop {
+        let mut worker = Worker::new(
+            shared.clone(),
+            updates.clone(),
+            wake.clone(),
+            adopted.take(),
+            panics > 0,
+        );
+        let work = tokio::select! {
+            () = stop.cancelled() => return,
+            result = AssertUnwindSafe(worker.run()).catch_unwind() => result,
+        };
+        let Err(panic) = work else { return };
+        panics = panics.saturating_add(1);
+        let uid = std::mem::take(&mut worker.uid);
+        drop(worker);
+        tracing::error!(
+            pod = uid,
+            error = panic_message(panic.as_ref()),
+            "the work on this pod broke off, it is taken up again; please report this"
+        );
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(backoff::internal_delay(panics)) => {}
+        }
+        adopted = match shared.containers.sandbox(&uid).await {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                tracing::warn!(pod = uid, error = error.message, "the sandbox could not be looked at");
+                None
+            }
+        };
     }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 struct Worker {
@@ -122,6 +161,8 @@ struct Worker {
     /// Whether a write is under way.
     writing: bool,
     write_failures: u32,
+    /// How many ended containers' last words are being read; the status waits for them.
+    listening: usize,
     /// When the status is to be written, if it may wait.
     write_at: Option<Timestamp>,
     /// What the volumes are made of.
@@ -138,7 +179,10 @@ struct Worker {
     renew_at: Option<Timestamp>,
     gauge: PhaseGauge,
     first_seen: Timestamp,
+    /// Whether a container ran in this worker's time.
     ran: bool,
+    /// Whether something of a sandbox may be there, whatever came of making it.
+    made_sandbox: bool,
 }
 
 impl Worker {
@@ -147,6 +191,7 @@ impl Worker {
         mut updates: watch::Receiver<Update>,
         wake: Arc<Notify>,
         adopted: Option<SandboxState>,
+        again: bool,
     ) -> Self {
         let update = updates.borrow_and_update().clone();
         let now = (shared.now)();
@@ -173,6 +218,7 @@ impl Worker {
             schedules: BTreeMap::new(),
             writing: false,
             write_failures: 0,
+            listening: 0,
             write_at: None,
             volumes_stale: false,
             refreshing: false,
@@ -181,6 +227,7 @@ impl Worker {
             image_failures: BTreeMap::new(),
             renew_at: None,
             ran: false,
+            made_sandbox: again,
         };
         worker.adopt(adopted, now);
         worker
@@ -233,8 +280,13 @@ impl Worker {
             container.stale = true;
         }
         let Some(sandbox) = adopted else { return };
-        self.observed.sandbox = Sandbox::Ready { ip: sandbox.spec.ip };
-        self.ip = sandbox.spec.ip;
+        let is_closed = sandbox.pid == 0;
+        self.observed.sandbox = if is_closed {
+            Sandbox::Closed
+        } else {
+            self.ip = sandbox.spec.ip;
+            Sandbox::Ready { ip: sandbox.spec.ip }
+        };
         let mut attempts: Vec<&ContainerState> = sandbox.containers.iter().collect();
         attempts.sort_by_key(|state| state.attempt);
         for state in &attempts {
@@ -326,7 +378,7 @@ impl Worker {
                 for state in sandbox.containers {
                     let container = self.observed.containers.entry(state.name.clone()).or_default();
                     if container.take(state.clone()) && state.exit.is_some() {
-                        self.ended(&state).await;
+                        self.ended(state);
                     }
                 }
             }
@@ -349,19 +401,15 @@ impl Worker {
         }
     }
 
-    /// A container has just ended: keeps what it said, and says so.
-    async fn ended(&mut self, state: &ContainerState) {
+    /// A container has just ended: says so, and begins to read what it said. Its restart waits for neither.
+    fn ended(&mut self, state: ContainerState) {
         let Some(definition) = self.definition(&state.name).cloned() else {
             return;
         };
-        let message = specs::last_words(&self.shared, &self.uid, &definition, state).await;
         let code = state.exit.as_ref().map_or(0, |exit| exit.code);
         let Some(container) = self.observed.containers.get_mut(&state.name) else {
             return;
         };
-        if !message.is_empty() {
-            container.messages.insert(state.attempt, message);
-        }
         let delay = backoff::restart_delay(container.crashes);
         let is_init = self.is_init(&state.name);
         let ending = decide::is_ending(&self.pod, &self.observed);
@@ -377,6 +425,7 @@ impl Worker {
             );
             self.note(Some(&state.name), Severity::Warning, "BackOff", message);
         }
+        self.read_last_words(definition, state);
     }
 
     /// Draws the conclusions that need nothing but what is known.
@@ -439,6 +488,7 @@ impl Worker {
                 self.note(None, Severity::Normal, &reason, message.clone());
                 self.observed.failed = Some((reason, message));
             }
+            Action::CloseSandbox => self.close_sandbox(),
             Action::Drain => self.drain(),
             Action::Remove => self.remove(),
             Action::Finish => self.finish(now),

@@ -53,6 +53,7 @@ struct World {
 async fn start(view: View, upstreams: Vec<SocketAddr>) -> World {
     let config = DnsConfig {
         bind: Ipv4Addr::LOCALHOST,
+        clients: "10.42.0.0/24".parse().unwrap(),
         port: 0,
         cluster_domain: "cluster.local".to_owned(),
         upstreams: Some(upstreams),
@@ -315,6 +316,7 @@ async fn a_port_that_is_taken_is_named_with_advice() {
     let world = start(cluster(), vec![]).await;
     let config = DnsConfig {
         bind: Ipv4Addr::LOCALHOST,
+        clients: "10.42.0.0/24".parse().unwrap(),
         port: world.dns.address().port(),
         cluster_domain: "cluster.local".to_owned(),
         upstreams: None,
@@ -347,4 +349,12 @@ async fn what_is_no_plain_question_is_refused() {
         over_udp(&world, &two).await.metadata.response_code,
         ResponseCode::FormErr
     );
+}
+
+#[test]
+fn pods_and_this_host_are_answered_and_nobody_else() {
+    let clients = "10.42.0.0/24".parse().unwrap();
+    let served = |address: &str| serves(clients, address.parse().unwrap());
+    assert!(served("10.42.0.7") && served("127.0.0.1"));
+    assert!(!served("192.0.2.7") && !served("10.42.1.7") && !served("2001:db8::1"));
 }

@@ -13,6 +13,8 @@ pub(super) enum Rule {
     Warned(&'static str),
     /// Only these words are honoured.
     Only(&'static [&'static str], &'static str),
+    /// This word is not used and the client is told (first text); every other is refused (second).
+    OnlyWarned(&'static str, &'static str, &'static str),
     /// Anything but this value is not used; the client is told.
     WarnedUnless(&'static str, &'static str),
     /// `false` is refused.
@@ -23,7 +25,9 @@ pub(super) enum Rule {
     OnHostOnly(&'static str),
 }
 
-use Rule::{Honoured, Into, OnHostOnly, Only, Refused, RefusedWhenFalse, Warned, WarnedUnless, WarnedWhenTrue};
+use Rule::{
+    Honoured, Into, OnHostOnly, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless, WarnedWhenTrue,
+};
 
 type Rows = &'static [(&'static str, Rule)];
 
@@ -33,6 +37,17 @@ const NO_VOLUME: Rule = Refused(
 const NO_WINDOWS: Rule = Refused("this node runs Linux");
 const NO_SELINUX: Rule = Warned("SELinux labels are not applied");
 const NO_APPARMOR: Rule = Warned("AppArmor profiles are not applied");
+
+const BETWEEN_PODS: Rows = &[
+    (
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        Warned("affinity between pods is not considered"),
+    ),
+    (
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        Refused("affinity between pods is not considered, so that it cannot be required"),
+    ),
+];
 
 /// Returns the rows of a kind.
 pub(super) fn rules(kind: &str) -> Option<Rows> {
@@ -114,10 +129,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("subdomain", Honoured),
             ("terminationGracePeriodSeconds", Honoured),
             ("tolerations", Honoured),
-            (
-                "topologySpreadConstraints",
-                Warned("pods are not spread by constraints"),
-            ),
+            ("topologySpreadConstraints", Into("TopologySpreadConstraint")),
             ("volumes", Into("Volume")),
         ],
     ),
@@ -125,8 +137,30 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "Affinity",
         &[
             ("nodeAffinity", Honoured),
-            ("podAffinity", Warned("affinity between pods is not considered")),
-            ("podAntiAffinity", Warned("affinity between pods is not considered")),
+            ("podAffinity", Into("PodAffinity")),
+            ("podAntiAffinity", Into("PodAntiAffinity")),
+        ],
+    ),
+    ("PodAffinity", BETWEEN_PODS),
+    ("PodAntiAffinity", BETWEEN_PODS),
+    (
+        "TopologySpreadConstraint",
+        &[
+            ("labelSelector", Honoured),
+            ("matchLabelKeys", Honoured),
+            ("maxSkew", Honoured),
+            ("minDomains", Honoured),
+            ("nodeAffinityPolicy", Honoured),
+            ("nodeTaintsPolicy", Honoured),
+            ("topologyKey", Honoured),
+            (
+                "whenUnsatisfiable",
+                OnlyWarned(
+                    "ScheduleAnyway",
+                    "pods are not spread by constraints",
+                    "pods are not spread by constraints; use ScheduleAnyway",
+                ),
+            ),
         ],
     ),
     ("PodOS", &[("name", Only(&["linux"], "this node runs Linux"))]),

@@ -103,8 +103,28 @@ fn host_ports_belong_to_the_host_network() {
 
 #[test]
 fn what_is_not_used_is_said() {
-    let spec = json!({"containers": [], "priority": 5, "topologySpreadConstraints": [{"maxSkew": 1}], "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]});
+    let spec = json!({"containers": [], "priority": 5, "topologySpreadConstraints": [{"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}], "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]});
     let checked = check(&spec);
     assert_eq!(checked.refused, []);
     assert_eq!(checked.warnings.len(), 3);
+}
+
+#[test]
+fn what_the_scheduler_does_not_weigh_is_refused_where_it_is_required() {
+    let required = json!([{"topologyKey": "kubernetes.io/hostname"}]);
+    let preferred = json!([{"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}]);
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let spec = json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": required}}});
+        assert_eq!(check(&spec).refused.len(), 1, "{kind}");
+        let spec = json!({"affinity": {kind: {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}});
+        let checked = check(&spec);
+        assert_eq!((checked.refused.len(), checked.warnings.len()), (0, 1), "{kind}");
+    }
+    let spread = |word: &str| json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": word}]});
+    assert_eq!(
+        check(&spread("DoNotSchedule")).refused[0].0,
+        "spec.topologySpreadConstraints[0].whenUnsatisfiable"
+    );
+    let checked = check(&spread("ScheduleAnyway"));
+    assert_eq!((checked.refused.len(), checked.warnings.len()), (0, 1));
 }

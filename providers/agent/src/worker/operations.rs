@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use setpoint_runtime::spec::{ContainerState, SandboxState};
 
-use super::specs::{container_spec, node_sources, sandbox_spec, write_pod_files};
+use super::specs::{container_spec, last_words, node_sources, sandbox_spec, write_pod_files};
 use super::writing::{self, WriteError};
 use super::{Shared, Worker, failure, image_failure};
 use crate::containers::{ReadyImage, RuntimeFailure, chain};
@@ -81,6 +81,14 @@ pub(super) enum Outcome {
         status: Box<PodStatus>,
         result: Result<(), WriteError>,
     },
+    /// The sandbox was closed or not.
+    Closed(Result<(), RuntimeFailure>),
+    /// What a container said at its end.
+    Said {
+        container: String,
+        attempt: u32,
+        words: String,
+    },
     /// Nothing that matters.
     Nothing,
 }
@@ -109,7 +117,7 @@ impl Worker {
             self.ip = Some(ip);
             Some(ip)
         };
-        let recreated = self.observed.sandbox == Sandbox::Missing && self.ran;
+        let again = std::mem::replace(&mut self.made_sandbox, true);
         self.observed.sandbox = match std::mem::take(&mut self.observed.sandbox) {
             // The count of failures goes on until one attempt succeeds.
             Sandbox::Failed(before) => {
@@ -123,8 +131,8 @@ impl Worker {
         self.running.push(Box::pin(async move {
             let work = async {
                 let spec = sandbox_spec(&shared, &pod, &uid, ip);
-                if recreated {
-                    // What is left of the sandbox that died has the same id.
+                if again {
+                    // What is left of the one before, if anything, has the same id.
                     shared.containers.remove_sandbox(&uid).await?;
                 }
                 let files = {
@@ -145,6 +153,30 @@ impl Worker {
                 }
             };
             Outcome::SandboxCreated(within(SANDBOX_LIMIT, "making the sandbox", work).await)
+        }));
+    }
+
+    /// Ends the sandbox of a completed pod; its address is free then.
+    pub(super) fn close_sandbox(&mut self) {
+        self.observed.sandbox = Sandbox::Closing;
+        let (shared, uid) = (self.shared.clone(), self.uid.clone());
+        self.running.push(Box::pin(async move {
+            let closing = shared.containers.close_sandbox(&uid);
+            Outcome::Closed(within(SANDBOX_LIMIT, "closing the sandbox", closing).await)
+        }));
+    }
+
+    /// Reads what an attempt that ended left as its last words.
+    pub(super) fn read_last_words(&mut self, definition: ContainerDef, state: ContainerState) {
+        self.listening += 1;
+        let (shared, uid) = (self.shared.clone(), self.uid.clone());
+        self.running.push(Box::pin(async move {
+            let words = last_words(&shared, &uid, &definition, &state).await;
+            Outcome::Said {
+                container: state.name,
+                attempt: state.attempt,
+                words,
+            }
         }));
     }
 

@@ -48,9 +48,7 @@ impl Worker {
             }
             Outcome::Drained => self.observed.ending = self.observed.ending.max(Ending::Stopping),
             Outcome::Removed(Ok(())) => {
-                if let Some((addresses, ip)) = self.shared.addresses.as_ref().zip(self.ip.take()) {
-                    addresses.give_back(ip);
-                }
+                self.give_address_back();
                 self.observed.sandbox = Sandbox::Removing;
                 self.observed.removal = None;
                 self.observed.ending = Ending::Removed;
@@ -95,7 +93,44 @@ impl Worker {
                 result,
             } => self.take_probe(&container, attempt, kind, result),
             Outcome::Written { status, result } => self.take_written(*status, result),
+            Outcome::Closed(Ok(())) => {
+                self.observed.sandbox = Sandbox::Closed;
+                self.observed.removal = None;
+                self.give_address_back();
+            }
+            Outcome::Closed(Err(error)) => {
+                tracing::warn!(
+                    pod = self.uid,
+                    error = error.message,
+                    "the sandbox of a completed pod could not be ended, trying again"
+                );
+                let before = self.observed.removal.take();
+                self.observed.removal = Some(failure(
+                    before.as_ref(),
+                    "FailedKillPod",
+                    error.message,
+                    backoff::internal_delay,
+                    now,
+                ));
+                self.observed.sandbox = Sandbox::Ready { ip: self.ip };
+            }
+            Outcome::Said {
+                container,
+                attempt,
+                words,
+            } => {
+                self.listening = self.listening.saturating_sub(1);
+                if !words.is_empty() {
+                    self.container(&container).messages.insert(attempt, words);
+                }
+            }
             Outcome::Nothing => {}
+        }
+    }
+
+    fn give_address_back(&mut self) {
+        if let Some((addresses, ip)) = self.shared.addresses.as_ref().zip(self.ip.take()) {
+            addresses.give_back(ip);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A scripted world: containers that start and end as a test says, and an API that keeps what is written to it. Time is tokio's own, paused.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use setpoint_runtime::spec::{ContainerSpec, ExecSpec, RuntimeEvent, SandboxSpec};
 use tokio::task::JoinHandle;
+
+mod faults;
 
 use super::*;
 use crate::containers::{ImageFailure, ReadyImage, RuntimeFailure};
@@ -22,6 +24,8 @@ struct World {
     log: Mutex<Vec<String>>,
     /// What a process in a container ends with.
     exec: AtomicI32,
+    /// What goes wrong next, by step.
+    faults: Mutex<HashMap<&'static str, faults::Fault>>,
     events: broadcast::Sender<RuntimeEvent>,
     now: Now,
 }
@@ -58,18 +62,33 @@ impl Containers for World {
 
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxState, RuntimeFailure> {
         self.note("sandbox");
+        if self.sandboxes.lock().contains_key(&spec.id) {
+            return Err(RuntimeFailure::new("the sandbox exists"));
+        }
         let state = SandboxState {
             spec,
             pid: 1,
             containers: vec![],
         };
         self.sandboxes.lock().insert(state.spec.id.clone(), state.clone());
+        // As late as it can be: the sandbox stands, and its maker does not hear of it.
+        self.step("sandbox").await?;
         Ok(state)
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
         self.note("remove");
+        self.step("remove").await?;
         self.sandboxes.lock().remove(id);
+        Ok(())
+    }
+
+    async fn close_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
+        self.note("close");
+        self.step("close").await?;
+        if let Some(sandbox) = self.sandboxes.lock().get_mut(id) {
+            sandbox.pid = 0;
+        }
         Ok(())
     }
 
@@ -82,6 +101,7 @@ impl Containers for World {
                 code: 127,
             });
         }
+        self.step("start").await?;
         let started_at = (self.now)();
         let state = ContainerState {
             name: spec.name.clone(),
@@ -131,6 +151,9 @@ impl Containers for World {
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<Option<ReadyImage>, (ImageFailure, String)> {
+        self.step("image")
+            .await
+            .map_err(|error| (ImageFailure::Pull, error.message))?;
         let image = ReadyImage {
             id: "sha256:1".to_owned(),
             digest: "sha256:2".to_owned(),
@@ -150,6 +173,8 @@ struct Api {
     objects: Mutex<HashMap<String, Value>>,
     /// The patches of the pod's status, and `DELETE`.
     writes: Mutex<Vec<Value>>,
+    /// Whether writes of the status are not answered.
+    silent: AtomicBool,
 }
 
 impl Api {
@@ -159,6 +184,9 @@ impl Api {
         let path = parts.uri.path().to_owned();
         let (code, value) = match (parts.method.as_str(), path.as_str()) {
             ("PATCH", path) if path.ends_with("/status") => {
+                while self.silent.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 let patch: Value = serde_json::from_slice(&bytes).expect("json");
                 self.writes.lock().push(patch["status"].clone());
                 (
@@ -227,6 +255,7 @@ impl Rig {
             specs: Mutex::default(),
             log: Mutex::default(),
             exec: AtomicI32::new(0),
+            faults: Mutex::default(),
             events: broadcast::channel(16).0,
             now: now.clone(),
         });

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Worker;
 use super::operations::Outcome;
 use crate::backoff;
-use crate::observed::Ending;
+use crate::observed::{Busy, Ending};
 use crate::sources::REQUEST_LIMIT;
 use crate::status::{self, OWN_CONDITIONS};
 
@@ -28,7 +28,7 @@ impl Worker {
     pub(super) fn write_status(&mut self, now: Timestamp) {
         let status = self.status(now);
         self.gauge.set(status.phase.as_deref().unwrap_or("Unknown"));
-        if self.writing || self.observed.gone || self.observed.ending >= Ending::Removed {
+        if self.writing || self.listening > 0 || self.observed.gone || self.observed.ending >= Ending::Removed {
             return;
         }
         if status == self.written {
@@ -40,12 +40,9 @@ impl Worker {
             if self.write_at.is_some_and(|at| at > now) {
                 return;
             }
-        } else if status::is_only_beginning(&status) && self.written.container_statuses.is_none() {
-            let until = self.first_seen.checked_add(BEGINNING).unwrap_or(now);
-            if until > now {
-                self.write_at = Some(until);
-                return;
-            }
+        } else if let Some(until) = self.better_news(&status).filter(|until| *until > now) {
+            self.write_at = Some(until);
+            return;
         }
         self.write_at = None;
         self.writing = true;
@@ -59,6 +56,21 @@ impl Worker {
                 result,
             }
         }));
+    }
+
+    /// Returns until when a status may wait, because a start that is under way changes it: writes come one after another, each as slow as the disk, so
+    /// that the news of the start would wait for those of its beginning.
+    fn better_news(&self, status: &PodStatus) -> Option<Timestamp> {
+        if status::is_only_beginning(status) && self.written.container_statuses.is_none() {
+            return self.first_seen.checked_add(BEGINNING).ok();
+        }
+        let restarting = self.observed.containers.values().filter(|container| {
+            container.busy == Some(Busy::Starting) && container.failure.is_none() && !container.stale
+        });
+        let ended = restarting
+            .filter_map(|container| container.exit())
+            .map(|exit| exit.finished_at);
+        ended.min()?.checked_add(BEGINNING).ok()
     }
 
     /// Takes the answer to a write.

@@ -1,0 +1,207 @@
+//! Steps that fail, panic or hang: what becomes of the pod, and that nothing of it is left.
+
+use super::*;
+
+/// What a step does instead of its work.
+#[derive(Clone)]
+pub(super) enum Fault {
+    /// Fails so many times.
+    Fail(u32),
+    /// Panics so many times.
+    Panic(u32),
+    /// Waits until it is told to go on.
+    Hang(Arc<Notify>),
+}
+
+impl World {
+    /// Does what a test has planned for a step.
+    pub(super) async fn step(&self, name: &'static str) -> Result<(), RuntimeFailure> {
+        let fault = match self.faults.lock().get_mut(name) {
+            None | Some(Fault::Fail(0) | Fault::Panic(0)) => return Ok(()),
+            Some(fault) => {
+                let now = fault.clone();
+                if let Fault::Fail(left) | Fault::Panic(left) = fault {
+                    *left -= 1;
+                }
+                now
+            }
+        };
+        match fault {
+            Fault::Fail(_) => Err(RuntimeFailure::new(format!("no space left for {name}"))),
+            Fault::Panic(_) => panic!("{name} panics, as planned"),
+            Fault::Hang(go_on) => {
+                self.note(format!("{name} hangs"));
+                go_on.notified().await;
+                Ok(())
+            }
+        }
+    }
+
+    fn plan(&self, step: &'static str, fault: Fault) {
+        self.faults.lock().insert(step, fault);
+    }
+}
+
+impl Rig {
+    fn delete(&self) {
+        self.update(|update| {
+            let mut pod = (*update.pod).clone();
+            pod.metadata.deletion_timestamp = Some(crate::status::whole_seconds((self.shared.now)()));
+            pod.metadata.deletion_grace_period_seconds = Some(1);
+            update.pod = Arc::new(pod);
+        });
+    }
+
+    async fn leaves_nothing(&self) {
+        self.until("the worker ends", |rig| rig.task.is_finished()).await;
+        assert!(self.world.sandboxes.lock().is_empty());
+        assert!(!self.shared.places.disk().join("u").exists());
+        let addresses = self.shared.addresses.as_ref().expect("addresses");
+        assert_eq!(addresses.taken(), [] as [Ipv4Addr; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_fails_is_tried_again_and_nothing_is_left_at_the_end() {
+    for step in ["sandbox", "image", "start"] {
+        let rig = Rig::start(simple(json!({})), None);
+        rig.world.plan(step, Fault::Fail(2));
+        rig.until(step, Rig::ready).await;
+        rig.world.plan("remove", Fault::Fail(1));
+        rig.delete();
+        rig.leaves_nothing().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_step_failed_for_is_in_the_status() {
+    for step in ["sandbox", "start"] {
+        let rig = Rig::start(simple(json!({})), None);
+        rig.world.plan(step, Fault::Fail(1000));
+        let cause = format!("no space left for {step}");
+        rig.until(&cause, |rig| {
+            let message = &rig.status()["containerStatuses"][0]["state"]["waiting"]["message"];
+            message.as_str().is_some_and(|message| message.contains(&cause))
+        })
+        .await;
+        rig.delete();
+        rig.leaves_nothing().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_is_replaced() {
+    for step in ["sandbox", "image", "start", "remove"] {
+        let rig = Rig::start(simple(json!({})), None);
+        rig.world.plan(step, Fault::Panic(2));
+        rig.until(step, Rig::ready).await;
+        rig.delete();
+        rig.leaves_nothing().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_in_the_middle_of_a_step_is_removed_after_it() {
+    for step in ["sandbox", "image", "start"] {
+        for by_force in [false, true] {
+            let rig = Rig::start(simple(json!({})), None);
+            let go_on = Arc::new(Notify::new());
+            rig.world.plan(step, Fault::Hang(go_on.clone()));
+            let hangs = format!("{step} hangs");
+            rig.until(&hangs, |rig| rig.logged(&hangs)).await;
+            if by_force {
+                rig.update(|update| update.gone = true);
+            } else {
+                rig.delete();
+            }
+            go_on.notify_one();
+            rig.leaves_nothing().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_two_containers_crashes_and_the_other_goes_on() {
+    let containers = json!([{"name": "a", "image": "app:1"}, {"name": "b", "image": "app:1"}]);
+    let rig = Rig::start(pod(json!({"containers": containers})), None);
+    rig.until("running", |rig| rig.logged("start b-0") && rig.ready()).await;
+    rig.world.end("a-0", 1);
+    rig.wake.notify_one();
+    rig.until("again", |rig| rig.logged("start a-1") && rig.ready()).await;
+    assert!(!rig.logged("start b-1"));
+    assert_eq!(rig.status()["containerStatuses"][1]["restartCount"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_crash_is_restarted_while_the_api_does_not_answer() {
+    let rig = Rig::start(simple(json!({})), None);
+    rig.until("running", Rig::ready).await;
+    rig.api.silent.store(true, Ordering::SeqCst);
+    let before = tokio::time::Instant::now();
+    rig.world.end("a-0", 1);
+    rig.wake.notify_one();
+    rig.until("started again", |rig| rig.logged("start a-1")).await;
+    assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
+    rig.api.silent.store(false, Ordering::SeqCst);
+    rig.until("said", |rig| {
+        rig.status()["containerStatuses"][0]["restartCount"] == 1 && rig.ready()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completed_pod_gives_its_sandbox_and_address_back_and_keeps_what_it_said() {
+    for (code, phase) in [(0, "Succeeded"), (3, "Failed")] {
+        let containers = json!([{"name": "a", "image": "app:1"}]);
+        let rig = Rig::start(pod(json!({"containers": containers, "restartPolicy": "Never"})), None);
+        rig.until("running", Rig::ready).await;
+        rig.world.plan("close", Fault::Fail(1));
+        rig.world.end("a-0", code);
+        rig.wake.notify_one();
+        let addresses = rig.shared.addresses.clone().expect("addresses");
+        rig.until("closed", |rig| {
+            rig.status()["phase"] == phase && addresses.taken().is_empty()
+        })
+        .await;
+        assert_eq!(rig.world.sandboxes.lock()["u"].pid, 0);
+        assert_eq!(rig.status()["podIP"], "10.42.0.2", "it is shown as on Kubernetes");
+        let exit = rig.status()["containerStatuses"][0]["state"]["terminated"]["exitCode"].clone();
+        assert_eq!(exit, code);
+        rig.delete();
+        rig.leaves_nothing().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completed_pod_is_found_again_and_left_alone() {
+    let containers = json!([{"name": "a", "image": "app:1"}]);
+    let pod = pod(json!({"containers": containers, "restartPolicy": "Never"}));
+    let now = Timestamp::from_second(1_000_000).expect("a time");
+    let state = ContainerState {
+        name: "a".to_owned(),
+        attempt: 0,
+        image: "sha256:1".to_owned(),
+        pid: 9,
+        started_at: now,
+        exit: Some(Exit {
+            code: 0,
+            signal: None,
+            oom_killed: false,
+            finished_at: now,
+        }),
+    };
+    let spec = SandboxSpec {
+        id: "u".to_owned(),
+        ..SandboxSpec::default()
+    };
+    let closed = SandboxState {
+        spec,
+        pid: 0,
+        containers: vec![state],
+    };
+    let rig = Rig::start(pod, Some(closed));
+    rig.until("a status", |rig| rig.status()["phase"] == "Succeeded").await;
+    assert!(rig.world.log.lock().is_empty(), "{:?}", rig.world.log.lock());
+    rig.delete();
+    rig.leaves_nothing().await;
+}
