@@ -1,5 +1,9 @@
 //! The controllers together, against the real server.
 
+mod deletion;
+mod nodes;
+mod scheduling;
+mod workload;
 mod world;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};

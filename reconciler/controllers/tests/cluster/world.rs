@@ -45,6 +45,8 @@ impl PodStreams for NoStreams {
 pub struct World {
     pub client: Client,
     pub metrics: prometheus::Registry,
+    config: ControllersConfig,
+    controllers: tokio::task::JoinHandle<()>,
     _tasks: JoinSet<()>,
     _dir: TempDir,
 }
@@ -79,11 +81,13 @@ impl World {
         let mut config = ControllersConfig::new(client.clone(), Arc::new(jiff::Timestamp::now), metrics.clone());
         change(&mut config);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { run(config, std::future::pending()).await.expect("the controllers run") });
+        let controllers = start_controllers(config.clone());
         tasks.spawn(kubelet(client.clone()));
         let world = World {
             client,
             metrics,
+            config,
+            controllers,
             _tasks: tasks,
             _dir: dir,
         };
@@ -116,6 +120,58 @@ impl World {
             .expect("its status");
     }
 
+    /// Ends the controllers in the midst of whatever they do, and starts them anew.
+    pub async fn restart_controllers(&mut self) {
+        self.controllers.abort();
+        (&mut self.controllers).await.ok();
+        self.config.metrics = prometheus::Registry::new();
+        self.controllers = start_controllers(self.config.clone());
+    }
+
+    /// Reports for a node, until the handle is aborted.
+    pub fn keep_alive(&self, node: &'static str) -> tokio::task::AbortHandle {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let beats = async move {
+            loop {
+                let now = jiff::Timestamp::now().to_string();
+                let beat =
+                    json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now });
+                let status = json!({ "status": { "conditions": [beat] } });
+                nodes
+                    .patch_status(node, &PatchParams::default(), &Patch::Strategic(&status))
+                    .await
+                    .ok();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::spawn(beats).abort_handle()
+    }
+
+    /// Merges a patch into an object.
+    pub async fn merge<K>(&self, name: &str, patch: Value) -> K
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        self.api()
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .expect("patched")
+    }
+
+    /// Returns all objects of a kind in the default namespace.
+    pub async fn list<K>(&self) -> Vec<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        self.api().list(&Default::default()).await.expect("a list").items
+    }
+
     /// Creates an object from JSON.
     pub async fn create<K>(&self, object: Value) -> K
     where
@@ -137,6 +193,16 @@ impl World {
         pods.into_iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
             .collect()
+    }
+}
+
+fn start_controllers(config: ControllersConfig) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move { run(config, std::future::pending()).await.expect("the controllers run") })
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.controllers.abort();
     }
 }
 
