@@ -195,6 +195,8 @@ pub struct Resource {
     pub name_rule: NameRule,
     /// Defaulting and validation.
     pub rules: Rules,
+    /// What clients are warned of with every request, because this kind or version will go.
+    pub deprecation: Option<String>,
     /// The structure of a custom resource; built-in kinds have theirs in [`crate::schema::builtin`].
     pub schema: Option<Arc<Schema>>,
     /// Whether the row comes from a CustomResourceDefinition.

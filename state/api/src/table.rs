@@ -82,6 +82,14 @@ impl IncludeObject {
             _ => None,
         }
     }
+
+    fn of(self, object: &Value) -> Value {
+        match self {
+            IncludeObject::None => Value::Null,
+            IncludeObject::Metadata => partial(object),
+            IncludeObject::Object => object.clone(),
+        }
+    }
 }
 
 /// Makes the table of some objects. `metadata` is the list's (resourceVersion, continue, …).
@@ -121,13 +129,30 @@ pub fn row(resource: &Resource, object: &Value, include: IncludeObject, now: Tim
     if let Some(conditions) = pod::row_conditions(resource, object) {
         row.insert("conditions".into(), conditions);
     }
-    let object = match include {
-        IncludeObject::None => Value::Null,
-        IncludeObject::Metadata => partial(object),
-        IncludeObject::Object => object.clone(),
-    };
-    row.insert("object".into(), object);
+    row.insert("object".into(), include.of(object));
     Value::Object(row)
+}
+
+/// Makes the table of an `autoscaling/v1 Scale`.
+pub fn scale(scale: &Value, include: IncludeObject, now: Timestamp) -> Value {
+    let columns = columns(
+        "Name|string|0|Name must be unique within a namespace.
+Desired|integer|0|The number of pods that are wanted.
+Available|integer|0|The number of pods that there are.
+Age|string|0|How long ago the object was created.",
+    );
+    let number = |path| meta::int_at(scale, path).unwrap_or(0);
+    let cells = json!([
+        meta::name(scale),
+        number(&["spec", "replicas"]),
+        number(&["status", "replicas"]),
+        age(scale, now),
+    ]);
+    let columns: Value = columns.iter().map(Column::to_value).collect();
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": meta::resource_version(scale)},
+        "columnDefinitions": columns, "rows": [{"cells": cells, "object": include.of(scale)}],
+    })
 }
 
 /// Returns an object's metadata as a `PartialObjectMetadata`.

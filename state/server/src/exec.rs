@@ -1,7 +1,8 @@
 //! `pods/exec` and `pods/attach`: a process in a pod at the other end of an upgraded connection.
 //!
 //! Two transports carry the same session: WebSocket (`v5.channel.k8s.io`, `v4.channel.k8s.io`) and, for kubectl before 1.31,
-//! SPDY/3.1. The process is started before the upgrade is answered, so that what is wrong with the request is an ordinary Status.
+//! SPDY/3.1. The process is started before the upgrade is answered, so that what is wrong with the request is an ordinary Status; a
+//! program that cannot be started is told at the end of the session, as the exit code would be.
 
 mod session;
 mod spdy;
@@ -18,7 +19,7 @@ use setpoint_api::Status;
 use crate::cache::Cache;
 use crate::pods;
 use crate::request::RequestInfo;
-use crate::streams::{ExecRequest, PodStreams};
+use crate::streams::{ExecRequest, ExecStreams, PodStreams, StreamError};
 
 /// How long the other end may take to switch protocols and open its streams.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
@@ -57,10 +58,15 @@ pub(crate) async fn serve(
     let target = pods::target(cache, info)?;
     let wanted = read(info, target.container.clone())?;
     let transport = negotiate(request.headers())?;
-    let process = streams
+    let process = match streams
         .exec(&target.node, &target.namespace, &target.name, wanted.clone())
         .await
-        .map_err(|error| pods::failure(&error))?;
+    {
+        Ok(process) => process,
+        // Told where the exit code would be: to a refused upgrade kubectl answers by trying again over SPDY.
+        Err(error @ StreamError::Failed { .. }) => ExecStreams::failed(error),
+        Err(error) => return Err(pods::failure(&error)),
+    };
     let upgrade = hyper::upgrade::on(&mut request);
     let response = match &transport {
         Transport::WebSocket(handshake) => handshake.response(),

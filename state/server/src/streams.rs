@@ -60,6 +60,19 @@ pub struct ExecStreams {
     pub exit: BoxFuture<'static, Result<i32, StreamError>>,
 }
 
+impl ExecStreams {
+    /// A process that never was: nothing but why.
+    pub(crate) fn failed(error: StreamError) -> ExecStreams {
+        ExecStreams {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            resize: None,
+            exit: Box::pin(std::future::ready(Err(error))),
+        }
+    }
+}
+
 /// Why a stream could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {

@@ -1,5 +1,8 @@
 //! kubectl's commands on the kinds that are served.
 
+#[path = "kubectl/operations.rs"]
+mod operations;
+
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 

@@ -31,6 +31,7 @@ fn core() -> Vec<Resource> {
             .short(&["ep"])
             .table(table::endpoints())
             .defaulted(default::network::endpoints)
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
             .validated(validate::network::endpoints, |new, _| validate::network::endpoints(new)),
         plain("", "Event", "events")
             .short(&["ev"])
@@ -259,6 +260,7 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
         selectable_fields: Vec::new(),
         name_rule: NameRule::Subdomain,
         rules: Rules::NONE,
+        deprecation: None,
         schema: None,
         custom: false,
     }
@@ -267,6 +269,11 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
 impl Resource {
     fn short(mut self, names: &[&str]) -> Resource {
         self.short_names = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    fn deprecated(mut self, warning: &str) -> Resource {
+        self.deprecation = Some(warning.to_owned());
         self
     }
 

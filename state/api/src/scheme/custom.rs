@@ -103,6 +103,12 @@ impl Resource {
                 absent: "",
             });
         }
+        if at(found, &["deprecated"]) == Some(&Value::Bool(true)) {
+            row.deprecation = Some(match str_at(found, &["deprecationWarning"]) {
+                "" => format!("{} {} is deprecated", row.api_version(), row.kind),
+                warning => warning.to_owned(),
+            });
+        }
         if let Some(schema) = at(found, &["schema", "openAPIV3Schema"]) {
             let schema = Schema::from_openapi(schema).map_err(|error| CrdError::Schema {
                 definition: name(),

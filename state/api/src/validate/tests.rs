@@ -109,7 +109,13 @@ fn metadata_is_checked_for_every_kind() {
 fn a_deployment_without_a_selector_reads_as_on_kubernetes() {
     let mut object = deployment();
     object["spec"]["selector"] = Value::Null;
-    assert_eq!(errors("apps", "deployments", object), ["spec.selector: Required value"]);
+    assert_eq!(
+        errors("apps", "deployments", object),
+        [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
+        ]
+    );
     let mut object = deployment();
     object["spec"]["template"]["metadata"]["labels"] = json!({"a": "c"});
     assert_eq!(

@@ -75,8 +75,20 @@ fn selector_and_template(errors: &mut Vec<FieldError>, spec: &Path, object: &Val
     let usable = wrong.is_empty();
     errors.extend(wrong);
     let parsed = selector.filter(|_| usable).map(LabelSelector::from_value);
+    let mismatch = || {
+        let labels = at(object, &["spec", "template", "metadata", "labels"]).and_then(Value::as_object);
+        FieldError::invalid(
+            spec.child("template").child("metadata").child("labels"),
+            labels.map_or(Value::Null, |labels| Value::Object(labels.clone())),
+            "`selector` does not match template `labels`",
+        )
+    };
     match parsed {
-        None if selector.is_none() => errors.push(FieldError::required(&path, "")),
+        None if selector.is_none() => {
+            errors.push(FieldError::required(&path, ""));
+            // No selector is one that matches nothing.
+            errors.push(mismatch());
+        }
         Some(Ok(parsed)) if parsed.is_everything() => {
             errors.push(FieldError::invalid(
                 &path,
@@ -87,13 +99,7 @@ fn selector_and_template(errors: &mut Vec<FieldError>, spec: &Path, object: &Val
         Some(Ok(parsed)) => {
             let labels = at(object, &["spec", "template", "metadata", "labels"]).and_then(Value::as_object);
             if !parsed.matches(labels) {
-                let value = labels.map_or(Value::Null, |labels| Value::Object(labels.clone()));
-                let detail = "`selector` does not match template `labels`";
-                errors.push(FieldError::invalid(
-                    spec.child("template").child("metadata").child("labels"),
-                    value,
-                    detail,
-                ));
+                errors.push(mismatch());
             }
         }
         Some(Err(error)) => {

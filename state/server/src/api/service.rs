@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use tower::{BoxError, Service};
 
 use super::ApiServer;
@@ -45,6 +46,13 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let AsUser { api, origin } = self.clone();
-        Box::pin(async move { Ok(api.handle(&origin, request.map(Body::new)).await) })
+        let mut request = request.map(Body::new);
+        if let (None, Origin::InProcess(user)) = (request.headers().get(USER_AGENT), &origin)
+            && let Ok(name) = HeaderValue::from_str(&user.name)
+        {
+            // A client in this process writes fields under its user's name, unless it says another.
+            request.headers_mut().insert(USER_AGENT, name);
+        }
+        Box::pin(async move { Ok(api.handle(&origin, request).await) })
     }
 }

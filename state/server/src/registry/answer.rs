@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use setpoint_api::{Resource, Status, meta, table};
@@ -47,6 +47,7 @@ pub(crate) struct List {
 /// Writes an answer.
 pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> Response<Body> {
     let accept = call.accept;
+    let retry = answer.as_ref().err().and_then(retry_after);
     let (code, body) = match answer {
         Err(status) => (status_code(&status), Bytes::from(status.to_value().to_string())),
         Ok(Answer::Stream(body)) => return stream(body, &call.warnings),
@@ -85,8 +86,15 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     warn(&mut response, &call.warnings);
     response
+}
+
+fn retry_after(status: &Status) -> Option<u32> {
+    status.details.as_ref().and_then(|details| details.retry_after_seconds)
 }
 
 /// Writes a Status before anything is known of what the client accepts.

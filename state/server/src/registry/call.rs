@@ -56,9 +56,15 @@ impl<'a> Call<'a> {
             _ => String::new(),
         };
         let name = info.name.clone().unwrap_or_default();
-        let collection = matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "create");
-        if row.namespaced && namespace.is_empty() && !collection {
-            return Err(Status::no_such_resource());
+        if row.namespaced && namespace.is_empty() {
+            match info.verb.as_str() {
+                "list" | "watch" => {}
+                // Across namespaces things are read only.
+                "create" | "deletecollection" => {
+                    return Err(Status::method_not_supported(&row.group, &row.plural, &info.verb));
+                }
+                _ => return Err(Status::no_such_resource()),
+            }
         }
         let query = &info.query;
         let mut call = Call {
@@ -75,6 +81,7 @@ impl<'a> Call<'a> {
             validation: FieldValidation::Warn,
             warnings: Vec::new(),
         };
+        call.warnings.extend(call.row.deprecation.clone());
         call.dry_run = match query.non_empty("dryRun") {
             None => false,
             Some("All") => true,

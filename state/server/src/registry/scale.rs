@@ -4,21 +4,24 @@ use axum::body::Body;
 use http::StatusCode;
 use serde_json::Value;
 use setpoint_api::validate::field::FieldError;
-use setpoint_api::{Resource, Status, meta, strategy};
+use setpoint_api::{Resource, Status, meta, strategy, table};
 
 use super::answer::{Answer, value_of};
 use super::bookkeeping::Target;
 use super::call::Call;
 use super::patch::{self, Patch};
 use super::update::{Candidate, change};
-use crate::body;
+use crate::body::{self, Form};
 
 pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
     let stored = call.stored()?;
-    Ok(Answer::Other(
-        StatusCode::OK,
-        scale_of(&call.row, &value_of(&call.row, &stored))?,
-    ))
+    let scale = scale_of(&call.row, &value_of(&call.row, &stored))?;
+    let answer = match call.accept.form {
+        Form::Table => table::scale(&scale, call.accept.include, call.now()),
+        Form::Metadata => table::partial(&scale),
+        Form::Object => scale,
+    };
+    Ok(Answer::Other(StatusCode::OK, answer))
 }
 
 pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {

@@ -17,9 +17,7 @@ impl Selection {
         let labels = query.get("labelSelector").unwrap_or_default();
         let fields = query.get("fieldSelector").unwrap_or_default();
         let everything = labels.trim().is_empty() && fields.trim().is_empty();
-        let labels: LabelSelector = labels
-            .parse()
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels: LabelSelector = labels.parse()?;
         let fields: FieldSelector = fields.parse()?;
         fields.check(row)?;
         Ok(Selection {

@@ -52,8 +52,18 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
         .now()
         .checked_add(SignedDuration::from_secs(seconds))
         .unwrap_or(jiff::Timestamp::MAX);
-    let bound = meta::at(&request, &["spec", "boundObjectRef"]).filter(|bound| !bound.is_null());
-    let token = signer.sign(&call.namespace, &call.name, &account.uid, &audiences, expires, bound)?;
+    let bound = match meta::at(&request, &["spec", "boundObjectRef"]).filter(|bound| !bound.is_null()) {
+        Some(reference) => Some(bind(call, reference)?),
+        None => None,
+    };
+    let token = signer.sign(
+        &call.namespace,
+        &call.name,
+        &account.uid,
+        &audiences,
+        expires,
+        bound.as_ref(),
+    )?;
     let answer = meta::map_of(&mut request);
     answer.insert("kind".into(), "TokenRequest".into());
     answer.insert("apiVersion".into(), "authentication.k8s.io/v1".into());
@@ -70,4 +80,34 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
         StatusCode::CREATED,
         Value::Object(std::mem::take(answer)),
     ))
+}
+
+/// Finds the object that a token shall not outlive, and completes the reference with its uid.
+fn bind(call: &Call<'_>, reference: &Value) -> Result<Value, Status> {
+    let (version, kind) = (meta::api_version(reference), meta::kind(reference));
+    let name = meta::str_at(reference, &["name"]);
+    if !matches!(version, "v1" | "") || kind != "Pod" {
+        return Err(Status::bad_request(format!(
+            "cannot bind token to object of type {version}, Kind={kind}"
+        )));
+    }
+    let pod = call
+        .inner()
+        .cache
+        .get("core/pods", &call.namespace, name)
+        .ok_or_else(|| Status::not_found("", "pods", name))?;
+    if meta::str_at(&pod.value(), &["spec", "serviceAccountName"]) != call.name {
+        return Err(Status::bad_request(format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            call.name
+        )));
+    }
+    let wanted = meta::str_at(reference, &["uid"]);
+    if !wanted.is_empty() && *wanted != *pod.uid {
+        let why = format!(
+            "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        return Err(Status::conflict("", "pods", name, &why));
+    }
+    Ok(json!({"kind": kind, "apiVersion": "v1", "name": name, "uid": &*pod.uid}))
 }

@@ -164,8 +164,9 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
 fn check_identity(call: &Call<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let (ours, theirs) = (meta::name(old), meta::name(new));
     if theirs != ours {
-        let error = FieldError::invalid("metadata.name", theirs, "field is immutable");
-        return Err(call.invalid(&[error]));
+        return Err(Status::bad_request(format!(
+            "the name of the object ({theirs}) does not match the name on the URL ({ours})"
+        )));
     }
     let (ours, theirs) = (meta::namespace(old), meta::namespace(new));
     if !theirs.is_empty() && theirs != ours {

@@ -4,10 +4,20 @@ fn parse(method: &str, uri: &str) -> RequestInfo {
     RequestInfo::parse(&method.parse().expect("a method"), &uri.parse().expect("a URI"))
 }
 
+/// Method, URI, verb, group/version, resource/subresource, namespace, name.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+);
+
 #[test]
 fn paths_become_what_kubernetes_makes_of_them() {
-    // method, URI, verb, group/version, resource/subresource, namespace, name
-    let table: &[(&str, &str, &str, &str, &str, Option<&str>, Option<&str>)] = &[
+    let table: &[Case] = &[
         ("GET", "/api/v1/namespaces", "list", "v1", "namespaces", None, None),
         (
             "GET",

@@ -4,6 +4,7 @@
 //! no second book that could disagree, and what a deleted service had is free by its absence.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -82,6 +83,13 @@ impl Ranges {
     }
 }
 
+impl fmt::Display for Ranges {
+    /// The range of addresses, as `a.b.c.d/len`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", Ipv4Addr::from(self.base), 32 - self.bits)
+    }
+}
+
 pub(crate) struct Services {
     ranges: Ranges,
     lock: Mutex<()>,
@@ -95,13 +103,16 @@ impl Services {
         }
     }
 
-    fn complete(&self, scene: &Scene<'_>, object: &mut Value) -> Result<(), Status> {
-        let own = meta::uid(object).to_owned();
+    fn complete(&self, scene: &Scene<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        // By name, because who replaces a service need not say its uid.
+        let is_own = |stored: &Stored| {
+            old.is_some_and(|old| *stored.namespace == *meta::namespace(old) && *stored.name == *meta::name(old))
+        };
         let others: Vec<Value> = scene
             .cache
             .list(RESOURCE, None)
             .iter()
-            .filter(|stored| *stored.uid != *own)
+            .filter(|stored| !is_own(stored))
             .map(|stored: &Arc<Stored>| stored.value())
             .collect();
         let name = meta::name(object).to_owned();
@@ -168,7 +179,10 @@ impl Services {
                     .parse::<Ipv4Addr>()
                     .is_ok_and(|address| self.ranges.contains(address));
                 if !inside {
-                    let detail = "failed to allocate IP: the provided IP is not in the valid range of cluster IPs";
+                    let detail = format!(
+                        "failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
+                        self.ranges
+                    );
                     return Err(FieldError::invalid("spec.clusterIPs", json!([wanted]), detail));
                 }
                 if taken.contains(&wanted) {
@@ -263,12 +277,12 @@ impl Strategy for Services {
 
     fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
         meta::map_of(object).insert("status".into(), json!({"loadBalancer": {}}));
-        self.complete(scene, object)
+        self.complete(scene, object, None)
     }
 
     fn update(&self, scene: &Scene<'_>, new: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
         carry_allocations(new, old);
-        self.complete(scene, new)
+        self.complete(scene, new, Some(old))
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Cluster {
     pub api: ApiServer,
     pub dir: TempDir,
     pub address: SocketAddr,
+    pub certs: ServingCerts,
     authority: Issuer<'static, KeyPair>,
     authority_pem: String,
     shutdown: watch::Sender<bool>,
@@ -69,7 +70,7 @@ impl Cluster {
         };
         let (tls, unix) = (wait(ends.clone()), wait(ends));
         doors.spawn({
-            let api = api.clone();
+            let (api, certs) = (api.clone(), certs.clone());
             async move { serve_tls(api, vec![listener], certs, tls).await.expect("served") }
         });
         doors.spawn({
@@ -80,6 +81,7 @@ impl Cluster {
             api,
             dir,
             address,
+            certs,
             authority,
             authority_pem,
             shutdown,
@@ -89,6 +91,17 @@ impl Cluster {
 
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Puts a new serving certificate in place of the old, and a new authority of servers and clients if asked to.
+    pub fn renew(&mut self, with_authority: bool) {
+        if with_authority {
+            (self.authority, self.authority_pem) = authority();
+        }
+        let (certificate, key) = issue(&self.authority, "server", &[], &["localhost", "127.0.0.1"]);
+        self.certs
+            .replace(&certificate, &key, &self.authority_pem)
+            .expect("certificates");
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -186,6 +199,12 @@ impl PodStreams for Pods {
     }
 
     async fn exec(&self, _: &str, _: &str, _: &str, request: ExecRequest) -> Result<ExecStreams, StreamError> {
+        if request.command == ["broken"] {
+            return Err(StreamError::Failed {
+                operation: "start a process".to_owned(),
+                source: "exec: \"broken\": no such file".into(),
+            });
+        }
         let (stdin, mut input) = tokio::io::duplex(1024);
         let (mut output, stdout) = tokio::io::duplex(1024);
         let (mut errors, stderr) = tokio::io::duplex(1024);

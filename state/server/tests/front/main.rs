@@ -347,6 +347,11 @@ async fn kubectl_reads_logs_and_runs_commands() {
         );
         let (good, _, err) = run(&["exec", "web", "--", "nothing"], "").await;
         assert!(!good && err.contains("no such program"), "{program:?} {err}");
+        let (good, _, err) = run(&["exec", "web", "--", "broken"], "").await;
+        assert!(
+            !good && err.contains("cannot start a process: exec: \"broken\"") && !err.contains("upgrade"),
+            "{program:?} {err}"
+        );
         let (good, _, err) = run(&["port-forward", "web", "0:80"], "").await;
         assert!(
             !good && err.contains("port-forward is not served yet"),
@@ -369,4 +374,87 @@ async fn kubectl_reads_logs_and_runs_commands() {
         Some("box default web main tail=None")
     );
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_bound_to_a_pod_ends_with_it() {
+    let cluster = Cluster::start().await;
+    create_pod(&cluster, "web").await;
+    let admin = client(&cluster, UserInfo::system("test"));
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(admin.clone());
+    for name in ["default", "robot"] {
+        let account = object(json!({"metadata": {"name": name}}));
+        accounts
+            .create(&PostParams::default(), &account)
+            .await
+            .expect("an account");
+    }
+    let request = async |account: &str, reference: Value| {
+        let wanted: TokenRequest =
+            object(json!({"metadata": {}, "spec": {"audiences": [], "boundObjectRef": reference}}));
+        match accounts
+            .create_token_request(account, &PostParams::default(), &wanted)
+            .await
+        {
+            Ok(made) => Ok(made.status.expect("a status").token.expect("a token")),
+            Err(kube::Error::Api(status)) => Err((status.code, status.message.clone())),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let pod = |name: &str| json!({"kind": "Pod", "apiVersion": "v1", "name": name});
+    let (code, message) = request("default", pod("none")).await.expect_err("no such pod");
+    assert_eq!((code, message.as_str()), (404, "pods \"none\" not found"));
+    let (code, message) = request("robot", pod("web")).await.expect_err("another's pod");
+    assert!(code == 400 && message.contains("different serviceaccount"), "{message}");
+    let mut other = pod("web");
+    other["uid"] = "other".into();
+    assert_eq!(request("default", other).await.expect_err("another uid").0, 409);
+    let kind = json!({"kind": "ConfigMap", "apiVersion": "v1", "name": "web"});
+    assert_eq!(request("default", kind).await.expect_err("no such binding").0, 400);
+    let token = request("default", pod("web")).await.expect("a token");
+
+    let who = async |token: &str| {
+        let reviews: Api<k8s_openapi::api::authentication::v1::TokenReview> = Api::all(admin.clone());
+        let review = object(json!({"metadata": {}, "spec": {"token": token}}));
+        let made = reviews.create(&PostParams::default(), &review).await.expect("a review");
+        let status = made.status.expect("a status");
+        status.user.and_then(|user| user.username)
+    };
+    assert_eq!(
+        who(&token).await.as_deref(),
+        Some("system:serviceaccount:default:default")
+    );
+    let pods: Api<Pod> = Api::default_namespaced(admin.clone());
+    let at_once = kube::api::DeleteParams::default().grace_period(0);
+    pods.delete("web", &at_once).await.expect("deleted");
+    assert_eq!(who(&token).await, None, "the pod is gone");
+}
+
+#[tokio::test]
+async fn renewed_certificates_are_shown_to_new_connections() {
+    let mut cluster = Cluster::start().await;
+    let Some(program) = kubectls().pop() else { return };
+    let admin = cluster.kubeconfig("root", &["system:masters"]);
+    let (good, _, err) = kubectl(&program, &admin, &["get", "ns"], "").await;
+    assert!(good, "{err}");
+    cluster.renew(false);
+    let (good, _, err) = kubectl(&program, &admin, &["get", "ns"], "").await;
+    assert!(good, "{err}");
+    cluster.renew(true);
+    let (good, _, err) = kubectl(&program, &admin, &["get", "ns"], "").await;
+    assert!(!good && err.contains("certificate"), "{err}");
+    let admin = cluster.kubeconfig("root", &["system:masters"]);
+    let (good, _, err) = kubectl(&program, &admin, &["get", "ns"], "").await;
+    assert!(good, "{err}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_in_process_writes_under_its_users_name() {
+    let cluster = Cluster::start().await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(client(&cluster, UserInfo::system("test")));
+    let map = object(json!({"metadata": {"name": "one"}, "data": {"a": "1"}}));
+    let made = maps.create(&PostParams::default(), &map).await.expect("created");
+    let managed = made.metadata.managed_fields.expect("managed fields");
+    assert_eq!(managed[0].manager.as_deref(), Some("system:test"));
 }

@@ -1,5 +1,6 @@
 //! The generic path from outside: every operation, over a real log.
 
+mod wire;
 mod world;
 
 use http::Method;
@@ -315,6 +316,16 @@ async fn services_get_addresses_and_ports_that_no_other_has() {
     assert_eq!(
         world.put(&format!("{uri}/a"), a).await.ok()["spec"]["clusterIP"],
         before
+    );
+    // A manifest that is put in place of the service says neither its uid nor its address.
+    let again = world.put(&format!("{uri}/a"), service("a")).await.ok();
+    assert_eq!(again["spec"]["clusterIP"], before);
+    let mut outside = service("d");
+    outside["spec"]["clusterIP"] = "10.97.0.1".into();
+    let message = world.post(uri, outside).await.failed(422, "Invalid");
+    assert!(
+        message.contains("failed to allocate IP 10.97.0.1: the provided IP (10.97.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/24"),
+        "{message}"
     );
 }
 

@@ -19,6 +19,7 @@ pub const APPLY: &str = "application/apply-patch+yaml";
 
 pub struct World {
     pub registry: Registry,
+    pub log: Arc<SqliteLog>,
     _dir: TempDir,
 }
 
@@ -35,8 +36,23 @@ impl World {
         let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
             .await
             .expect("a store");
-        let registry = Registry::start(RegistryConfig {
-            log: Arc::new(log),
+        let log = Arc::new(log);
+        let registry = World::serve(log.clone()).await;
+        World {
+            registry,
+            log,
+            _dir: dir,
+        }
+    }
+
+    /// The same log, served anew: as after a restart.
+    pub async fn restart(&mut self) {
+        self.registry = World::serve(self.log.clone()).await;
+    }
+
+    async fn serve(log: Arc<SqliteLog>) -> Registry {
+        Registry::start(RegistryConfig {
+            log,
             scheme: Scheme::builtin(),
             now: Arc::new(|| "2024-01-01T00:00:00Z".parse().expect("a time")),
             service_cidr: "10.96.0.0/24".to_owned(),
@@ -46,8 +62,28 @@ impl World {
             api_address: Some(([10, 0, 0, 1], 6443).into()),
         })
         .await
-        .expect("a registry");
-        World { registry, _dir: dir }
+        .expect("a registry")
+    }
+
+    /// Sends bytes with headers of the test's own.
+    pub async fn send_raw(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> http::Response<Body> {
+        let uri: Uri = uri.parse().expect("a URI");
+        let info = RequestInfo::parse(&method, &uri);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("user-agent", "test/1");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body)).expect("a request");
+        self.registry.serve(&info, &UserInfo::system("test"), request).await
     }
 
     async fn send(
@@ -58,18 +94,14 @@ impl World {
         accept: &str,
         body: Option<&Value>,
     ) -> http::Response<Body> {
-        let uri: Uri = uri.parse().expect("a URI");
-        let info = RequestInfo::parse(&method, &uri);
         let bytes = body.map(Value::to_string).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header("content-type", kind)
-            .header("accept", accept)
-            .header("user-agent", "test/1")
-            .body(Body::from(bytes))
-            .expect("a request");
-        self.registry.serve(&info, &UserInfo::system("test"), request).await
+        self.send_raw(
+            method,
+            uri,
+            &[("content-type", kind), ("accept", accept)],
+            bytes.into_bytes(),
+        )
+        .await
     }
 
     pub async fn ask(&self, method: Method, uri: &str, kind: &str, accept: &str, body: Option<&Value>) -> Got {
