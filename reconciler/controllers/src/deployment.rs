@@ -189,7 +189,12 @@ pub fn wire(wiring: &mut Wiring) {
     wiring.listen_self::<Deployment>(&trigger, move |key| forgetful.gone(key));
     let (fire, hub) = (trigger.clone(), controller.deployments.clone());
     wiring.listen::<ReplicaSet>(move |set, previous, _| {
-        fire_owners(&fire, "Deployment", &set.metadata, previous.map(|previous| &previous.metadata));
+        fire_owners(
+            &fire,
+            "Deployment",
+            &set.metadata,
+            previous.map(|previous| &previous.metadata),
+        );
         if pods::controller_of(&set.metadata).is_none() {
             // An orphaned set may be anybody's.
             for deployment in hub.in_namespace(&set.namespace().unwrap_or_default()) {

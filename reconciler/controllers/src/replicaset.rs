@@ -239,7 +239,12 @@ pub fn wire(wiring: &mut Wiring) {
     wiring.listen_self::<ReplicaSet>(&trigger, move |key| forgetful.gone(key));
     let sets = controller.sets.clone();
     wiring.listen::<Pod>(move |pod, previous, _| {
-        fire_owners(&trigger, "ReplicaSet", &pod.metadata, previous.map(|previous| &previous.metadata));
+        fire_owners(
+            &trigger,
+            "ReplicaSet",
+            &pod.metadata,
+            previous.map(|previous| &previous.metadata),
+        );
         if pods::controller_of(&pod.metadata).is_none() && !pod.labels().is_empty() {
             // An orphan may be anybody's.
             for set in sets.in_namespace(&pod.namespace().unwrap_or_default()) {

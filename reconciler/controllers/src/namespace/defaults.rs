@@ -71,12 +71,7 @@ pub fn wire(wiring: &mut Wiring) {
     let (trigger, queue) = wiring.queue("namespace-defaults");
     let root_ca = wiring.config.root_ca_pem.clone();
     let (accounts, config_maps) = (wiring.hub(), wiring.hub());
-    let controller = Arc::new(Controller::new(
-        wiring.cluster.clone(),
-        accounts,
-        config_maps,
-        root_ca,
-    ));
+    let controller = Arc::new(Controller::new(wiring.cluster.clone(), accounts, config_maps, root_ca));
     wiring.listen_self::<Namespace>(&trigger, |_| {});
     let fire = trigger.clone();
     wiring.listen::<ServiceAccount>(move |account, _, seen| {

@@ -279,7 +279,9 @@ pub fn wire(wiring: &mut Wiring) {
         // The agent also reports by its status.
         let beat = |node: &Node| {
             let status = node.status.as_ref();
-            let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+            let conditions = status
+                .and_then(|status| status.conditions.as_deref())
+                .unwrap_or_default();
             let beats = conditions.iter().map(|condition| condition.last_heartbeat_time.clone());
             beats.max()
         };
@@ -295,7 +297,11 @@ pub fn wire(wiring: &mut Wiring) {
             return;
         }
         let evicts = nodes.get(None, name).is_some_and(|node| {
-            let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+            let taints = node
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.taints.as_deref())
+                .unwrap_or_default();
             taints.iter().any(|taint| taint.effect == "NoExecute")
         });
         if evicts {

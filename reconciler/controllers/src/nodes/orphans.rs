@@ -139,7 +139,10 @@ impl Controller {
             if self.cluster.metadata(&nodes, None, &node).await?.is_some() {
                 continue;
             }
-            for pod in pods.iter().filter(|pod| node_of(pod) == Some(node.as_str()) && !is_going(pod)) {
+            for pod in pods
+                .iter()
+                .filter(|pod| node_of(pod) == Some(node.as_str()) && !is_going(pod))
+            {
                 let (namespace, name) = (pod.namespace(), pod.name_any());
                 if !crate::pods::is_terminal(pod) {
                     let patch = json!({ "status": { "phase": "Failed" } });
