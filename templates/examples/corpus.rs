@@ -43,7 +43,11 @@ fn main() {
                 Err((cause, detail)) => {
                     *causes.entry(cause.clone()).or_default() += 1;
                     let name = case.strip_prefix(&folder).unwrap_or(&case).display().to_string();
-                    let shown = if verbose { detail } else { detail.chars().take(500).collect() };
+                    let shown = if verbose {
+                        detail
+                    } else {
+                        detail.chars().take(500).collect()
+                    };
                     println!("{cause}: {name}\n{shown}\n");
                 }
             }
@@ -56,7 +60,12 @@ fn main() {
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
 }
 
 type Outcome = Result<(), (String, String)>;
@@ -86,10 +95,18 @@ fn run(chart: &Path, case: &Path, default_versions: &[String]) -> Outcome {
     if !deterministic {
         let Some(random) = meta["random_lines"].as_array() else {
             let near = wanted_lines.len().abs_diff(got_lines.len()) < 200;
-            return if near { Ok(()) } else { Err(("differs".to_owned(), "random length".to_owned())) };
+            return if near {
+                Ok(())
+            } else {
+                Err(("differs".to_owned(), "random length".to_owned()))
+            };
         };
         if wanted_lines.len() == got_lines.len() {
-            let random: Vec<usize> = random.iter().filter_map(Value::as_u64).map(|line| line as usize).collect();
+            let random: Vec<usize> = random
+                .iter()
+                .filter_map(Value::as_u64)
+                .map(|line| line as usize)
+                .collect();
             match differing.find(|index| !random.contains(index)) {
                 None => return Ok(()),
                 Some(index) => return Err(difference(&wanted_lines, &got_lines, index)),
@@ -101,32 +118,56 @@ fn run(chart: &Path, case: &Path, default_versions: &[String]) -> Outcome {
 }
 
 fn difference(wanted: &[&str], got: &[&str], index: usize) -> (String, String) {
-    let near = |lines: &[&str]| lines[index.saturating_sub(2).min(lines.len())..(index + 2).min(lines.len())].join("\n    ");
-    ("differs".to_owned(), format!("line {}: want\n    {}\n  got\n    {}", index + 1, near(wanted), near(got)))
+    let near =
+        |lines: &[&str]| lines[index.saturating_sub(2).min(lines.len())..(index + 2).min(lines.len())].join("\n    ");
+    (
+        "differs".to_owned(),
+        format!(
+            "line {}: want\n    {}\n  got\n    {}",
+            index + 1,
+            near(wanted),
+            near(got)
+        ),
+    )
 }
 
 fn print(chart: &Path, meta: &Value, values: &str, default_versions: &[String]) -> Result<String, String> {
     let chart = Chart::load(&Folder(chart.join("chart"))).map_err(|error| error.to_string())?;
     let text = |key: &str| meta[key].as_str().unwrap_or_default().to_owned();
     let mut api_versions: Vec<String> = default_versions.to_vec();
-    api_versions.extend(meta["api_versions"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)));
+    api_versions.extend(
+        meta["api_versions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned)),
+    );
     let options = RenderOptions {
         name: text("release_name"),
         namespace: text("namespace"),
         revision: 1,
         is_install: true,
         values: yaml::read_map(values)?,
-        capabilities: Capabilities { kube_version: text("kube_version"), api_versions },
+        capabilities: Capabilities {
+            kube_version: text("kube_version"),
+            api_versions,
+        },
         seed: [7; 32],
         now: 1_700_000_000,
         lookup: None,
     };
     let rendered = render(&chart, &options).map_err(|error| error.to_string())?;
-    let manifests: String =
-        rendered.manifests.iter().map(|m| format!("---\n# Source: {}\n{}\n", m.source, m.yaml)).collect();
+    let manifests: String = rendered
+        .manifests
+        .iter()
+        .map(|m| format!("---\n# Source: {}\n{}\n", m.source, m.yaml))
+        .collect();
     let mut out = format!("{}\n", manifests.trim());
     for hook in &rendered.hooks {
-        out.push_str(&format!("---\n# Source: {}\n{}\n", hook.manifest.source, hook.manifest.yaml));
+        out.push_str(&format!(
+            "---\n# Source: {}\n{}\n",
+            hook.manifest.source, hook.manifest.yaml
+        ));
     }
     Ok(out)
 }

@@ -3,7 +3,11 @@
 /// Makes a row of the table.
 macro_rules! row {
     ($name:literal, $params:literal, $call:expr) => {
-        crate::gotemplate::exec::Function { name: $name, params: $params, call: $call }
+        crate::gotemplate::exec::Function {
+            name: $name,
+            params: $params,
+            call: $call,
+        }
     };
 }
 
@@ -23,8 +27,8 @@ mod regexes;
 mod semver;
 mod strings;
 
-pub use random::Random;
 pub(crate) use paths::clean as clean_path;
+pub use random::Random;
 pub use semver::{Constraint, Version};
 
 use std::collections::HashMap;

@@ -183,12 +183,18 @@ impl Map {
 
     /// Makes a map of the given type.
     pub fn with_kind(kind: MapKind, entries: Entries) -> Self {
-        Self { kind, cell: Rc::new(RefCell::new(entries)) }
+        Self {
+            kind,
+            cell: Rc::new(RefCell::new(entries)),
+        }
     }
 
     /// Sees the same map as another type.
     pub fn as_kind(&self, kind: MapKind) -> Self {
-        Self { kind, cell: Rc::clone(&self.cell) }
+        Self {
+            kind,
+            cell: Rc::clone(&self.cell),
+        }
     }
 
     /// Reads one entry.
@@ -295,12 +301,20 @@ impl Value {
 
     /// Makes a slice of the given type.
     pub fn typed_list(kind: ListKind, items: Vec<Self>) -> Self {
-        Self::List(List { kind, items: Rc::new(items), nil: false })
+        Self::List(List {
+            kind,
+            items: Rc::new(items),
+            nil: false,
+        })
     }
 
     /// Makes a nil `[]interface {}`.
     pub fn nil_list() -> Self {
-        Self::List(List { kind: ListKind::Any, items: Rc::new(Vec::new()), nil: true })
+        Self::List(List {
+            kind: ListKind::Any,
+            items: Rc::new(Vec::new()),
+            nil: true,
+        })
     }
 
     /// Makes a `[]string`.
@@ -309,7 +323,10 @@ impl Value {
         I: IntoIterator<Item = S>,
         S: Into<Str>,
     {
-        Self::typed_list(ListKind::Strings, items.into_iter().map(|item| Self::Str(item.into())).collect())
+        Self::typed_list(
+            ListKind::Strings,
+            items.into_iter().map(|item| Self::Str(item.into())).collect(),
+        )
     }
 
     /// Makes a `map[string]interface {}`.
@@ -422,7 +439,9 @@ impl Value {
                     return false;
                 }
                 let (a, b) = (a.entries(), b.entries());
-                a.iter().zip(b.iter()).all(|((ka, va), (kb, vb))| ka == kb && va.deep_equal(vb))
+                a.iter()
+                    .zip(b.iter())
+                    .all(|((ka, va), (kb, vb))| ka == kb && va.deep_equal(vb))
             }
             (Self::Time(a), Self::Time(b)) => a == b,
             (Self::Object(a), Self::Object(b)) => Rc::ptr_eq(a, b) || a.text.is_some() && a.text == b.text,
@@ -441,7 +460,11 @@ impl Value {
             }),
             Self::Map(map) => Self::Map(Map::with_kind(
                 map.kind,
-                map.cell.borrow().iter().map(|(key, value)| (key.clone(), value.deep_copy())).collect(),
+                map.cell
+                    .borrow()
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.deep_copy()))
+                    .collect(),
             )),
             other => other.clone(),
         }

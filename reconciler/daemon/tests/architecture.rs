@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What each crate may know of the others.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("state/api", &[]),
     ("state/store", &[]),
     ("state/server", &["setpoint-api", "setpoint-store"]),
@@ -28,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "setpoint-store",
         ],
     ),
+    ("templates", &[]),
 ];
 
 fn manifest(path: &Path) -> toml::Table {

@@ -137,8 +137,11 @@ fn clean_nulls(table: &mut Table) {
 
 /// Lays `target` over `source`, into `target`.
 pub(super) fn tables(target: &mut Table, source: &mut Table, merge: bool) {
-    let given: Vec<String> =
-        source.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.clone()).collect();
+    let given: Vec<String> = source
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, _)| key.clone())
+        .collect();
     for (key, value) in target.iter() {
         if value.is_null() {
             source.insert(key.clone(), Value::Null);

@@ -24,7 +24,8 @@ pub(super) fn compatible(constraint: &str, version: &str) -> bool {
 
 /// Finds a table by a path with dots.
 fn table<'a>(values: &'a Table, path: &str) -> Option<&'a Table> {
-    path.split('.').try_fold(values, |table, key| table.get(key)?.as_object())
+    path.split('.')
+        .try_fold(values, |table, key| table.get(key)?.as_object())
 }
 
 fn path_value<'a>(values: &'a Table, path: &str) -> Option<&'a Value> {
@@ -39,17 +40,26 @@ fn enabled(chart: &mut Chart, values: &Table, path: &str) -> Result<(), String> 
     if !chart.metadata.lists_dependencies {
         return Ok(());
     }
-    let fits = |chart: &Chart, name: &str, version: &str| {
-        chart.name() == name && compatible(version, &chart.metadata.version)
-    };
+    let fits =
+        |chart: &Chart, name: &str, version: &str| chart.name() == name && compatible(version, &chart.metadata.version);
     let mut taken: Vec<Chart> = chart
         .dependencies
         .iter()
-        .filter(|carried| !chart.metadata.dependencies.iter().any(|wanted| fits(carried, &wanted.name, &wanted.version)))
+        .filter(|carried| {
+            !chart
+                .metadata
+                .dependencies
+                .iter()
+                .any(|wanted| fits(carried, &wanted.name, &wanted.version))
+        })
         .cloned()
         .collect();
     for wanted in &mut chart.metadata.dependencies {
-        if let Some(found) = chart.dependencies.iter().find(|carried| fits(carried, &wanted.name, &wanted.version)) {
+        if let Some(found) = chart
+            .dependencies
+            .iter()
+            .find(|carried| fits(carried, &wanted.name, &wanted.version))
+        {
             let mut found = found.clone();
             if !wanted.alias.is_empty() {
                 found.metadata.name.clone_from(&wanted.alias);
@@ -66,11 +76,19 @@ fn enabled(chart: &mut Chart, values: &Table, path: &str) -> Result<(), String> 
     let tags = table(&values, "tags");
     for wanted in &mut chart.metadata.dependencies {
         if let Some(tags) = tags {
-            let found: Vec<bool> =
-                wanted.tags.iter().filter_map(|tag| tags.get(tag).and_then(Value::as_bool)).collect();
+            let found: Vec<bool> = wanted
+                .tags
+                .iter()
+                .filter_map(|tag| tags.get(tag).and_then(Value::as_bool))
+                .collect();
             wanted.enabled = found.contains(&true) || !found.contains(&false);
         }
-        for condition in wanted.condition.trim().split(',').filter(|condition| !condition.is_empty()) {
+        for condition in wanted
+            .condition
+            .trim()
+            .split(',')
+            .filter(|condition| !condition.is_empty())
+        {
             if let Some(Value::Bool(value)) = path_value(&values, &format!("{path}{condition}")) {
                 wanted.enabled = *value;
                 break;
@@ -84,7 +102,9 @@ fn enabled(chart: &mut Chart, values: &Table, path: &str) -> Result<(), String> 
         .filter(|wanted| !wanted.enabled)
         .map(|wanted| wanted.name.clone())
         .collect();
-    chart.dependencies.retain(|carried| !off.iter().any(|name| name == carried.name()));
+    chart
+        .dependencies
+        .retain(|carried| !off.iter().any(|name| name == carried.name()));
     chart.metadata.dependencies.retain(|wanted| !off.contains(&wanted.name));
     for carried in &mut chart.dependencies {
         let inner = format!("{path}{}.", carried.name());
@@ -115,7 +135,9 @@ fn import_values(chart: &mut Chart) -> Result<(), String> {
                 Value::String(name) => (format!("exports.{name}"), ".".to_owned()),
                 _ => continue,
             };
-            let Some(found) = table(&values, &format!("{}.{child}", wanted.name)) else { continue };
+            let Some(found) = table(&values, &format!("{}.{child}", wanted.name)) else {
+                continue;
+            };
             let mut laid = found.clone();
             if parent != "." {
                 for key in parent.split('.').rev() {

@@ -38,7 +38,9 @@ impl FileSource for Folder {
         while let Some((folder, prefix, depth)) = open.pop() {
             for entry in std::fs::read_dir(&folder)? {
                 let entry = entry?;
-                let Ok(name) = entry.file_name().into_string() else { continue };
+                let Ok(name) = entry.file_name().into_string() else {
+                    continue;
+                };
                 let path = format!("{prefix}{name}");
                 let kind = std::fs::metadata(entry.path())?;
                 if kind.is_dir() {

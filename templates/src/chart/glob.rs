@@ -54,6 +54,15 @@ pub(crate) fn glob_regex(pattern: &str) -> Option<Regex> {
 
 /// Makes a pattern as `filepath.Match` reads it.
 pub(super) fn path_regex(pattern: &str) -> Option<Regex> {
-    let plain: String = pattern.chars().flat_map(|c| if matches!(c, '{' | '}' | ',') { vec!['\\', c] } else { vec![c] }).collect();
+    let plain: String = pattern
+        .chars()
+        .flat_map(|c| {
+            if matches!(c, '{' | '}' | ',') {
+                vec!['\\', c]
+            } else {
+                vec![c]
+            }
+        })
+        .collect();
     glob_regex(&plain)
 }

@@ -31,20 +31,33 @@ impl Rules {
             let by_name = !rest.contains('/');
             let rest = rest.strip_prefix('/').unwrap_or(rest);
             let pattern = path_regex(rest).ok_or("syntax error in pattern")?;
-            rules.push(Rule { pattern, negated, folders_only, by_name });
+            rules.push(Rule {
+                pattern,
+                negated,
+                folders_only,
+                by_name,
+            });
         }
         Ok(Self(rules))
     }
 
     /// Says whether the path, or a folder above it, is left out.
     pub(super) fn ignores(&self, path: &str) -> bool {
-        let ends = path.match_indices('/').map(|(at, _)| (at, true)).chain([(path.len(), false)]);
-        ends.into_iter().any(|(end, is_folder)| self.matches(&path[..end], is_folder))
+        let ends = path
+            .match_indices('/')
+            .map(|(at, _)| (at, true))
+            .chain([(path.len(), false)]);
+        ends.into_iter()
+            .any(|(end, is_folder)| self.matches(&path[..end], is_folder))
     }
 
     fn matches(&self, path: &str, is_folder: bool) -> bool {
         for rule in &self.0 {
-            let subject = if rule.by_name { path.rsplit('/').next().unwrap_or(path) } else { path };
+            let subject = if rule.by_name {
+                path.rsplit('/').next().unwrap_or(path)
+            } else {
+                path
+            };
             if rule.negated {
                 if rule.folders_only && !is_folder || !rule.pattern.is_match(subject) {
                     return true;

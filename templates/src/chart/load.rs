@@ -51,7 +51,9 @@ impl Chart {
     /// Files that cannot be read and charts that are wrong.
     pub fn load(source: &dyn FileSource) -> Result<Self, ChartError> {
         let mut files = source.files().map_err(ChartError::Read)?;
-        let ignore = files.get(".helmignore").map(|data| String::from_utf8_lossy(data).into_owned());
+        let ignore = files
+            .get(".helmignore")
+            .map(|data| String::from_utf8_lossy(data).into_owned());
         let rules = Rules::parse(&ignore.unwrap_or_default()).map_err(ChartError::Invalid)?;
         files.retain(|path, _| !rules.ignores(path));
         Self::from_files(files, 0).map_err(ChartError::Invalid)
@@ -62,7 +64,9 @@ impl Chart {
     /// # Errors
     /// Archives that are broken or too large, and charts that are wrong.
     pub fn load_archive(data: &[u8]) -> Result<Self, ChartError> {
-        archive(data).and_then(|files| Self::from_files(files, 0)).map_err(ChartError::Invalid)
+        archive(data)
+            .and_then(|files| Self::from_files(files, 0))
+            .map_err(ChartError::Invalid)
     }
 
     fn from_files(files: BTreeMap<String, Vec<u8>>, depth: usize) -> Result<Self, String> {
@@ -70,8 +74,11 @@ impl Chart {
             return Err("charts lie too deep within charts".to_owned());
         }
         let mut chart = Self::default();
-        let text = |data: &[u8]| String::from_utf8_lossy(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data)).into_owned();
-        let Some(data) = files.get("Chart.yaml") else { return Err("Chart.yaml file is missing".to_owned()) };
+        let text =
+            |data: &[u8]| String::from_utf8_lossy(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data)).into_owned();
+        let Some(data) = files.get("Chart.yaml") else {
+            return Err("Chart.yaml file is missing".to_owned());
+        };
         yaml::read_map(&text(data))
             .and_then(|map| chart.metadata.read(&map))
             .map_err(|words| format!("cannot load Chart.yaml: {words}"))?;
@@ -83,7 +90,8 @@ impl Chart {
             match path.as_str() {
                 "Chart.yaml" | "Chart.lock" => {}
                 "values.yaml" => {
-                    chart.values = read_values(&text(&data)).map_err(|words| format!("cannot load values.yaml: {words}"))?;
+                    chart.values =
+                        read_values(&text(&data)).map_err(|words| format!("cannot load values.yaml: {words}"))?;
                 }
                 "values.schema.json" => chart.schema = Some(data),
                 "requirements.yaml" => {
@@ -130,9 +138,9 @@ impl Chart {
                     .collect();
                 Ok(files)
             };
-            let inner = inner.and_then(|files| Self::from_files(files, depth + 1)).map_err(|words| {
-                format!("error unpacking subchart {name} in {}: {words}", chart.metadata.name)
-            })?;
+            let inner = inner
+                .and_then(|files| Self::from_files(files, depth + 1))
+                .map_err(|words| format!("error unpacking subchart {name} in {}: {words}", chart.metadata.name))?;
             chart.dependencies.push(inner);
         }
         Ok(chart)
@@ -215,7 +223,11 @@ fn archive(data: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {
             return Err("chart illegally references parent directory".to_owned());
         }
         let mut data = Vec::new();
-        entry.by_ref().take(left + 1).read_to_end(&mut data).map_err(|error| error.to_string())?;
+        entry
+            .by_ref()
+            .take(left + 1)
+            .read_to_end(&mut data)
+            .map_err(|error| error.to_string())?;
         left = left
             .checked_sub(data.len() as u64)
             .ok_or_else(|| format!("decompressed chart is larger than the maximum size {ARCHIVE_LIMIT}"))?;

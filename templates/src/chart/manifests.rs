@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::metadata::scalar_text;
 use crate::yaml;
 
 /// One document of a rendered template.
@@ -103,7 +104,10 @@ fn split(text: &str) -> Vec<&str> {
         at += line.len();
     }
     cuts.push(&text[begin..]);
-    cuts.into_iter().map(str::trim_start).filter(|document| !document.is_empty()).collect()
+    cuts.into_iter()
+        .map(str::trim_start)
+        .filter(|document| !document.is_empty())
+        .collect()
 }
 
 /// Takes rendered files, sorted by path, apart.
@@ -116,7 +120,11 @@ pub(super) fn sort(files: Vec<(String, String)>) -> Result<(Vec<Manifest>, Vec<H
         }
         for document in split(&text) {
             let head = head(document).map_err(|words| format!("YAML parse error on {path}: {words}"))?;
-            let manifest = Manifest { source: path.clone(), yaml: document.to_owned(), kind: head.kind };
+            let manifest = Manifest {
+                source: path.clone(),
+                yaml: document.to_owned(),
+                kind: head.kind,
+            };
             let annotation = |key: &str| head.annotations.get(key).and_then(Value::as_str);
             let Some(events) = annotation("helm.sh/hook") else {
                 manifests.push(manifest);
@@ -130,7 +138,9 @@ pub(super) fn sort(files: Vec<(String, String)>) -> Result<(Vec<Manifest>, Vec<H
             hooks.push(Hook {
                 manifest,
                 events,
-                weight: annotation("helm.sh/hook-weight").and_then(|text| text.parse().ok()).unwrap_or(0),
+                weight: annotation("helm.sh/hook-weight")
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
                 delete_policies: annotation("helm.sh/hook-delete-policy").map(list).unwrap_or_default(),
             });
         }
@@ -164,9 +174,8 @@ fn head(document: &str) -> Result<Head, String> {
         other => return Err(wrong(&other, "value", "util.SimpleHead").err().unwrap_or_default()),
     };
     let text = |map: &Map<String, Value>, key: &str, field: &str| match map.get(key) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => wrong(other, field, "string"),
+        None => Ok(String::new()),
+        Some(value) => scalar_text(value).map_or_else(|| wrong(value, field, "string"), Ok),
     };
     text(&map, "apiVersion", "struct field SimpleHead.apiVersion")?;
     let kind = text(&map, "kind", "struct field SimpleHead.kind")?;
@@ -175,12 +184,13 @@ fn head(document: &str) -> Result<Head, String> {
             text(metadata, "name", "struct field .metadata.name")?;
             match metadata.get("annotations") {
                 Some(Value::Object(annotations)) => {
-                    for value in annotations.values() {
-                        if !value.is_string() && !value.is_null() {
-                            wrong(value, "struct field .metadata.annotations", "string")?;
-                        }
+                    let mut read = Map::new();
+                    for (key, value) in annotations {
+                        let text = scalar_text(value)
+                            .map_or_else(|| wrong(value, "struct field .metadata.annotations", "string"), Ok)?;
+                        read.insert(key.clone(), Value::String(text));
                     }
-                    annotations.clone()
+                    read
                 }
                 None | Some(Value::Null) => Map::new(),
                 Some(other) => {

@@ -75,25 +75,43 @@ pub struct Metadata {
     pub kind: String,
 }
 
-fn text(map: &Map<String, Value>, key: &str) -> Result<String, String> {
-    match map.get(key) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(format!(
-            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go struct field Metadata.{key} of type string",
-            match other {
-                Value::Number(_) => "number",
-                Value::Bool(_) => "bool",
-                Value::Array(_) => "array",
-                _ => "object",
-            }
-        )),
+/// Reads a field that must be text; numbers and truths become text, as `sigs.k8s.io/yaml` does where a struct wants it.
+pub(super) fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) => {
+            let value = number.as_f64().unwrap_or(0.0);
+            let whole = value.fract() == 0.0 && value.abs() < 1e15;
+            Some(if whole {
+                format!("{value:.0}")
+            } else {
+                crate::value::float_general(value)
+            })
+        }
+        Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+fn text(map: &Map<String, Value>, key: &str) -> Result<String, String> {
+    let Some(value) = map.get(key) else {
+        return Ok(String::new());
+    };
+    scalar_text(value).ok_or_else(|| {
+        let kind = if value.is_array() { "array" } else { "object" };
+        format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {kind} into Go struct field Metadata.{key} of type string"
+        )
+    })
 }
 
 fn texts(map: &Map<String, Value>, key: &str) -> Vec<String> {
     match map.get(key) {
-        Some(Value::Array(items)) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .filter_map(|item| item.as_str().map(str::to_owned))
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -135,7 +153,11 @@ impl Metadata {
                 .iter()
                 .filter_map(Value::as_object)
                 .map(|item| {
-                    Ok(Maintainer { name: text(item, "name")?, email: text(item, "email")?, url: text(item, "url")? })
+                    Ok(Maintainer {
+                        name: text(item, "name")?,
+                        email: text(item, "email")?,
+                        url: text(item, "url")?,
+                    })
                 })
                 .collect::<Result<_, String>>()?;
         }

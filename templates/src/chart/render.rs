@@ -10,7 +10,7 @@ use super::dependencies;
 use super::load::Chart;
 use super::manifests::{Hook, Manifest, sort};
 use crate::functions::Random;
-use crate::gotemplate::exec::{Exec, Failure, Host, Limits, Set};
+use crate::gotemplate::exec::{Exec, Failure, Host, Limits, Lookup, Set};
 use crate::gotemplate::parse::parse;
 use crate::value::{DateTime, Entries, ListKind, Map, MapKind, Object, Str, Value, from_json};
 
@@ -44,9 +44,6 @@ pub struct RenderOptions<'a> {
     /// Reads live objects: version, kind, namespace, name. Without it `lookup` finds nothing.
     pub lookup: Option<Lookup<'a>>,
 }
-
-/// Reads objects of the cluster.
-pub type Lookup<'a> = &'a (dyn Fn(&str, &str, &str, &str) -> Result<JsonValue, String> + Sync);
 
 /// What a chart renders to.
 #[derive(Clone, Debug, Default)]
@@ -93,12 +90,16 @@ const STACK: usize = 1 << 30;
 pub fn render(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, RenderError> {
     // Templates recurse as deep as they like within the limits, so they get a stack of their own.
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || render_here(chart, options));
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, || render_here(chart, options));
         match thread {
             Ok(thread) => thread
                 .join()
                 .unwrap_or_else(|_| Err(RenderError::Invalid("rendering template failed".to_owned()))),
-            Err(error) => Err(RenderError::Invalid(format!("cannot start a thread to render in: {error}"))),
+            Err(error) => Err(RenderError::Invalid(format!(
+                "cannot start a thread to render in: {error}"
+            ))),
         }
     })
 }
@@ -121,7 +122,9 @@ fn render_here(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, R
     dependencies::process(&mut chart, &options.values).map_err(RenderError::Invalid)?;
     let values = coalesce_values(&chart, &options.values).map_err(RenderError::Invalid)?;
     let version = &options.capabilities.kube_version;
-    if !chart.metadata.kube_version.is_empty() && !dependencies::compatible(&chart.metadata.kube_version, &normalized(version)) {
+    if !chart.metadata.kube_version.is_empty()
+        && !dependencies::compatible(&chart.metadata.kube_version, &normalized(version))
+    {
         return Err(RenderError::KubeVersion {
             constraint: chart.metadata.kube_version.clone(),
             version: version.clone(),
@@ -165,17 +168,30 @@ fn execute(
         Value::Map(map) => map.as_kind(MapKind::Values),
         _ => Map::with_kind(MapKind::Values, Entries::new()),
     };
-    collect(chart, chart.name(), true, &values, &release(options), &capabilities(&options.capabilities), &mut sources);
+    collect(
+        chart,
+        chart.name(),
+        true,
+        &values,
+        &release(options),
+        &capabilities(&options.capabilities),
+        &mut sources,
+    );
     let mut names: Vec<&String> = sources.keys().collect();
     names.sort_by(|a, b| (b.matches('/').count(), b.as_str()).cmp(&(a.matches('/').count(), a.as_str())));
     let mut set = Set::default();
     for name in &names {
-        let parsed = parse(name, &sources[*name].text, &|function| crate::functions::find(function).is_some())
-            .map_err(|words| clean_parse_error(name, &words))?;
+        let parsed = parse(name, &sources[*name].text, &|function| {
+            crate::functions::find(function).is_some()
+        })
+        .map_err(|words| clean_parse_error(name, &words))?;
         set.add(parsed);
     }
-    let host =
-        Host { now: DateTime::utc(options.now, 0), random: Random::new(options.seed), lookup: options.lookup.map(|l| l as _) };
+    let host = Host {
+        now: DateTime::utc(options.now, 0),
+        random: Random::new(options.seed),
+        lookup: options.lookup,
+    };
     let mut exec = Exec::new(Rc::new(set), host, Limits::default());
     let mut rendered = BTreeMap::new();
     for name in names {
@@ -187,8 +203,13 @@ fn execute(
             (Str::from("Name"), Value::from(name.as_str())),
             (Str::from("BasePath"), Value::from(source.base.as_str())),
         ]);
-        source.values.insert(Str::from("Template"), Value::Map(Map::with_kind(MapKind::Values, template)));
-        let out = exec.execute(name, Value::Map(source.values.clone())).map_err(|failure| exec_error(name, &failure))?;
+        source.values.insert(
+            Str::from("Template"),
+            Value::Map(Map::with_kind(MapKind::Values, template)),
+        );
+        let out = exec
+            .execute(name, Value::Map(source.values.clone()))
+            .map_err(|failure| exec_error(name, &failure))?;
         rendered.insert(name.clone(), String::from_utf8_lossy(&out).replace("<no value>", ""));
     }
     Ok(rendered)
@@ -204,8 +225,11 @@ fn collect(
     sources: &mut HashMap<String, Source>,
 ) -> Value {
     let subcharts = Map::new(Entries::new());
-    let files: Entries =
-        chart.files.iter().map(|(name, data)| (Str::from(name.as_str()), Value::Bytes(Str::from(&data[..])))).collect();
+    let files: Entries = chart
+        .files
+        .iter()
+        .map(|(name, data)| (Str::from(name.as_str()), Value::Bytes(Str::from(&data[..]))))
+        .collect();
     let top = Map::with_kind(
         MapKind::Any,
         Entries::from([
@@ -264,7 +288,10 @@ fn capabilities(capabilities: &Capabilities) -> Value {
             ("Major", "Major", Value::from(numbers.next().unwrap_or("1"))),
             ("Minor", "Minor", Value::from(numbers.next().unwrap_or("0"))),
         ],
-        methods: vec![("GitVersion", Value::from(version)), ("String", Value::from(plain.as_str()))],
+        methods: vec![
+            ("GitVersion", Value::from(version)),
+            ("String", Value::from(plain.as_str())),
+        ],
         text: Some(plain.clone()),
     }));
     let helm = Value::Object(Rc::new(Object {
@@ -279,12 +306,20 @@ fn capabilities(capabilities: &Capabilities) -> Value {
         methods: Vec::new(),
         text: None,
     }));
-    let versions = capabilities.api_versions.iter().map(|version| Value::from(version.as_str())).collect();
+    let versions = capabilities
+        .api_versions
+        .iter()
+        .map(|version| Value::from(version.as_str()))
+        .collect();
     Value::Object(Rc::new(Object {
         type_name: "*common.Capabilities",
         fields: vec![
             ("KubeVersion", "KubeVersion", kube),
-            ("APIVersions", "APIVersions", Value::typed_list(ListKind::Versions, versions)),
+            (
+                "APIVersions",
+                "APIVersions",
+                Value::typed_list(ListKind::Versions, versions),
+            ),
             ("HelmVersion", "HelmVersion", helm),
         ],
         methods: Vec::new(),
@@ -296,7 +331,12 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
     let m = &chart.metadata;
     let texts = |items: &[String]| Value::list(items.iter().map(|item| Value::from(item.as_str())).collect());
     let map = |entries: Vec<(&str, Value)>| {
-        Value::map(entries.into_iter().map(|(key, value)| (Str::from(key), value)).collect())
+        Value::map(
+            entries
+                .into_iter()
+                .map(|(key, value)| (Str::from(key), value))
+                .collect(),
+        )
     };
     let annotations: Entries = m
         .annotations
@@ -346,7 +386,10 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
                             ("Condition", Value::from(d.condition.as_str())),
                             ("Tags", texts(&d.tags)),
                             ("Enabled", Value::Bool(d.enabled)),
-                            ("ImportValues", Value::list(d.import_values.iter().map(from_json).collect())),
+                            (
+                                "ImportValues",
+                                Value::list(d.import_values.iter().map(from_json).collect()),
+                            ),
                             ("Alias", Value::from(d.alias.as_str())),
                         ])
                     })
@@ -400,8 +443,14 @@ fn traced(text: &str) -> Option<String> {
         let after = after.get(function.len() + 2..)?.strip_prefix(" at <")?;
         let (context, words) = after.split_once(">: ")?;
         let words = cut(words);
-        let words = if words.is_empty() { String::new() } else { format!("{words}\n") };
-        return Some(format!("{location}\n  executing \"{function}\" at <{context}>:\n    {words}"));
+        let words = if words.is_empty() {
+            String::new()
+        } else {
+            format!("{words}\n")
+        };
+        return Some(format!(
+            "{location}\n  executing \"{function}\" at <{context}>:\n    {words}"
+        ));
     }
     let (location, words) = rest.rsplit_once(": ")?;
     Some(format!("{location}\n  {}\n", cut(words)))

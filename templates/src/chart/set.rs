@@ -27,14 +27,17 @@ pub fn set_string(values: &mut Map<String, Value>, text: &str) -> Result<(), Str
 /// What does not parse.
 pub fn set_json(values: &mut Map<String, Value>, text: &str) -> Result<(), String> {
     let trimmed = text.trim();
-    let read = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| format!("failed parsing JSON: {error}"));
+    let read =
+        |text: &str| serde_json::from_str::<Value>(text).map_err(|error| format!("failed parsing JSON: {error}"));
     if trimmed.starts_with('{') {
         if let Value::Object(map) = read(trimmed)? {
             *values = super::merge_maps(std::mem::take(values), map);
         }
         return Ok(());
     }
-    let (path, json) = trimmed.split_once('=').ok_or_else(|| format!("key {trimmed:?} has no value"))?;
+    let (path, json) = trimmed
+        .split_once('=')
+        .ok_or_else(|| format!("key {trimmed:?} has no value"))?;
     place(values, &keys(path)?, read(json)?)
 }
 
@@ -104,16 +107,23 @@ fn keys(path: &str) -> Result<Vec<Step>, String> {
         }
         while let Some(inner) = rest.strip_prefix('[') {
             let (index, after) = inner.split_once(']').ok_or("error parsing index: missing ]")?;
-            let index: usize = index.trim().parse().map_err(|_| format!("error parsing index: {index:?} is no index"))?;
+            let index: usize = index
+                .trim()
+                .parse()
+                .map_err(|_| format!("error parsing index: {index:?} is no index"))?;
             if index > INDEX_LIMIT {
-                return Err(format!("index of {index} is greater than maximum supported index of {INDEX_LIMIT}"));
+                return Err(format!(
+                    "index of {index} is greater than maximum supported index of {INDEX_LIMIT}"
+                ));
             }
             steps.push(Step::Index(index));
             rest = after;
         }
     }
     if steps.len() > DEPTH_LIMIT {
-        return Err(format!("value name nested level is greater than maximum supported nested level of {DEPTH_LIMIT}"));
+        return Err(format!(
+            "value name nested level is greater than maximum supported nested level of {DEPTH_LIMIT}"
+        ));
     }
     if !matches!(steps.first(), Some(Step::Key(_))) {
         return Err(format!("key {path:?} has no name"));
@@ -131,7 +141,12 @@ fn set(values: &mut Map<String, Value>, text: &str, read: &dyn Fn(&str) -> Value
         let value = part[path.len() + 1..].to_owned();
         let value = match value.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
             Some("") => Value::Array(Vec::new()),
-            Some(inner) => Value::Array(split(inner, ',').iter().map(|item| read(&unescape(item.trim_start()))).collect()),
+            Some(inner) => Value::Array(
+                split(inner, ',')
+                    .iter()
+                    .map(|item| read(&unescape(item.trim_start())))
+                    .collect(),
+            ),
             None => read(&unescape(&value)),
         };
         place(values, &keys(path)?, value)?;
@@ -140,7 +155,9 @@ fn set(values: &mut Map<String, Value>, text: &str, read: &dyn Fn(&str) -> Value
 }
 
 fn place(values: &mut Map<String, Value>, steps: &[Step], value: Value) -> Result<(), String> {
-    let [Step::Key(key), rest @ ..] = steps else { return Err("a value has no name".to_owned()) };
+    let [Step::Key(key), rest @ ..] = steps else {
+        return Err("a value has no name".to_owned());
+    };
     let slot = values.entry(key.clone()).or_insert(Value::Null);
     place_in(slot, rest, value)
 }

@@ -40,9 +40,12 @@ pub(super) fn map(args: &[Value], index: usize) -> Map {
 pub(super) fn items(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::List(List { items, .. }) => Some(items.to_vec()),
-        Value::Bytes(bytes) => {
-            Some(bytes.iter().map(|byte| Value::Int(crate::value::IntKind::Uint8, i64::from(*byte))).collect())
-        }
+        Value::Bytes(bytes) => Some(
+            bytes
+                .iter()
+                .map(|byte| Value::Int(crate::value::IntKind::Uint8, i64::from(*byte)))
+                .collect(),
+        ),
         _ => None,
     }
 }

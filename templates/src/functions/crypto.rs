@@ -18,7 +18,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
     row!("genCA", "si", |_, _| missing("genCA")),
     row!("genCAWithKey", "sis", |_, _| missing("genCAWithKey")),
     row!("genSelfSignedCert", "sLLi", |_, _| missing("genSelfSignedCert")),
-    row!("genSelfSignedCertWithKey", "sLLis", |_, _| missing("genSelfSignedCertWithKey")),
+    row!("genSelfSignedCertWithKey", "sLLis", |_, _| missing(
+        "genSelfSignedCertWithKey"
+    )),
     row!("genSignedCert", "sLLic", |_, _| missing("genSignedCert")),
     row!("genSignedCertWithKey", "sLLics", |_, _| missing("genSignedCertWithKey")),
     row!("buildCustomCert", "ss", |_, a| build_custom_cert(a)),

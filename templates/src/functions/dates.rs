@@ -9,10 +9,25 @@ use crate::value::{DateTime, IntKind, Value, format_duration, parse_duration, to
 pub(super) const FUNCTIONS: &[Function] = &[
     row!("now", "", |exec, _| Ok(Value::Time(Rc::new(exec.host.now.clone())))),
     row!("date", "sa", |exec, a| in_zone(exec, &text(a, 0), &a[1], "Local")),
-    row!("date_in_zone", "sas", |exec, a| in_zone(exec, &text(a, 0), &a[1], &text(a, 2))),
-    row!("dateInZone", "sas", |exec, a| in_zone(exec, &text(a, 0), &a[1], &text(a, 2))),
+    row!("date_in_zone", "sas", |exec, a| in_zone(
+        exec,
+        &text(a, 0),
+        &a[1],
+        &text(a, 2)
+    )),
+    row!("dateInZone", "sas", |exec, a| in_zone(
+        exec,
+        &text(a, 0),
+        &a[1],
+        &text(a, 2)
+    )),
     row!("htmlDate", "a", |exec, a| in_zone(exec, "2006-01-02", &a[0], "Local")),
-    row!("htmlDateInZone", "as", |exec, a| in_zone(exec, "2006-01-02", &a[0], &text(a, 1))),
+    row!("htmlDateInZone", "as", |exec, a| in_zone(
+        exec,
+        "2006-01-02",
+        &a[0],
+        &text(a, 1)
+    )),
     row!("date_modify", "st", |_, a| modify(a, false)),
     row!("dateModify", "st", |_, a| modify(a, false)),
     row!("must_date_modify", "st", |_, a| modify(a, true)),
@@ -22,7 +37,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let time = DateTime::parse(&text(a, 0), &text(a, 1)).unwrap_or_else(|_| DateTime::utc(-62_135_596_800, 0));
         Ok(Value::Time(Rc::new(time)))
     }),
-    row!("mustToDate", "ss", |_, a| Ok(Value::Time(Rc::new(DateTime::parse(&text(a, 0), &text(a, 1))?)))),
+    row!("mustToDate", "ss", |_, a| Ok(Value::Time(Rc::new(DateTime::parse(
+        &text(a, 0),
+        &text(a, 1)
+    )?)))),
     row!("unixEpoch", "t", |_, a| match &a[0] {
         Value::Time(time) => string(time.seconds.to_string()),
         _ => string("0"),
@@ -48,15 +66,34 @@ pub(super) const FUNCTIONS: &[Function] = &[
         };
         string(rounded(nanos.unsigned_abs()))
     }),
-    row!("mustToDuration", "a", |_, a| Ok(Value::Int(IntKind::Duration, as_duration(&a[0])?))),
-    row!("durationSeconds", "a", |_, a| Ok(Value::Float(as_duration(&a[0]).unwrap_or(0) as f64 / 1e9))),
-    row!("durationMilliseconds", "a", |_, a| Ok(Value::int64(as_duration(&a[0]).unwrap_or(0) / 1_000_000))),
-    row!("durationMicroseconds", "a", |_, a| Ok(Value::int64(as_duration(&a[0]).unwrap_or(0) / 1000))),
-    row!("durationNanoseconds", "a", |_, a| Ok(Value::int64(as_duration(&a[0]).unwrap_or(0)))),
-    row!("durationMinutes", "a", |_, a| Ok(Value::Float(as_duration(&a[0]).unwrap_or(0) as f64 / 60e9))),
-    row!("durationHours", "a", |_, a| Ok(Value::Float(as_duration(&a[0]).unwrap_or(0) as f64 / 3600e9))),
-    row!("durationDays", "a", |_, a| Ok(Value::Float(as_duration(&a[0]).unwrap_or(0) as f64 / 86_400e9))),
-    row!("durationWeeks", "a", |_, a| Ok(Value::Float(as_duration(&a[0]).unwrap_or(0) as f64 / 604_800e9))),
+    row!("mustToDuration", "a", |_, a| Ok(Value::Int(
+        IntKind::Duration,
+        as_duration(&a[0])?
+    ))),
+    row!("durationSeconds", "a", |_, a| Ok(Value::Float(
+        as_duration(&a[0]).unwrap_or(0) as f64 / 1e9
+    ))),
+    row!("durationMilliseconds", "a", |_, a| Ok(Value::int64(
+        as_duration(&a[0]).unwrap_or(0) / 1_000_000
+    ))),
+    row!("durationMicroseconds", "a", |_, a| Ok(Value::int64(
+        as_duration(&a[0]).unwrap_or(0) / 1000
+    ))),
+    row!("durationNanoseconds", "a", |_, a| Ok(Value::int64(
+        as_duration(&a[0]).unwrap_or(0)
+    ))),
+    row!("durationMinutes", "a", |_, a| Ok(Value::Float(
+        as_duration(&a[0]).unwrap_or(0) as f64 / 60e9
+    ))),
+    row!("durationHours", "a", |_, a| Ok(Value::Float(
+        as_duration(&a[0]).unwrap_or(0) as f64 / 3600e9
+    ))),
+    row!("durationDays", "a", |_, a| Ok(Value::Float(
+        as_duration(&a[0]).unwrap_or(0) as f64 / 86_400e9
+    ))),
+    row!("durationWeeks", "a", |_, a| Ok(Value::Float(
+        as_duration(&a[0]).unwrap_or(0) as f64 / 604_800e9
+    ))),
     row!("durationRoundTo", "aa", |_, a| Ok(to_multiple(a, true))),
     row!("durationTruncateTo", "aa", |_, a| Ok(to_multiple(a, false))),
 ];
@@ -71,24 +108,36 @@ fn instant(exec: &Exec<'_>, value: &Value) -> DateTime {
 
 fn in_zone(exec: &Exec<'_>, layout: &str, value: &Value, zone: &str) -> Outcome {
     let time = instant(exec, value);
-    let local = time.in_zone(zone).unwrap_or_else(|| DateTime::utc(time.seconds, time.nanos));
+    let local = time
+        .in_zone(zone)
+        .unwrap_or_else(|| DateTime::utc(time.seconds, time.nanos));
     string(local.format(layout))
 }
 
 fn modify(args: &[Value], must: bool) -> Outcome {
-    let Value::Time(time) = &args[1] else { return Ok(args[1].clone()) };
+    let Value::Time(time) = &args[1] else {
+        return Ok(args[1].clone());
+    };
     match parse_duration(&text(args, 0)) {
         Some(nanos) => Ok(Value::Time(Rc::new(time.add(nanos)))),
-        None if must => {
-            Err(format!("time: invalid duration {}", crate::value::go_quote(text(args, 0).as_bytes())).into())
-        }
+        None if must => Err(format!(
+            "time: invalid duration {}",
+            crate::value::go_quote(text(args, 0).as_bytes())
+        )
+        .into()),
         None => Ok(args[1].clone()),
     }
 }
 
 fn rounded(nanos: u64) -> String {
-    const UNITS: [(u64, &str); 6] =
-        [(31_536_000, "y"), (2_592_000, "mo"), (86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    const UNITS: [(u64, &str); 6] = [
+        (31_536_000, "y"),
+        (2_592_000, "mo"),
+        (86_400, "d"),
+        (3600, "h"),
+        (60, "m"),
+        (1, "s"),
+    ];
     for (seconds, name) in UNITS {
         let unit = seconds * 1_000_000_000;
         if nanos > unit {
@@ -119,7 +168,10 @@ fn as_duration(value: &Value) -> Result<i64, String> {
                 Some(nanos) => Ok(nanos),
                 None => match trimmed.parse() {
                     Ok(number) => seconds(number),
-                    Err(_) => Err(format!("could not parse duration {}", crate::value::go_quote(text.as_bytes()))),
+                    Err(_) => Err(format!(
+                        "could not parse duration {}",
+                        crate::value::go_quote(text.as_bytes())
+                    )),
                 },
             }
         }
@@ -138,7 +190,10 @@ fn to_multiple(args: &[Value], round: bool) -> Value {
     }
     let truncated = nanos - nanos % unit;
     let rest = (nanos % unit).abs();
-    let result =
-        if round && rest >= unit - rest { truncated.saturating_add(unit * nanos.signum()) } else { truncated };
+    let result = if round && rest >= unit - rest {
+        truncated.saturating_add(unit * nanos.signum())
+    } else {
+        truncated
+    };
     Value::Int(IntKind::Duration, result)
 }

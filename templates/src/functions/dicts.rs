@@ -6,7 +6,9 @@ use crate::value::{Entries, Map, MapKind, Value, string_value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     row!("dict", "*a", dict),
-    row!("get", "ms", |_, a| Ok(map(a, 0).get(bytes(a, 1)).unwrap_or_else(|| Value::from("")))),
+    row!("get", "ms", |_, a| Ok(map(a, 0)
+        .get(bytes(a, 1))
+        .unwrap_or_else(|| Value::from("")))),
     row!("set", "msa", |_, a| {
         let map = map(a, 0);
         map.insert(string_value(&a[1]), a[2].clone());
@@ -19,12 +21,20 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     row!("hasKey", "ms", |_, a| Ok(Value::Bool(map(a, 0).contains(bytes(a, 1))))),
     row!("pluck", "s*m", |_, a| {
-        Ok(Value::list((1..a.len()).filter_map(|index| map(a, index).get(bytes(a, 0))).collect()))
+        Ok(Value::list(
+            (1..a.len())
+                .filter_map(|index| map(a, index).get(bytes(a, 0)))
+                .collect(),
+        ))
     }),
     row!("keys", "*m", |_, a| {
-        Ok(Value::strings((0..a.len()).flat_map(|index| map(a, index).entries().into_keys())))
+        Ok(Value::strings(
+            (0..a.len()).flat_map(|index| map(a, index).entries().into_keys()),
+        ))
     }),
-    row!("values", "m", |_, a| Ok(Value::list(map(a, 0).entries().into_values().collect()))),
+    row!("values", "m", |_, a| Ok(Value::list(
+        map(a, 0).entries().into_values().collect()
+    ))),
     row!("pick", "m*s", |_, a| {
         let mut entries = map(a, 0).entries();
         entries.retain(|key, _| (1..a.len()).any(|index| bytes(a, index) == &**key));
@@ -45,7 +55,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
 fn dict(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let entries: Entries = args
         .chunks(2)
-        .map(|pair| (string_value(&pair[0]), pair.get(1).cloned().unwrap_or_else(|| Value::from(""))))
+        .map(|pair| {
+            (
+                string_value(&pair[0]),
+                pair.get(1).cloned().unwrap_or_else(|| Value::from("")),
+            )
+        })
         .collect();
     Ok(Value::map(entries))
 }
@@ -58,24 +73,30 @@ fn merge(args: &[Value], overwrite: bool) -> Outcome {
     Ok(Value::Map(target))
 }
 
-/// Merges as mergo does: maps are merged, an empty destination is filled, and others stay unless overwritten by what is
-/// not empty.
+/// Merges as mergo does: maps are merged, what is missing or empty is filled, and the rest is only replaced where
+/// overwriting is asked for, then by empty values too.
 fn merge_into(target: &Map, source: &Map, overwrite: bool, depth: usize) {
     if depth > 500 || target.same(source) {
         return;
     }
     for (key, value) in source.entries() {
-        match (target.get(&key), &value) {
-            (Some(Value::Map(inner)), Value::Map(from)) if inner.kind != MapKind::Strings => {
-                merge_into(&inner, from, overwrite, depth + 1);
+        let old = target.get(&key);
+        if value.is_nil() {
+            if overwrite {
+                target.insert(key, value);
             }
-            (None, _) => target.insert(key, value),
-            (Some(old), new) => {
-                let replaces = if overwrite { new.truth() } else { !old.truth() && new.truth() };
-                if replaces || old.is_nil() && !new.is_nil() {
-                    target.insert(key, value);
-                }
+            continue;
+        }
+        if let (Some(Value::Map(inner)), Value::Map(from)) = (&old, &value)
+            && inner.kind != MapKind::Strings
+        {
+            merge_into(inner, from, overwrite, depth + 1);
+            if !inner.is_empty() {
+                continue;
             }
+        }
+        if overwrite || old.is_none_or(|old| !old.truth()) {
+            target.insert(key, value);
         }
     }
 }
@@ -102,7 +123,11 @@ fn dig(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
             .into());
         }
         if !matches!(key, Value::Str(_)) {
-            return Err(format!("interface conversion: interface {{}} is {}, not string", key.type_name()).into());
+            return Err(format!(
+                "interface conversion: interface {{}} is {}, not string",
+                key.type_name()
+            )
+            .into());
         }
         match map.get(text(path, index).as_bytes()) {
             None => return Ok(default.clone()),

@@ -11,7 +11,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     row!("b64dec", "s", |_, a| base64_decode(bytes(a, 0))),
     row!("b32enc", "s", |_, a| string(base32_encode(bytes(a, 0)))),
     row!("b32dec", "s", |_, a| base32_decode(bytes(a, 0))),
-    row!("sha1sum", "s", |_, a| string(sum(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes(a, 0)))),
+    row!("sha1sum", "s", |_, a| string(sum(
+        &digest::SHA1_FOR_LEGACY_USE_ONLY,
+        bytes(a, 0)
+    ))),
     row!("sha256sum", "s", |_, a| string(sum(&digest::SHA256, bytes(a, 0)))),
     row!("sha512sum", "s", |_, a| string(sum(&digest::SHA512, bytes(a, 0)))),
     row!("adler32sum", "s", |_, a| {
@@ -52,7 +55,11 @@ fn base32_encode(data: &[u8]) -> String {
         let symbols = (chunk.len() * 8).div_ceil(5);
         for index in 0..8 {
             let symbol = (number >> (35 - 5 * index)) as usize & 31;
-            out.push(if index < symbols { char::from(ALPHABET[symbol]) } else { '=' });
+            out.push(if index < symbols {
+                char::from(ALPHABET[symbol])
+            } else {
+                '='
+            });
         }
     }
     out
@@ -76,7 +83,7 @@ fn base32_decode(data: &[u8]) -> Outcome {
             out.push((bits >> count) as u8);
         }
     }
-    if compact.len() % 8 != 0 {
+    if !compact.len().is_multiple_of(8) {
         return string(format!("illegal base32 data at input byte {}", compact.len()));
     }
     string(out)

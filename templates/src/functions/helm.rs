@@ -5,9 +5,7 @@ use std::rc::Rc;
 use super::arguments::{Outcome, bytes, string, text};
 use crate::gotemplate::exec::{Exec, Failure, Function, Set};
 use crate::gotemplate::parse::parse;
-use crate::value::{
-    Entries, Map, Str, Value, from_json, go_quote, to_json, to_json_pretty, to_json_raw,
-};
+use crate::value::{Entries, Map, Str, Value, from_json, go_quote, to_json, to_json_pretty, to_json_raw};
 use crate::yaml;
 
 /// How often a name may be included within itself.
@@ -53,7 +51,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
     })),
     row!("toJson", "a", |_, a| string(to_json(&a[0]).unwrap_or_default())),
     row!("mustToJson", "a", |_, a| string(to_json(&a[0])?)),
-    row!("toPrettyJson", "a", |_, a| string(to_json_pretty(&a[0]).unwrap_or_default())),
+    row!("toPrettyJson", "a", |_, a| string(
+        to_json_pretty(&a[0]).unwrap_or_default()
+    )),
     row!("mustToPrettyJson", "a", |_, a| string(to_json_pretty(&a[0])?)),
     row!("toRawJson", "a", |_, a| string(to_json_raw(&a[0])?)),
     row!("mustToRawJson", "a", |_, a| string(to_json_raw(&a[0])?)),
@@ -177,7 +177,10 @@ fn tpl(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let result = exec.execute("gotpl", args[1].clone());
     exec.set = before;
     let out = result.map_err(|cause| {
-        cause.within(format!("error during tpl function execution for {}: ", go_quote(&source)))
+        cause.within(format!(
+            "error during tpl function execution for {}: ",
+            go_quote(&source)
+        ))
     })?;
     string(String::from_utf8_lossy(&out).replace("<no value>", ""))
 }

@@ -69,21 +69,35 @@ fn prepend(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
 }
 
 fn first(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
-    Ok(list_of(&args[0], "Cannot find first on type")?.first().cloned().unwrap_or(Value::Nil))
+    Ok(list_of(&args[0], "Cannot find first on type")?
+        .first()
+        .cloned()
+        .unwrap_or(Value::Nil))
 }
 
 fn last(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
-    Ok(list_of(&args[0], "Cannot find last on type")?.last().cloned().unwrap_or(Value::Nil))
+    Ok(list_of(&args[0], "Cannot find last on type")?
+        .last()
+        .cloned()
+        .unwrap_or(Value::Nil))
 }
 
 fn rest(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let list = list_of(&args[0], "Cannot find rest on type")?;
-    Ok(if list.is_empty() { Value::nil_list() } else { Value::list(list[1..].to_vec()) })
+    Ok(if list.is_empty() {
+        Value::nil_list()
+    } else {
+        Value::list(list[1..].to_vec())
+    })
 }
 
 fn initial(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let list = list_of(&args[0], "Cannot find initial on type")?;
-    Ok(if list.is_empty() { Value::nil_list() } else { Value::list(list[..list.len() - 1].to_vec()) })
+    Ok(if list.is_empty() {
+        Value::nil_list()
+    } else {
+        Value::list(list[..list.len() - 1].to_vec())
+    })
 }
 
 fn reverse(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
@@ -153,11 +167,21 @@ fn concat(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
         }
     }
     exec.spend(all.len())?;
-    Ok(if all.is_empty() { Value::nil_list() } else { Value::list(all) })
+    Ok(if all.is_empty() {
+        Value::nil_list()
+    } else {
+        Value::list(all)
+    })
 }
 
 fn chunk(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
-    let size = usize::try_from(int(args, 0)).ok().filter(|size| *size > 0).ok_or("runtime error: makeslice: len out of range")?;
+    let size = usize::try_from(int(args, 0))
+        .ok()
+        .filter(|size| *size > 0)
+        .ok_or("runtime error: makeslice: len out of range")?;
     let list = list_of(&args[1], "Cannot chunk type")?;
-    Ok(Value::typed_list(ListKind::Lists, list.chunks(size).map(|chunk| Value::list(chunk.to_vec())).collect()))
+    Ok(Value::typed_list(
+        ListKind::Lists,
+        list.chunks(size).map(|chunk| Value::list(chunk.to_vec())).collect(),
+    ))
 }

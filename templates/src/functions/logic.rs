@@ -10,10 +10,18 @@ pub(super) const FUNCTIONS: &[Function] = &[
         _ => a[0].clone(),
     })),
     row!("empty", "a", |_, a| Ok(Value::Bool(!a[0].truth()))),
-    row!("coalesce", "*a", |_, a| Ok(a.iter().find(|value| value.truth()).cloned().unwrap_or(Value::Nil))),
+    row!("coalesce", "*a", |_, a| Ok(a
+        .iter()
+        .find(|value| value.truth())
+        .cloned()
+        .unwrap_or(Value::Nil))),
     row!("all", "*a", |_, a| Ok(Value::Bool(a.iter().all(Value::truth)))),
     row!("any", "*a", |_, a| Ok(Value::Bool(a.iter().any(Value::truth)))),
-    row!("ternary", "aab", |_, a| Ok(if flag(a, 2) { a[0].clone() } else { a[1].clone() })),
+    row!("ternary", "aab", |_, a| Ok(if flag(a, 2) {
+        a[0].clone()
+    } else {
+        a[1].clone()
+    })),
     row!("deepCopy", "a", |_, a| deep_copy(&a[0])),
     row!("mustDeepCopy", "a", |_, a| deep_copy(&a[0])),
     row!("typeOf", "a", |_, a| Ok(Value::from(a[0].type_name()))),

@@ -5,7 +5,9 @@ use crate::gotemplate::exec::{Exec, Failure, Function};
 use crate::value::{ListKind, Value, parse_int, to_float64, to_int64};
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    row!("atoi", "s", |_, a| Ok(Value::int(parse_int(&text(a, 0), 10).unwrap_or(0)))),
+    row!("atoi", "s", |_, a| Ok(Value::int(
+        parse_int(&text(a, 0), 10).unwrap_or(0)
+    ))),
     row!("int64", "a", |_, a| Ok(Value::int64(to_int64(&a[0])))),
     row!("int", "a", |_, a| Ok(Value::int(to_int64(&a[0])))),
     row!("float64", "a", |_, a| Ok(Value::Float(to_float64(&a[0])))),
@@ -14,13 +16,21 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(Value::int64(parse_int(&text, 8).unwrap_or(0)))
     }),
     row!("add1", "a", |_, a| Ok(Value::int64(to_int64(&a[0]).wrapping_add(1)))),
-    row!("add", "*a", |_, a| Ok(Value::int64(a.iter().map(to_int64).fold(0, i64::wrapping_add)))),
-    row!("sub", "aa", |_, a| Ok(Value::int64(to_int64(&a[0]).wrapping_sub(to_int64(&a[1]))))),
-    row!("mul", "a*a", |_, a| Ok(Value::int64(a.iter().map(to_int64).fold(1, i64::wrapping_mul)))),
+    row!("add", "*a", |_, a| Ok(Value::int64(
+        a.iter().map(to_int64).fold(0, i64::wrapping_add)
+    ))),
+    row!("sub", "aa", |_, a| Ok(Value::int64(
+        to_int64(&a[0]).wrapping_sub(to_int64(&a[1]))
+    ))),
+    row!("mul", "a*a", |_, a| Ok(Value::int64(
+        a.iter().map(to_int64).fold(1, i64::wrapping_mul)
+    ))),
     row!("div", "aa", |_, a| divide(a, i64::wrapping_div)),
     row!("mod", "aa", |_, a| divide(a, i64::wrapping_rem)),
     row!("add1f", "a", |_, a| Ok(Value::Float(decimal(to_float64(&a[0]) + 1.0)))),
-    row!("addf", "*a", |_, a| Ok(Value::Float(decimal(a.iter().map(to_float64).sum())))),
+    row!("addf", "*a", |_, a| Ok(Value::Float(decimal(
+        a.iter().map(to_float64).sum()
+    )))),
     row!("subf", "a*a", |_, a| Ok(Value::Float(decimal(fold(a, |x, y| x - y))))),
     row!("mulf", "a*a", |_, a| Ok(Value::Float(decimal(fold(a, |x, y| x * y))))),
     row!("divf", "a*a", |_, a| {
@@ -29,16 +39,34 @@ pub(super) const FUNCTIONS: &[Function] = &[
         }
         Ok(Value::Float(fold(a, |x, y| x / y)))
     }),
-    row!("biggest", "a*a", |_, a| Ok(Value::int64(a.iter().map(to_int64).max().unwrap_or(0)))),
-    row!("max", "a*a", |_, a| Ok(Value::int64(a.iter().map(to_int64).max().unwrap_or(0)))),
-    row!("min", "a*a", |_, a| Ok(Value::int64(a.iter().map(to_int64).min().unwrap_or(0)))),
+    row!("biggest", "a*a", |_, a| Ok(Value::int64(
+        a.iter().map(to_int64).max().unwrap_or(0)
+    ))),
+    row!("max", "a*a", |_, a| Ok(Value::int64(
+        a.iter().map(to_int64).max().unwrap_or(0)
+    ))),
+    row!("min", "a*a", |_, a| Ok(Value::int64(
+        a.iter().map(to_int64).min().unwrap_or(0)
+    ))),
     row!("maxf", "a*a", |_, a| Ok(Value::Float(fold(a, f64::max)))),
     row!("minf", "a*a", |_, a| Ok(Value::Float(fold(a, f64::min)))),
     row!("ceil", "a", |_, a| Ok(Value::Float(to_float64(&a[0]).ceil()))),
     row!("floor", "a", |_, a| Ok(Value::Float(to_float64(&a[0]).floor()))),
     row!("round", "ai*f", |_, a| Ok(Value::Float(round(a)))),
-    row!("until", "i", |exec, a| sequence(exec, 0, int(a, 0), if int(a, 0) < 0 { -1 } else { 1 }).map(ints)),
-    row!("untilStep", "iii", |exec, a| sequence(exec, int(a, 0), int(a, 1), int(a, 2)).map(ints)),
+    row!("until", "i", |exec, a| sequence(
+        exec,
+        0,
+        int(a, 0),
+        if int(a, 0) < 0 { -1 } else { 1 }
+    )
+    .map(ints)),
+    row!("untilStep", "iii", |exec, a| sequence(
+        exec,
+        int(a, 0),
+        int(a, 1),
+        int(a, 2)
+    )
+    .map(ints)),
     row!("seq", "*i", seq),
 ];
 
@@ -62,7 +90,11 @@ fn round(args: &[Value]) -> f64 {
     let on = args.get(2).map_or(0.5, to_float64);
     let power = 10f64.powi(i32::try_from(int(args, 1)).unwrap_or(0));
     let digit = power * to_float64(&args[0]);
-    let rounded = if digit.fract() >= on { digit.ceil() } else { digit.floor() };
+    let rounded = if digit.fract() >= on {
+        digit.ceil()
+    } else {
+        digit.floor()
+    };
     rounded / power
 }
 

@@ -14,14 +14,16 @@ pub(crate) fn find(receiver: &Value, name: &str) -> Option<Method> {
                 Ok(file(files, bytes(args, 0)).map_or_else(|| Value::from(""), Value::Str))
             })),
             "GetBytes" => Some(("s", |_, files, args| {
-                Ok(Value::Bytes(file(files, bytes(args, 0)).unwrap_or_else(|| Str::from(""))))
+                Ok(Value::Bytes(
+                    file(files, bytes(args, 0)).unwrap_or_else(|| Str::from("")),
+                ))
             })),
             "Glob" => Some(("s", |_, files, args| Ok(glob(files, &text(args, 0))))),
             "Lines" => Some(("s", |_, files, args| Ok(lines(files, bytes(args, 0))))),
             "AsConfig" => Some(("", |_, files, _| by_base(files, |data| data.text().into_owned()))),
-            "AsSecrets" => {
-                Some(("", |_, files, _| by_base(files, |data| base64::engine::general_purpose::STANDARD.encode(&**data))))
-            }
+            "AsSecrets" => Some(("", |_, files, _| {
+                by_base(files, |data| base64::engine::general_purpose::STANDARD.encode(&**data))
+            })),
             _ => None,
         },
         Value::Map(map) if map.kind == MapKind::Values => match name {
@@ -33,16 +35,24 @@ pub(crate) fn find(receiver: &Value, name: &str) -> Option<Method> {
             _ => None,
         },
         Value::List(list) if list.kind == ListKind::Versions && name == "Has" => Some(("s", |_, versions, args| {
-            let Value::List(list) = versions else { return Ok(Value::Bool(false)) };
+            let Value::List(list) = versions else {
+                return Ok(Value::Bool(false));
+            };
             let wanted = bytes(args, 0);
-            Ok(Value::Bool(list.items.iter().any(|item| matches!(item, Value::Str(text) if &**text == wanted))))
+            Ok(Value::Bool(
+                list.items
+                    .iter()
+                    .any(|item| matches!(item, Value::Str(text) if &**text == wanted)),
+            ))
         })),
         Value::Time(_) => time(name),
         Value::Object(object) if object.type_name == "*semver.Version" => match name {
             "Compare" => Some(("a", |_, version, args| Ok(Value::int(compare(version, &args[0])?)))),
             "GreaterThan" => Some(("a", |_, version, args| Ok(Value::Bool(compare(version, &args[0])? > 0)))),
             "LessThan" => Some(("a", |_, version, args| Ok(Value::Bool(compare(version, &args[0])? < 0)))),
-            "Equal" => Some(("a", |_, version, args| Ok(Value::Bool(compare(version, &args[0])? == 0)))),
+            "Equal" => Some(("a", |_, version, args| {
+                Ok(Value::Bool(compare(version, &args[0])? == 0))
+            })),
             _ => None,
         },
         _ => None,
@@ -62,32 +72,65 @@ fn time(name: &str) -> Option<Method> {
         }
     }
     Some(match name {
-        "Format" => ("s", |_, time, args| with(time, |time| Value::from(time.format(&text(args, 0))))),
+        "Format" => ("s", |_, time, args| {
+            with(time, |time| Value::from(time.format(&text(args, 0))))
+        }),
         "Unix" => ("", |_, time, _| with(time, |time| Value::int64(time.seconds))),
         "UnixNano" => ("", |_, time, _| {
-            with(time, |time| Value::int64(time.seconds.wrapping_mul(1_000_000_000).wrapping_add(i64::from(time.nanos))))
+            with(time, |time| {
+                Value::int64(
+                    time.seconds
+                        .wrapping_mul(1_000_000_000)
+                        .wrapping_add(i64::from(time.nanos)),
+                )
+            })
         }),
         "UnixMilli" => ("", |_, time, _| {
-            with(time, |time| Value::int64(time.seconds.wrapping_mul(1000).wrapping_add(i64::from(time.nanos / 1_000_000))))
+            with(time, |time| {
+                Value::int64(
+                    time.seconds
+                        .wrapping_mul(1000)
+                        .wrapping_add(i64::from(time.nanos / 1_000_000)),
+                )
+            })
         }),
         "Year" => ("", |_, time, _| with(time, |time| Value::int(time.civil().year))),
         "Month" => ("", |_, time, _| {
-            with(time, |time| Value::Int(crate::value::IntKind::Month, i64::from(time.civil().month)))
+            with(time, |time| {
+                Value::Int(crate::value::IntKind::Month, i64::from(time.civil().month))
+            })
         }),
-        "Day" => ("", |_, time, _| with(time, |time| Value::int(i64::from(time.civil().day)))),
-        "Hour" => ("", |_, time, _| with(time, |time| Value::int(i64::from(time.civil().hour)))),
-        "Minute" => ("", |_, time, _| with(time, |time| Value::int(i64::from(time.civil().minute)))),
-        "Second" => ("", |_, time, _| with(time, |time| Value::int(i64::from(time.civil().second)))),
-        "YearDay" => ("", |_, time, _| with(time, |time| Value::int(i64::from(time.civil().year_day)))),
+        "Day" => ("", |_, time, _| {
+            with(time, |time| Value::int(i64::from(time.civil().day)))
+        }),
+        "Hour" => ("", |_, time, _| {
+            with(time, |time| Value::int(i64::from(time.civil().hour)))
+        }),
+        "Minute" => ("", |_, time, _| {
+            with(time, |time| Value::int(i64::from(time.civil().minute)))
+        }),
+        "Second" => ("", |_, time, _| {
+            with(time, |time| Value::int(i64::from(time.civil().second)))
+        }),
+        "YearDay" => ("", |_, time, _| {
+            with(time, |time| Value::int(i64::from(time.civil().year_day)))
+        }),
         "UTC" => ("", |_, time, _| {
-            with(time, |time| Value::Time(std::rc::Rc::new(crate::value::DateTime::utc(time.seconds, time.nanos))))
+            with(time, |time| {
+                Value::Time(std::rc::Rc::new(crate::value::DateTime::utc(time.seconds, time.nanos)))
+            })
         }),
         "String" => ("", |_, time, _| with(time, |time| Value::from(time.to_string()))),
         "AddDate" => ("iii", |_, time, args| {
             with(time, |time| {
                 let civil = time.civil();
-                let days = int(args, 2).saturating_add(int(args, 1).saturating_mul(30)).saturating_add(int(args, 0) * 365);
-                let moved = crate::value::DateTime { seconds: time.seconds.saturating_add(days * 86_400), ..time.clone() };
+                let days = int(args, 2)
+                    .saturating_add(int(args, 1).saturating_mul(30))
+                    .saturating_add(int(args, 0) * 365);
+                let moved = crate::value::DateTime {
+                    seconds: time.seconds.saturating_add(days * 86_400),
+                    ..time.clone()
+                };
                 if int(args, 0) == 0 && int(args, 1) == 0 {
                     return Value::Time(std::rc::Rc::new(moved));
                 }

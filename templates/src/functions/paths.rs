@@ -69,14 +69,24 @@ fn url_parse(source: &str) -> Outcome {
         .filter(|at| {
             *at > 0
                 && rest.starts_with(|c: char| c.is_ascii_alphabetic())
-                && rest[..*at].bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+                && rest[..*at]
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
         })
         .unwrap_or(0);
     if rest.starts_with(':') {
-        return Err(format!("unable to parse url: parse {}: missing protocol scheme", crate::value::go_quote(source.as_bytes())).into());
+        return Err(format!(
+            "unable to parse url: parse {}: missing protocol scheme",
+            crate::value::go_quote(source.as_bytes())
+        )
+        .into());
     }
     let scheme = rest[..scheme_length].to_ascii_lowercase();
-    let rest = if scheme_length > 0 { &rest[scheme_length + 1..] } else { rest };
+    let rest = if scheme_length > 0 {
+        &rest[scheme_length + 1..]
+    } else {
+        rest
+    };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (mut host, mut user, mut path, mut opaque) = ("", "", rest, "");
     if !scheme.is_empty() && !rest.starts_with('/') {
@@ -145,9 +155,10 @@ fn url_join(args: &[Value]) -> Outcome {
         match parts.get(key.as_bytes()) {
             None => Ok(String::new()),
             Some(Value::Str(text)) => Ok(text.text().into_owned()),
-            Some(other) => {
-                Err(format!("unable to parse {key} key, must be of type string, but {} found", other.kind()))
-            }
+            Some(other) => Err(format!(
+                "unable to parse {key} key, must be of type string, but {} found",
+                other.kind()
+            )),
         }
     };
     let (scheme, host, path, query) = (part("scheme")?, part("host")?, part("path")?, part("query")?);

@@ -16,7 +16,11 @@ pub struct Random {
 impl Random {
     /// Begins the stream of a seed.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self { seed, counter: 0, left: Vec::new() }
+        Self {
+            seed,
+            counter: 0,
+            left: Vec::new(),
+        }
     }
 
     /// Draws one byte.
@@ -46,7 +50,8 @@ impl Random {
 }
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    row!("randAlphaNum", "i", |exec, a| draw(exec, a, |b| b.is_ascii_alphanumeric())),
+    row!("randAlphaNum", "i", |exec, a| draw(exec, a, |b| b
+        .is_ascii_alphanumeric())),
     row!("randAlpha", "i", |exec, a| draw(exec, a, |b| b.is_ascii_alphabetic())),
     row!("randAscii", "i", |exec, a| draw(exec, a, |b| (32..127).contains(b))),
     row!("randNumeric", "i", |exec, a| draw(exec, a, u8::is_ascii_digit)),
@@ -81,10 +86,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 fn draw(exec: &mut Exec<'_>, args: &[Value], fits: fn(&u8) -> bool) -> Outcome {
-    let Ok(count) = usize::try_from(int(args, 0)) else { return string("") };
+    let Ok(count) = usize::try_from(int(args, 0)) else {
+        return string("");
+    };
     exec.spend(count)?;
     let alphabet: Vec<u8> = (0u8..128).filter(fits).collect();
-    let drawn: Vec<u8> =
-        (0..count).map(|_| alphabet[exec.host.random.below(alphabet.len() as u64) as usize]).collect();
+    let drawn: Vec<u8> = (0..count)
+        .map(|_| alphabet[exec.host.random.below(alphabet.len() as u64) as usize])
+        .collect();
     string(drawn)
 }

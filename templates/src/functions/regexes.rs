@@ -7,20 +7,43 @@ use regex::bytes::{Regex, RegexBuilder};
 use std::rc::Rc;
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    row!("regexMatch", "ss", |_, a| Ok(Value::Bool(compile(bytes(a, 0)).is_ok_and(|r| r.is_match(bytes(a, 1)))))),
-    row!("mustRegexMatch", "ss", |_, a| Ok(Value::Bool(compile(bytes(a, 0))?.is_match(bytes(a, 1))))),
+    row!("regexMatch", "ss", |_, a| Ok(Value::Bool(
+        compile(bytes(a, 0)).is_ok_and(|r| r.is_match(bytes(a, 1)))
+    ))),
+    row!("mustRegexMatch", "ss", |_, a| Ok(Value::Bool(
+        compile(bytes(a, 0))?.is_match(bytes(a, 1))
+    ))),
     row!("regexFind", "ss", |_, a| find(&must(a)?, a)),
     row!("mustRegexFind", "ss", |_, a| find(&compile(bytes(a, 0))?, a)),
     row!("regexFindAll", "ssi", |_, a| find_all(&must(a)?, a)),
     row!("mustRegexFindAll", "ssi", |_, a| find_all(&compile(bytes(a, 0))?, a)),
-    row!("regexReplaceAll", "sss", |_, a| string(replace(&must(a)?, bytes(a, 1), bytes(a, 2), true))),
-    row!("mustRegexReplaceAll", "sss", |_, a| string(replace(&compile(bytes(a, 0))?, bytes(a, 1), bytes(a, 2), true))),
-    row!("regexReplaceAllLiteral", "sss", |_, a| string(replace(&must(a)?, bytes(a, 1), bytes(a, 2), false))),
+    row!("regexReplaceAll", "sss", |_, a| string(replace(
+        &must(a)?,
+        bytes(a, 1),
+        bytes(a, 2),
+        true
+    ))),
+    row!("mustRegexReplaceAll", "sss", |_, a| string(replace(
+        &compile(bytes(a, 0))?,
+        bytes(a, 1),
+        bytes(a, 2),
+        true
+    ))),
+    row!("regexReplaceAllLiteral", "sss", |_, a| string(replace(
+        &must(a)?,
+        bytes(a, 1),
+        bytes(a, 2),
+        false
+    ))),
     row!("mustRegexReplaceAllLiteral", "sss", |_, a| {
         string(replace(&compile(bytes(a, 0))?, bytes(a, 1), bytes(a, 2), false))
     }),
     row!("regexSplit", "ssi", |_, a| Ok(split(&must(a)?, bytes(a, 1), int(a, 2)))),
-    row!("mustRegexSplit", "ssi", |_, a| Ok(split(&compile(bytes(a, 0))?, bytes(a, 1), int(a, 2)))),
+    row!("mustRegexSplit", "ssi", |_, a| Ok(split(
+        &compile(bytes(a, 0))?,
+        bytes(a, 1),
+        int(a, 2)
+    ))),
     row!("regexQuoteMeta", "s", |_, a| {
         let mut out = Vec::new();
         for byte in bytes(a, 0) {
@@ -35,12 +58,20 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn must(args: &[Value]) -> Result<Regex, Failure> {
     compile(bytes(args, 0)).map_err(|error| {
-        format!("regexp: Compile({}): {error}", quote_pattern(&String::from_utf8_lossy(bytes(args, 0)))).into()
+        format!(
+            "regexp: Compile({}): {error}",
+            quote_pattern(&String::from_utf8_lossy(bytes(args, 0)))
+        )
+        .into()
     })
 }
 
 fn quote_pattern(pattern: &str) -> String {
-    if pattern.contains('`') { crate::value::go_quote(pattern.as_bytes()) } else { format!("`{pattern}`") }
+    if pattern.contains('`') {
+        crate::value::go_quote(pattern.as_bytes())
+    } else {
+        format!("`{pattern}`")
+    }
 }
 
 /// Rewrites what Go's syntax has and ours has not: `\z` is the same, `\C` and `\Q…\E` are not, and inside of a class an
@@ -68,9 +99,18 @@ fn translate(pattern: &str) -> String {
                 'd' | 'D' | 's' | 'S' | 'w' | 'W' | 'b' | 'B' if !class => {
                     out.push_str(&format!("(?-u:\\{})", chars[i + 1]));
                 }
-                'd' => out.push_str("0-9"),
-                'w' => out.push_str("0-9A-Za-z_"),
-                's' => out.push_str("\\t\\n\\f\\r "),
+                'd' | 'w' | 's' => {
+                    out.push_str(match chars[i + 1] {
+                        'd' => "0-9",
+                        'w' => "0-9A-Za-z_",
+                        _ => "\\t\\n\\f\\r ",
+                    });
+                    // A hyphen after a class is no range.
+                    if chars.get(i + 2) == Some(&'-') && chars.get(i + 3) != Some(&']') {
+                        out.push_str("\\-");
+                        i += 1;
+                    }
+                }
                 other => {
                     out.push('\\');
                     out.push(other);
@@ -91,7 +131,8 @@ fn translate(pattern: &str) -> String {
                 '&' | '~' => out.push('\\'),
                 '[' => {
                     // A named class such as [:alpha:] is copied whole.
-                    while i < chars.len() && !(chars[i] == ':' && chars.get(i + 1) == Some(&']') && i > class_start + 1) {
+                    while i < chars.len() && !(chars[i] == ':' && chars.get(i + 1) == Some(&']') && i > class_start + 1)
+                    {
                         out.push(chars[i]);
                         i += 1;
                         if chars.get(i) == Some(&':') && chars.get(i + 1) == Some(&']') {
@@ -140,9 +181,15 @@ fn repetition(chars: &[char]) -> bool {
 
 fn compile(pattern: &[u8]) -> Result<Regex, Failure> {
     let pattern = String::from_utf8_lossy(pattern);
-    RegexBuilder::new(&translate(&pattern)).size_limit(10 << 20).build().map_err(|_| {
-        Failure::new(format!("error parsing regexp: invalid or unsupported Perl syntax: {}", quote_pattern(&pattern)))
-    })
+    RegexBuilder::new(&translate(&pattern))
+        .size_limit(10 << 20)
+        .build()
+        .map_err(|_| {
+            Failure::new(format!(
+                "error parsing regexp: invalid or unsupported Perl syntax: {}",
+                quote_pattern(&pattern)
+            ))
+        })
 }
 
 fn find(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
@@ -151,17 +198,26 @@ fn find(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
 
 fn find_all(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
     let limit = usize::try_from(int(args, 2)).unwrap_or(usize::MAX);
-    let found: Vec<Value> =
-        regex.find_iter(bytes(args, 1)).take(limit).map(|found| Value::from(found.as_bytes().to_vec())).collect();
+    let found: Vec<Value> = regex
+        .find_iter(bytes(args, 1))
+        .take(limit)
+        .map(|found| Value::from(found.as_bytes().to_vec()))
+        .collect();
     let nil = found.is_empty();
-    Ok(Value::List(List { kind: ListKind::Strings, items: Rc::new(found), nil }))
+    Ok(Value::List(List {
+        kind: ListKind::Strings,
+        items: Rc::new(found),
+        nil,
+    }))
 }
 
 fn replace(regex: &Regex, source: &[u8], replacement: &[u8], expand: bool) -> Vec<u8> {
     if expand {
         regex.replace_all(source, go_template(replacement)).into_owned()
     } else {
-        regex.replace_all(source, regex::bytes::NoExpand(replacement)).into_owned()
+        regex
+            .replace_all(source, regex::bytes::NoExpand(replacement))
+            .into_owned()
     }
 }
 

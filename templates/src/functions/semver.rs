@@ -29,7 +29,8 @@ pub struct Version {
 }
 
 fn identifiers_fit(text: &str) -> bool {
-    text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    text.split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
 }
 
 impl Version {
@@ -40,7 +41,9 @@ impl Version {
     pub fn parse(original: &str) -> Result<Self, Failure> {
         let invalid = || Failure::new("invalid semantic version");
         let rest = original.strip_prefix('v').unwrap_or(original);
-        let (rest, metadata) = rest.split_once('+').map_or((rest, ""), |(rest, metadata)| (rest, metadata));
+        let (rest, metadata) = rest
+            .split_once('+')
+            .map_or((rest, ""), |(rest, metadata)| (rest, metadata));
         let (core, pre) = rest.split_once('-').map_or((rest, ""), |(core, pre)| (core, pre));
         if (!metadata.is_empty() && !identifiers_fit(metadata)) || (!pre.is_empty() && !identifiers_fit(pre)) {
             return Err(invalid());
@@ -59,7 +62,12 @@ impl Version {
             }
             numbers[index] = part.parse().map_err(|_| invalid())?;
         }
-        Ok(Self { numbers, pre: pre.to_owned(), metadata: metadata.to_owned(), original: original.to_owned() })
+        Ok(Self {
+            numbers,
+            pre: pre.to_owned(),
+            metadata: metadata.to_owned(),
+            original: original.to_owned(),
+        })
     }
 }
 
@@ -79,7 +87,11 @@ impl fmt::Display for Version {
 
 impl PartialOrd for Version {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.numbers.cmp(&other.numbers).then_with(|| compare_pre(&self.pre, &other.pre)))
+        Some(
+            self.numbers
+                .cmp(&other.numbers)
+                .then_with(|| compare_pre(&self.pre, &other.pre)),
+        )
     }
 }
 
@@ -166,7 +178,10 @@ impl Constraint {
                 }
                 let length = rest.find(|c| !"=!<>~^".contains(c)).unwrap_or(rest.len());
                 let operator = &rest[..length];
-                if !matches!(operator, "" | "=" | "!=" | ">" | "<" | ">=" | "=>" | "<=" | "=<" | "~" | "~>" | "^") {
+                if !matches!(
+                    operator,
+                    "" | "=" | "!=" | ">" | "<" | ">=" | "=>" | "<=" | "=<" | "~" | "~>" | "^"
+                ) {
                     return Err(improper());
                 }
                 rest = rest[length..].trim_start();
@@ -183,7 +198,9 @@ impl Constraint {
     pub fn check(&self, version: &Version) -> bool {
         self.alternatives.iter().any(|comparisons| {
             let pre_allowed = comparisons.iter().any(|c| !c.version.pre.is_empty());
-            comparisons.iter().all(|comparison| comparison.check(version, pre_allowed))
+            comparisons
+                .iter()
+                .all(|comparison| comparison.check(version, pre_allowed))
         })
     }
 }

@@ -7,7 +7,11 @@ use crate::value::{Entries, Map, MapKind, Str, Value, go_quote, print, string_va
 pub(super) const FUNCTIONS: &[Function] = &[
     row!("hello", "", |_, _| string("Hello!")),
     row!("abbrev", "is", |_, a| string(abbreviate(&text(a, 1), 0, int(a, 0)))),
-    row!("abbrevboth", "iis", |_, a| string(abbreviate_both(&text(a, 2), int(a, 0), int(a, 1)))),
+    row!("abbrevboth", "iis", |_, a| string(abbreviate_both(
+        &text(a, 2),
+        int(a, 0),
+        int(a, 1)
+    ))),
     row!("trunc", "is", |_, a| string(truncate(bytes(a, 1), int(a, 0)))),
     row!("trim", "s", |_, a| string(text(a, 0).trim())),
     row!("upper", "s", |_, a| string(text(a, 0).to_uppercase())),
@@ -18,20 +22,38 @@ pub(super) const FUNCTIONS: &[Function] = &[
     row!("repeat", "is", repeat),
     row!("trimall", "ss", |_, a| string(trim_set(&text(a, 1), &text(a, 0)))),
     row!("trimAll", "ss", |_, a| string(trim_set(&text(a, 1), &text(a, 0)))),
-    row!("trimSuffix", "ss", |_, a| string(bytes(a, 1).strip_suffix(bytes(a, 0)).unwrap_or(bytes(a, 1)))),
-    row!("trimPrefix", "ss", |_, a| string(bytes(a, 1).strip_prefix(bytes(a, 0)).unwrap_or(bytes(a, 1)))),
-    row!("nospace", "s", |_, a| string(text(a, 0).chars().filter(|c| !c.is_whitespace()).collect::<String>())),
+    row!("trimSuffix", "ss", |_, a| string(
+        bytes(a, 1).strip_suffix(bytes(a, 0)).unwrap_or(bytes(a, 1))
+    )),
+    row!("trimPrefix", "ss", |_, a| string(
+        bytes(a, 1).strip_prefix(bytes(a, 0)).unwrap_or(bytes(a, 1))
+    )),
+    row!("nospace", "s", |_, a| string(
+        text(a, 0).chars().filter(|c| !c.is_whitespace()).collect::<String>()
+    )),
     row!("initials", "s", |_, a| string(initials(&text(a, 0)))),
     row!("swapcase", "s", |_, a| string(swap_case(&text(a, 0)))),
     row!("snakecase", "s", |_, a| string(joined_case(&text(a, 0), '_'))),
     row!("kebabcase", "s", |_, a| string(joined_case(&text(a, 0), '-'))),
     row!("camelcase", "s", |_, a| string(pascal_case(&text(a, 0)))),
     row!("wrap", "is", |_, a| string(wrap(&text(a, 1), int(a, 0), "\n", false))),
-    row!("wrapWith", "iss", |_, a| string(wrap(&text(a, 2), int(a, 0), &text(a, 1), true))),
-    row!("contains", "ss", |_, a| Ok(Value::Bool(find(bytes(a, 1), bytes(a, 0)).is_some()))),
-    row!("hasPrefix", "ss", |_, a| Ok(Value::Bool(bytes(a, 1).starts_with(bytes(a, 0))))),
-    row!("hasSuffix", "ss", |_, a| Ok(Value::Bool(bytes(a, 1).ends_with(bytes(a, 0))))),
-    row!("quote", "*a", |_, a| quoted(a, |value| go_quote(&string_value(value)).into_bytes())),
+    row!("wrapWith", "iss", |_, a| string(wrap(
+        &text(a, 2),
+        int(a, 0),
+        &text(a, 1),
+        true
+    ))),
+    row!("contains", "ss", |_, a| Ok(Value::Bool(
+        find(bytes(a, 1), bytes(a, 0)).is_some()
+    ))),
+    row!("hasPrefix", "ss", |_, a| Ok(Value::Bool(
+        bytes(a, 1).starts_with(bytes(a, 0))
+    ))),
+    row!("hasSuffix", "ss", |_, a| Ok(Value::Bool(
+        bytes(a, 1).ends_with(bytes(a, 0))
+    ))),
+    row!("quote", "*a", |_, a| quoted(a, |value| go_quote(&string_value(value))
+        .into_bytes())),
     row!("squote", "*a", |_, a| quoted(a, |value| {
         let mut out = b"'".to_vec();
         print(value, &mut out);
@@ -53,7 +75,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let parts = strings(&a[1]);
         string(parts.join(bytes(a, 0)))
     }),
-    row!("split", "ss", |_, a| Ok(numbered(split(bytes(a, 1), bytes(a, 0), usize::MAX)))),
+    row!("split", "ss", |_, a| Ok(numbered(split(
+        bytes(a, 1),
+        bytes(a, 0),
+        usize::MAX
+    )))),
     row!("splitn", "sis", |_, a| {
         let limit = match int(a, 1) {
             0 => return Ok(numbered(Vec::new())),
@@ -61,7 +87,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         };
         Ok(numbered(split(bytes(a, 2), bytes(a, 0), limit)))
     }),
-    row!("splitList", "ss", |_, a| Ok(Value::strings(split(bytes(a, 1), bytes(a, 0), usize::MAX)))),
+    row!("splitList", "ss", |_, a| Ok(Value::strings(split(
+        bytes(a, 1),
+        bytes(a, 0),
+        usize::MAX
+    )))),
 ];
 
 pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -105,7 +135,11 @@ fn numbered(parts: Vec<Vec<u8>>) -> Value {
 /// Gives the elements as text, nil left out; anything else is a list of itself.
 pub(super) fn strings(value: &Value) -> Vec<Vec<u8>> {
     match items(value) {
-        Some(items) => items.iter().filter(|item| !item.is_nil()).map(|item| string_value(item).to_vec()).collect(),
+        Some(items) => items
+            .iter()
+            .filter(|item| !item.is_nil())
+            .map(|item| string_value(item).to_vec())
+            .collect(),
         None if value.is_nil() => Vec::new(),
         None => vec![string_value(value).to_vec()],
     }
@@ -149,7 +183,9 @@ fn repeat(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
 fn replace(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let (old, new, source) = (bytes(args, 0), bytes(args, 1), bytes(args, 2));
     let out = if old.is_empty() {
-        String::from_utf8_lossy(source).replace("", &String::from_utf8_lossy(new)).into_bytes()
+        String::from_utf8_lossy(source)
+            .replace("", &String::from_utf8_lossy(new))
+            .into_bytes()
     } else {
         let mut out = Vec::with_capacity(source.len());
         let mut rest = source;
@@ -313,7 +349,11 @@ fn abbreviate(text: &str, offset: i64, width: i64) -> String {
 }
 
 fn abbreviate_both(text: &str, left: i64, right: i64) -> String {
-    if right < 4 || (left > 0 && right < 7) { text.to_owned() } else { abbreviate(text, left.max(0), right) }
+    if right < 4 || (left > 0 && right < 7) {
+        text.to_owned()
+    } else {
+        abbreviate(text, left.max(0), right)
+    }
 }
 
 fn wrap(text: &str, width: i64, newline: &str, break_long: bool) -> String {

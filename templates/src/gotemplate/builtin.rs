@@ -9,21 +9,81 @@ type Outcome = Result<Value, Failure>;
 
 /// The rows of the table of functions; `and` and `or` are the language's own.
 pub(crate) const FUNCTIONS: &[Function] = &[
-    Function { name: "and", params: "a*a", call: |_, _| Err("and is not called".into()) },
-    Function { name: "or", params: "a*a", call: |_, _| Err("or is not called".into()) },
-    Function { name: "call", params: "a*a", call: |_, args| call(args) },
-    Function { name: "html", params: "*a", call: |_, args| Ok(Value::from(html(&joined(args)))) },
-    Function { name: "index", params: "a*a", call: |_, args| index(args) },
-    Function { name: "js", params: "*a", call: |_, args| Ok(Value::from(js(&joined(args)))) },
-    Function { name: "len", params: "a", call: |_, args| length(&args[0]) },
-    Function { name: "not", params: "a", call: |_, args| Ok(Value::Bool(!args[0].truth())) },
-    Function { name: "print", params: "*a", call: |_, args| Ok(Value::from(sprint(args))) },
-    Function { name: "printf", params: "s*a", call: |exec, args| format(exec, args) },
-    Function { name: "println", params: "*a", call: |_, args| Ok(Value::from(sprintln(args))) },
-    Function { name: "urlquery", params: "*a", call: |_, args| Ok(Value::from(url_query(&joined(args)))) },
-    Function { name: "eq", params: "a*a", call: |_, args| equal(args).map(Value::Bool) },
-    Function { name: "ne", params: "aa", call: |_, args| equal(args).map(|same| Value::Bool(!same)) },
-    Function { name: "lt", params: "aa", call: |_, args| order(args).map(|o| Value::Bool(o == Some(Ordering::Less))) },
+    Function {
+        name: "and",
+        params: "a*a",
+        call: |_, _| Err("and is not called".into()),
+    },
+    Function {
+        name: "or",
+        params: "a*a",
+        call: |_, _| Err("or is not called".into()),
+    },
+    Function {
+        name: "call",
+        params: "a*a",
+        call: |_, args| call(args),
+    },
+    Function {
+        name: "html",
+        params: "*a",
+        call: |_, args| Ok(Value::from(html(&joined(args)))),
+    },
+    Function {
+        name: "index",
+        params: "a*a",
+        call: |_, args| index(args),
+    },
+    Function {
+        name: "js",
+        params: "*a",
+        call: |_, args| Ok(Value::from(js(&joined(args)))),
+    },
+    Function {
+        name: "len",
+        params: "a",
+        call: |_, args| length(&args[0]),
+    },
+    Function {
+        name: "not",
+        params: "a",
+        call: |_, args| Ok(Value::Bool(!args[0].truth())),
+    },
+    Function {
+        name: "print",
+        params: "*a",
+        call: |_, args| Ok(Value::from(sprint(args))),
+    },
+    Function {
+        name: "printf",
+        params: "s*a",
+        call: |exec, args| format(exec, args),
+    },
+    Function {
+        name: "println",
+        params: "*a",
+        call: |_, args| Ok(Value::from(sprintln(args))),
+    },
+    Function {
+        name: "urlquery",
+        params: "*a",
+        call: |_, args| Ok(Value::from(url_query(&joined(args)))),
+    },
+    Function {
+        name: "eq",
+        params: "a*a",
+        call: |_, args| equal(args).map(Value::Bool),
+    },
+    Function {
+        name: "ne",
+        params: "aa",
+        call: |_, args| equal(args).map(|same| Value::Bool(!same)),
+    },
+    Function {
+        name: "lt",
+        params: "aa",
+        call: |_, args| order(args).map(|o| Value::Bool(o == Some(Ordering::Less))),
+    },
     Function {
         name: "le",
         params: "aa",
@@ -35,7 +95,11 @@ pub(crate) const FUNCTIONS: &[Function] = &[
         // Go asks whether it is not less or equal, which holds for NaN.
         call: |_, args| order(args).map(|o| Value::Bool(!matches!(o, Some(Ordering::Less | Ordering::Equal)))),
     },
-    Function { name: "ge", params: "aa", call: |_, args| order(args).map(|o| Value::Bool(o != Some(Ordering::Less))) },
+    Function {
+        name: "ge",
+        params: "aa",
+        call: |_, args| order(args).map(|o| Value::Bool(o != Some(Ordering::Less))),
+    },
 ];
 
 fn call(args: &[Value]) -> Outcome {
@@ -46,7 +110,9 @@ fn call(args: &[Value]) -> Outcome {
 }
 
 fn format(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
-    let Value::Str(format) = &args[0] else { return Err("printf without a format".into()) };
+    let Value::Str(format) = &args[0] else {
+        return Err("printf without a format".into());
+    };
     let text = printf(format, &args[1..]);
     exec.spend(text.len())?;
     Ok(Value::from(text))

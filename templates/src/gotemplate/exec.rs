@@ -29,7 +29,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 4000, steps: 100_000_000, output: 1 << 30 }
+        Self {
+            depth: 4000,
+            steps: 100_000_000,
+            output: 1 << 30,
+        }
     }
 }
 
@@ -43,7 +47,10 @@ pub struct Set {
 impl Set {
     /// Makes an empty layer over another.
     pub fn over(parent: Rc<Self>) -> Self {
-        Self { parent: Some(parent), templates: HashMap::new() }
+        Self {
+            parent: Some(parent),
+            templates: HashMap::new(),
+        }
     }
 
     /// Finds a template.
@@ -72,6 +79,9 @@ impl Set {
     }
 }
 
+/// Reads an object of the cluster: version, kind, namespace, name.
+pub type Lookup<'a> = &'a (dyn Fn(&str, &str, &str, &str) -> Result<serde_json::Value, String> + Sync);
+
 /// What functions may ask of the world outside.
 pub struct Host<'a> {
     /// The time that `now` gives.
@@ -79,7 +89,7 @@ pub struct Host<'a> {
     /// Where random functions draw from.
     pub random: crate::functions::Random,
     /// Reads objects of the cluster: version, kind, namespace, name.
-    pub lookup: Option<&'a dyn Fn(&str, &str, &str, &str) -> Result<serde_json::Value, String>>,
+    pub lookup: Option<Lookup<'a>>,
 }
 
 /// One rendering.
@@ -143,7 +153,11 @@ impl<'a> Exec<'a> {
 
     fn run(&mut self, template: &Template, dot: Value, out: &mut Vec<u8>) -> Done<()> {
         let dot = dot.elem();
-        let mut frame = Frame { template, variables: vec![("$", dot.clone())], at: At::Nowhere };
+        let mut frame = Frame {
+            template,
+            variables: vec![("$", dot.clone())],
+            at: At::Nowhere,
+        };
         if self.depth >= self.limits.depth {
             return Err(frame.fail(&format!("exceeded maximum template depth ({})", self.limits.depth)));
         }
@@ -165,7 +179,21 @@ impl<'a> Exec<'a> {
         Ok(())
     }
 
-    fn walk_list<'t>(&mut self, frame: &mut Frame<'t>, nodes: &'t [Node], dot: &Value, out: &mut Vec<u8>) -> Done<Flow> {
+    fn step(&mut self, frame: &Frame<'_>) -> Done<()> {
+        self.steps += 1;
+        if self.steps > self.limits.steps {
+            return Err(frame.fail("too many steps"));
+        }
+        Ok(())
+    }
+
+    fn walk_list<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        nodes: &'t [Node],
+        dot: &Value,
+        out: &mut Vec<u8>,
+    ) -> Done<Flow> {
         for node in nodes {
             match self.walk(frame, node, dot, out)? {
                 Flow::Next => {}
@@ -176,10 +204,7 @@ impl<'a> Exec<'a> {
     }
 
     fn walk<'t>(&mut self, frame: &mut Frame<'t>, node: &'t Node, dot: &Value, out: &mut Vec<u8>) -> Done<Flow> {
-        self.steps += 1;
-        if self.steps > self.limits.steps {
-            return Err(frame.fail("too many steps"));
-        }
+        self.step(frame)?;
         match node {
             Node::Text(text) => {
                 self.spend(text.len()).map_err(|words| frame.fail(&words))?;
@@ -251,13 +276,19 @@ impl<'a> Exec<'a> {
             Value::Bytes(bytes) => {
                 let bytes = bytes.clone();
                 Box::new((0..bytes.len()).map(move |index| {
-                    (Value::int(index as i64), Value::Int(IntKind::Uint8, i64::from(bytes[index])))
+                    (
+                        Value::int(index as i64),
+                        Value::Int(IntKind::Uint8, i64::from(bytes[index])),
+                    )
                 }))
             }
             Value::Map(map) => Box::new(map.entries().into_iter().map(|(key, value)| (Value::Str(key), value))),
             Value::Int(kind, count) => {
                 if branch.pipe.decl.len() > 1 {
-                    return Err(frame.fail(&format!("can't use {} to iterate over more than one variable", shown(&value))));
+                    return Err(frame.fail(&format!(
+                        "can't use {} to iterate over more than one variable",
+                        shown(&value)
+                    )));
                 }
                 let kind = *kind;
                 Box::new((0..*count).map(move |index| (Value::Int(kind, index), Value::Int(kind, index))))
@@ -268,6 +299,8 @@ impl<'a> Exec<'a> {
         let mut any = false;
         for (index, item) in items {
             any = true;
+            // An empty body counts too.
+            self.step(frame)?;
             let decl = &branch.pipe.decl;
             if branch.pipe.is_assign {
                 match decl.as_slice() {
@@ -428,8 +461,14 @@ fn constant(frame: &Frame<'_>, operand: &Operand) -> Done<Value> {
             let written_as_float = !is_hex && !number.is_char && number.text.contains(['.', 'e', 'E', 'p', 'P']);
             match (number.int, number.float) {
                 (_, Some(value)) if written_as_float => Ok(Value::Float(value)),
-                (Some(value), _) => Ok(if number.is_char { Value::Int(IntKind::Int32, value) } else { Value::int(value) }),
-                (None, _) if number.uint.is_some() => Err(frame.fail(&format!("integer overflow: {operand} overflows int"))),
+                (Some(value), _) => Ok(if number.is_char {
+                    Value::Int(IntKind::Int32, value)
+                } else {
+                    Value::int(value)
+                }),
+                (None, _) if number.uint.is_some() => {
+                    Err(frame.fail(&format!("integer overflow: {operand} overflows int")))
+                }
                 (None, Some(value)) => Ok(Value::Float(value)),
                 (None, None) => Err(frame.fail(&format!("can't evaluate command {operand}"))),
             }

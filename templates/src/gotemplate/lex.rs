@@ -64,8 +64,9 @@ pub struct Item {
     pub line: usize,
 }
 
-const KEYWORDS: [&str; 10] =
-    ["block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"];
+const KEYWORDS: [&str; 10] = [
+    "block", "break", "continue", "define", "else", "end", "if", "range", "template", "with",
+];
 
 struct Lexer<'a> {
     input: &'a str,
@@ -79,7 +80,15 @@ struct Lexer<'a> {
 
 /// Takes the text apart; the last item is the end or an error.
 pub fn lex(input: &str) -> Vec<Item> {
-    let mut lexer = Lexer { input, pos: 0, line: 1, start: 0, start_line: 1, parens: 0, items: Vec::new() };
+    let mut lexer = Lexer {
+        input,
+        pos: 0,
+        line: 1,
+        start: 0,
+        start_line: 1,
+        parens: 0,
+        items: Vec::new(),
+    };
     lexer.run();
     lexer.items
 }
@@ -116,12 +125,22 @@ impl Lexer<'_> {
 
     fn emit(&mut self, kind: Kind) {
         let text = self.input[self.start..self.pos].to_owned();
-        self.items.push(Item { kind, pos: self.start, text, line: self.start_line });
+        self.items.push(Item {
+            kind,
+            pos: self.start,
+            text,
+            line: self.start_line,
+        });
         self.ignore();
     }
 
     fn error(&mut self, text: impl Into<String>) {
-        self.items.push(Item { kind: Kind::Error, pos: self.start, text: text.into(), line: self.start_line });
+        self.items.push(Item {
+            kind: Kind::Error,
+            pos: self.start,
+            text: text.into(),
+            line: self.start_line,
+        });
     }
 
     fn run(&mut self) {
@@ -146,7 +165,11 @@ impl Lexer<'_> {
             let after = &self.input.as_bytes()[self.pos + at + 2..];
             let trims = after.first() == Some(&b'-') && after.get(1).copied().is_some_and(is_space);
             let text = &self.input[self.pos..self.pos + at];
-            let kept = if trims { text.trim_end_matches([' ', '\t', '\r', '\n']).len() } else { text.len() };
+            let kept = if trims {
+                text.trim_end_matches([' ', '\t', '\r', '\n']).len()
+            } else {
+                text.len()
+            };
             let trimmed = text.len() - kept;
             self.advance(kept);
             if self.pos > self.start {
@@ -340,7 +363,10 @@ impl Lexer<'_> {
     fn at_terminator(&self) -> bool {
         match self.peek() {
             None => true,
-            Some(c) => matches!(c, ' ' | '\t' | '\r' | '\n' | '.' | ',' | '|' | ':' | ')' | '(') || self.rest().starts_with("}}"),
+            Some(c) => {
+                matches!(c, ' ' | '\t' | '\r' | '\n' | '.' | ',' | '|' | ':' | ')' | '(')
+                    || self.rest().starts_with("}}")
+            }
         }
     }
 
@@ -415,7 +441,10 @@ impl Lexer<'_> {
             Some(c) if c == '_' || c.is_alphanumeric() => {
                 self.advance(c.len_utf8());
                 let text = self.input[self.start..self.pos].to_owned();
-                self.error(format!("bad number syntax: {}", crate::value::go_quote(text.as_bytes())));
+                self.error(format!(
+                    "bad number syntax: {}",
+                    crate::value::go_quote(text.as_bytes())
+                ));
                 false
             }
             _ => self.simple(Kind::Number),

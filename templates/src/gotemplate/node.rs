@@ -129,7 +129,9 @@ pub struct Template {
 impl Template {
     /// Says whether there is nothing in it but blanks.
     pub fn is_empty(&self) -> bool {
-        self.root.iter().all(|node| matches!(node, Node::Text(text) if text.text().trim().is_empty()))
+        self.root
+            .iter()
+            .all(|node| matches!(node, Node::Text(text) if text.text().trim().is_empty()))
     }
 }
 
@@ -186,7 +188,12 @@ impl fmt::Display for Command {
 impl fmt::Display for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.decl.is_empty() {
-            write!(f, "{} {} ", self.decl.join(", "), if self.is_assign { "=" } else { ":=" })?;
+            write!(
+                f,
+                "{} {} ",
+                self.decl.join(", "),
+                if self.is_assign { "=" } else { ":=" }
+            )?;
         }
         for (index, command) in self.cmds.iter().enumerate() {
             if index > 0 {

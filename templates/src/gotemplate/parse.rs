@@ -14,11 +14,7 @@ const DEPTH_LIMIT: usize = 500;
 ///
 /// # Errors
 /// `template: NAME:LINE: words`, as Go says it.
-pub fn parse(
-    name: &str,
-    text: &str,
-    is_function: &dyn Fn(&str) -> bool,
-) -> Result<BTreeMap<String, Template>, String> {
+pub fn parse(name: &str, text: &str, is_function: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, Template>, String> {
     let mut parser = Parser {
         items: lex(text),
         at: 0,
@@ -31,7 +27,9 @@ pub fn parse(
         found: BTreeMap::new(),
         blocks: HashSet::new(),
     };
-    parser.top(name).map_err(|words| format!("template: {name}:{}: {words}", parser.line()))?;
+    parser
+        .top(name)
+        .map_err(|words| format!("template: {name}:{}: {words}", parser.line()))?;
     Ok(parser.found)
 }
 
@@ -113,16 +111,27 @@ impl Parser<'_> {
 
     fn expect(&mut self, kind: Kind, context: &str) -> Parsed<Item> {
         let item = self.next_non_space();
-        if item.kind == kind { Ok(item) } else { self.unexpected(&item, context) }
+        if item.kind == kind {
+            Ok(item)
+        } else {
+            self.unexpected(&item, context)
+        }
     }
 
     fn add(&mut self, name: &str, root: Vec<Node>) -> Parsed<()> {
-        let template =
-            Template { name: name.to_owned(), parse_name: Rc::clone(&self.name), text: Rc::clone(&self.text), root };
+        let template = Template {
+            name: name.to_owned(),
+            parse_name: Rc::clone(&self.name),
+            text: Rc::clone(&self.text),
+            root,
+        };
         match self.found.get(name) {
             Some(old) if !old.is_empty() => {
                 if !template.is_empty() {
-                    return Err(format!("template: multiple definition of template {}", go_quote(name.as_bytes())));
+                    return Err(format!(
+                        "template: multiple definition of template {}",
+                        go_quote(name.as_bytes())
+                    ));
                 }
             }
             _ => {
@@ -216,7 +225,11 @@ impl Parser<'_> {
                 if self.range_depth == 0 {
                     return Err(format!("{{{{{}}}}} outside {{{{range}}}}", item.text));
                 }
-                Ok(Ok(if item.text == "break" { Node::Break } else { Node::Continue }))
+                Ok(Ok(if item.text == "break" {
+                    Node::Break
+                } else {
+                    Node::Continue
+                }))
             }
             "else" => {
                 let next = self.peek_non_space().clone();
@@ -267,7 +280,11 @@ impl Parser<'_> {
                 // "else if" is an "if" in the "else", which shares its "end".
                 self.next_non_space();
                 let inner = self.control(context)?;
-                Some(vec![if context == "if" { Node::If(inner) } else { Node::With(inner) }])
+                Some(vec![if context == "if" {
+                    Node::If(inner)
+                } else {
+                    Node::With(inner)
+                }])
             }
             End::Else(Some(word)) => {
                 let item = self.next_non_space();
@@ -286,7 +303,12 @@ impl Parser<'_> {
             }
         };
         self.variables.truncate(known);
-        Ok(Branch { pos: pipe.pos, pipe, list, otherwise })
+        Ok(Branch {
+            pos: pipe.pos,
+            pipe,
+            list,
+            otherwise,
+        })
     }
 
     fn block(&mut self) -> Parsed<Node> {
@@ -316,7 +338,12 @@ impl Parser<'_> {
         if self.depth > DEPTH_LIMIT {
             return Err(format!("template nests deeper than {DEPTH_LIMIT} levels"));
         }
-        let mut pipe = Pipe { pos: self.peek_non_space().pos, is_assign: false, decl: Vec::new(), cmds: Vec::new() };
+        let mut pipe = Pipe {
+            pos: self.peek_non_space().pos,
+            is_assign: false,
+            decl: Vec::new(),
+            cmds: Vec::new(),
+        };
         self.declarations(context, &mut pipe)?;
         loop {
             let item = self.next_non_space();
@@ -410,7 +437,10 @@ impl Parser<'_> {
     }
 
     fn command(&mut self) -> Parsed<Command> {
-        let mut command = Command { pos: self.peek_non_space().pos, args: Vec::new() };
+        let mut command = Command {
+            pos: self.peek_non_space().pos,
+            args: Vec::new(),
+        };
         loop {
             self.peek_non_space();
             if let Some(operand) = self.operand()? {
@@ -432,7 +462,9 @@ impl Parser<'_> {
     }
 
     fn operand(&mut self) -> Parsed<Option<Operand>> {
-        let Some(mut operand) = self.term()? else { return Ok(None) };
+        let Some(mut operand) = self.term()? else {
+            return Ok(None);
+        };
         if self.peek().kind != Kind::Field {
             return Ok(Some(operand));
         }
@@ -447,10 +479,14 @@ impl Parser<'_> {
                 operand.pos = pos;
                 Ok(Some(operand))
             }
-            Expr::Bool(_) | Expr::Text(..) | Expr::Number(_) | Expr::Nil | Expr::Dot => {
-                Err(format!("unexpected . after term {}", go_quote(operand.to_string().as_bytes())))
-            }
-            _ => Ok(Some(Operand { pos, expr: Expr::Chain(Box::new(operand), fields) })),
+            Expr::Bool(_) | Expr::Text(..) | Expr::Number(_) | Expr::Nil | Expr::Dot => Err(format!(
+                "unexpected . after term {}",
+                go_quote(operand.to_string().as_bytes())
+            )),
+            _ => Ok(Some(Operand {
+                pos,
+                expr: Expr::Chain(Box::new(operand), fields),
+            })),
         }
     }
 
@@ -512,7 +548,9 @@ fn number(item: &Item) -> Parsed<Number> {
     }
     let plain = item.text.replace('_', "");
     let mut int = crate::value::parse_int(&plain, 0);
-    let uint = int.and_then(|value| u64::try_from(value).ok()).or_else(|| plain.parse().ok());
+    let uint = int
+        .and_then(|value| u64::try_from(value).ok())
+        .or_else(|| plain.parse().ok());
     let mut float = plain.parse::<f64>().ok();
     if let Some(value) = int {
         float = Some(value as f64);
@@ -526,7 +564,13 @@ fn number(item: &Item) -> Parsed<Number> {
     if int.is_none() && uint.is_none() && float.is_none() {
         return Err(bad());
     }
-    Ok(Number { text: item.text.clone(), int, uint, float, is_char: false })
+    Ok(Number {
+        text: item.text.clone(),
+        int,
+        uint,
+        float,
+        is_char: false,
+    })
 }
 
 /// Reads a quoted string of Go.

@@ -1,0 +1,91 @@
+use std::rc::Rc;
+
+use super::exec::{Exec, Host, Limits, Set};
+use super::parse::parse;
+use crate::functions::{Random, find};
+use crate::value::{DateTime, Value, from_json};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn try_run(text: &str, dot: &serde_json::Value) -> Result<String, String> {
+    let mut set = Set::default();
+    set.add(parse("t", text, &|name| find(name).is_some())?);
+    let host = Host {
+        now: DateTime::utc(1_700_000_000, 0),
+        random: Random::new([1; 32]),
+        lookup: None,
+    };
+    let mut exec = Exec::new(
+        Rc::new(set),
+        host,
+        Limits {
+            depth: 50,
+            steps: 100_000,
+            output: 1 << 20,
+        },
+    );
+    let out = exec
+        .execute("t", from_json(dot))
+        .map_err(|failure| failure.to_string())?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+fn run(text: &str) -> String {
+    let dot = json!({"a": {"b": 1.5, "s": "x"}, "l": ["p", "q"], "n": null, "big": 12_345_678.0, "i": 3});
+    try_run(text, &dot).unwrap_or_else(|words| format!("error: {words}"))
+}
+
+#[test]
+fn templates_give_what_go_gives() {
+    let cases = include_str!("tests/cases.txt");
+    let wrong: Vec<String> = cases
+        .split("\n====\n")
+        .filter_map(|case| {
+            let (template, expected) = case.split_once("\n----\n").unwrap_or((case, ""));
+            let got = run(template);
+            (got != expected.trim_end_matches('\n')).then(|| format!("{template}\n  want {expected}\n  got  {got}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn recursion_and_endless_work_end_in_errors() {
+    assert!(
+        run("{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}").contains("exceeded maximum template depth")
+    );
+    assert!(run("{{range until 1000}}{{range until 1000}}x{{end}}{{end}}").contains("too many steps"));
+    assert!(run("{{range 100000}}{{range 100000}}{{end}}{{$x := 1}}{{end}}").contains("too many steps"));
+    assert!(run("{{ repeat 100000000 \"x\" }}").contains("output grows over"));
+}
+
+#[test]
+fn maps_are_shared_by_reference() {
+    assert_eq!(run("{{$_ := set .a \"new\" 1}}{{.a.new}}"), "1");
+}
+
+#[test]
+fn random_functions_repeat_with_their_seed() {
+    assert_eq!(
+        run("{{randAlphaNum 20}}{{uuidv4}}"),
+        run("{{randAlphaNum 20}}{{uuidv4}}")
+    );
+}
+
+#[test]
+fn type_of_a_literal_is_gos() {
+    assert!(matches!(from_json(&json!(1.0)), Value::Float(_)));
+    assert_eq!(
+        run("{{typeOf 1}} {{typeOf 1.0}} {{typeOf .i}} {{typeOf (add 1 2)}} {{typeOf .l}}"),
+        "int float64 int64 int64 []interface {}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_language_panic(text in "(\\{\\{-? ?|-?\\}\\}|[a-z.$\"|() :=]|if |end|range |define |else ){0,30}") {
+        let empty = json!({});
+        let outcome = try_run(&text, &empty);
+        prop_assert!(outcome.is_ok() || outcome.is_err());
+    }
+}

@@ -14,7 +14,10 @@ pub fn from_json(json: &serde_json::Value) -> Value {
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(items) => Value::list(items.iter().map(from_json).collect()),
         serde_json::Value::Object(entries) => Value::Map(Map::new(
-            entries.iter().map(|(key, value)| (Str::from(key.as_str()), from_json(value))).collect::<Entries>(),
+            entries
+                .iter()
+                .map(|(key, value)| (Str::from(key.as_str()), from_json(value)))
+                .collect::<Entries>(),
         )),
     }
 }
@@ -31,7 +34,15 @@ struct Style {
 /// What JSON cannot hold: NaN and the infinities.
 pub fn to_json(value: &Value) -> Result<String, String> {
     let mut out = String::new();
-    write(value, Style { indent: false, escape_html: true }, 0, &mut out)?;
+    write(
+        value,
+        Style {
+            indent: false,
+            escape_html: true,
+        },
+        0,
+        &mut out,
+    )?;
     Ok(out)
 }
 
@@ -41,7 +52,15 @@ pub fn to_json(value: &Value) -> Result<String, String> {
 /// What JSON cannot hold: NaN and the infinities.
 pub fn to_json_pretty(value: &Value) -> Result<String, String> {
     let mut out = String::new();
-    write(value, Style { indent: true, escape_html: true }, 0, &mut out)?;
+    write(
+        value,
+        Style {
+            indent: true,
+            escape_html: true,
+        },
+        0,
+        &mut out,
+    )?;
     Ok(out)
 }
 
@@ -51,7 +70,15 @@ pub fn to_json_pretty(value: &Value) -> Result<String, String> {
 /// What JSON cannot hold: NaN and the infinities.
 pub fn to_json_raw(value: &Value) -> Result<String, String> {
     let mut out = String::new();
-    write(value, Style { indent: false, escape_html: false }, 0, &mut out)?;
+    write(
+        value,
+        Style {
+            indent: false,
+            escape_html: false,
+        },
+        0,
+        &mut out,
+    )?;
     Ok(out)
 }
 

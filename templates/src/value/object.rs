@@ -22,6 +22,11 @@ impl Object {
             .iter()
             .find(|(method, _)| *method == name)
             .map(|(_, value)| value.clone())
-            .or_else(|| self.fields.iter().find(|(field, ..)| *field == name).map(|(.., value)| value.clone()))
+            .or_else(|| {
+                self.fields
+                    .iter()
+                    .find(|(field, ..)| *field == name)
+                    .map(|(.., value)| value.clone())
+            })
     }
 }

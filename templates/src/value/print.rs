@@ -256,18 +256,16 @@ pub fn printf(format: &[u8], values: &[Value]) -> Vec<u8> {
     out
 }
 
-fn argument_number(
-    format: &[u8],
-    next: usize,
-    i: usize,
-    count: usize,
-    reordered: bool,
-) -> (usize, usize, bool) {
+fn argument_number(format: &[u8], next: usize, i: usize, count: usize, reordered: bool) -> (usize, usize, bool) {
     if format.get(i) != Some(&b'[') {
         return (next, i, reordered);
     }
-    let Some(end) = format[i..].iter().position(|b| *b == b']') else { return (next, i + 1, true) };
-    let index = std::str::from_utf8(&format[i + 1..i + end]).ok().and_then(|text| text.parse::<usize>().ok());
+    let Some(end) = format[i..].iter().position(|b| *b == b']') else {
+        return (next, i + 1, true);
+    };
+    let index = std::str::from_utf8(&format[i + 1..i + end])
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok());
     match index {
         Some(index) if index >= 1 && index <= count => (index - 1, i + end + 1, true),
         _ => (count, i + end + 1, true),
@@ -355,7 +353,7 @@ fn print_verb(value: &Value, verb: char, flags: &Flags, out: &mut Vec<u8>) {
                 if index > 0 {
                     out.push(b' ');
                 }
-                print_verb(item, verb, flags, out);
+                print_inner(item, verb, flags, out);
             }
             out.push(b']');
         }
@@ -367,7 +365,7 @@ fn print_verb(value: &Value, verb: char, flags: &Flags, out: &mut Vec<u8>) {
                 }
                 print_verb(&Value::Str(key.clone()), verb, flags, out);
                 out.push(b':');
-                print_verb(item, verb, flags, out);
+                print_inner(item, verb, flags, out);
             }
             out.push(b']');
         }
@@ -381,10 +379,23 @@ fn print_verb(value: &Value, verb: char, flags: &Flags, out: &mut Vec<u8>) {
     }
 }
 
+/// Prints an element: nil in a collection suits every verb.
+fn print_inner(value: &Value, verb: char, flags: &Flags, out: &mut Vec<u8>) {
+    if value.is_nil() {
+        out.extend_from_slice(b"<nil>")
+    } else {
+        print_verb(value, verb, flags, out)
+    }
+}
+
 fn print_bytes(value: &Value, bytes: &[u8], verb: char, flags: &Flags, out: &mut Vec<u8>) {
     let cut = |bytes: &[u8]| -> Vec<u8> {
         match flags.precision {
-            Some(size) => String::from_utf8_lossy(bytes).chars().take(size).collect::<String>().into_bytes(),
+            Some(size) => String::from_utf8_lossy(bytes)
+                .chars()
+                .take(size)
+                .collect::<String>()
+                .into_bytes(),
             None => bytes.to_vec(),
         }
     };
@@ -443,7 +454,10 @@ fn integer(number: i64, verb: char, flags: &Flags) -> Option<String> {
 }
 
 fn char_of(number: i64) -> char {
-    u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}')
+    u32::try_from(number)
+        .ok()
+        .and_then(char::from_u32)
+        .unwrap_or('\u{fffd}')
 }
 
 fn float(number: f64, verb: char, flags: &Flags) -> Option<String> {
@@ -464,7 +478,11 @@ fn float(number: f64, verb: char, flags: &Flags) -> Option<String> {
         }
         _ => return None,
     };
-    let text = if verb.is_ascii_uppercase() { text.to_ascii_uppercase() } else { text };
+    let text = if verb.is_ascii_uppercase() {
+        text.to_ascii_uppercase()
+    } else {
+        text
+    };
     Some(match () {
         () if text.starts_with('-') => text,
         () if flags.plus => format!("+{text}"),
@@ -478,12 +496,24 @@ fn general_with_precision(number: f64, precision: usize) -> String {
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let trim = |text: &str| -> String {
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text.to_owned()
+        }
     };
     if exponent < -4 || exponent >= precision as i32 {
-        return format!("{}e{}{:02}", trim(digits), if exponent < 0 { '-' } else { '+' }, exponent.abs());
+        return format!(
+            "{}e{}{:02}",
+            trim(digits),
+            if exponent < 0 { '-' } else { '+' },
+            exponent.abs()
+        );
     }
-    trim(&format!("{number:.*}", (precision as i32 - 1 - exponent).max(0) as usize))
+    trim(&format!(
+        "{number:.*}",
+        (precision as i32 - 1 - exponent).max(0) as usize
+    ))
 }
 
 /// Writes the value as `%#v` does.
@@ -495,7 +525,13 @@ fn go_syntax(value: &Value) -> String {
             let items: Vec<String> = list
                 .items
                 .iter()
-                .map(|item| if item.is_nil() { "interface {}(nil)".to_owned() } else { go_syntax(item) })
+                .map(|item| {
+                    if item.is_nil() {
+                        "interface {}(nil)".to_owned()
+                    } else {
+                        go_syntax(item)
+                    }
+                })
                 .collect();
             format!("{}{{{}}}", value.type_name(), items.join(", "))
         }
@@ -504,7 +540,11 @@ fn go_syntax(value: &Value) -> String {
                 .entries()
                 .iter()
                 .map(|(key, item)| {
-                    let item = if item.is_nil() { "interface {}(nil)".to_owned() } else { go_syntax(item) };
+                    let item = if item.is_nil() {
+                        "interface {}(nil)".to_owned()
+                    } else {
+                        go_syntax(item)
+                    };
                     format!("{}:{item}", go_quote(key))
                 })
                 .collect();

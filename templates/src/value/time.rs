@@ -16,10 +16,28 @@ pub struct DateTime {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// Names a month by its number from 1.
 pub(super) fn month_name(month: i64) -> String {
@@ -61,7 +79,12 @@ fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
 impl DateTime {
     /// Makes an instant in UTC.
     pub fn utc(seconds: i64, nanos: u32) -> Self {
-        Self { seconds, nanos, offset: 0, zone: "UTC".to_owned() }
+        Self {
+            seconds,
+            nanos,
+            offset: 0,
+            zone: "UTC".to_owned(),
+        }
     }
 
     /// Moves it to a named zone; `None` where there is no such zone.
@@ -103,7 +126,11 @@ impl DateTime {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_part = (5 * day_of_year + 2) / 153;
         let day = (day_of_year - (153 * month_part + 2) / 5 + 1) as u32;
-        let month = if month_part < 10 { month_part + 3 } else { month_part - 9 } as u32;
+        let month = if month_part < 10 {
+            month_part + 3
+        } else {
+            month_part - 9
+        } as u32;
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         Civil {
             year,
@@ -139,7 +166,11 @@ impl DateTime {
     }
 
     fn write_element(&self, element: Element, text: &str, civil: &Civil, out: &mut String) {
-        let hour12 = if civil.hour % 12 == 0 { 12 } else { civil.hour % 12 };
+        let hour12 = if civil.hour.is_multiple_of(12) {
+            12
+        } else {
+            civil.hour % 12
+        };
         let offset = self.offset.unsigned_abs();
         let sign = if self.offset < 0 { '-' } else { '+' };
         // Writing to a String cannot fail.
@@ -168,17 +199,41 @@ impl DateTime {
             Element::LowerPm => out.write_str(if civil.hour >= 12 { "pm" } else { "am" }),
             Element::Zone => out.write_str(&self.zone),
             Element::Offset { .. } if text.starts_with('Z') && self.offset == 0 => out.write_str("Z"),
-            Element::Offset { colon, minutes, seconds } => {
+            Element::Offset {
+                colon,
+                minutes,
+                seconds,
+            } => {
                 let colon = if colon { ":" } else { "" };
                 write!(out, "{sign}{:02}", offset / 3600)
-                    .and_then(|()| if minutes { write!(out, "{colon}{:02}", offset / 60 % 60) } else { Ok(()) })
-                    .and_then(|()| if seconds { write!(out, "{colon}{:02}", offset % 60) } else { Ok(()) })
+                    .and_then(|()| {
+                        if minutes {
+                            write!(out, "{colon}{:02}", offset / 60 % 60)
+                        } else {
+                            Ok(())
+                        }
+                    })
+                    .and_then(|()| {
+                        if seconds {
+                            write!(out, "{colon}{:02}", offset % 60)
+                        } else {
+                            Ok(())
+                        }
+                    })
             }
             Element::Fraction { digits, trim } => {
                 let digits_text = format!("{:09}", self.nanos);
                 let digits_text = &digits_text[..digits.min(9)];
-                let digits_text = if trim { digits_text.trim_end_matches('0') } else { digits_text };
-                if digits_text.is_empty() { Ok(()) } else { write!(out, "{}{digits_text}", &text[..1]) }
+                let digits_text = if trim {
+                    digits_text.trim_end_matches('0')
+                } else {
+                    digits_text
+                };
+                if digits_text.is_empty() {
+                    Ok(())
+                } else {
+                    write!(out, "{}{digits_text}", &text[..1])
+                }
             }
         };
         debug_assert!(result.is_ok());
@@ -198,7 +253,8 @@ impl DateTime {
                 super::go_quote(layout.as_bytes())
             )
         };
-        let (mut year, mut month, mut day, mut hour, mut minute, mut second, mut nanos) = (0i64, 1u32, 1u32, 0, 0, 0, 0);
+        let (mut year, mut month, mut day, mut hour, mut minute, mut second, mut nanos) =
+            (0i64, 1u32, 1u32, 0, 0, 0, 0);
         let (mut pm, mut offset, mut zone) = (None, 0i32, "UTC".to_owned());
         let mut rest = layout;
         let mut input = text;
@@ -222,7 +278,9 @@ impl DateTime {
                     let long = matches!(element, Element::LongMonth);
                     let found = MONTHS.iter().position(|name| {
                         let name = if long { name } else { &name[..3] };
-                        input.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name))
+                        input
+                            .get(..name.len())
+                            .is_some_and(|head| head.eq_ignore_ascii_case(name))
                     });
                     let index = found.ok_or_else(fail)?;
                     input = &input[if long { MONTHS[index].len() } else { 3 }..];
@@ -232,7 +290,9 @@ impl DateTime {
                     let long = matches!(element, Element::LongDay);
                     let found = DAYS.iter().find(|name| {
                         let name = if long { name } else { &name[..3] };
-                        input.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name))
+                        input
+                            .get(..name.len())
+                            .is_some_and(|head| head.eq_ignore_ascii_case(name))
                     });
                     let name = found.ok_or_else(fail)?;
                     input = &input[if long { name.len() } else { 3 }..];
@@ -318,10 +378,18 @@ impl DateTime {
             _ => 31,
         };
         if !(1..=12).contains(&month) || day < 1 || day > longest || hour > 23 || minute > 59 || second > 59 {
-            return Err(format!("parsing time {}: value out of range", super::go_quote(text.as_bytes())));
+            return Err(format!(
+                "parsing time {}: value out of range",
+                super::go_quote(text.as_bytes())
+            ));
         }
         let seconds = days_from_civil(year, month, day) * 86_400 + i64::from(hour * 3600 + minute * 60 + second);
-        Ok(Self { seconds: seconds - i64::from(offset), nanos, offset, zone })
+        Ok(Self {
+            seconds: seconds - i64::from(offset),
+            nanos,
+            offset,
+            zone,
+        })
     }
 }
 
@@ -379,7 +447,11 @@ enum Element {
 }
 
 const fn offset(colon: bool, minutes: bool, seconds: bool) -> Element {
-    Element::Offset { colon, minutes, seconds }
+    Element::Offset {
+        colon,
+        minutes,
+        seconds,
+    }
 }
 
 /// The elements of a layout; longer ones before their prefixes.
@@ -439,7 +511,13 @@ fn next_element(layout: &str) -> (Option<Element>, usize) {
                 if bytes.get(length + 1).is_some_and(u8::is_ascii_digit) {
                     break;
                 }
-                return (Some(Element::Fraction { digits: length, trim: kind == Some(b'9') }), length + 1);
+                return (
+                    Some(Element::Fraction {
+                        digits: length,
+                        trim: kind == Some(b'9'),
+                    }),
+                    length + 1,
+                );
             }
             // "_2006" is an underscore and a year.
             Element::LongYear if text.starts_with('_') => return (None, 1),
@@ -463,7 +541,12 @@ pub fn format_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let size = nanos.unsigned_abs();
     let with_fraction = |unit: u64, name: &str| {
-        let text = format!("{}.{:0width$}", size / unit, size % unit, width = unit.ilog10() as usize);
+        let text = format!(
+            "{}.{:0width$}",
+            size / unit,
+            size % unit,
+            width = unit.ilog10() as usize
+        );
         format!("{sign}{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
     };
     if size < 1000 {
@@ -506,7 +589,9 @@ pub fn parse_duration(text: &str) -> Option<i64> {
         let length = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let number: f64 = rest[..length].parse().ok()?;
         rest = &rest[length..];
-        let length = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
+        let length = rest
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let unit = match &rest[..length] {
             "ns" => 1.0,
             "us" | "µs" | "μs" => 1e3,

@@ -38,7 +38,11 @@ pub fn write_pretty(value: &Value) -> Result<String, String> {
 }
 
 fn emit(value: &Value, dialect: Dialect) -> Result<String, String> {
-    let mut emitter = Emitter { out: String::new(), column: 0, dialect };
+    let mut emitter = Emitter {
+        out: String::new(),
+        column: 0,
+        dialect,
+    };
     match value {
         Value::Map(_) | Value::List(_) | Value::Object(_) if !is_empty(value) => emitter.block(value, 0, 0)?,
         _ => {
@@ -131,7 +135,11 @@ impl Emitter {
         match item {
             Value::List(_) if !is_empty(item) => {
                 // Under a complex key the list begins on the line of its colon.
-                let inner = if self.dialect == Dialect::V2 && !complex { indent } else { indent + 2 };
+                let inner = if self.dialect == Dialect::V2 && !complex {
+                    indent
+                } else {
+                    indent + 2
+                };
                 if complex {
                     self.put(" ");
                 } else {
@@ -245,12 +253,7 @@ impl Emitter {
         let chars: Vec<char> = text.chars().collect();
         for (index, &c) in chars.iter().enumerate() {
             if c == ' ' {
-                if breaks
-                    && !spaces
-                    && self.folds()
-                    && index > 0
-                    && index < chars.len() - 1
-                    && chars[index + 1] != ' '
+                if breaks && !spaces && self.folds() && index > 0 && index < chars.len() - 1 && chars[index + 1] != ' '
                 {
                     self.line(indent);
                 } else {
@@ -371,7 +374,11 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
             return ar[i].cmp(&br[i]);
         }
         if al || bl {
-            return if digits == al { Ordering::Less } else { Ordering::Greater };
+            return if digits == al {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            };
         }
         let mut start = 0i64;
         if ar[i] == '0' || br[i] == '0' {
@@ -387,9 +394,9 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
         }
         let run = |chars: &[char]| -> (usize, i64) {
             let count = chars[i..].iter().take_while(|c| c.is_numeric()).count();
-            let number = chars[i..i + count]
-                .iter()
-                .fold(start, |sum, c| sum.wrapping_mul(10).wrapping_add(i64::from(*c as u32) - 48));
+            let number = chars[i..i + count].iter().fold(start, |sum, c| {
+                sum.wrapping_mul(10).wrapping_add(i64::from(*c as u32) - 48)
+            });
             (count, number)
         };
         let ((ac, an), (bc, bn)) = (run(&ar), run(&br));
@@ -407,7 +414,8 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
 /// Writes a number as JSON does and YAML then reads it: whole numbers that fit stay whole.
 fn json_number(value: f64) -> String {
     let text = crate::value::float_json(value);
-    if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && (text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok())
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        && (text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok())
     {
         return if text == "-0" { "0".to_owned() } else { text };
     }
@@ -448,7 +456,9 @@ impl Analysis {
             let followed = next.is_none_or(|c| c == ' ' || c == '\t' || c == '\0' || is_break(c));
             if index == 0 {
                 indicators |= match c {
-                    '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => true,
+                    '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => {
+                        true
+                    }
                     '?' | ':' | '-' => followed,
                     _ => false,
                 };
@@ -478,9 +488,15 @@ impl Analysis {
         }
         let fatal = space_break || special;
         Self {
-            plain_allowed: !(leading || trailing_space || trailing_break || break_space || fatal || breaks || indicators),
+            plain_allowed: !(leading
+                || trailing_space
+                || trailing_break
+                || break_space
+                || fatal
+                || breaks
+                || indicators),
             single_quoted_allowed: !(break_space || fatal),
-            block_allowed: !(trailing_space || fatal) && !chars.is_empty(),
+            block_allowed: !(trailing_space || fatal || chars.is_empty()),
         }
     }
 }

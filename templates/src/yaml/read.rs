@@ -17,7 +17,10 @@ pub fn documents(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut current = String::new();
     for line in text.split_inclusive('\n') {
-        if line.strip_prefix("---").is_some_and(|rest| rest.chars().all(char::is_whitespace)) {
+        if line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.chars().all(char::is_whitespace))
+        {
             if !current.is_empty() {
                 found.push(std::mem::take(&mut current));
             }
@@ -36,8 +39,14 @@ pub fn documents(text: &str) -> Vec<String> {
 /// # Errors
 /// Go's words for what does not parse.
 pub fn read(text: &str) -> Result<Value, String> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
-    reader.document().map_err(|error| format!("error converting YAML to JSON: {error}"))
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
+    reader
+        .document()
+        .map_err(|error| format!("error converting YAML to JSON: {error}"))
 }
 
 /// Reads the first document, which must be a map or nothing.
@@ -69,7 +78,10 @@ impl<'a> Reader<'a> {
         match self.parser.next() {
             Some(Ok((event, _))) => Ok(event),
             Some(Err(error)) => {
-                Err(format!("yaml: line {}: {}", error.marker().line(), words(&error.info())))
+                let words = words(&error.info()).to_owned();
+                // libyaml notices a missing colon one line later.
+                let line = error.marker().line() + usize::from(words.ends_with("':'"));
+                Err(format!("yaml: line {line}: {words}"))
             }
             None => Ok(Event::StreamEnd),
         }
@@ -197,7 +209,9 @@ fn key(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<String> {
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let name = tag.map(|tag| tag.to_string());
-    let core = name.as_deref().map(|name| name.rsplit([':', '!']).next().unwrap_or(name));
+    let core = name
+        .as_deref()
+        .map(|name| name.rsplit([':', '!']).next().unwrap_or(name));
     match core {
         Some("str") => return Ok(Value::String(text.to_owned())),
         Some("binary") => {

@@ -21,7 +21,9 @@ pub(crate) enum Scalar {
 
 /// Resolves a plain scalar by the rules of yaml.v2.
 pub(crate) fn resolve(text: &str) -> Scalar {
-    let Some(first) = text.bytes().next() else { return Scalar::Null };
+    let Some(first) = text.bytes().next() else {
+        return Scalar::Null;
+    };
     match first {
         b'y' | b'Y' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'o' | b'O' | b'~' => word(text),
         b'.' => match text {
@@ -69,12 +71,19 @@ fn parse_uint(text: &str) -> Option<u64> {
     if text.starts_with("0x") || text.starts_with("0X") {
         return u64::from_str_radix(&text[2..], 16).ok();
     }
-    if text.starts_with(['+', '-', '0']) { None } else { text.parse().ok() }
+    if text.starts_with(['+', '-', '0']) {
+        None
+    } else {
+        text.parse().ok()
+    }
 }
 
 /// Parses as Go does: a number out of range is an error.
 fn parse_float(text: &str) -> Option<f64> {
-    if !text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
+    {
         return None;
     }
     text.parse().ok().filter(|value: &f64| value.is_finite())
@@ -105,9 +114,14 @@ fn is_timestamp(text: &str) -> bool {
     if bytes.len() < 8 || bytes[4] != b'-' || !bytes[..4].iter().all(u8::is_ascii_digit) {
         return false;
     }
-    ["2006-1-2T15:4:5.999999999Z07:00", "2006-1-2t15:4:5.999999999Z07:00", "2006-1-2 15:4:5.999999999", "2006-1-2"]
-        .iter()
-        .any(|layout| crate::value::DateTime::parse(layout, text).is_ok())
+    [
+        "2006-1-2T15:4:5.999999999Z07:00",
+        "2006-1-2t15:4:5.999999999Z07:00",
+        "2006-1-2 15:4:5.999999999",
+        "2006-1-2",
+    ]
+    .iter()
+    .any(|layout| crate::value::DateTime::parse(layout, text).is_ok())
 }
 
 /// Says whether old parsers would read the text as a number to the base of sixty: `^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?$`.

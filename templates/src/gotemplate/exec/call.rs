@@ -61,11 +61,17 @@ const PARAMS: [(u8, Param, &str); 11] = [
 impl Param {
     /// Reads the letter of a table.
     pub fn of(letter: u8) -> Self {
-        PARAMS.iter().find(|(known, ..)| *known == letter).map_or(Self::Any, |(_, param, _)| *param)
+        PARAMS
+            .iter()
+            .find(|(known, ..)| *known == letter)
+            .map_or(Self::Any, |(_, param, _)| *param)
     }
 
     fn type_name(self) -> &'static str {
-        PARAMS.iter().find(|(_, param, _)| *param == self).map_or("interface {}", |(.., name)| name)
+        PARAMS
+            .iter()
+            .find(|(_, param, _)| *param == self)
+            .map_or("interface {}", |(.., name)| name)
     }
 }
 
@@ -131,7 +137,9 @@ impl Exec<'_> {
         let count = args.len() + usize::from(last.is_some());
         let wanted = fixed.len();
         if variadic.is_some() && count < wanted {
-            return Err(frame.fail(&format!("wrong number of args for {name}: want at least {wanted} got {count}")));
+            return Err(frame.fail(&format!(
+                "wrong number of args for {name}: want at least {wanted} got {count}"
+            )));
         }
         if variadic.is_none() && count != wanted {
             return Err(frame.fail(&format!("wrong number of args for {name}: want {wanted} got {count}")));
@@ -192,12 +200,15 @@ impl Exec<'_> {
         last: Option<&Value>,
     ) -> Option<Done<Value>> {
         let (params, call) = builtin::method(receiver, name)?;
-        Some(self.arguments(frame, dot, name, params, args, last.cloned()).and_then(|values| {
-            call(self, receiver, &values).map_err(|cause| {
-                frame.at = node;
-                cause.within(place(frame.template, &node) + &format!("error calling {name}: "))
-            })
-        }))
+        Some(
+            self.arguments(frame, dot, name, params, args, last.cloned())
+                .and_then(|values| {
+                    call(self, receiver, &values).map_err(|cause| {
+                        frame.at = node;
+                        cause.within(place(frame.template, &node) + &format!("error calling {name}: "))
+                    })
+                }),
+        )
     }
 }
 

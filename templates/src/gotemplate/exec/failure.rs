@@ -15,7 +15,9 @@ pub struct Failure {
 impl Failure {
     /// An error without a cause.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { pieces: vec![text.into()] }
+        Self {
+            pieces: vec![text.into()],
+        }
     }
 
     /// Wraps it: `prefix` comes before its text.
@@ -27,7 +29,9 @@ impl Failure {
 
     /// The texts of the chain, outermost first.
     pub fn chain(&self) -> impl Iterator<Item = String> + '_ {
-        (1..=self.pieces.len()).rev().map(|count| self.pieces[..count].iter().rev().map(String::as_str).collect())
+        (1..=self.pieces.len())
+            .rev()
+            .map(|count| self.pieces[..count].iter().rev().map(String::as_str).collect())
     }
 }
 

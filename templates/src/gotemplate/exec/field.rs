@@ -18,7 +18,9 @@ impl Exec<'_> {
         args: &'t [Operand],
         last: Option<Value>,
     ) -> Done<Value> {
-        let Some((end, path)) = fields.split_last() else { return Ok(receiver) };
+        let Some((end, path)) = fields.split_last() else {
+            return Ok(receiver);
+        };
         for field in path {
             receiver = self.field(frame, dot, &receiver, field, node, &[], None)?;
         }
@@ -44,8 +46,15 @@ impl Exec<'_> {
             _ => {}
         }
         if !matches!(receiver, Value::Map(map) if map.kind == MapKind::Any)
-            && let Some(result) =
-                self.method(frame, dot, receiver, &name.text(), At::Operand(node), args, last.as_ref())
+            && let Some(result) = self.method(
+                frame,
+                dot,
+                receiver,
+                &name.text(),
+                At::Operand(node),
+                args,
+                last.as_ref(),
+            )
         {
             return result;
         }
@@ -58,8 +67,10 @@ impl Exec<'_> {
                 Ok(map.get(name).unwrap_or_else(|| map.zero()))
             }
             Value::Object(object) => match object.member(&name.text()) {
-                Some(_) if has_args => Err(frame
-                    .fail(&format!("{} has arguments but cannot be invoked as function", name.text()))),
+                Some(_) if has_args => Err(frame.fail(&format!(
+                    "{} has arguments but cannot be invoked as function",
+                    name.text()
+                ))),
                 Some(value) => Ok(value),
                 None => Err(cannot_evaluate(frame, name, receiver)),
             },
@@ -69,5 +80,9 @@ impl Exec<'_> {
 }
 
 fn cannot_evaluate(frame: &Frame<'_>, name: &Str, receiver: &Value) -> super::Failure {
-    frame.fail(&format!("can't evaluate field {} in type {}", name.text(), receiver.static_type_name()))
+    frame.fail(&format!(
+        "can't evaluate field {} in type {}",
+        name.text(),
+        receiver.static_type_name()
+    ))
 }
