@@ -91,6 +91,7 @@ impl Pods {
                         for (_, sandbox) in adopted.drain() {
                             self.remove_orphan(sandbox);
                         }
+                        self.remove_forgotten_files();
                     }
                     Some(Ok(watcher::Event::Apply(pod))) => self.apply(pod, &mut adopted),
                     Some(Ok(watcher::Event::Delete(pod))) => self.delete(&pod),
@@ -143,6 +144,35 @@ impl Pods {
         for (_, handle) in workers.iter().filter(|(uid, _)| !listed.contains(*uid)) {
             handle.updates.send_modify(|update| update.gone = true);
         }
+    }
+
+    /// Removes the files of pods that went while no agent ran, or that one did not get to remove.
+    fn remove_forgotten_files(&self) {
+        let places = self.shared.places.clone();
+        let found = match places.pods() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the folders of pods cannot be listed");
+                return;
+            }
+        };
+        let workers = self.workers.lock();
+        let forgotten: Vec<String> = found.into_iter().filter(|uid| !workers.contains_key(uid)).collect();
+        drop(workers);
+        if forgotten.is_empty() {
+            return;
+        }
+        self.tasks.spawn_blocking(move || {
+            for uid in forgotten {
+                if let Err(error) = places.remove_pod(&uid) {
+                    tracing::warn!(
+                        pod = uid,
+                        error = chain(&error),
+                        "the files of a former pod cannot be removed"
+                    );
+                }
+            }
+        });
     }
 
     /// A sandbox whose pod is no longer in the API is ended like a pod that was removed by force.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use setpoint_runtime::spec::ContainerState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -131,7 +131,13 @@ pub(crate) fn pick_attempt(
 ) -> Result<u32, StreamError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     if previous {
-        let before = attempts.len().checked_sub(2).and_then(|at| attempts.get(at));
+        // As the status shows it: of a container that waits for its restart it is the newest one.
+        let waits = statuses(pod, container)
+            .filter_map(|status| status.state.as_ref())
+            .any(|state| state.waiting.is_some());
+        let newest_ended = attempts.last().is_some_and(|state| state.exit.is_some());
+        let back = if waits && newest_ended { 1 } else { 2 };
+        let before = attempts.len().checked_sub(back).and_then(|at| attempts.get(at));
         let message = || format!("previous terminated container \"{container}\" in pod \"{name}\" not found");
         return before
             .map(|state| state.attempt)
@@ -140,16 +146,7 @@ pub(crate) fn pick_attempt(
     if let Some(current) = attempts.last() {
         return Ok(current.attempt);
     }
-    let statuses = pod.status.iter().flat_map(|status| {
-        status
-            .container_statuses
-            .iter()
-            .flatten()
-            .chain(status.init_container_statuses.iter().flatten())
-    });
-    let mut states = statuses
-        .filter(|status| status.name == container)
-        .filter_map(|status| status.state.as_ref());
+    let mut states = statuses(pod, container).filter_map(|status| status.state.as_ref());
     let reason = states.find_map(|state| state.waiting.as_ref()?.reason.clone());
     let reason = reason.unwrap_or_else(|| "ContainerCreating".to_owned());
     Err(StreamError::BadRequest(match reason.as_str() {
@@ -158,6 +155,17 @@ pub(crate) fn pick_attempt(
         }
         _ => format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"),
     }))
+}
+
+fn statuses<'a>(pod: &'a Pod, container: &'a str) -> impl Iterator<Item = &'a ContainerStatus> {
+    let all = pod.status.iter().flat_map(|status| {
+        status
+            .container_statuses
+            .iter()
+            .flatten()
+            .chain(status.init_container_statuses.iter().flatten())
+    });
+    all.filter(move |status| status.name == container)
 }
 
 #[cfg(test)]
@@ -216,5 +224,25 @@ mod tests {
             error.to_string(),
             "container \"a\" in pod \"web\" is waiting to start: ContainerCreating"
         );
+    }
+
+    #[test]
+    fn the_previous_attempt_of_a_container_in_back_off_is_its_newest() {
+        let mut pod = pod(&["a"]);
+        let waiting = json!({"containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "image": "",
+            "imageID": "", "ready": false, "restartCount": 4}]});
+        pod.status = Some(serde_json::from_value(waiting).expect("a status"));
+        let ended = |number| ContainerState {
+            exit: Some(setpoint_runtime::spec::Exit {
+                code: 1,
+                signal: None,
+                oom_killed: false,
+                finished_at: jiff::Timestamp::UNIX_EPOCH,
+            }),
+            ..attempt(number)
+        };
+        let attempts = [ended(3), ended(4)];
+        assert_eq!(pick_attempt(&pod, "a", &attempts, true).expect("one"), 4);
+        assert_eq!(pick_attempt(&pod, "a", &attempts, false).expect("one"), 4);
     }
 }

@@ -8,6 +8,7 @@ mod content;
 mod mounts;
 mod ownership;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -110,6 +111,17 @@ impl Places {
         }
         let root = if in_memory(volume) { &self.memory } else { &self.disk };
         root.join(uid).join("volumes").join(&volume.name)
+    }
+
+    /// Returns the UIDs of all pods of which files are there.
+    pub fn pods(&self) -> io::Result<BTreeSet<String>> {
+        let mut uids = BTreeSet::new();
+        for directory in [&self.disk, &self.memory] {
+            for entry in fs::read_dir(directory)? {
+                uids.extend(entry?.file_name().into_string());
+            }
+        }
+        Ok(uids)
     }
 
     /// Removes everything of a pod. Succeeds when there is nothing.

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use setpoint_net::{AttachRequest, Net, Netns};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 use crate::cgroup::{self, Hierarchies};
 use crate::error::RuntimeError;
@@ -204,8 +205,10 @@ impl Inner {
             instance: self.config.instance.clone(),
             hierarchies: self.hierarchies.clone(),
         };
+        let begun = Instant::now();
         let channel = self.fork_shim(&setup).await?;
         let greeted = greet(&id, channel, true).await?;
+        tracing::debug!(sandbox = id, took = ?begun.elapsed(), "the shim is up");
         if let (Some(ip), Some(net)) = (ip, &self.net)
             && let Err(source) = attach(net, &id, greeted.state().pid, ip).await
         {
@@ -218,6 +221,7 @@ impl Inner {
                 source,
             });
         }
+        tracing::debug!(sandbox = id, took = ?begun.elapsed(), "the sandbox stands");
         Ok(self.hold(greeted)?.current())
     }
 }
@@ -337,8 +341,10 @@ impl Runtime {
             return Err(RuntimeError::Exists { what: "container", id });
         }
         let request = resolve::resolve(&state.spec, spec, image)?;
+        let begun = Instant::now();
         link.call("start a container", Request::Start(Box::new(request)))
             .await?;
+        tracing::debug!(sandbox, container = id, took = ?begun.elapsed(), "the container runs");
         find(&link, &id)
     }
 

@@ -249,3 +249,20 @@ fn nothing_is_left_of_a_removed_pod() {
     places.remove_pod("u").expect("removed twice");
     assert!(!dir.path().join("pods/u").exists() && !dir.path().join("volatile/u").exists());
 }
+
+#[test]
+fn the_pods_of_which_files_are_there_are_known() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let places = Places::new(dir.path());
+    for path in [
+        places.disk().join("a"),
+        places.disk().join("b"),
+        places.memory().join("b"),
+    ] {
+        std::fs::create_dir_all(path).expect("a directory");
+    }
+    let names: Vec<String> = places.pods().expect("a list").into_iter().collect();
+    assert_eq!(names, ["a", "b"]);
+    places.remove_pod("b").expect("removed");
+    assert_eq!(places.pods().expect("a list").len(), 1);
+}

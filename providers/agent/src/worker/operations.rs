@@ -93,6 +93,28 @@ pub(super) enum Outcome {
     Nothing,
 }
 
+impl Outcome {
+    /// Returns a word for the log.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::SandboxCreated(_) => "sandbox created",
+            Self::VolumesPrepared(_) => "volumes prepared",
+            Self::ImageFound { .. } => "image found",
+            Self::Started { .. } => "started",
+            Self::PostStarted { .. } => "postStart hook has run",
+            Self::Stopped { .. } => "stopped",
+            Self::Drained => "drained",
+            Self::Removed(_) => "removed",
+            Self::Finished(_) => "finished",
+            Self::Probed { .. } => "probed",
+            Self::Written { .. } => "status written",
+            Self::Closed(_) => "sandbox closed",
+            Self::Said { .. } => "last words read",
+            Self::Nothing => "tidied up",
+        }
+    }
+}
+
 /// Why a container was not started.
 pub(super) enum StartFailure {
     /// It cannot be configured for now: reason and message.

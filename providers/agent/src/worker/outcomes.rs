@@ -17,6 +17,7 @@ impl Worker {
     /// Takes what came of an operation.
     pub(super) async fn take_outcome(&mut self, outcome: Outcome) {
         let now = (self.shared.now)();
+        tracing::debug!(pod = self.uid, outcome = outcome.word());
         match outcome {
             Outcome::SandboxCreated(Ok(sandbox)) => {
                 self.sandbox_failure = None;
