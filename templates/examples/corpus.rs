@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde_json::Value;
 use setpoint_templates::{Capabilities, Chart, Folder, RenderOptions, render, yaml};
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(folder) = arguments.next().or_else(|| std::env::var("SETPOINT_CORPUS").ok()) else {
         println!("corpus: give the folder of the corpus as argument or in SETPOINT_CORPUS");
-        std::process::exit(2);
+        return ExitCode::from(2);
     };
     let only = arguments.next().unwrap_or_default();
     let verbose = arguments.next().is_some();
@@ -57,6 +58,11 @@ fn main() {
         println!("{count:5} {cause}");
     }
     println!("{right} of {total} cases right");
+    if right == total {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

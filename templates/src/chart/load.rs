@@ -34,7 +34,7 @@ pub struct Chart {
     pub metadata: Metadata,
     /// Its default values.
     pub values: Map<String, Value>,
-    /// The schema of its values, if it has one.
+    /// The schema of its values, if it has one. Values are not checked against it yet.
     pub schema: Option<Vec<u8>>,
     /// The files under `templates/`, by path.
     pub templates: BTreeMap<String, Vec<u8>>,

@@ -21,10 +21,14 @@ impl Exec<'_> {
         let Some((end, path)) = fields.split_last() else {
             return Ok(receiver);
         };
+        // What a map of interfaces gave is an interface to Go, whatever it holds.
+        let mut of_interface = false;
         for field in path {
-            receiver = self.field(frame, dot, &receiver, field, node, &[], None)?;
+            let next = self.field(frame, dot, &receiver, of_interface, field, node, &[], None)?;
+            of_interface = matches!(&receiver, Value::Map(map) if matches!(map.kind, MapKind::Any | MapKind::Values));
+            receiver = next;
         }
-        self.field(frame, dot, &receiver, end, node, args, last)
+        self.field(frame, dot, &receiver, of_interface, end, node, args, last)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -33,6 +37,7 @@ impl Exec<'_> {
         frame: &mut Frame<'t>,
         dot: &Value,
         receiver: &Value,
+        of_interface: bool,
         name: &Str,
         node: &'t Operand,
         args: &'t [Operand],
@@ -72,17 +77,18 @@ impl Exec<'_> {
                     name.text()
                 ))),
                 Some(value) => Ok(value),
-                None => Err(cannot_evaluate(frame, name, receiver)),
+                None => Err(cannot_evaluate(frame, name, receiver, of_interface)),
             },
-            _ => Err(cannot_evaluate(frame, name, receiver)),
+            _ => Err(cannot_evaluate(frame, name, receiver, of_interface)),
         }
     }
 }
 
-fn cannot_evaluate(frame: &Frame<'_>, name: &Str, receiver: &Value) -> super::Failure {
-    frame.fail(&format!(
-        "can't evaluate field {} in type {}",
-        name.text(),
+fn cannot_evaluate(frame: &Frame<'_>, name: &Str, receiver: &Value, of_interface: bool) -> super::Failure {
+    let kind = if of_interface {
+        "interface {}"
+    } else {
         receiver.static_type_name()
-    ))
+    };
+    frame.fail(&format!("can't evaluate field {} in type {kind}", name.text()))
 }
