@@ -1,6 +1,6 @@
 //! One pod's task: looks at what is, asks [`crate::decide`] what to do, does it in the background, and looks again.
 //!
-//! Everything that takes time is a future in [`Worker::running`]; it belongs to the worker and ends with it. The worker itself never waits for
+//! Everything that takes time is a future in `Worker::running`; it belongs to the worker and ends with it. The worker itself never waits for
 //! one of them alone, so a hanging step stops nothing else of the pod, and nothing of other pods.
 
 mod operations;
