@@ -41,7 +41,7 @@ use crate::cache::Cache;
 use crate::request::{RequestInfo, UserInfo};
 use crate::strategy::Strategies;
 use crate::strategy::service::Ranges;
-use crate::{crd, maintenance, seed, watch};
+use crate::{crd, maintenance, respond, seed, watch};
 
 pub(crate) use answer::Answer;
 pub(crate) use call::Call;
@@ -156,7 +156,7 @@ impl Registry {
         let (parts, body) = request.into_parts();
         let mut call = match Call::new(self, info, user, &parts.headers) {
             Ok(call) => call,
-            Err(status) => return answer::failure(&status),
+            Err(status) => return respond::status(&status),
         };
         let answer = self.dispatch(&mut call, body).await;
         answer::respond(&call, answer).await

@@ -48,6 +48,7 @@ mod tests {
         let first = limits.admit(true).expect("room");
         let refused = limits.admit(true).expect_err("no room");
         assert_eq!(refused.code, 429);
+        assert_eq!(crate::respond::status(&refused).headers()["retry-after"], "1");
         assert!(limits.admit(false).is_ok());
         drop(first);
         assert!(limits.admit(true).is_ok());

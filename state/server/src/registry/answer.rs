@@ -97,16 +97,6 @@ fn retry_after(status: &Status) -> Option<u32> {
     status.details.as_ref().and_then(|details| details.retry_after_seconds)
 }
 
-/// Writes a Status before anything is known of what the client accepts.
-pub(crate) fn failure(status: &Status) -> Response<Body> {
-    let mut response = Response::new(Body::from(status.to_value().to_string()));
-    *response.status_mut() = status_code(status);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
 fn status_code(status: &Status) -> StatusCode {
     StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

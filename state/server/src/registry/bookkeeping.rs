@@ -48,6 +48,7 @@ pub(crate) fn create(row: &Resource, object: &mut Value, new: &NewObject<'_>) {
     }
     let metadata = meta::metadata_mut(object);
     metadata.remove("managedFields");
+    drop_empty(metadata);
     metadata.insert("name".into(), new.name.into());
     if row.namespaced {
         metadata.insert("namespace".into(), new.namespace.into());
@@ -75,11 +76,26 @@ pub(crate) fn update(row: &Resource, new: &mut Value, old: &Value, target: Targe
     keep_fixed(new, old);
 }
 
+/// Drops the maps and lists of metadata that nothing is left in: Kubernetes does not write them.
+fn drop_empty(metadata: &mut Map<String, Value>) {
+    for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let empty = match metadata.get(key) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            _ => false,
+        };
+        if empty {
+            metadata.remove(key);
+        }
+    }
+}
+
 /// Metadata that no update changes.
 fn keep_fixed(new: &mut Value, old: &Value) {
     let empty = Map::new();
     let before = meta::metadata(old).unwrap_or(&empty);
     let metadata = meta::metadata_mut(new);
+    drop_empty(metadata);
     metadata.remove("selfLink");
     for field in FIXED.iter().chain(&["name", "namespace"]) {
         match before.get(*field) {

@@ -20,9 +20,6 @@ use crate::strategy::Scene;
 const TRIES: usize = 8;
 
 pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
-    if call.row.namespaced && call.namespace.is_empty() {
-        return Err(call.not_supported());
-    }
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
     let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;

@@ -328,3 +328,19 @@ async fn a_pods_label_selection_refuses_what_it_cannot_read() {
         "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"
     );
 }
+
+#[tokio::test]
+async fn a_map_or_list_of_metadata_goes_with_its_last_entry() {
+    let world = World::new().await;
+    let mut object = map("m");
+    object["metadata"]["labels"] = json!({"a": "b"});
+    object["metadata"]["annotations"] = json!({});
+    let made = world.post(MAPS, object).await.ok();
+    assert_eq!(made["metadata"].get("annotations"), None);
+    let uri = format!("{MAPS}/m");
+    let left = world
+        .patch(MERGE, &uri, json!({"metadata": {"labels": {"a": null}}}))
+        .await
+        .ok();
+    assert_eq!(left["metadata"].get("labels"), None);
+}
