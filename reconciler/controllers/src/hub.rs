@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::cluster::revision;
 use crate::error::Error;
 
-/// What a hub can hold; which kinds do, and how little of each, stands in [`crate::held`].
+/// What a hub can hold; which kinds do, and how little of each, stands in the module `held`.
 pub trait Held: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
     /// Removes what no controller reads, before the object is kept.
     fn slim(&mut self) {}
