@@ -4,7 +4,7 @@
 //! for custom kinds what values are allowed. Everything that has to know an object's structure walks this tree: decoding
 //! checks, pruning, defaulting, validation, strategic merge patches and server-side apply.
 //!
-//! * [`builtin`] makes the tree of a built-in kind when it is first asked for and keeps it, without descriptions. Definitions
+//! * [`builtin()`] makes the tree of a built-in kind when it is first asked for and keeps it, without descriptions. Definitions
 //!   are shared between kinds; a definition may contain itself.
 //! * [`Schema::from_openapi`] makes the tree of a CustomResourceDefinition's `openAPIV3Schema`, if that is structural.
 

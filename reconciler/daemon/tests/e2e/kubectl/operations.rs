@@ -179,9 +179,11 @@ fn waiting_granting_and_what_is_not_served() {
         "deployment/web",
         "--timeout=60s",
     ]);
-    let waiting = world.kubectl_command(&["wait", "--for=delete", "configmap/gone", "--timeout=60s"]);
     world.kubectl(&["create", "configmap", "gone"]);
-    let mut waiting = { waiting }.spawn().unwrap();
+    let mut waiting = world
+        .kubectl_command(&["wait", "--for=delete", "configmap/gone", "--timeout=60s"])
+        .spawn()
+        .unwrap();
     world.kubectl(&["delete", "configmap", "gone"]);
     assert!(waiting.wait().unwrap().success());
     let failed = world.kubectl_fails(&["wait", "--for=condition=None", "deployment/web", "--timeout=1s"]);
