@@ -160,7 +160,8 @@ impl Cluster {
         if self.stop.send(true).is_err() {
             tracing::debug!("every part has ended already");
         }
-        let running = self.runtime.sandboxes().len();
+        // A completed pod keeps its logs, but nothing of it runs.
+        let running = self.runtime.sandboxes().iter().filter(|sandbox| sandbox.pid != 0).count();
         let end = async {
             self.agent.shutdown().await;
             while self.tasks.join_next().await.is_some() {}

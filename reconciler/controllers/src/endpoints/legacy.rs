@@ -31,6 +31,8 @@ pub(super) fn decide(observed: &Observed) -> Option<Action> {
                 name: Some(service.name_any()),
                 namespace: service.namespace(),
                 labels: Some(labels),
+                // Kubernetes' own controller deletes it after the service; owned by it, it goes by garbage collection.
+                owner_references: Some(vec![super::owner(service)]),
                 annotations: truncated.then(|| BTreeMap::from([(OVER_CAPACITY.into(), "truncated".into())])),
                 ..ObjectMeta::default()
             },

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{Endpoints, ObjectReference, Pod};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -220,14 +220,7 @@ fn new_slice(observed: &Observed, family: &str, ports: &[Port], endpoints: Vec<E
             generate_name: Some(format!("{}-", service.name_any())),
             namespace: service.namespace(),
             labels: Some(labels(observed)),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "v1".into(),
-                kind: "Service".into(),
-                name: service.name_any(),
-                uid: service.uid().unwrap_or_default(),
-                controller: Some(true),
-                block_owner_deletion: Some(true),
-            }]),
+            owner_references: Some(vec![super::owner(service)]),
             ..ObjectMeta::default()
         },
         address_type: family.to_owned(),
