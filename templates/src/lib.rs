@@ -9,6 +9,9 @@
 //! * [`functions`]: what templates can call.
 //! * [`value`]: what they compute with.
 //! * [`yaml`]: YAML as Go reads and writes it.
+//!
+//! Not there: handlebars, and functions that make keys, certificates or password hashes or that read and write TOML (a
+//! template that calls one fails by name). A chart's `values.schema.json` is carried and not checked.
 
 pub mod chart;
 pub mod functions;

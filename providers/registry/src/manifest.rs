@@ -1,7 +1,6 @@
 //! The parts of OCI and docker manifests that a runtime needs.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::RegistryError;
 
@@ -67,7 +66,10 @@ pub(crate) enum Parsed {
 
 /// Returns `sha256:…` of some bytes.
 pub fn digest_of(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+    format!(
+        "sha256:{}",
+        hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+    )
 }
 
 /// Checks that a digest is `sha256:` and 64 lower-case hexadecimal digits, so that it can be part of a path.

@@ -161,7 +161,12 @@ impl Cluster {
             tracing::debug!("every part has ended already");
         }
         // A completed pod keeps its logs, but nothing of it runs.
-        let running = self.runtime.sandboxes().iter().filter(|sandbox| sandbox.pid != 0).count();
+        let running = self
+            .runtime
+            .sandboxes()
+            .iter()
+            .filter(|sandbox| sandbox.pid != 0)
+            .count();
         let end = async {
             self.agent.shutdown().await;
             while self.tasks.join_next().await.is_some() {}

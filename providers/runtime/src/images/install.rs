@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use ring::digest;
 use serde::Deserialize;
 use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::io::SyncIoBridge;
 
@@ -194,7 +194,7 @@ impl ImageStore {
             let folder = folder.clone();
             let reader = SyncIoBridge::new(HashingReader {
                 inner: reader,
-                hash: Sha256::new(),
+                hash: digest::Context::new(&digest::SHA256),
             });
             blocking(move || Ok(unpack_verified(reader, &folder)))
                 .await?
@@ -240,7 +240,7 @@ fn unpack_verified(mut reader: SyncIoBridge<HashingReader>, folder: &std::path::
     let (unpacked, size) = unpack::unpack(&mut reader, &layer::files(folder), &Limits::default())?;
     // What follows the end of the tar belongs to the blob's digest too.
     std::io::copy(&mut reader.by_ref().take(64 << 20), &mut std::io::sink())?;
-    let packed = format!("sha256:{}", hex::encode(reader.into_inner().hash.finalize()));
+    let packed = format!("sha256:{}", hex::encode(reader.into_inner().hash.finish()));
     Ok(Outcome { packed, unpacked, size })
 }
 
@@ -251,7 +251,7 @@ fn is_hex_64(text: &str) -> bool {
 /// Hashes what passes through.
 struct HashingReader {
     inner: setpoint_registry::BlobReader,
-    hash: Sha256,
+    hash: digest::Context,
 }
 
 impl AsyncRead for HashingReader {

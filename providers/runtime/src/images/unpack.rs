@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use ring::digest::{Context, SHA256};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
     fsetxattr, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
-use sha2::{Digest, Sha256};
 
 /// What a layer may hold at most.
 pub(super) struct Limits {
@@ -54,7 +54,7 @@ pub(super) fn unpack(reader: &mut dyn Read, folder: &Path, limits: &Limits) -> i
 fn unpack_tar(reader: impl Read, folder: &Path, limits: &Limits) -> io::Result<(String, u64)> {
     let mut hashing = Hashing {
         inner: reader,
-        hash: Sha256::new(),
+        hash: Context::new(&SHA256),
     };
     let mut tree = Tree::open(folder)?;
     let (mut bytes, mut entries) = (0u64, 0u64);
@@ -80,12 +80,12 @@ fn unpack_tar(reader: impl Read, folder: &Path, limits: &Limits) -> io::Result<(
     tree.finish()?;
     // The digest covers the padding after the last entry.
     io::copy(&mut hashing.by_ref().take(1 << 30), &mut io::sink())?;
-    Ok((format!("sha256:{}", hex::encode(hashing.hash.finalize())), bytes))
+    Ok((format!("sha256:{}", hex::encode(hashing.hash.finish())), bytes))
 }
 
 struct Hashing<R> {
     inner: R,
-    hash: Sha256,
+    hash: Context,
 }
 
 impl<R: Read> Read for Hashing<R> {

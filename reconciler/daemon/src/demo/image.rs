@@ -21,7 +21,6 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder.join("blobs/sha256"))?;
     std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let layer = layer()?;
-    let diff_id = digest_of(&layer);
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -29,6 +28,7 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
     };
     // The layer is not compressed: it is read once, from the same disk, at once.
     let layer = blob(folder, "application/vnd.oci.image.layer.v1.tar", &layer)?;
+    let diff_id = layer["digest"].clone();
     let mut manifests = Vec::new();
     for (tag, crash) in VARIANTS {
         let mut entrypoint = vec!["/setpoint", app::ROLE];

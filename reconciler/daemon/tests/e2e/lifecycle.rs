@@ -92,7 +92,11 @@ fn up_announces_itself_and_keeps_its_secrets() {
     // Nobody watches the log on a terminal here, so each of its lines is JSON.
     world.demo("web", 1);
     let log = world.log();
-    assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{log}");
+    assert!(
+        log.lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "{log}"
+    );
     // The API answers nobody without credentials.
     let url = format!("{}/api/v1/secrets", world.announced["api"].as_str().unwrap());
     let output = Command::new("curl")
