@@ -1,6 +1,6 @@
 //! Trees to output: what a template means.
 //!
-//! A [`Frame`] is one execution of one template, with its variables and the node at work, which errors name. Nothing
+//! A `Frame` is one execution of one template, with its variables and the node at work, which errors name. Nothing
 //! here panics or runs without end: depth, steps and output are bounded.
 
 mod call;
