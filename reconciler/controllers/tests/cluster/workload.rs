@@ -138,8 +138,9 @@ async fn a_name_that_is_taken_is_avoided() {
         ..DeleteParams::default()
     };
     world.api::<Deployment>().delete("web", &params).await.expect("deleted");
-    eventually("the set is gone", || async {
-        world.list::<ReplicaSet>().await.is_empty().then_some(())
+    eventually("the set is gone and the deployment after it", || async {
+        let gone = world.list::<ReplicaSet>().await.is_empty() && world.list::<Deployment>().await.is_empty();
+        gone.then_some(())
     })
     .await;
     let stranger = json!({
