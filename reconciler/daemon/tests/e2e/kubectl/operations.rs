@@ -154,18 +154,23 @@ fn a_node_is_cordoned_tainted_and_drained() {
     });
     world.kubectl(&["uncordon", &node]);
     world.ready_pods("app=web", 1);
-    let said = world.kubectl(&[
+    // Without `-i`: attaching is not served yet.
+    let once = [
         "run",
         "once",
         "--image=setpoint.dev/demo:v1",
-        "--rm",
-        "-i",
         "--restart=Never",
         "--command",
         "--",
-        "/setpoint",
-        "--version",
+    ];
+    world.kubectl(&[once.as_slice(), &["/setpoint", "--version"]].concat());
+    world.kubectl(&[
+        "wait",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "pod/once",
+        "--timeout=60s",
     ]);
+    let said = world.kubectl(&["logs", "once"]);
     assert!(said.contains("setpoint 0."), "{said}");
 }
 
