@@ -28,7 +28,7 @@ pub async fn all(runs: usize, idle: Duration) -> anyhow::Result<()> {
         ms(first_start)
     );
     println!("{:<46} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "min ms");
-    let root = instance.demo_root()?;
+    let root = instance.demo_root().await?;
     row("floor: namespaces + pivot_root + exec", floor::bare(&root, runs)?);
     match floor::crun(&root, runs)? {
         Ok(times) => row("peer: crun run, same root file system", times),
