@@ -82,12 +82,18 @@ impl Instance {
         Ok(kube::Client::try_from(config)?)
     }
 
-    /// The demo image's root file system.
-    pub fn demo_root(&self) -> anyhow::Result<PathBuf> {
-        let layers = self.data_dir().join("images/layers");
-        let layer = std::fs::read_dir(&layers)?
+    /// The demo image's root file system, once the first start has imported it: the API answers earlier.
+    pub async fn demo_root(&self) -> anyhow::Result<PathBuf> {
+        let images = self.data_dir().join("images");
+        let start = Instant::now();
+        while !images.join("references.json").exists() {
+            anyhow::ensure!(start.elapsed() < DEADLINE, "the demo image was not imported");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let layers = images.join("layers");
+        let layer = std::fs::read_dir(layers)?
             .next()
-            .context("the demo image is imported")??;
+            .context("the demo image has a layer")??;
         Ok(layer.path().join("fs"))
     }
 
