@@ -98,6 +98,7 @@ pub fn crun(root: &Path, runs: usize) -> anyhow::Result<Result<Vec<Duration>, St
         "ociVersion": "1.0.2",
         "process": {"cwd": "/", "args": ["/setpoint", "--version"], "user": {"uid": 0, "gid": 0}},
         "root": {"path": root, "readonly": true},
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}, {"type": "uts"}, {"type": "ipc"}]},
     });
     std::fs::write(bundle.path().join("config.json"), spec.to_string())?;
