@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,9 +16,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 /// The argument that makes this binary the demo's program.
 pub const ROLE: &str = "__demo";
@@ -30,6 +32,8 @@ pub const VERSION: &str = "DEMO_VERSION";
 
 /// How long requests that have begun may take once it is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a connection may take to ask.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 
 /// Runs the demo when this process was started for that; `None` when it was not.
 pub fn main_when_asked() -> Option<ExitCode> {
@@ -69,22 +73,15 @@ async fn serve() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
     crate::output::text(&format!("demo {} listens on {}\n", version(), listener.local_addr()?));
-    let graceful = GracefulShutdown::new();
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(10))
-                    .serve_connection(TokioIo::new(stream), service_fn(answer));
-                let connection = graceful.watch(connection);
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        crate::output::text(&format!("a connection failed: {error}\n"));
-                    }
-                });
+                connections.spawn(serve_connection(stream, stopped.clone()));
             }
+            Some(_) = connections.join_next() => {}
             _ = stop.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -92,15 +89,46 @@ async fn serve() -> anyhow::Result<()> {
     crate::output::text("demo stops\n");
     // What the kernel has accepted for us is answered too: take it before the listener closes.
     while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        let connection =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
-        tokio::spawn(graceful.watch(connection));
+        connections.spawn(serve_connection(stream, stopped.clone()));
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    stopping.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
         crate::output::text("some requests were cut off\n");
     }
     Ok(())
+}
+
+/// Serves one connection. Once the program stops it ends after the request at hand, but not before its first: whoever
+/// connected in time is answered.
+async fn serve_connection(stream: tokio::net::TcpStream, mut stopped: watch::Receiver<bool>) {
+    let asked = Arc::new(Notify::new());
+    let first = asked.clone();
+    let service = service_fn(move |request| {
+        first.notify_one();
+        answer(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(FIRST_REQUEST)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ending = async {
+        // An error means that the sender is gone, which is the end as well.
+        drop(stopped.wait_for(|stopped| *stopped).await);
+        asked.notified().await;
+    };
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = ending => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        crate::output::text(&format!("a connection failed: {error}\n"));
+    }
 }
 
 /// Fetches `http://HOST[:PORT]/PATH` and prints the body; a status of 400 or above is an error.
