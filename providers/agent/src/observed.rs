@@ -71,7 +71,7 @@ pub enum Image {
     Resolving,
     /// At hand.
     Ready(ReadyImage),
-    /// Not to be had for now.
+    /// It cannot be had at present; it is tried again.
     Failed(Failure),
 }
 

@@ -117,7 +117,7 @@ impl Outcome {
 
 /// Why a container was not started.
 pub(super) enum StartFailure {
-    /// It cannot be configured for now: reason and message.
+    /// It cannot be configured until something changes: reason and message.
     Config(&'static str, String),
     /// The attempt failed.
     Start(RuntimeFailure),
