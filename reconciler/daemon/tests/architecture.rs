@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What each crate may know of the others.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("state/api", &[]),
     ("state/store", &[]),
     ("state/server", &["setpoint-api", "setpoint-store"]),
@@ -14,6 +14,8 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("providers/net", &[]),
     ("providers/runtime", &["setpoint-registry", "setpoint-net"]),
     ("providers/agent", &["setpoint-runtime", "setpoint-net"]),
+    ("reconciler/plan", &["setpoint-api"]),
+    ("reconciler/engine", &["setpoint-plan", "setpoint-registry", "setpoint-templates"]),
     ("reconciler/controllers", &["setpoint-api"]),
     (
         "reconciler/daemon",
@@ -21,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "setpoint-agent",
             "setpoint-api",
             "setpoint-controllers",
+            "setpoint-engine",
             "setpoint-net",
             "setpoint-registry",
             "setpoint-runtime",

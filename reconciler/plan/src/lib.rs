@@ -1,0 +1,1 @@
+//! Pure: what git says against what runs.
