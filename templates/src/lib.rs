@@ -16,8 +16,11 @@
 pub mod chart;
 pub mod functions;
 pub mod gotemplate;
+pub mod job;
 pub mod value;
 pub mod yaml;
+
+pub use job::{Failure, Job, Object, Output, ValuesFile};
 
 pub use chart::{
     Capabilities, Chart, ChartError, FileSource, Folder, Hook, Manifest, MemoryFiles, RenderError, RenderOptions,

@@ -15,7 +15,7 @@ use crate::gotemplate::parse::parse;
 use crate::value::{DateTime, Entries, ListKind, Map, MapKind, Object, Str, Value, from_json};
 
 /// What the cluster can do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capabilities {
     /// Its version, such as `v1.37.0`.
     pub kube_version: String,
