@@ -1,1 +1,30 @@
-//! Pure: what git says against what runs.
+//! Pure: what git says against what runs, as a plan; and the health of what runs.
+//!
+//! Values go in, values come out: no clock, no I/O, nothing async, and the same input gives the same output whatever order it
+//! came in. What others wrote cannot make anything here panic.
+//!
+//! * Who an object is and where it was written: [`object`].
+//! * What an apply would change in one object: [`diff`], with what is left to others taken out by [`ignore`].
+//! * What a sync does, and in which order: [`mod@plan`], [`order`], [`immutable`]; shown with secrets hidden by [`mask`].
+//! * How what runs is doing: [`health`] of one object, [`pods`] of a roll-out that cannot get well.
+
+pub mod diff;
+pub mod health;
+pub mod ignore;
+pub mod immutable;
+pub mod mask;
+pub mod object;
+pub mod order;
+pub mod plan;
+pub mod pods;
+mod path;
+mod policy;
+
+pub use diff::{FieldChange, changes};
+pub use health::{Health, HealthStatus};
+pub use ignore::{Ignore, IgnoreError, body};
+pub use object::{Desired, IdentityError, ObjectKey, ObjectRef, Origin};
+pub use order::{OrderError, wave};
+pub use plan::{Change, Counts, Plan, PlanError, Step, plan};
+pub use pods::{Baseline, Failure, PodFacts, verdict};
+pub use policy::Policy;

@@ -1,0 +1,1 @@
+//! Fields that cannot be changed in place.

@@ -1,0 +1,1 @@
+//! Paths as people read them.
