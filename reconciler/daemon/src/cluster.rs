@@ -82,6 +82,7 @@ impl Cluster {
         let api = ApiServer::start(ServerConfig {
             log: store.clone(),
             streams: streams.clone(),
+            subresources: Vec::new(),
             now: now.clone(),
             data_dir: paths.data_dir().to_path_buf(),
             service_cidr: instance.ranges.services.to_string(),

@@ -53,6 +53,8 @@ pub enum SubresourceAction {
     Token,
     /// Writes a namespace's `spec.finalizers`.
     Finalize,
+    /// Is answered by the program around the server.
+    Handled,
 }
 
 /// Where the replicas of a kind are.

@@ -1,7 +1,8 @@
 //! The API as a service: a request comes in with what is known of its sender and goes out answered.
 //!
 //! [`ApiServer::handle`] is the whole way: who (authentication, impersonation), how many at a time, may they (RBAC), then
-//! the one who answers: the [`Registry`] for objects, and the modules here for everything else. A panic on the way is an
+//! the one who answers: the [`Registry`] for objects, [`SubresourceHandler`]s for what they serve, and the modules here for
+//! everything else. A panic on the way is an
 //! answer of 500 and a line in the log, never the end of a connection's task.
 
 mod limits;
@@ -31,6 +32,7 @@ use crate::metrics::RequestMetrics;
 use crate::registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
 use crate::request::{RequestInfo, UserInfo};
 use crate::streams::PodStreams;
+use crate::subresources::{SubresourceHandler, Subresources};
 use crate::tokens::{TokenKeyError, Tokens};
 use crate::{discovery, exec, health, logs, openapi_routes, respond, reviews};
 use limits::Limits;
@@ -46,6 +48,8 @@ pub struct ServerConfig {
     pub log: Arc<dyn Log>,
     /// Who reaches into running pods.
     pub streams: Arc<dyn PodStreams>,
+    /// Who answers subresources that are none of Kubernetes' own.
+    pub subresources: Vec<Arc<dyn SubresourceHandler>>,
     /// The clock.
     pub now: Now,
     /// A directory of this server's own, for the key that signs tokens.
@@ -76,6 +80,9 @@ pub enum ServerError {
     /// A metric of the server has a namesake.
     #[error("cannot register the server's metrics")]
     Metrics(#[from] prometheus::Error),
+    /// Two answer the same subresource.
+    #[error("{0} is answered by more than one part of this program")]
+    Subresource(String),
     /// A role or binding that every cluster has could not be created.
     #[error("cannot create {what}")]
     Bootstrap {
@@ -97,6 +104,7 @@ struct Shared {
     authenticator: Authenticator,
     tokens: Arc<Tokens>,
     streams: Arc<dyn PodStreams>,
+    subresources: Subresources,
     now: Now,
     metrics: RequestMetrics,
     limits: Limits,
@@ -113,6 +121,8 @@ impl ApiServer {
     /// Loads the state, starts to follow it, and creates what every cluster has.
     pub async fn start(config: ServerConfig) -> Result<ApiServer, ServerError> {
         let metrics = RequestMetrics::new(&config.metrics)?;
+        let subresources =
+            Subresources::new(config.subresources, &Scheme::builtin()).map_err(ServerError::Subresource)?;
         let key = config.data_dir.join("service-account.key");
         let tokens = Arc::new(Tokens::open(&key, Arc::clone(&config.now))?);
         let cell = Arc::new(OnceLock::new());
@@ -149,6 +159,7 @@ impl ApiServer {
                 registry,
                 tokens,
                 streams: config.streams,
+                subresources,
                 now: config.now,
                 metrics,
                 limits: Limits::default(),
@@ -213,7 +224,11 @@ impl ApiServer {
             .registry
             .scheme()
             .get(&info.group, &info.version, &info.resource);
-        row.is_some_and(|row| info.subresource.is_empty() || row.subresource(&info.subresource).is_some())
+        row.is_some_and(|row| {
+            info.subresource.is_empty()
+                || row.subresource(&info.subresource).is_some()
+                || self.shared.subresources.find(info).is_some()
+        })
     }
 
     async fn answer(
@@ -290,6 +305,12 @@ impl ApiServer {
         if info.group.is_empty() && info.resource == "pods" && info.subresource == "log" {
             return logs::serve(cache, &shared.streams, &shared.now, info).await;
         }
+        if let Some(served) = shared.subresources.find(info) {
+            return shared
+                .subresources
+                .serve(served, &shared.registry, info, user, request)
+                .await;
+        }
         if reviews::is_review(info) {
             return reviews::serve(
                 &shared.registry,
@@ -317,7 +338,7 @@ impl ApiServer {
         }
         let found = |document: &Value| Ok(respond::json(StatusCode::OK, document));
         match info.path.trim_end_matches('/') {
-            "" => found(&discovery::root_paths(registry.scheme())),
+            "" => found(&discovery::root_paths(&registry.scheme().resources())),
             "/version" => found(&shared.version),
             "/metrics" => shared.metrics.page(),
             "/.well-known/openid-configuration" => found(&shared.tokens.openid_configuration()),
@@ -325,8 +346,8 @@ impl ApiServer {
             path if health::is_health(path) => health::serve(registry.cache(), info),
             path if path.starts_with("/openapi/") => openapi_routes::serve(registry, info, headers),
             path => {
-                let document =
-                    discovery::document(registry.scheme(), path, headers).ok_or_else(Status::no_such_resource)?;
+                let rows = shared.subresources.listed(registry.scheme().resources());
+                let document = discovery::document(&rows, path, headers).ok_or_else(Status::no_such_resource)?;
                 Ok(respond::bytes(
                     StatusCode::OK,
                     HeaderValue::from_static(document.media_type),

@@ -8,6 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 use setpoint_api::schema::{self, Schema};
@@ -40,12 +41,20 @@ pub(crate) enum FieldValidation {
     Strict,
 }
 
-/// Reads a whole body.
+/// Reads the whole body of an object.
 pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
-    let collected = tokio::time::timeout(SEND_WITHIN, Limited::new(body, LIMIT).collect()).await;
+    read_up_to(body, LIMIT).await
+}
+
+/// Reads a whole body of at most `limit` bytes; one that says that it is larger is not begun.
+pub(crate) async fn read_up_to(body: Body, limit: usize) -> Result<Bytes, Status> {
+    if usize::try_from(body.size_hint().lower()).map_or(true, |size| size > limit) {
+        return Err(Status::too_large(limit));
+    }
+    let collected = tokio::time::timeout(SEND_WITHIN, Limited::new(body, limit).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Status::too_large(LIMIT)),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Status::too_large(limit)),
         Ok(Err(error)) => Err(Status::bad_request(format!(
             "unable to read the body of the request: {error}"
         ))),

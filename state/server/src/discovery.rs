@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::ACCEPT;
 use serde_json::{Value, json};
-use setpoint_api::{Resource, Scheme};
+use setpoint_api::Resource;
 
 use versions::by_priority;
 
@@ -25,9 +25,8 @@ pub(crate) struct Document {
 }
 
 /// Finds the document at a path; `None` when there is nothing there.
-pub(crate) fn document(scheme: &Scheme, path: &str, headers: &HeaderMap) -> Option<Document> {
+pub(crate) fn document(rows: &[Arc<Resource>], path: &str, headers: &HeaderMap) -> Option<Document> {
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let rows = scheme.resources();
     let body = match segments[..] {
         ["api" | "apis"] => {
             let core = segments[0] == "api";
@@ -35,7 +34,7 @@ pub(crate) fn document(scheme: &Scheme, path: &str, headers: &HeaderMap) -> Opti
                 Some(form) => {
                     return Some(Document {
                         media_type: form.media_type(),
-                        body: aggregated::list(form, &groups(&rows), core),
+                        body: aggregated::list(form, &groups(rows), core),
                     });
                 }
                 None if core => json!({
@@ -46,7 +45,7 @@ pub(crate) fn document(scheme: &Scheme, path: &str, headers: &HeaderMap) -> Opti
                 None => json!({
                     "kind": "APIGroupList",
                     "apiVersion": "v1",
-                    "groups": groups(&rows)
+                    "groups": groups(rows)
                         .iter()
                         .filter(|group| !group.name.is_empty())
                         .map(Group::describe)
@@ -54,15 +53,15 @@ pub(crate) fn document(scheme: &Scheme, path: &str, headers: &HeaderMap) -> Opti
                 }),
             }
         }
-        ["api", version] => resource_list(&rows, "", version)?,
+        ["api", version] => resource_list(rows, "", version)?,
         ["apis", name] => {
-            let groups = groups(&rows);
+            let groups = groups(rows);
             let mut group = groups.iter().find(|group| group.name == name)?.describe();
             group["kind"] = "APIGroup".into();
             group["apiVersion"] = "v1".into();
             group
         }
-        ["apis", group, version] => resource_list(&rows, group, version)?,
+        ["apis", group, version] => resource_list(rows, group, version)?,
         _ => return None,
     };
     Some(Document {
@@ -168,7 +167,7 @@ fn resource_list(rows: &[Arc<Resource>], group: &str, version: &str) -> Option<V
 }
 
 /// The paths that `GET /` tells of.
-pub(crate) fn root_paths(scheme: &Scheme) -> Value {
+pub(crate) fn root_paths(rows: &[Arc<Resource>]) -> Value {
     let mut paths: BTreeSet<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -184,7 +183,7 @@ pub(crate) fn root_paths(scheme: &Scheme) -> Value {
     ]
     .map(str::to_owned)
     .into();
-    for row in scheme.resources() {
+    for row in rows {
         if row.group.is_empty() {
             paths.insert(format!("/api/{}", row.version));
         } else {
@@ -197,12 +196,14 @@ pub(crate) fn root_paths(scheme: &Scheme) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use setpoint_api::Scheme;
+
     use super::*;
 
     fn get(path: &str, accept: &str) -> Option<Document> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().expect("a header"));
-        document(&Scheme::builtin(), path, &headers)
+        document(&Scheme::builtin().resources(), path, &headers)
     }
 
     #[test]

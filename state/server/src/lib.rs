@@ -1,7 +1,8 @@
 //! The Kubernetes API as a `tower::Service` over the revision log.
 //!
 //! One generic path serves every kind; what is special about a kind is a row of the scheme or a small strategy. Nothing
-//! here knows controllers, git or containers: streaming to a pod goes through the [`PodStreams`] trait.
+//! here knows controllers, git or containers: streaming to a pod goes through the [`PodStreams`] trait, and subresources that
+//! the program answers itself through [`SubresourceHandler`].
 
 mod admission;
 mod api;
@@ -26,6 +27,7 @@ mod reviews;
 mod seed;
 mod strategy;
 mod streams;
+mod subresources;
 mod tokens;
 mod watch;
 
@@ -35,4 +37,5 @@ pub use cache::{Cache, Stored};
 pub use registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
 pub use request::{Query, RequestInfo, UserInfo};
 pub use streams::{ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, StreamError};
+pub use subresources::{ServedSubresource, SubresourceHandler, SubresourceRequest};
 pub use tokens::TokenKeyError;

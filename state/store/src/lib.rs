@@ -1,4 +1,7 @@
-//! The revision log: every write of the cluster as a revisioned key and value, durable before it is answered.
+//! What is kept on disk: the revision log, and the history beside it.
+//!
+//! The log is every write of the cluster as a revisioned key and value. The history is what its owner chooses to keep for
+//! longer: blobs by their digest, records by their key, series in their order. Both are durable before they answer.
 //!
 //! This crate knows keys, bytes and revisions. It knows nothing of Kubernetes or HTTP: what a key
 //! means and what a value holds is its caller's business.
@@ -9,10 +12,14 @@
 //! * A watch from revision `r` delivers every change after `r`, in order, once each, or ends with
 //!   [`StoreError::Compacted`] or [`StoreError::WatchLagged`]; it never skips.
 //!
-//! Where to start: [`Log`] is the contract, [`SqliteLog`] the engine that ships.
+//! * A [`Batch`] of the history is there as a whole or not at all, and a blob is given back only when it has its digest.
+//!
+//! Where to start: [`Log`] is the contract, [`SqliteLog`] the engine that ships; [`History`] stands alone.
 
+mod history;
 mod log;
 mod sqlite;
 
+pub use history::{Batch, History, digest};
 pub use log::{Change, Expect, KeyValue, Log, Page, Revision, StoreError, WatchStream};
 pub use sqlite::{Now, SqliteLog, SqliteOptions, StoreStats};

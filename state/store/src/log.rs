@@ -118,6 +118,45 @@ pub enum StoreError {
     /// The store has shut down.
     #[error("the store is closed")]
     Closed,
+    /// The disk (or a quota on it) has no room; nothing of the write is kept.
+    #[error("cannot {operation} in the store at {path}: its disk is full; make room and try again")]
+    Full {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// The database's path.
+        path: String,
+        /// The engine's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file is no database, or what it holds is not what was put there.
+    #[error("the store at {path} is damaged: {what}; restore it from a copy")]
+    Damaged {
+        /// The database's path.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A newer version of this program has changed the file's schema.
+    #[error("the store at {path} has schema {found}, this version knows schemas up to {known}; use the newer version")]
+    TooNew {
+        /// The database's path.
+        path: String,
+        /// The schema of the file.
+        found: i64,
+        /// The newest schema that this version knows.
+        known: i64,
+    },
+    /// What was to be stored is larger than anything that is read back.
+    #[error("{what} has {size} bytes, more than the {limit} that a store takes")]
+    TooLarge {
+        /// What it is: a blob, a record with its key, an entry of a series.
+        what: String,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The database file or its disk failed; the write was not acknowledged.
     #[error("cannot {operation} in the store at {path}")]
     Engine {

@@ -66,6 +66,7 @@ impl World {
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
             streams: Arc::new(NoStreams),
+            subresources: Vec::new(),
             now: Arc::new(jiff::Timestamp::now),
             data_dir: dir.path().to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),

@@ -22,7 +22,11 @@ pub(crate) fn from_store(error: &StoreError) -> Status {
         StoreError::Closed => {
             Status::unavailable("the server is shutting down: the store is closed").with_retry_after(1)
         }
-        StoreError::Engine { .. } => {
+        StoreError::TooLarge { limit, .. } => Status::too_large(*limit),
+        StoreError::Engine { .. }
+        | StoreError::Full { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::TooNew { .. } => {
             tracing::error!(error = %chain(error), "the store failed");
             Status::internal(format!("{}: the write was not made", chain(error)))
         }

@@ -47,6 +47,7 @@ impl Cluster {
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
             streams: Arc::new(Pods),
+            subresources: Vec::new(),
             now,
             data_dir: dir.path().to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
