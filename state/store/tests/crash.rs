@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use setpoint_store::{Expect, Log as _, SqliteLog, SqliteOptions};
+use setpoint_store::{Batch, Expect, History, Log as _, SqliteLog, SqliteOptions, digest};
 
 const DIR: &str = "SETPOINT_STORE_CRASH_DIR";
 
@@ -32,12 +32,29 @@ async fn writes_until_it_is_killed() {
     futures::future::join_all(writers).await;
 }
 
-#[tokio::test]
-async fn acknowledged_writes_survive_a_kill() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+/// The child's part, for the history.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_until_it_is_killed() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let history = History::open(&Path::new(&dir).join("history.db")).await.expect("opens");
+    for i in 0.. {
+        let value = Bytes::from(format!("value {i}"));
+        let batch = Batch {
+            blobs: vec![value.clone()],
+            put: vec![("apps".to_owned(), i.to_string(), value.clone())],
+            append: vec![("all".to_owned(), value)],
+            ..Batch::default()
+        };
+        history.commit(batch).await.expect("commits");
+        writeln!(std::io::stdout().lock(), "acknowledged {} {i}", i + 1).expect("a reader");
+    }
+}
+
+/// Runs a test of this file as a child, kills it once it had `count` answers, and returns what it was answered.
+fn kill_amid(test: &str, dir: &Path, count: usize) -> Vec<(u64, String)> {
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "writes_until_it_is_killed", "--nocapture"])
-        .env(DIR, dir.path())
+        .args(["--exact", test, "--nocapture"])
+        .env(DIR, dir)
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");
@@ -48,7 +65,7 @@ async fn acknowledged_writes_survive_a_kill() {
         let (revision, key) = rest.split_once(' ')?;
         Some((revision.parse().ok()?, key.to_owned()))
     };
-    while acknowledged.len() < 300 {
+    while acknowledged.len() < count {
         let line = lines.next().expect("the child lives").expect("text");
         acknowledged.extend(parse(line));
     }
@@ -58,7 +75,34 @@ async fn acknowledged_writes_survive_a_kill() {
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     let whole = rest.len().saturating_sub(1);
     acknowledged.extend(rest.into_iter().take(whole).filter_map(parse));
+    acknowledged
+}
 
+#[tokio::test]
+async fn acknowledged_batches_survive_a_kill_and_none_is_there_in_part() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let acknowledged = kill_amid("commits_until_it_is_killed", dir.path(), 200);
+    let history = History::open(&dir.path().join("history.db")).await.expect("opens");
+    let entries = history.series("all", None, usize::MAX).await.expect("reads");
+    assert!(entries.len() >= acknowledged.len());
+    let records = history.records("apps").await.expect("reads");
+    assert_eq!(records.len(), entries.len());
+    for (number, value) in &entries {
+        let key = (number - 1).to_string();
+        assert_eq!(history.record("apps", &key).await.expect("reads").as_ref(), Some(value));
+        assert_eq!(history.blob(&digest(value)).await.expect("reads").as_ref(), Some(value));
+    }
+    assert!(
+        acknowledged
+            .iter()
+            .all(|(number, _)| entries.iter().any(|(there, _)| there == number))
+    );
+}
+
+#[tokio::test]
+async fn acknowledged_writes_survive_a_kill() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let acknowledged = kill_amid("writes_until_it_is_killed", dir.path(), 300);
     let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
         .await
         .expect("opens");
