@@ -6,6 +6,7 @@
 //!
 //! * [`server_side`] answers an apply, [`track_update`] keeps the owners in every other write.
 //! * [`fields`]: sets of paths, and their form in `fieldsV1`.
+//! * [`Place`]: how values merge, for comparing objects without applying anything.
 //!
 //! Invariants: nobody owns the bookkeeping of `metadata` (name, uid, resourceVersion, …); an entry without fields is gone;
 //! an entry's time moves only when its fields or the object did.
@@ -17,6 +18,7 @@ mod last_applied;
 mod managed;
 mod merger;
 mod node;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,8 @@ use self::node::Node;
 use crate::Status;
 use crate::schema::Schema;
 use crate::status::Cause;
+
+pub use self::place::{Keys, Merge, Place, Sort};
 
 /// The manager of everything in an object that had no owners before the first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
