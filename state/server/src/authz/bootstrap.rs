@@ -39,6 +39,8 @@ fn cluster_roles() -> Vec<Value> {
         role("system:aggregate-to-admin", Some("admin"), admin_rules()),
         role("system:aggregate-to-edit", Some("edit"), edit_rules()),
         role("system:aggregate-to-view", Some("view"), view_rules()),
+        role("setpoint:aggregate-to-edit", Some("edit"), app_edit_rules()),
+        role("setpoint:aggregate-to-view", Some("view"), app_view_rules()),
         role(
             "system:discovery",
             None,
@@ -284,6 +286,29 @@ fn node_rules() -> Vec<Value> {
             &["create", "delete", "get", "patch", "update"],
         ),
     ]
+}
+
+/// Who may see a namespace's objects may see the apps that they come from. Roles of their own, so that a cluster that was
+/// made before there were apps gets them, too.
+fn app_view_rules() -> Vec<Value> {
+    vec![
+        rule(
+            &["setpoint.dev"],
+            &["apps", "apps/status", "repositories", "repositories/status"],
+            READ,
+        ),
+        rule(&["setpoint.dev"], &["apps/diff", "apps/history"], &["get"]),
+    ]
+}
+
+/// Who may edit a namespace's objects may have an app do what git says, or once said. Not change what git says: an app is
+/// applied with more rights than they have.
+fn app_edit_rules() -> Vec<Value> {
+    vec![rule(
+        &["setpoint.dev"],
+        &["apps/diff", "apps/resume", "apps/rollback", "apps/sync"],
+        &["create"],
+    )]
 }
 
 fn bindings() -> Vec<Value> {

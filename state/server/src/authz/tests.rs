@@ -64,6 +64,30 @@ fn a_binding_in_a_namespace_holds_there_only() {
 }
 
 #[test]
+fn apps_are_seen_by_viewers_and_moved_along_by_editors_and_changed_by_neither() {
+    let bindings = [("view", "vera"), ("edit", "ed"), ("admin", "ada")]
+        .map(|(role, user)| bind("ClusterRole", role, "team", json!({"kind": "User", "name": user})));
+    let index = bootstrapped(bindings.to_vec());
+    let allowed = |user: &str, verb: &str, subresource: &str| {
+        let attributes = Attributes {
+            subresource,
+            ..wants(verb, "setpoint.dev", "apps", "team")
+        };
+        index.allows(&UserInfo::new(user, &[]), &attributes)
+    };
+    for user in ["vera", "ed", "ada"] {
+        assert!(allowed(user, "list", "") && allowed(user, "get", "history") && allowed(user, "get", "diff"));
+        for verb in ["create", "update", "patch", "delete"] {
+            assert!(!allowed(user, verb, ""), "{user} may {verb}");
+        }
+    }
+    for subresource in ["sync", "rollback", "resume", "diff"] {
+        assert!(!allowed("vera", "create", subresource));
+        assert!(allowed("ed", "create", subresource) && allowed("ada", "create", subresource));
+    }
+}
+
+#[test]
 fn a_label_on_a_custom_role_adds_to_view() {
     let extra = json!({
         "kind": "ClusterRole",

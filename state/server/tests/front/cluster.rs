@@ -12,7 +12,8 @@ use futures::StreamExt;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use setpoint_server::listen::{ServingCerts, serve_tls, serve_unix};
 use setpoint_server::{
-    ApiServer, ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, ServerConfig, StreamError,
+    ApiServer, ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, ServerConfig, ServerError, StreamError,
+    SubresourceHandler,
 };
 use setpoint_store::{SqliteLog, SqliteOptions};
 use tempfile::TempDir;
@@ -35,6 +36,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Cluster {
+        Cluster::start_with(Vec::new()).await
+    }
+
+    /// Starts a cluster in which these answer subresources.
+    pub async fn start_with(subresources: Vec<Arc<dyn SubresourceHandler>>) -> Cluster {
+        Cluster::try_start(subresources).await.expect("a server")
+    }
+
+    pub async fn try_start(subresources: Vec<Arc<dyn SubresourceHandler>>) -> Result<Cluster, ServerError> {
         let dir = tempfile::tempdir().expect("a directory");
         let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
             .await
@@ -47,7 +57,7 @@ impl Cluster {
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
             streams: Arc::new(Pods),
-            subresources: Vec::new(),
+            subresources,
             now,
             data_dir: dir.path().to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
@@ -57,8 +67,7 @@ impl Cluster {
             api_address: None,
             build: "0.0.0".to_owned(),
         })
-        .await
-        .expect("a server");
+        .await?;
         let (authority, authority_pem) = authority();
         let serving = issue(&authority, "server", &[], &["localhost", "127.0.0.1"]);
         let certs = ServingCerts::from_pem(&serving.0, &serving.1, &authority_pem).expect("certificates");
@@ -78,7 +87,7 @@ impl Cluster {
             let (api, path) = (api.clone(), dir.path().join("api.sock"));
             async move { serve_unix(api, &path, unix).await.expect("served") }
         });
-        Cluster {
+        Ok(Cluster {
             api,
             dir,
             address,
@@ -87,7 +96,7 @@ impl Cluster {
             authority_pem,
             shutdown,
             doors,
-        }
+        })
     }
 
     pub fn url(&self) -> String {
