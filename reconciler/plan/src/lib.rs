@@ -17,8 +17,12 @@ pub mod object;
 pub mod order;
 pub mod plan;
 pub mod pods;
+mod equal;
+mod ownership;
 mod path;
 mod policy;
+mod secret;
+mod structure;
 
 pub use diff::{FieldChange, changes};
 pub use health::{Health, HealthStatus};
