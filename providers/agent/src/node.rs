@@ -1,32 +1,27 @@
-//! The Node object: what this machine has, how it is, and that it lives.
+//! The Node object: what this machine has and how it is. [`keep`] keeps it so, and says that the machine lives.
+
+mod keep;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::sources::REQUEST_LIMIT;
-use crate::{Now, status};
+use crate::status;
+
+pub use keep::keep;
 
 /// The version of Kubernetes whose behaviour the node shows.
 pub const KUBELET_VERSION: &str = "v1.37.0";
 /// How many pods a node takes.
 const MAX_PODS: u32 = 110;
-/// How often the lease is renewed and the machine looked at.
-const RENEW: Duration = Duration::from_secs(10);
-/// How often the status is written though nothing changed.
-const HEARTBEAT: Duration = Duration::from_secs(300);
-/// The namespace of the nodes' leases.
-const LEASES: &str = "kube-node-lease";
 
 /// What a machine has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -220,6 +215,21 @@ pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Optio
     })
 }
 
+/// Whether a Node's status says what was written of it; times may differ, and others may have added to it.
+fn says(found: &Value, written: &Value) -> bool {
+    match (found, written) {
+        (Value::Object(found), Value::Object(written)) => written
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "lastHeartbeatTime" | "lastTransitionTime"))
+            // What is empty is left out of what is read.
+            .all(|(name, value)| found.get(name).map_or(*value == json!(""), |found| says(found, value))),
+        (Value::Array(found), Value::Array(written)) => {
+            written.iter().all(|value| found.iter().any(|found| says(found, value)))
+        }
+        (found, written) => found == written,
+    }
+}
+
 async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
     match tokio::time::timeout(REQUEST_LIMIT, request).await {
         Ok(result) => result,
@@ -256,99 +266,6 @@ async fn write_status(api: &Api<Node>, name: &str, status: &Value) -> Result<(),
     within(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)))
         .await
         .map(drop)
-}
-
-async fn renew_lease(client: &Client, identity: &Identity, uid: &str, now: Timestamp) -> Result<(), kube::Error> {
-    let api: Api<Lease> = Api::namespaced(client.clone(), LEASES);
-    let spec = json!({
-        "holderIdentity": identity.name,
-        "leaseDurationSeconds": 40,
-        "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
-    });
-    match within(api.patch(
-        &identity.name,
-        &PatchParams::default(),
-        &Patch::Merge(&json!({"spec": spec})),
-    ))
-    .await
-    {
-        Err(kube::Error::Api(answer)) if answer.code == 404 => {
-            let lease = json!({
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {
-                    "name": identity.name, "namespace": LEASES,
-                    "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": identity.name, "uid": uid}],
-                },
-                "spec": spec,
-            });
-            let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
-            within(api.create(&PostParams::default(), &lease)).await.map(drop)
-        }
-        result => result.map(drop),
-    }
-}
-
-/// Renews the lease every ten seconds and writes the status when it changed (and every five minutes), until `stop`.
-pub async fn keep(
-    client: Client,
-    identity: Identity,
-    data_dir: std::path::PathBuf,
-    (mut written, mut uid): (Value, String),
-    now: Now,
-    stop: CancellationToken,
-) {
-    let api: Api<Node> = Api::all(client.clone());
-    // Time passes by itself only here: a lease is a promise to be heard from.
-    let mut ticks = tokio::time::interval(RENEW);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut written_at = now();
-    let mut seen = Pressure::default();
-    let mut known = Facts::read(&data_dir);
-    let mut lost = false;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let time = now();
-        if let Err(error) = renew_lease(&client, &identity, &uid, time).await {
-            tracing::warn!(
-                node = identity.name,
-                error = crate::containers::chain(&error),
-                "the node's lease could not be renewed"
-            );
-        }
-        let facts = Facts::read(&data_dir);
-        let pressure = Pressure::read(&data_dir);
-        let since = time.duration_since(written_at).unsigned_abs();
-        if pressure == seen && facts == known && since < HEARTBEAT && !lost {
-            continue;
-        }
-        let result = if lost {
-            // Somebody deleted the Node: it is registered again.
-            register(&client, &identity, &facts, pressure, time)
-                .await
-                .map(|(status, new)| {
-                    uid = new;
-                    status
-                })
-        } else {
-            let status = status(&identity, &facts, pressure, Some(&written), time);
-            write_status(&api, &identity.name, &status).await.map(|()| status)
-        };
-        match result {
-            Ok(status) => (written, written_at, seen, known, lost) = (status, time, pressure, facts, false),
-            Err(kube::Error::Api(answer)) if answer.code == 404 => lost = true,
-            Err(error) => {
-                tracing::warn!(
-                    node = identity.name,
-                    error = crate::containers::chain(&error),
-                    "the node's status could not be written"
-                );
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -416,6 +333,40 @@ mod tests {
             first["conditions"][1]["lastTransitionTime"]
         );
         assert_eq!(full["capacity"]["memory"], "4194304Ki");
+    }
+
+    #[test]
+    fn a_status_that_was_changed_in_what_we_say_no_longer_says_it() {
+        let time = |second| Timestamp::from_second(second).expect("a time");
+        let facts = Facts {
+            cpus: 2,
+            ..Facts::default()
+        };
+        let written = status(&identity(), &facts, Pressure::default(), None, time(100));
+        // As it is read: through the type, with what others added, and later.
+        let typed: k8s_openapi::api::core::v1::NodeStatus =
+            serde_json::from_value(status(&identity(), &facts, Pressure::default(), None, time(200)))
+                .expect("a status");
+        let mut found = serde_json::to_value(typed).expect("a value");
+        found["capacity"]["example.com/dongle"] = json!("1");
+        found["conditions"]
+            .as_array_mut()
+            .expect("conditions")
+            .insert(0, json!({"type": "Other", "status": "True"}));
+        assert!(says(&found, &written), "{found}");
+        for (path, value) in [
+            ("/conditions/4/status", json!("Unknown")),
+            ("/conditions/4/reason", json!("NodeStatusUnknown")),
+            ("/conditions/1/type", json!("Gone")),
+            ("/capacity/cpu", json!("64")),
+            ("/addresses", json!([])),
+            ("/nodeInfo", Value::Null),
+        ] {
+            let mut changed = found.clone();
+            *changed.pointer_mut(path).expect("a field") = value;
+            assert!(!says(&changed, &written), "{path}");
+        }
+        assert!(!says(&Value::Null, &written));
     }
 
     #[test]
