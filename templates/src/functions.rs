@@ -27,6 +27,7 @@ mod regexes;
 mod semver;
 mod strings;
 
+pub(crate) use helm::floats;
 pub(crate) use paths::clean as clean_path;
 pub use random::Random;
 pub use semver::{Constraint, Version};

@@ -3,7 +3,14 @@
 //! A [`Job`] carries everything that its [`Output`] depends on, and both go over a wire, so that a job can be run in a
 //! worker process without privileges. The same job gives the same output, byte for byte.
 
+mod chart;
+mod folder;
+mod objects;
+mod values;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::chart::Capabilities;
+pub(crate) use objects::item_lines;
 
 /// What is to be rendered: a folder's files and everything that rendering depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,20 +128,57 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// How many bytes the files of a job may have.
+const FILES_LIMIT: usize = 64 << 20;
+
 /// Runs a job.
+///
+/// A folder with a `Chart.yaml` is a chart. Any other is a plain folder: every `*.yaml`, `*.yml` and `*.json` below it
+/// holds objects, and `*.hbs` are rendered first; hidden files and `values.yaml`, which gives defaults to the templates,
+/// are not objects.
 ///
 /// # Errors
 /// What is wrong with the files, with a place in them wherever there is one.
 pub fn run(job: &Job) -> Result<Output, Failure> {
-    let Some(file) = job.files.keys().next() else {
+    let plainly = |message: &str| Failure {
+        message: message.to_owned(),
+        ..Failure::default()
+    };
+    if job.files.is_empty() {
+        return Err(plainly("the app's folder is empty"));
+    }
+    if job.files.values().map(Vec::len).sum::<usize>() > FILES_LIMIT {
+        return Err(plainly("the app's folder is larger than 64 MiB"));
+    }
+    let kustomization = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+    if let Some(file) = kustomization.into_iter().find(|file| job.files.contains_key(*file)) {
         return Err(Failure {
-            message: "there are no files in the app's folder".to_owned(),
+            message:
+                "this is a kustomization, which is not supported: commit what `kustomize build` prints, or use a chart"
+                    .to_owned(),
+            file: Some(file.to_owned()),
             ..Failure::default()
         });
+    }
+    let run = || {
+        let values = values::read(job)?;
+        if job.files.contains_key("Chart.yaml") {
+            chart::render(job, values)
+        } else {
+            folder::render(job, values)
+        }
     };
-    Err(Failure {
-        message: "nothing renders this yet".to_owned(),
-        file: Some(file.clone()),
-        ..Failure::default()
-    })
+    crate::stack::run(run).unwrap_or_else(|words| Err(plainly(&words)))
+}
+
+impl From<crate::handlebars::Error> for Failure {
+    fn from(error: crate::handlebars::Error) -> Self {
+        Self {
+            message: error.message,
+            file: Some(error.file),
+            line: Some(error.line),
+            column: Some(error.column),
+            chain: error.chain,
+        }
+    }
 }

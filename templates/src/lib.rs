@@ -16,7 +16,9 @@
 pub mod chart;
 pub mod functions;
 pub mod gotemplate;
+pub mod handlebars;
 pub mod job;
+mod stack;
 pub mod value;
 pub mod yaml;
 

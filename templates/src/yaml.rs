@@ -1,6 +1,7 @@
 //! YAML as `sigs.k8s.io/yaml` reads and writes it: by way of JSON, with the rules of YAML 1.1 as Go's yaml.v2 has them.
 
 mod emit;
+pub mod node;
 mod read;
 mod scalar;
 

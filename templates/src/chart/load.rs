@@ -10,10 +10,11 @@ use super::files::FileSource;
 use super::ignore::Rules;
 use super::metadata::Metadata;
 use crate::yaml;
+use crate::yaml::node::YamlError;
 
 /// How deep charts may lie within charts.
 const DEPTH_LIMIT: usize = 20;
-/// What an archive may grow to, in bytes.
+/// What the archives of a chart may grow to, in bytes, those within archives included.
 const ARCHIVE_LIMIT: u64 = 100 << 20;
 
 /// Why a chart cannot be loaded.
@@ -32,8 +33,10 @@ pub enum ChartError {
 pub struct Chart {
     /// What it says about itself.
     pub metadata: Metadata,
-    /// Its default values.
+    /// Its default values, in which every number is a `float64` as in Go.
     pub values: Map<String, Value>,
+    /// The same with integers as they are written.
+    pub exact_values: Map<String, Value>,
     /// The schema of its values, if it has one. Values are not checked against it yet.
     pub schema: Option<Vec<u8>>,
     /// The files under `templates/`, by path.
@@ -56,7 +59,8 @@ impl Chart {
             .map(|data| String::from_utf8_lossy(data).into_owned());
         let rules = Rules::parse(&ignore.unwrap_or_default()).map_err(ChartError::Invalid)?;
         files.retain(|path, _| !rules.ignores(path));
-        Self::from_files(files, 0).map_err(ChartError::Invalid)
+        let mut left = ARCHIVE_LIMIT;
+        Self::from_files(files, 0, &mut left).map_err(ChartError::Invalid)
     }
 
     /// Loads a packed chart.
@@ -64,12 +68,13 @@ impl Chart {
     /// # Errors
     /// Archives that are broken or too large, and charts that are wrong.
     pub fn load_archive(data: &[u8]) -> Result<Self, ChartError> {
-        archive(data)
-            .and_then(|files| Self::from_files(files, 0))
+        let mut left = ARCHIVE_LIMIT;
+        archive(data, &mut left)
+            .and_then(|files| Self::from_files(files, 0, &mut left))
             .map_err(ChartError::Invalid)
     }
 
-    fn from_files(files: BTreeMap<String, Vec<u8>>, depth: usize) -> Result<Self, String> {
+    fn from_files(files: BTreeMap<String, Vec<u8>>, depth: usize, left: &mut u64) -> Result<Self, String> {
         if depth > DEPTH_LIMIT {
             return Err("charts lie too deep within charts".to_owned());
         }
@@ -90,8 +95,9 @@ impl Chart {
             match path.as_str() {
                 "Chart.yaml" | "Chart.lock" => {}
                 "values.yaml" => {
-                    chart.values =
-                        read_values(&text(&data)).map_err(|words| format!("cannot load values.yaml: {words}"))?;
+                    let text = text(&data);
+                    chart.values = read_values(&text).map_err(|words| format!("cannot load values.yaml: {words}"))?;
+                    chart.exact_values = exact_values(&text).unwrap_or_else(|_| chart.values.clone());
                 }
                 "values.schema.json" => chart.schema = Some(data),
                 "requirements.yaml" => {
@@ -127,7 +133,7 @@ impl Chart {
             }
             let inner = if name.ends_with(".tgz") {
                 match files.get(&name) {
-                    Some(data) => archive(data),
+                    Some(data) => archive(data, left),
                     None => continue,
                 }
             } else {
@@ -139,7 +145,7 @@ impl Chart {
                 Ok(files)
             };
             let inner = inner
-                .and_then(|files| Self::from_files(files, depth + 1))
+                .and_then(|files| Self::from_files(files, depth + 1, left))
                 .map_err(|words| format!("error unpacking subchart {name} in {}: {words}", chart.metadata.name))?;
             chart.dependencies.push(inner);
         }
@@ -165,6 +171,14 @@ impl Chart {
             return Err("validation: chart.metadata.type must be application or library".to_owned());
         }
         Ok(())
+    }
+
+    /// Lets the default values be as they are written, in all that it carries too.
+    #[must_use]
+    pub(crate) fn with_exact_values(mut self) -> Self {
+        self.values = std::mem::take(&mut self.exact_values);
+        self.dependencies = self.dependencies.into_iter().map(Self::with_exact_values).collect();
+        self
     }
 
     /// The name.
@@ -205,9 +219,24 @@ pub(super) fn read_values(text: &str) -> Result<Map<String, Value>, String> {
     Ok(values)
 }
 
-fn archive(data: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {
+/// Reads values of one or more documents, later ones over earlier ones, and lets integers be integers.
+///
+/// # Errors
+/// What does not parse, with its place.
+pub(crate) fn exact_values(text: &str) -> Result<Map<String, Value>, YamlError> {
+    let mut values = Map::new();
+    for document in yaml::node::parse(text)? {
+        match document.json(&mut Vec::new())? {
+            Value::Object(map) => values = merge_maps(values, map),
+            Value::Null => {}
+            _ => return Err(document.error("values must be a map")),
+        }
+    }
+    Ok(values)
+}
+
+fn archive(data: &[u8], left: &mut u64) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut found = BTreeMap::new();
-    let mut left = ARCHIVE_LIMIT;
     let mut entries = tar::Archive::new(flate2::read::GzDecoder::new(data));
     for entry in entries.entries().map_err(|error| error.to_string())? {
         let mut entry = entry.map_err(|error| error.to_string())?;
@@ -225,10 +254,10 @@ fn archive(data: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let mut data = Vec::new();
         entry
             .by_ref()
-            .take(left + 1)
+            .take(*left + 1)
             .read_to_end(&mut data)
             .map_err(|error| error.to_string())?;
-        left = left
+        *left = left
             .checked_sub(data.len() as u64)
             .ok_or_else(|| format!("decompressed chart is larger than the maximum size {ARCHIVE_LIMIT}"))?;
         found.insert(inner, data);

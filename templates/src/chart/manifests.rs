@@ -70,7 +70,8 @@ const INSTALL_ORDER: [&str; 38] = [
     "ValidatingWebhookConfiguration",
 ];
 
-const EVENTS: [&str; 10] = [
+/// The events of hooks.
+pub(crate) const EVENTS: [&str; 10] = [
     "pre-install",
     "post-install",
     "pre-delete",
@@ -83,7 +84,8 @@ const EVENTS: [&str; 10] = [
     "test-success",
 ];
 
-fn rank(kind: &str) -> (usize, &str) {
+/// Gives a kind's place in the order of installation; those that are not known come last, by their names.
+pub(crate) fn rank(kind: &str) -> (usize, &str) {
     match INSTALL_ORDER.iter().position(|known| *known == kind) {
         Some(place) => (place, ""),
         None => (INSTALL_ORDER.len(), kind),
@@ -91,7 +93,7 @@ fn rank(kind: &str) -> (usize, &str) {
 }
 
 /// Splits a text where lines begin with `---`, which may have something after it.
-fn split(text: &str) -> Vec<&str> {
+pub(crate) fn split(text: &str) -> Vec<&str> {
     let text = text.trim_start();
     let mut cuts = Vec::new();
     let mut begin = 0;

@@ -75,36 +75,50 @@ pub enum RenderError {
         /// What there is.
         version: String,
     },
-    /// Values, templates or their output are wrong.
+    /// A template is wrong.
+    #[error("{words}")]
+    Template {
+        /// What is wrong, as Helm shows it.
+        words: String,
+        /// Where, the outermost template first.
+        trace: Vec<Place>,
+    },
+    /// Values or what templates give are wrong.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// What the stack of a rendering may take.
-const STACK: usize = 1 << 30;
+/// A place in a template that was at work when something went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, by its path from the chart's name on.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column, from 1, where it is known.
+    pub column: Option<u32>,
+    /// What was being evaluated.
+    pub context: String,
+    /// What was wrong with it, with what was called by it.
+    pub cause: String,
+}
 
 /// Renders a chart.
 ///
 /// # Errors
 /// What Helm refuses too.
 pub fn render(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, RenderError> {
-    // Templates recurse as deep as they like within the limits, so they get a stack of their own.
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .stack_size(STACK)
-            .spawn_scoped(scope, || render_here(chart, options));
-        match thread {
-            Ok(thread) => thread
-                .join()
-                .unwrap_or_else(|_| Err(RenderError::Invalid("rendering template failed".to_owned()))),
-            Err(error) => Err(RenderError::Invalid(format!(
-                "cannot start a thread to render in: {error}"
-            ))),
-        }
-    })
+    crate::stack::run(|| render_here(chart, options)).unwrap_or_else(|words| Err(RenderError::Invalid(words)))
 }
 
-fn render_here(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, RenderError> {
+/// A chart and its values, ready to be rendered: dependencies are switched, defaults laid under what was given.
+pub(crate) struct Prepared {
+    chart: Chart,
+    values: Json<String, JsonValue>,
+}
+
+/// Readies a chart.
+pub(crate) fn prepare(chart: &Chart, options: &RenderOptions<'_>) -> Result<Prepared, RenderError> {
     if chart.metadata.kind.eq_ignore_ascii_case("library") {
         return Err(RenderError::Library);
     }
@@ -130,7 +144,13 @@ fn render_here(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, R
             version: version.clone(),
         });
     }
-    let files = execute(&chart, &values, options).map_err(RenderError::Invalid)?;
+    Ok(Prepared { chart, values })
+}
+
+fn render_here(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, RenderError> {
+    let prepared = prepare(chart, options)?;
+    let files = execute(&prepared, options, Limits::default())?;
+    let chart = &prepared.chart;
     let mut rendered = Rendered::default();
     let own_notes = format!("{}/templates/NOTES.txt", chart.name());
     let mut texts = Vec::new();
@@ -152,31 +172,43 @@ fn normalized(version: &str) -> String {
     version.split(['-', '+']).next().unwrap_or(version).to_owned()
 }
 
-struct Source {
-    text: String,
-    values: Map,
-    base: String,
+/// A template and what it sees.
+pub(crate) struct Source {
+    /// Its text.
+    pub(crate) text: String,
+    /// What `.` is to it.
+    pub(crate) scope: Map,
+    /// The folder of its chart's templates.
+    pub(crate) base: String,
 }
 
-fn execute(
-    chart: &Chart,
-    values: &Json<String, JsonValue>,
-    options: &RenderOptions<'_>,
-) -> Result<BTreeMap<String, String>, String> {
+/// Gives the templates of a chart and of what it carries, by their paths: those of Go, or those of handlebars.
+pub(crate) fn sources(prepared: &Prepared, options: &RenderOptions<'_>, handlebars: bool) -> HashMap<String, Source> {
     let mut sources = HashMap::new();
-    let values = match from_json(&JsonValue::Object(values.clone())) {
+    let values = match from_json(&JsonValue::Object(prepared.values.clone())) {
         Value::Map(map) => map.as_kind(MapKind::Values),
         _ => Map::with_kind(MapKind::Values, Entries::new()),
     };
     collect(
-        chart,
-        chart.name(),
+        &prepared.chart,
+        prepared.chart.name(),
         true,
         &values,
         &release(options),
         &capabilities(&options.capabilities),
         &mut sources,
     );
+    sources.retain(|name: &String, _| name.ends_with(".hbs") == handlebars);
+    sources
+}
+
+/// Executes the Go templates of a chart: what each file becomes, by its path.
+pub(crate) fn execute(
+    prepared: &Prepared,
+    options: &RenderOptions<'_>,
+    limits: Limits,
+) -> Result<BTreeMap<String, String>, RenderError> {
+    let sources = sources(prepared, options, false);
     let mut names: Vec<&String> = sources.keys().collect();
     names.sort_by(|a, b| (b.matches('/').count(), b.as_str()).cmp(&(a.matches('/').count(), a.as_str())));
     let mut set = Set::default();
@@ -184,7 +216,13 @@ fn execute(
         let parsed = parse(name, &sources[*name].text, &|function| {
             crate::functions::find(function).is_some()
         })
-        .map_err(|words| clean_parse_error(name, &words))?;
+        .map_err(|words| {
+            let trace = trace([words.clone()].into_iter());
+            RenderError::Template {
+                words: clean_parse_error(name, &words),
+                trace,
+            }
+        })?;
         set.add(parsed);
     }
     let host = Host {
@@ -192,7 +230,7 @@ fn execute(
         random: Random::new(options.seed),
         lookup: options.lookup,
     };
-    let mut exec = Exec::new(Rc::new(set), host, Limits::default());
+    let mut exec = Exec::new(Rc::new(set), host, limits);
     let mut rendered = BTreeMap::new();
     for name in names {
         if name.rsplit('/').next().is_some_and(|base| base.starts_with('_')) {
@@ -203,13 +241,16 @@ fn execute(
             (Str::from("Name"), Value::from(name.as_str())),
             (Str::from("BasePath"), Value::from(source.base.as_str())),
         ]);
-        source.values.insert(
+        source.scope.insert(
             Str::from("Template"),
             Value::Map(Map::with_kind(MapKind::Values, template)),
         );
         let out = exec
-            .execute(name, Value::Map(source.values.clone()))
-            .map_err(|failure| exec_error(name, &failure))?;
+            .execute(name, Value::Map(source.scope.clone()))
+            .map_err(|failure| RenderError::Template {
+                words: exec_error(name, &failure),
+                trace: trace(failure.chain()),
+            })?;
         rendered.insert(name.clone(), String::from_utf8_lossy(&out).replace("<no value>", ""));
     }
     Ok(rendered)
@@ -258,7 +299,7 @@ fn collect(
         }
         let source = Source {
             text: String::from_utf8_lossy(data).into_owned(),
-            values: top.as_kind(MapKind::Values),
+            scope: top.as_kind(MapKind::Values),
             base: format!("{path}/templates"),
         };
         sources.insert(format!("{path}/{name}"), source);
@@ -266,7 +307,7 @@ fn collect(
     Value::Map(top)
 }
 
-fn release(options: &RenderOptions<'_>) -> Value {
+pub(crate) fn release(options: &RenderOptions<'_>) -> Value {
     Value::map(Entries::from([
         (Str::from("Name"), Value::from(options.name.as_str())),
         (Str::from("Namespace"), Value::from(options.namespace.as_str())),
@@ -277,7 +318,7 @@ fn release(options: &RenderOptions<'_>) -> Value {
     ]))
 }
 
-fn capabilities(capabilities: &Capabilities) -> Value {
+pub(crate) fn capabilities(capabilities: &Capabilities) -> Value {
     let version = capabilities.kube_version.as_str();
     let plain = normalized(version);
     let mut numbers = plain.trim_start_matches('v').split('.');
@@ -430,6 +471,44 @@ fn exec_error(name: &str, failure: &Failure) -> String {
         }
     }
     places.concat().trim().to_owned()
+}
+
+/// Takes the texts of a chain, the outermost first, apart.
+fn trace(texts: impl Iterator<Item = String>) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    for text in texts {
+        let Some(rest) = text.strip_prefix("template: ") else {
+            continue;
+        };
+        let (location, context, cause) = match rest.split_once(": executing ") {
+            Some((location, after)) => match after.split_once(" at <").and_then(|(_, at)| at.split_once(">: ")) {
+                Some((context, cause)) => (location, context, cause),
+                None => continue,
+            },
+            None => match rest.split_once(": ") {
+                Some((location, cause)) => (location, "", cause),
+                None => continue,
+            },
+        };
+        let mut parts = location.split(':');
+        let (Some(file), Some(Ok(line))) = (parts.next(), parts.next().map(str::parse)) else {
+            continue;
+        };
+        let place = Place {
+            file: file.to_owned(),
+            line,
+            column: parts
+                .next()
+                .and_then(|column| column.parse().ok())
+                .map(|column: u32| column + 1),
+            context: context.to_owned(),
+            cause: cause.replace("HELM_ERR_START", "").replace("HELM_ERR_END", ""),
+        };
+        if places.last() != Some(&place) {
+            places.push(place);
+        }
+    }
+    places
 }
 
 fn traced(text: &str) -> Option<String> {

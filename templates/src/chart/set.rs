@@ -54,6 +54,14 @@ fn typed(text: &str) -> Value {
     }
 }
 
+/// Lays one value over values; the path is written as in `--set`.
+///
+/// # Errors
+/// A path that does not parse.
+pub(crate) fn set_path(values: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
+    place(values, &keys(path)?, value)
+}
+
 enum Step {
     Key(String),
     Index(usize),

@@ -37,6 +37,11 @@ impl Default for Limits {
     }
 }
 
+/// How deep functions walk into values; below that they stop by themselves.
+const WALK_DEPTH: usize = 1000;
+/// How many values functions may walk through in all.
+const WALK_LIMIT: u64 = 100_000_000;
+
 /// Named templates; those of `tpl` lie over the ones that called it.
 #[derive(Default)]
 pub struct Set {
@@ -104,6 +109,7 @@ pub struct Exec<'a> {
     depth: usize,
     steps: u64,
     written: usize,
+    walked: u64,
 }
 
 /// One execution of one template.
@@ -132,6 +138,7 @@ impl<'a> Exec<'a> {
             depth: 0,
             steps: 0,
             written: 0,
+            walked: 0,
         }
     }
 
@@ -179,12 +186,47 @@ impl<'a> Exec<'a> {
         Ok(())
     }
 
-    fn step(&mut self, frame: &Frame<'_>) -> Done<()> {
+    /// Counts one step.
+    ///
+    /// # Errors
+    /// That the limit is reached.
+    pub(crate) fn tick(&mut self) -> Result<(), String> {
         self.steps += 1;
         if self.steps > self.limits.steps {
-            return Err(frame.fail("too many steps"));
+            return Err("too many steps".to_owned());
         }
         Ok(())
+    }
+
+    fn step(&mut self, frame: &Frame<'_>) -> Done<()> {
+        self.tick().map_err(|words| frame.fail(&words))
+    }
+
+    /// Makes sure that values can be walked through: what is shared counts as often as it is met.
+    ///
+    /// # Errors
+    /// That they are too large.
+    pub(crate) fn weigh(&mut self, values: &[Value]) -> Result<(), String> {
+        for value in values {
+            self.weigh_at(value, 0)?;
+        }
+        Ok(())
+    }
+
+    fn weigh_at(&mut self, value: &Value, depth: usize) -> Result<(), String> {
+        if !matches!(value, Value::List(_) | Value::Map(_)) || depth > WALK_DEPTH {
+            return Ok(());
+        }
+        let inner: Vec<Value> = match value {
+            Value::List(list) => list.items.to_vec(),
+            Value::Map(map) => map.entries().into_values().collect(),
+            _ => return Ok(()),
+        };
+        self.walked = self.walked.saturating_add(1 + inner.len() as u64);
+        if self.walked > WALK_LIMIT {
+            return Err("values are too large to be gone through so often".to_owned());
+        }
+        inner.iter().try_for_each(|value| self.weigh_at(value, depth + 1))
     }
 
     fn walk_list<'t>(
@@ -215,6 +257,8 @@ impl<'a> Exec<'a> {
                 let value = self.pipeline(frame, dot, pipe)?;
                 if pipe.decl.is_empty() {
                     let before = out.len();
+                    self.weigh(std::slice::from_ref(&value))
+                        .map_err(|words| frame.fail(&words))?;
                     match &value {
                         Value::Invalid | Value::Nil => out.extend_from_slice(b"<no value>"),
                         value => print(value, out),

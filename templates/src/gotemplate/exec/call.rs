@@ -6,6 +6,13 @@ use crate::gotemplate::builtin;
 use crate::gotemplate::node::{Expr, Operand};
 use crate::value::{Entries, IntKind, ListKind, Map, MapKind, Value};
 
+/// The functions that do not go into the depth of what they are given.
+const SHALLOW: [&str; 36] = [
+    "append", "coalesce", "default", "dict", "dig", "empty", "fail", "first", "get", "hasKey", "include", "index",
+    "initial", "keys", "kindIs", "kindOf", "last", "len", "list", "lookup", "not", "omit", "pick", "pluck", "prepend",
+    "push", "required", "rest", "set", "ternary", "tpl", "tuple", "typeIs", "typeOf", "unset", "values",
+];
+
 /// One row of the table of functions.
 pub struct Function {
     /// The name in templates.
@@ -93,10 +100,24 @@ impl Exec<'_> {
             return Err(frame.fail(&format!("\"{name}\" is not a defined function")));
         };
         let values = self.arguments(frame, dot, name, function.params, args, last)?;
-        (function.call)(self, &values).map_err(|cause| {
+        self.invoke(function, &values).map_err(|cause| {
             frame.at = node;
             cause.within(place(frame.template, &node) + &format!("error calling {name}: "))
         })
+    }
+
+    /// Calls a function whose arguments fit; what it goes through and what it gives are counted.
+    pub(crate) fn invoke(&mut self, function: &Function, values: &[Value]) -> Done<Value> {
+        if !SHALLOW.contains(&function.name) {
+            self.weigh(values)?;
+        }
+        let value = (function.call)(self, values)?;
+        match &value {
+            Value::Str(text) | Value::Bytes(text) => self.spend(text.len())?,
+            Value::List(list) => self.spend(list.items.len())?,
+            _ => {}
+        }
+        Ok(value)
     }
 
     fn and_or<'t>(
