@@ -208,7 +208,8 @@ impl<'a> Walk<'a> {
             match have.get(key).filter(|have| !have.is_null()) {
                 Some(have) => self.values(child, wanted, have),
                 None if is_hollow(child, wanted) => {}
-                None if is_zero(wanted) && child.is_field() && (self.is_mine() || (key == "value" && wanted == "")) => {}
+                None if is_zero(wanted) && child.is_field() && (self.is_mine() || (key == "value" && wanted == "")) => {
+                }
                 None => self.differ(None, Some(wanted)),
             }
             self.path.pop();
@@ -242,7 +243,9 @@ impl<'a> Walk<'a> {
                 self.items(place, &Identity::Keys(keys), want, have);
             }
             (Merge::Set, Value::Array(want), Value::Array(have)) => self.items(place, &Identity::Value, want, have),
-            (_, Value::Array(wanted), Value::Array(found)) if place.is_anything() && self.structure.known().is_none() => {
+            (_, Value::Array(wanted), Value::Array(found))
+                if place.is_anything() && self.structure.known().is_none() =>
+            {
                 let below = self.mine.and_then(|mine| ownership::at(mine, &self.path));
                 if let Some(identity) = below.and_then(ownership::identity) {
                     self.items(place, &identity, wanted, found);

@@ -11,9 +11,7 @@ pub(crate) fn is_hollow(place: Place<'_>, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty() && place.drops_empty(),
-        Value::Object(map) => {
-            place.drops_empty() && map.iter().all(|(key, value)| is_hollow(place.child(key), value))
-        }
+        Value::Object(map) => place.drops_empty() && map.iter().all(|(key, value)| is_hollow(place.child(key), value)),
         _ => false,
     }
 }
@@ -60,7 +58,11 @@ fn same_scalar(place: Place<'_>, a: &Value, b: &Value) -> bool {
             _ => false,
         },
         (Sort::Bytes, Value::String(a), Value::String(b)) => {
-            let meant = |text: &str| text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect::<Vec<_>>();
+            let meant = |text: &str| {
+                text.bytes()
+                    .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+                    .collect::<Vec<_>>()
+            };
             meant(a) == meant(b)
         }
         (_, Value::Number(a), Value::Number(b)) => {

@@ -176,7 +176,9 @@ struct At<'a> {
 impl<'a> At<'a> {
     fn key(self, key: &str, live: Option<&Value>) -> At<'a> {
         At {
-            place: self.top.map_or_else(|| self.place.child(key), |structure| structure.top(key)),
+            place: self
+                .top
+                .map_or_else(|| self.place.child(key), |structure| structure.top(key)),
             top: None,
             mine: self.mine.and_then(|mine| ownership::below(mine, &Step::Key(key))),
             whole: self.is_whole(live),

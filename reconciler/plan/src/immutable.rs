@@ -11,7 +11,7 @@ struct Row {
     kind: &'static str,
     fields: Fields,
     /// When the row counts.
-    when: fn(&Value, &FieldChange) -> bool,
+    when: When,
     /// What a replacement costs, in words; "" where it costs nothing worth a word.
     cost: &'static str,
 }
@@ -23,8 +23,32 @@ enum Fields {
     AllBut(&'static str, &'static [&'static str]),
 }
 
-const ALWAYS: fn(&Value, &FieldChange) -> bool = |_, _| true;
-const WHEN_FROZEN: fn(&Value, &FieldChange) -> bool = |live, _| live.get("immutable") == Some(&Value::Bool(true));
+/// When a row counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Always,
+    /// The live object is marked immutable.
+    Frozen,
+    /// The field has a value, and is to have another.
+    Exchanged,
+    /// The field had a value.
+    Had,
+    /// It is not a pod's image.
+    NotImage,
+}
+
+impl When {
+    fn holds(self, live: &Value, change: &FieldChange) -> bool {
+        let had = || change.from.as_ref().is_some_and(|from| !from.is_null() && from != "");
+        match self {
+            When::Always => true,
+            When::Frozen => live.get("immutable") == Some(&Value::Bool(true)),
+            When::Exchanged => had() && change.to.is_some(),
+            When::Had => had(),
+            When::NotImage => !is_pod_image(&change.path),
+        }
+    }
+}
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
@@ -48,19 +72,28 @@ const ROWS: &[Row] = &[
                 "spec.minReadySeconds",
             ],
         ),
-        when: ALWAYS,
+        when: When::Always,
         cost: "",
     },
     row(
         "batch",
         "Job",
-        &["spec.template", "spec.selector", "spec.completionMode", "spec.podFailurePolicy", "spec.completions"],
+        &[
+            "spec.template",
+            "spec.selector",
+            "spec.completionMode",
+            "spec.podFailurePolicy",
+            "spec.completions",
+        ],
     ),
     Row {
         group: "",
         kind: "Pod",
-        fields: Fields::AllBut("spec", &["spec.activeDeadlineSeconds", "spec.terminationGracePeriodSeconds"]),
-        when: |_, change| !is_pod_image(&change.path),
+        fields: Fields::AllBut(
+            "spec",
+            &["spec.activeDeadlineSeconds", "spec.terminationGracePeriodSeconds"],
+        ),
+        when: When::NotImage,
         cost: "",
     },
     Row {
@@ -68,7 +101,7 @@ const ROWS: &[Row] = &[
         kind: "Service",
         fields: Fields::These(&["spec.clusterIP", "spec.clusterIPs"]),
         // Without an address it may be given one, and one of type ExternalName has none.
-        when: |_, change| !matches!(&change.from, None | Some(Value::Null)) && change.from != Some("".into()) && change.to.is_some(),
+        when: When::Exchanged,
         cost: "",
     },
     row(RBAC, "RoleBinding", &["roleRef"]),
@@ -85,8 +118,8 @@ const ROWS: &[Row] = &[
         group: "",
         kind: "PersistentVolumeClaim",
         fields: Fields::AllBut("spec", &["spec.resources", "spec.volumeAttributesClassName"]),
-        // A claim that waits for its volume is given the name by the binder.
-        when: |_, change| change.path != "spec.volumeName" || change.from.is_some(),
+        // What a claim lacks the binder gives it: the name of its volume, its class.
+        when: When::Had,
         cost: "what is stored on it may be lost",
     },
     row("scheduling.k8s.io", "PriorityClass", &["value", "preemptionPolicy"]),
@@ -99,7 +132,7 @@ const fn row(group: &'static str, kind: &'static str, fields: &'static [&'static
         group,
         kind,
         fields: Fields::These(fields),
-        when: ALWAYS,
+        when: When::Always,
         cost: "",
     }
 }
@@ -109,7 +142,7 @@ const fn frozen(kind: &'static str) -> Row {
         group: "",
         kind,
         fields: Fields::These(&["data", "binaryData", "immutable"]),
-        when: WHEN_FROZEN,
+        when: When::Frozen,
         cost: "",
     }
 }
@@ -138,12 +171,15 @@ pub fn reason(object: &ObjectRef, live: &Value, changes: &[FieldChange]) -> Opti
                     is_within(&change.path, top) && !free.iter().any(|field| is_within(&change.path, field))
                 }
             };
-            within && (row.when)(live, change)
+            within && row.when.holds(live, change)
         });
         if let Some(change) = held {
             let kind = row.kind;
-            let mut out = if std::ptr::fn_addr_eq(row.when, WHEN_FROZEN) {
-                format!("{} of a {kind} marked immutable cannot be changed in place", change.path)
+            let mut out = if row.when == When::Frozen {
+                format!(
+                    "{} of a {kind} marked immutable cannot be changed in place",
+                    change.path
+                )
             } else {
                 format!("{} of a {kind} cannot be changed in place", change.path)
             };
@@ -162,7 +198,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn asked(kind: &str, group: &str, live: Value, path: &str, from: Option<Value>, to: Option<Value>) -> Option<String> {
+    fn asked(
+        kind: &str,
+        group: &str,
+        live: Value,
+        path: &str,
+        from: Option<Value>,
+        to: Option<Value>,
+    ) -> Option<String> {
         let object = ObjectRef {
             group: group.to_owned(),
             version: "v1".to_owned(),
@@ -182,14 +225,72 @@ mod tests {
     fn a_selector_is_replaced_and_replicas_are_changed() {
         let some = Some(json!("b"));
         assert_eq!(
-            asked("Deployment", "apps", json!({}), "spec.selector.matchLabels.app", some.clone(), some.clone()).as_deref(),
+            asked(
+                "Deployment",
+                "apps",
+                json!({}),
+                "spec.selector.matchLabels.app",
+                some.clone(),
+                some.clone()
+            )
+            .as_deref(),
             Some("spec.selector.matchLabels.app of a Deployment cannot be changed in place")
         );
-        assert_eq!(asked("Deployment", "apps", json!({}), "spec.replicas", some.clone(), some.clone()), None);
-        assert_eq!(asked("Deployment", "apps", json!({}), "spec.selectorless", some.clone(), some.clone()), None);
-        assert!(asked("StatefulSet", "apps", json!({}), "spec.serviceName", some.clone(), some.clone()).is_some());
-        assert!(asked("StatefulSet", "apps", json!({}), "spec.volumeClaimTemplates", some.clone(), some.clone()).is_some());
-        assert_eq!(asked("StatefulSet", "apps", json!({}), "spec.template.spec.hostname", some.clone(), some), None);
+        assert_eq!(
+            asked(
+                "Deployment",
+                "apps",
+                json!({}),
+                "spec.replicas",
+                some.clone(),
+                some.clone()
+            ),
+            None
+        );
+        assert_eq!(
+            asked(
+                "Deployment",
+                "apps",
+                json!({}),
+                "spec.selectorless",
+                some.clone(),
+                some.clone()
+            ),
+            None
+        );
+        assert!(
+            asked(
+                "StatefulSet",
+                "apps",
+                json!({}),
+                "spec.serviceName",
+                some.clone(),
+                some.clone()
+            )
+            .is_some()
+        );
+        assert!(
+            asked(
+                "StatefulSet",
+                "apps",
+                json!({}),
+                "spec.volumeClaimTemplates",
+                some.clone(),
+                some.clone()
+            )
+            .is_some()
+        );
+        assert_eq!(
+            asked(
+                "StatefulSet",
+                "apps",
+                json!({}),
+                "spec.template.spec.hostname",
+                some.clone(),
+                some
+            ),
+            None
+        );
     }
 
     #[test]
@@ -213,13 +314,30 @@ mod tests {
     #[test]
     fn the_image_of_a_pod_can_be_changed_and_its_command_not() {
         let (a, b) = (Some(json!("1")), Some(json!("2")));
-        assert_eq!(asked("Pod", "", json!({}), "spec.containers[name=a].image", a.clone(), b.clone()), None);
+        assert_eq!(
+            asked(
+                "Pod",
+                "",
+                json!({}),
+                "spec.containers[name=a].image",
+                a.clone(),
+                b.clone()
+            ),
+            None
+        );
         assert!(asked("Pod", "", json!({}), "spec.containers[name=a].command", a, b).is_some());
     }
 
     #[test]
     fn replacing_a_claim_says_what_it_costs() {
-        let reason = asked("PersistentVolumeClaim", "", json!({}), "spec.storageClassName", Some(json!("a")), Some(json!("b")));
+        let reason = asked(
+            "PersistentVolumeClaim",
+            "",
+            json!({}),
+            "spec.storageClassName",
+            Some(json!("a")),
+            Some(json!("b")),
+        );
         assert!(reason.is_some_and(|reason| reason.ends_with("; what is stored on it may be lost")));
     }
 }

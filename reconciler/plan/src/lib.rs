@@ -9,20 +9,21 @@
 //! * How what runs is doing: [`health`] of one object, [`pods`] of a roll-out that cannot get well.
 
 pub mod diff;
+mod equal;
 pub mod health;
 pub mod ignore;
 pub mod immutable;
 pub mod mask;
 pub mod object;
 pub mod order;
-pub mod plan;
-pub mod pods;
-mod equal;
 mod ownership;
 mod path;
+pub mod plan;
+pub mod pods;
 mod policy;
 mod secret;
 mod structure;
+mod text;
 
 pub use diff::{FieldChange, changes};
 pub use health::{Health, HealthStatus};

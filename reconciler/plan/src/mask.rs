@@ -95,7 +95,11 @@ fn hidden(value: &Value, base64: bool) -> Value {
             .collect::<Map<_, _>>()
             .into(),
         Value::String(text) => {
-            let decoded = if base64 { STANDARD.decode(text.replace(['\r', '\n'], "")).ok() } else { None };
+            let decoded = if base64 {
+                STANDARD.decode(text.replace(['\r', '\n'], "")).ok()
+            } else {
+                None
+            };
             summary(decoded.as_deref().unwrap_or(text.as_bytes())).into()
         }
         other => summary(other.to_string().as_bytes()).into(),
@@ -165,7 +169,10 @@ mod tests {
         ];
         let shown = serde_json::to_string(&changes(&secret(), &written)).unwrap();
         assert!(!shown.contains(&encoded) && !shown.contains(password), "{shown}");
-        assert!(shown.contains("hidden, 14 bytes, ") && shown.contains("hidden, 3 bytes, "), "{shown}");
+        assert!(
+            shown.contains("hidden, 14 bytes, ") && shown.contains("hidden, 3 bytes, "),
+            "{shown}"
+        );
         let whole = object(&json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "annotations": {LAST_APPLIED: password}},
             "data": {"password": encoded}, "stringData": {"other": password}, "type": "Opaque",

@@ -29,7 +29,9 @@ pub const WAVE_ANNOTATIONS: [&str; 2] = ["setpoint.dev/wave", "argocd.argoproj.i
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// A wave that is no whole number.
-    #[error("{origin}: the annotation {annotation} of {object} is `{value}`; it has to be a whole number in quotes, such as \"-1\" or \"5\"")]
+    #[error(
+        "{origin}: the annotation {annotation} of {object} is `{value}`; it has to be a whole number in quotes, such as \"-1\" or \"5\""
+    )]
     Wave {
         /// Where it was written.
         origin: Origin,

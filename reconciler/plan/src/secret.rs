@@ -28,7 +28,9 @@ pub(crate) fn encode_texts(object: &mut Value) {
                 .is_some_and(|texts| texts.values().all(|text| text.is_string() || text.is_null()))
     };
     let Some(map) = object.as_object_mut() else { return };
-    if !map.get("stringData").is_some_and(readable) || map.get("data").is_some_and(|data| !data.is_object() && !data.is_null()) {
+    if !map.get("stringData").is_some_and(readable)
+        || map.get("data").is_some_and(|data| !data.is_object() && !data.is_null())
+    {
         return;
     }
     let Some(Value::Object(texts)) = map.remove("stringData") else {

@@ -24,7 +24,10 @@ impl Ignore {
     /// Errors: it names no field, or one that says who the object is.
     pub fn parse(text: &str) -> Result<Ignore, IgnoreError> {
         let shown: String = text.chars().take(80).collect();
-        let error = |fault: String| IgnoreError { text: shown.clone(), fault };
+        let error = |fault: String| IgnoreError {
+            text: shown.clone(),
+            fault,
+        };
         if text.len() > MAX_LENGTH {
             return Err(error(format!("it is longer than {MAX_LENGTH} bytes")));
         }
@@ -54,7 +57,12 @@ impl Ignore {
             kind = Some((left.to_owned(), group));
             name = right.map(str::to_owned);
         }
-        let path = Reader { rest: path, whole: path }.path().map_err(error)?;
+        let path = Reader {
+            rest: path,
+            whole: path,
+        }
+        .path()
+        .map_err(error)?;
         refuse_identity(&path).map_err(error)?;
         Ok(Ignore {
             text: trimmed.to_owned(),
@@ -121,7 +129,10 @@ impl<'a> Reader<'a> {
                 let end = self.rest.find(['.', '[', ']', '"', '=']).unwrap_or(self.rest.len());
                 let (key, rest) = self.rest.split_at(end);
                 if key.is_empty() {
-                    return Err(format!("a field's name is missing at column {} of the path", self.column()));
+                    return Err(format!(
+                        "a field's name is missing at column {} of the path",
+                        self.column()
+                    ));
                 }
                 if let Some(odd) = key.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '/') {
                     return Err(format!(
@@ -136,7 +147,10 @@ impl<'a> Reader<'a> {
             }
             if let Some(rest) = self.rest.strip_prefix('.') {
                 if rest.starts_with('[') {
-                    return Err(format!("there is no dot before `[` (column {} of the path)", self.column()));
+                    return Err(format!(
+                        "there is no dot before `[` (column {} of the path)",
+                        self.column()
+                    ));
                 }
                 self.rest = rest;
                 if rest.is_empty() {
@@ -174,7 +188,10 @@ impl<'a> Reader<'a> {
             let end = self.rest.find(['=', ',', ']', '"']).unwrap_or(self.rest.len());
             let (key, rest) = self.rest.split_at(end);
             let Some(rest) = rest.strip_prefix('=').filter(|_| !key.is_empty()) else {
-                return Err("brackets hold a quoted key (`[\"x/y\"]`), what an item is known by (`[name=web]`), or `[*]`".to_owned());
+                return Err(
+                    "brackets hold a quoted key (`[\"x/y\"]`), what an item is known by (`[name=web]`), or `[*]`"
+                        .to_owned(),
+                );
             };
             self.rest = rest;
             keys.push((key.trim().to_owned(), self.value()?));
@@ -205,7 +222,10 @@ impl<'a> Reader<'a> {
             end
         });
         let Some((end, _)) = end else {
-            return Err(format!("the quote at column {} of the path is not closed", self.column()));
+            return Err(format!(
+                "the quote at column {} of the path is not closed",
+                self.column()
+            ));
         };
         let (text, rest) = self.rest.split_at(end + 1);
         let value = serde_json::from_str(text).map_err(|error| format!("{text} cannot be read: {error}"))?;
