@@ -252,7 +252,6 @@ fn it_writes_what_the_handlebars_crate_writes() {
         "{{#if t}}\r\na\r\n{{/if}}\r\nb\r\n",
         "{{@root.x}}{{#with n}}{{@root.x}}{{/with}}",
         "{{{x}}}{{&y}}",
-        "{{\"text\"}}",
         "{{#if (lookup m \"k\")}}yes{{/if}}",
         "{{^if f}}no{{/if}}",
         "{{#if f}}a{{^}}b{{/if}}",

@@ -139,15 +139,28 @@ impl<'a> Collector<'a> {
         let metadata = map.get("metadata");
         let field = |name: &str| metadata.and_then(|metadata| metadata.get(name));
         let (api_version, kind, name) = (text(map.get("apiVersion")), text(map.get("kind")), text(field("name")));
-        for (path, found) in [("apiVersion", &api_version), ("kind", &kind), ("metadata.name", &name)] {
-            if found.is_empty() {
-                let what = if kind.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({kind})")
-                };
-                return Err(fault(file, line, format!("{words}{what} has no {path}")));
+        let required = [
+            ("apiVersion", &api_version, map.get("apiVersion")),
+            ("kind", &kind, map.get("kind")),
+            ("metadata.name", &name, field("name")),
+        ];
+        for (path, found, value) in required {
+            if !found.is_empty() {
+                continue;
             }
+            let what = if kind.is_empty() {
+                String::new()
+            } else {
+                format!(" ({kind})")
+            };
+            return Err(match value {
+                // YAML takes `y`, `no`, `1e3` for something else than text.
+                Some(value @ (Value::Bool(_) | Value::Number(_))) => {
+                    let message = format!("{words}{what}: {path} is {value} and must be text: put it in quotes");
+                    fault(file, line, message)
+                }
+                _ => fault(file, line, format!("{words}{what} has no {path}")),
+            });
         }
         let namespace = match field("namespace") {
             None | Some(Value::Null) => self.job.namespace.clone(),
