@@ -34,6 +34,8 @@ pub struct ServedSubresource {
     pub name: &'static str,
     /// The verbs: `get` (GET) and `create` (POST).
     pub verbs: &'static [&'static str],
+    /// Whether it is also served for a name that no object has: a proposal, say.
+    pub of_absent: bool,
 }
 
 /// A request that its sender may make, about an object that is there.
@@ -172,7 +174,7 @@ impl Subresources {
         }
         let namespace = info.namespace.clone().unwrap_or_default();
         let name = info.name.clone().unwrap_or_default();
-        if registry.cache().get(&row.storage_prefix(), &namespace, &name).is_none() {
+        if !served.subresource.of_absent && registry.cache().get(&row.storage_prefix(), &namespace, &name).is_none() {
             return Err(Status::not_found(&row.group, &row.plural, &name));
         }
         let (body, room) = if info.is_read() {

@@ -26,6 +26,7 @@ fn served(name: &'static str, verbs: &'static [&'static str]) -> ServedSubresour
         resource: "apps",
         name,
         verbs,
+        of_absent: false,
     }
 }
 
@@ -43,6 +44,7 @@ impl SubresourceHandler for Echo {
                 resource: "configmaps",
                 name: "echo",
                 verbs: GET,
+                of_absent: false,
             },
         ]
     }
@@ -310,6 +312,7 @@ async fn nobody_answers_for_another() {
             resource,
             name,
             verbs: GET,
+            of_absent: false,
         });
         let refused = Cluster::try_start(vec![Arc::new(Echo), Arc::new(one)]).await;
         let text = refused.err().expect("a refusal").to_string();

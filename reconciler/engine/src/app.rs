@@ -1,0 +1,366 @@
+//! Keeping one app: look, let [`state`](crate::state) decide, act, look again.
+//!
+//! One run at a time per app. A run ends when there is nothing to do until something changes; whatever changes wakes it. All that
+//! it has to remember is saved before it is acted on.
+
+mod act;
+mod finish;
+mod publish;
+mod source;
+mod view;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use setpoint_plan::{Baseline, Ignore, ObjectKey};
+
+use crate::api::{App, AppSpec, AppStatus, FINALIZER, MANAGER};
+use crate::declaration::duration;
+use crate::drive::Ran;
+use crate::engine::{APPS, Name, Shared};
+use crate::records::{Batch, RecordsError};
+use crate::rendered::PrepareError;
+use crate::state::{AppState, Millis, Next, Policy, Trouble};
+use crate::target::{Class, TargetError};
+
+pub(crate) use publish::report;
+pub use source::pack;
+pub(crate) use source::{preview, unpack};
+pub(crate) use view::{Goal, Seen};
+
+/// How many things a run does before others get their turn.
+const STEPS: usize = 64;
+
+/// What is known of an app between runs. Only [`AppState`] outlives the process.
+#[derive(Default)]
+pub(crate) struct AppMemory {
+    /// What is remembered.
+    pub state: AppState,
+    /// The objects that are being looked at.
+    pub goal: Option<Goal>,
+    /// How each of them was when it was last read.
+    pub seen: HashMap<ObjectKey, Seen>,
+    /// How often pods had been started again when the sync began, by workload.
+    pub baselines: HashMap<String, Baseline>,
+    /// How often each object was put back lately.
+    pub healed: HashMap<ObjectKey, Healed>,
+    /// Why its pods did not get well when they were last looked at.
+    pub trouble: Option<Trouble>,
+    /// Why the last attempt to act did not get through.
+    pub stuck: Option<String>,
+    /// The status as it was last written.
+    pub published: Option<AppStatus>,
+}
+
+impl From<AppState> for AppMemory {
+    fn from(state: AppState) -> AppMemory {
+        AppMemory {
+            state,
+            ..AppMemory::default()
+        }
+    }
+}
+
+/// How often an object was put back, and since when that is counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Healed {
+    since: Millis,
+    count: u32,
+}
+
+/// How far an app is, for those that come after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The newest source that it has taken up.
+    source: String,
+    /// Whether all of it runs and is healthy.
+    settled: bool,
+    /// How it is, in words.
+    health: String,
+}
+
+/// What the engine could not do, and what that asks for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    #[error("the state of the app cannot be written")]
+    Encode(#[source] serde_json::Error),
+    #[error("the rendered objects {digest} are not kept any more")]
+    Lost { digest: String },
+    #[error("cannot write the App object")]
+    App(#[source] Box<kube::Error>),
+}
+
+/// Everything of a spec that decisions depend on.
+pub(crate) struct Kept {
+    pub name: Name,
+    pub spec: AppSpec,
+    pub namespace: String,
+    pub policy: Policy,
+    pub plan: setpoint_plan::Policy,
+}
+
+impl Kept {
+    /// Reads a spec.
+    ///
+    /// # Errors
+    /// In words: a deadline or an ignored field that cannot be read.
+    pub fn read(name: &Name, spec: &AppSpec) -> Result<Kept, String> {
+        let deadline = duration::parse(&spec.sync.deadline)
+            .filter(|deadline| !deadline.is_zero())
+            .ok_or_else(|| format!("spec.sync.deadline: {:?} is not a time such as 2m, 90s or 1h30m", spec.sync.deadline))?;
+        let ignore = spec
+            .ignore
+            .iter()
+            .map(|text| Ignore::parse(text).map_err(|error| format!("spec.ignore: {error}")))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Kept {
+            name: name.clone(),
+            spec: spec.clone(),
+            namespace: spec
+                .namespace
+                .clone()
+                .filter(|namespace| !namespace.is_empty())
+                .unwrap_or_else(|| "default".to_owned()),
+            policy: Policy {
+                prune: spec.sync.prune,
+                heal: spec.sync.heal,
+                rollback: spec.sync.rollback,
+                deadline: i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX),
+            },
+            plan: setpoint_plan::Policy {
+                manager: MANAGER.to_owned(),
+                owner: name.to_string(),
+                ignore,
+                prune: spec.sync.prune,
+            },
+        })
+    }
+}
+
+/// Returns the name of an app's history among the records.
+pub(crate) fn series(name: &Name) -> String {
+    format!("{APPS}/{name}")
+}
+
+/// Brings an app one look further.
+pub(crate) fn reconcile<'a>(shared: &'a Arc<Shared>, name: &'a Name) -> BoxFuture<'a, Ran> {
+    // Boxed: the compiler cannot see through so many borrows that this may go from thread to thread.
+    run(shared, name).boxed()
+}
+
+async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
+    let memory = shared.memory_of(name);
+    let mut memory = memory.lock().await;
+    let Some(app) = shared.app(name) else {
+        // It is gone, finalizer and all: nothing is left to be kept.
+        return match finish::forget(shared, name, &mut memory).await {
+            Ok(()) => Ran::Again(None),
+            Err(error) => {
+                tracing::warn!(app = %name, error = &error as &dyn std::error::Error, "cannot forget an app that is gone");
+                Ran::Retry
+            }
+        };
+    };
+    if let Some(uid) = app.uid()
+        && memory.state.uid != uid
+    {
+        memory.state = fresh(shared, &memory.state, uid);
+    }
+    let ran = if app.metadata.deletion_timestamp.is_some() {
+        finish::finish(shared, name, &app, &mut memory).await
+    } else {
+        keep(shared, name, &app, &mut memory).await
+    };
+    match ran {
+        Ok(after) => Ran::Again(after),
+        Err(error) => {
+            let reason = chain(&error);
+            if memory.stuck.as_deref() != Some(&reason) {
+                tracing::warn!(app = %name, "{reason}");
+            }
+            memory.stuck = Some(reason);
+            publish::publish(shared, &app, &mut memory, None).await;
+            Ran::Retry
+        }
+    }
+}
+
+/// Starts a new App of a name afresh; what an older one left behind is still this name's to delete.
+fn fresh(shared: &Shared, before: &AppState, uid: String) -> AppState {
+    AppState {
+        uid,
+        seed: hex::encode((shared.random)()),
+        inventory: before.inventory.clone(),
+        last_number: before.last_number,
+        ..AppState::default()
+    }
+}
+
+async fn keep(
+    shared: &Arc<Shared>,
+    name: &Name,
+    app: &App,
+    memory: &mut AppMemory,
+) -> Result<Option<Duration>, AppError> {
+    if !app.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        add_finalizer(shared, name, app).await?;
+    }
+    let spec = source::spec(shared, name, app);
+    let kept = match Kept::read(name, &spec) {
+        Ok(kept) => kept,
+        Err(reason) => {
+            // What runs is left alone until somebody mends the spec.
+            memory.stuck = Some(reason);
+            publish::publish(shared, app, memory, None).await;
+            return Ok(None);
+        }
+    };
+    memory.stuck = None;
+    let unread = source::take_up(shared, &kept, app, memory).await?;
+    let after = work(shared, &kept, memory).await;
+    let (after, failed) = match after {
+        Ok(after) => ([after, unread].into_iter().flatten().min(), None),
+        Err(error) => (None, Some(error)),
+    };
+    memory.stuck = memory.stuck.take().or_else(|| failed.as_ref().map(|error| chain(error)));
+    publish::progress(shared, &kept, memory);
+    publish::publish(shared, app, memory, Some(&kept)).await;
+    match failed {
+        // A sync that cannot get through must still be ended by its deadline.
+        Some(error) if memory.state.sync.is_none() || class(&error) == Class::Transient => Err(error),
+        Some(error) => {
+            tracing::warn!(app = %name, error = &error as &dyn std::error::Error, "stuck");
+            Ok(Some(Duration::from_secs(5)))
+        }
+        None => Ok(after),
+    }
+}
+
+/// Acts until there is nothing to do.
+async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Result<Option<Duration>, AppError> {
+    for _ in 0..STEPS {
+        let blocked = publish::blocked(shared, kept, memory);
+        let now = shared.millis();
+        let revision = memory.state.viewed(&kept.policy, blocked.is_some(), now).cloned();
+        let view = match &revision {
+            Some(revision) => match view::observe(shared, kept, memory, revision).await {
+                Ok(view) => view,
+                Err(error) => return unseen(shared, kept, memory, error).await,
+            },
+            None => Default::default(),
+        };
+        memory.trouble.clone_from(&view.trouble);
+        let now = shared.millis();
+        match memory.state.next(&kept.policy, &view, blocked.is_some(), now) {
+            Next::Wait { until } => {
+                let retry = act::heal_again(memory, now);
+                let until = [until, retry].into_iter().flatten().min();
+                return Ok(until.map(|at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1))));
+            }
+            Next::Begin { revision, cause } => act::begin(shared, kept, memory, &view, revision, cause).await?,
+            Next::Apply { places, heal } => {
+                if !act::apply(shared, kept, memory, &view, &places, heal).await? {
+                    return Ok(Some(Duration::from_secs(1)));
+                }
+            }
+            Next::Prune(objects) => act::prune(shared, kept, memory, &objects).await?,
+            Next::Succeed => {
+                let entry = memory.state.succeed(&view, now);
+                act::ended(shared, kept, memory, entry).await?;
+            }
+            Next::Fail { reason, passing } => {
+                let entry = memory.state.fail(&reason, passing, now);
+                act::ended(shared, kept, memory, entry).await?;
+            }
+        }
+    }
+    Ok(Some(Duration::from_millis(1)))
+}
+
+/// Deals with a cluster or a store that does not say how things are: a sync still ends by its deadline.
+async fn unseen(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    error: AppError,
+) -> Result<Option<Duration>, AppError> {
+    let now = shared.millis();
+    if let Some(sync) = &memory.state.sync
+        && now >= sync.deadline
+    {
+        let reason = format!("not healthy in time: {}", chain(&error));
+        let entry = memory.state.fail(&reason, class(&error) == Class::Transient, now);
+        act::ended(shared, kept, memory, entry).await?;
+    }
+    Err(error)
+}
+
+/// Saves what is remembered of an app, and bytes and history with it.
+pub(crate) async fn save(
+    shared: &Shared,
+    name: &Name,
+    memory: &AppMemory,
+    blobs: Vec<Bytes>,
+    append: Vec<Bytes>,
+) -> Result<(), AppError> {
+    let state = serde_json::to_vec(&memory.state).map_err(AppError::Encode)?;
+    let batch = Batch {
+        blobs,
+        put: vec![(APPS.to_owned(), name.to_string(), state.into())],
+        keep_series: match append.is_empty() {
+            true => Vec::new(),
+            false => vec![(series(name), crate::engine::HISTORY)],
+        },
+        append: append.into_iter().map(|entry| (series(name), entry)).collect(),
+        ..Batch::default()
+    };
+    shared.records.commit(batch).await?;
+    Ok(())
+}
+
+async fn add_finalizer(shared: &Shared, name: &Name, app: &App) -> Result<(), AppError> {
+    let mut finalizers = app.metadata.finalizers.clone().unwrap_or_default();
+    finalizers.push(FINALIZER.to_owned());
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": app.resource_version()}});
+    let api: Api<App> = Api::namespaced(shared.target.client().clone(), &name.namespace);
+    api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(|error| AppError::App(Box::new(error)))?;
+    Ok(())
+}
+
+fn class(error: &AppError) -> Class {
+    match error {
+        AppError::Target(error) | AppError::Prepare(PrepareError::Target(error)) => error.class(),
+        AppError::App(_) | AppError::Records(_) => Class::Transient,
+        AppError::Prepare(_) | AppError::Encode(_) | AppError::Lost { .. } => Class::Terminal,
+    }
+}
+
+/// Returns an error with its causes, as one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = source.source();
+    }
+    text
+}

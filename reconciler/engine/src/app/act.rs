@@ -1,0 +1,442 @@
+//! What is done to the cluster: begin, apply, put back, prune, and the end of a sync.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use serde_json::Value;
+use setpoint_plan::{Baseline, Change, Desired, ObjectKey, ObjectRef, Plan, Step};
+
+use super::view::{READS, Seen};
+use super::{AppError, AppMemory, Healed, Kept, save};
+use crate::engine::Shared;
+use crate::notice::NoticeKind;
+use crate::state::{Cause, Entry, Millis, Outcome, Revision, View, short};
+use crate::target::{Class, TargetError};
+
+/// How often an object is put back within a minute before it is only put back now and then.
+const HEALS: u32 = 10;
+/// The time over which that is counted, and after which such an object is put back again.
+const HEAL_WINDOW: Millis = 60_000;
+
+/// Begins a sync: asks the cluster whether it would take everything, then remembers that it is under way.
+pub(super) async fn begin(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    view: &View,
+    revision: Revision,
+    cause: Cause,
+) -> Result<(), AppError> {
+    let Some(goal) = memory.goal.clone().filter(|goal| goal.digest == revision.digest) else {
+        // The view was of something else: the next look is at this.
+        memory.goal = None;
+        return Ok(());
+    };
+    shared.target.ensure_namespace(&kept.namespace).await?;
+    // There is nothing better than what was healthy once: going back is not asked about.
+    if cause != Cause::Rollback {
+        let desired = goal.desired()?;
+        if let Err(refused) = validate(shared, kept, &desired, view).await? {
+            let now = shared.millis();
+            let entries = memory
+                .state
+                .refuse(&revision, cause, &refused.reason, refused.passing, now);
+            for entry in entries {
+                record(shared, kept, memory, entry).await?;
+            }
+            return Ok(());
+        }
+    }
+    let now = shared.millis();
+    memory.baselines = baselines(shared, memory);
+    let objects: Vec<ObjectRef> = goal.references.iter().cloned().collect();
+    let superseded = memory
+        .state
+        .begin(revision.clone(), cause, objects, &kept.policy, now);
+    let text = match cause {
+        Cause::Deploy => format!("deploying {}", named(&revision)),
+        Cause::Rollback => format!("going back to {}", named(&revision)),
+        Cause::Request => format!("going to {} as asked", named(&revision)),
+    };
+    match superseded {
+        Some(entry) => record(shared, kept, memory, entry).await?,
+        None => save(shared, &kept.name, memory, Vec::new(), Vec::new()).await?,
+    }
+    shared.notice(&kept.name.name, NoticeKind::Begun, text);
+    Ok(())
+}
+
+fn baselines(shared: &Shared, memory: &AppMemory) -> std::collections::HashMap<String, Baseline> {
+    let uids = memory.seen.values().map(|seen| &seen.uid).filter(|uid| !uid.is_empty());
+    uids.map(|uid| (uid.clone(), Baseline::of(&shared.live.all_pods(uid))))
+        .collect()
+}
+
+struct Refused {
+    reason: String,
+    passing: bool,
+}
+
+/// Asks the cluster whether it would take each object that changes, without changing anything.
+async fn validate(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    desired: &[Desired],
+    view: &View,
+) -> Result<Result<(), Refused>, AppError> {
+    let mut live = BTreeMap::new();
+    let changing: Vec<usize> = view
+        .objects
+        .iter()
+        .enumerate()
+        .filter(|(_, object)| !object.in_sync)
+        .map(|(place, _)| place)
+        .collect();
+    let mut reads: Vec<BoxFuture<'_, Result<(ObjectKey, Option<Value>), TargetError>>> = Vec::new();
+    for place in &changing {
+        let object = &view.objects[*place].object;
+        reads.push(async move { Ok((object.key(), shared.target.get(object).await?)) }.boxed());
+    }
+    let read: Vec<_> = stream::iter(reads).buffer_unordered(READS).collect().await;
+    for object in read {
+        if let (key, Some(object)) = object? {
+            live.insert(key, object);
+        }
+    }
+    let subset: Vec<Desired> = changing.iter().filter_map(|place| desired.get(*place).cloned()).collect();
+    let plan = match setpoint_plan::plan(&subset, &live, &[], &kept.plan) {
+        Ok(plan) => plan,
+        Err(error) => {
+            return Ok(Err(Refused {
+                reason: super::chain(&error),
+                passing: false,
+            }));
+        }
+    };
+    let missing = Missing::of(shared, kept, desired).await?;
+    let mut asked: Vec<BoxFuture<'_, Option<Result<(), Refused>>>> = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        asked.push(ask(shared, step, &missing).boxed());
+    }
+    let answers: Vec<Option<Result<(), Refused>>> = stream::iter(asked).buffered(READS).collect().await;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// Asks about one object; nothing when it cannot be asked about yet, since what it needs is made by the same sync.
+async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Option<Result<(), Refused>> {
+    let body = step.body.as_ref()?;
+    // What is replaced would be refused as long as the old one is there.
+    if matches!(step.change, Change::Replace { .. }) || missing.concerns(&step.object) {
+        return None;
+    }
+    match shared.target.apply(&step.object, body, true).await {
+        Ok(_) => Some(Ok(())),
+        Err(error) => Some(Err(refusal(step.origin.as_ref(), &error))),
+    }
+}
+
+fn refusal(origin: Option<&setpoint_plan::Origin>, error: &TargetError) -> Refused {
+    let place = origin
+        .filter(|origin| !origin.file.is_empty())
+        .map(|origin| format!("{origin}: "))
+        .unwrap_or_default();
+    Refused {
+        reason: format!("{place}{}", super::chain(error)),
+        // A kind that is not served may be defined by another app in a moment.
+        passing: error.class() == Class::Transient || matches!(error, TargetError::NoSuchKind { .. }),
+    }
+}
+
+/// What a sync makes itself, so that the cluster cannot be asked about what needs it.
+struct Missing {
+    namespaces: Vec<String>,
+    kinds: Vec<(String, String)>,
+}
+
+impl Missing {
+    async fn of(shared: &Shared, kept: &Kept, desired: &[Desired]) -> Result<Missing, AppError> {
+        let mut missing = Missing {
+            namespaces: Vec::new(),
+            kinds: Vec::new(),
+        };
+        for object in desired {
+            let value = &object.object;
+            match value["kind"].as_str() {
+                Some("Namespace") => {
+                    let reference = object.reference().map_err(crate::rendered::PrepareError::from)?;
+                    if reference.name != kept.namespace && shared.target.get(&reference).await?.is_none() {
+                        missing.namespaces.push(reference.name);
+                    }
+                }
+                Some("CustomResourceDefinition") => {
+                    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                    missing
+                        .kinds
+                        .push((text(&value["spec"]["group"]), text(&value["spec"]["names"]["kind"])));
+                }
+                _ => {}
+            }
+        }
+        Ok(missing)
+    }
+
+    fn concerns(&self, object: &ObjectRef) -> bool {
+        let namespace = object.namespace.as_ref();
+        namespace.is_some_and(|namespace| self.namespaces.contains(namespace))
+            || self
+                .kinds
+                .iter()
+                .any(|(group, kind)| *group == object.group && *kind == object.kind)
+    }
+}
+
+/// Applies objects of the goal; `false` when some are left for later, because somebody changes them again and again.
+pub(super) async fn apply(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    view: &View,
+    places: &[usize],
+    heal: bool,
+) -> Result<bool, AppError> {
+    let Some(goal) = memory.goal.clone() else {
+        return Ok(true);
+    };
+    let desired = goal.desired()?;
+    let now = shared.millis();
+    let mut later = false;
+    let mut wanted: Vec<(&ObjectRef, &Desired)> = Vec::with_capacity(places.len());
+    for place in places {
+        let (Some(observed), Some(object)) = (view.objects.get(*place), desired.get(*place)) else {
+            continue;
+        };
+        if heal && !may_heal(memory, &observed.object.key(), now) {
+            later = true;
+            memory.stuck = Some(format!(
+                "{} is changed by somebody again and again; it is put back once a minute: find who writes it (kubectl get --show-managed-fields), or ignore the field",
+                observed.object
+            ));
+            continue;
+        }
+        wanted.push((&observed.object, object));
+    }
+    let mut work: Vec<BoxFuture<'_, (ObjectKey, Result<Applied, Stopped>)>> = Vec::with_capacity(wanted.len());
+    for (reference, desired) in wanted {
+        work.push(async move { (reference.key(), one(shared, kept, reference, desired).await) }.boxed());
+    }
+    let done: Vec<_> = stream::iter(work).buffered(READS).collect().await;
+    let mut refused = None;
+    let mut failure = None;
+    for (key, outcome) in done {
+        match outcome {
+            Ok(applied) => {
+                if applied.changed {
+                    let cause = if heal { "heal" } else { "sync" };
+                    shared.metrics.objects.with_label_values(&[cause]).inc();
+                }
+                if let Some(told) = applied.told.filter(|_| heal) {
+                    shared.notice(&kept.name.name, NoticeKind::Healed, format!("put back {told}"));
+                }
+                match applied.seen {
+                    Some(seen) => memory.seen.insert(key, seen),
+                    None => memory.seen.remove(&key),
+                };
+            }
+            Err(Stopped::Refused(reason)) => {
+                memory.seen.remove(&key);
+                refused.get_or_insert(reason);
+            }
+            Err(Stopped::Failed(error)) => {
+                memory.seen.remove(&key);
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(refused) = refused {
+        if heal {
+            memory.stuck = Some(format!("cannot put back what git says: {}", refused.reason));
+            return Ok(false);
+        }
+        let entry = memory.state.fail(&refused.reason, refused.passing, shared.millis());
+        ended(shared, kept, memory, entry).await?;
+        return Ok(true);
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(!later),
+    }
+}
+
+struct Applied {
+    seen: Option<Seen>,
+    changed: bool,
+    told: Option<String>,
+}
+
+enum Stopped {
+    Refused(Refused),
+    Failed(AppError),
+}
+
+/// Brings one object to what it should be.
+async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desired) -> Result<Applied, Stopped> {
+    let failed = |error: TargetError| match error.class() {
+        Class::Transient => Stopped::Failed(error.into()),
+        Class::Terminal => Stopped::Refused(refusal(Some(&desired.origin), &error)),
+    };
+    let watched = shared.live.version(&reference.key());
+    let before = shared.target.get(reference).await.map_err(failed)?;
+    let live: BTreeMap<ObjectKey, Value> = before.iter().map(|live| (reference.key(), live.clone())).collect();
+    let plan: Plan = setpoint_plan::plan(std::slice::from_ref(desired), &live, &[], &kept.plan).map_err(|error| {
+        Stopped::Refused(Refused {
+            reason: super::chain(&error),
+            passing: false,
+        })
+    })?;
+    let Some(step) = plan.steps.first() else {
+        return Ok(Applied {
+            seen: None,
+            changed: false,
+            told: None,
+        });
+    };
+    match (&step.change, &step.body) {
+        (Change::Replace { .. }, _) => {
+            let uid = before.as_ref().and_then(|live| live["metadata"]["uid"].as_str()).unwrap_or_default();
+            shared.target.delete(reference, uid).await.map_err(failed)?;
+            // It is made anew as soon as it is gone.
+            Ok(Applied {
+                seen: None,
+                changed: true,
+                told: Some(told(&plan)),
+            })
+        }
+        (_, Some(body)) => {
+            let after = shared.target.apply(reference, body, false).await.map_err(failed)?;
+            if reference.kind == "CustomResourceDefinition" {
+                shared.target.forget_kinds();
+            }
+            let changed = before
+                .as_ref()
+                .is_none_or(|before| before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]);
+            let mut seen = Seen::of(&desired.object, Some(&after), watched, kept);
+            // What still differs after an apply, the cluster itself makes so: applying again would change nothing.
+            seen.in_sync = true;
+            Ok(Applied {
+                seen: Some(seen),
+                changed,
+                told: changed.then(|| told(&plan)),
+            })
+        }
+        _ => Ok(Applied {
+            seen: Some(Seen::of(&desired.object, before.as_ref(), watched, kept)),
+            changed: false,
+            told: None,
+        }),
+    }
+}
+
+/// Says what was changed, on one line.
+fn told(plan: &Plan) -> String {
+    let Some(step) = plan.steps.first() else {
+        return String::new();
+    };
+    let changes = match &step.change {
+        Change::Update { changes } | Change::Replace { changes, .. } => {
+            setpoint_plan::mask::changes(&step.object, changes)
+        }
+        _ => Vec::new(),
+    };
+    let fields: Vec<&str> = changes.iter().map(|change| change.path.as_str()).take(3).collect();
+    match (&step.change, fields.is_empty()) {
+        (Change::Create, _) => format!("{}, which was gone", step.object),
+        (_, true) => step.object.to_string(),
+        _ => format!("{} ({}{})", step.object, fields.join(", "), if changes.len() > 3 { ", …" } else { "" }),
+    }
+}
+
+fn may_heal(memory: &mut AppMemory, key: &ObjectKey, now: Millis) -> bool {
+    memory.healed.retain(|_, healed| now - healed.since < HEAL_WINDOW);
+    let healed = memory.healed.entry(key.clone()).or_insert(Healed { since: now, count: 0 });
+    if healed.count >= HEALS {
+        return false;
+    }
+    healed.count += 1;
+    true
+}
+
+/// Returns when objects that are changed again and again are put back next.
+pub(super) fn heal_again(memory: &AppMemory, now: Millis) -> Option<Millis> {
+    let due = memory.healed.values().filter(|healed| healed.count >= HEALS);
+    due.map(|healed| (healed.since + HEAL_WINDOW).max(now)).min()
+}
+
+/// Deletes objects that git no longer names.
+pub(super) async fn prune(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    objects: &[ObjectRef],
+) -> Result<(), AppError> {
+    for object in objects {
+        let Some(live) = shared.target.get(object).await? else {
+            continue;
+        };
+        let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+        if shared.target.delete(object, uid).await? {
+            shared.metrics.objects.with_label_values(&["prune"]).inc();
+            shared.notice(&kept.name.name, NoticeKind::Pruned, format!("deleted {object}"));
+        }
+    }
+    memory.stuck = None;
+    Ok(())
+}
+
+/// Takes note that a sync has ended.
+pub(super) async fn ended(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    entry: Option<Entry>,
+) -> Result<(), AppError> {
+    let Some(entry) = entry else { return Ok(()) };
+    memory.stuck = None;
+    record(shared, kept, memory, entry).await
+}
+
+async fn record(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, entry: Entry) -> Result<(), AppError> {
+    let bytes = serde_json::to_vec(&entry).map_err(AppError::Encode)?;
+    save(shared, &kept.name, memory, Vec::new(), vec![Bytes::from(bytes)]).await?;
+    let took = Duration::from_millis(u64::try_from(entry.finished - entry.started).unwrap_or_default());
+    let outcome = match entry.outcome {
+        Outcome::Healthy => "healthy",
+        Outcome::Failed => "failed",
+        Outcome::Superseded => "superseded",
+    };
+    shared.metrics.syncs.with_label_values(&[outcome]).inc();
+    let name = &kept.name.name;
+    match entry.outcome {
+        Outcome::Healthy => {
+            shared.metrics.healthy_after.observe(took.as_secs_f64());
+            let text = format!("{} is healthy after {:.1} s", named(&entry.revision), took.as_secs_f64());
+            shared.notice(name, NoticeKind::Healthy, text);
+        }
+        Outcome::Failed => {
+            let text = format!("{} failed: {}", named(&entry.revision), entry.reason);
+            shared.notice(name, NoticeKind::Failed, text);
+        }
+        Outcome::Superseded => {}
+    }
+    Ok(())
+}
+
+fn named(revision: &Revision) -> String {
+    match revision.subject.as_str() {
+        "" => short(&revision.source),
+        subject => format!("{} ({subject})", short(&revision.source)),
+    }
+}

@@ -1,0 +1,325 @@
+//! How an app's objects are: read when their version changed, compared with what they should be.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use serde_json::Value;
+use setpoint_plan::{
+    Baseline, Desired, Health, HealthStatus, ObjectKey, ObjectRef, changes, health, verdict,
+};
+
+use super::{AppError, AppMemory, Kept};
+use crate::api::OWNER_ANNOTATION;
+use crate::engine::Shared;
+use crate::rendered;
+use crate::state::{Observed, Revision, Surplus, Trouble, View};
+
+/// How many objects of an app are read at a time.
+pub(super) const READS: usize = 8;
+
+/// The objects that an app should have, as bytes, and what is needed of them all the time.
+#[derive(Clone)]
+pub(crate) struct Goal {
+    pub digest: String,
+    objects: Bytes,
+    origins: Option<Bytes>,
+    pub references: Arc<Vec<ObjectRef>>,
+    pub keys: Arc<BTreeSet<ObjectKey>>,
+    stages: Arc<Vec<usize>>,
+}
+
+impl Goal {
+    /// Reads a revision's bytes.
+    ///
+    /// # Errors
+    /// When they are not kept, or damaged.
+    pub async fn load(shared: &Shared, revision: &Revision) -> Result<Goal, AppError> {
+        let objects = shared.records.blob(&revision.digest).await?.ok_or_else(|| AppError::Lost {
+            digest: revision.digest.clone(),
+        })?;
+        let origins = shared.records.blob(&revision.origins).await?;
+        Goal::of(revision.digest.clone(), objects, origins)
+    }
+
+    /// Takes bytes up.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub fn of(digest: String, objects: Bytes, origins: Option<Bytes>) -> Result<Goal, AppError> {
+        let desired = rendered::read(&digest, &objects, origins.as_deref())?;
+        let references = desired
+            .iter()
+            .map(Desired::reference)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(crate::rendered::PrepareError::from)?;
+        let stages = rendered::stages(&desired).map_err(crate::rendered::PrepareError::from)?;
+        Ok(Goal {
+            digest,
+            objects,
+            origins,
+            keys: Arc::new(references.iter().map(ObjectRef::key).collect()),
+            references: Arc::new(references),
+            stages: Arc::new(stages),
+        })
+    }
+
+    /// Returns a view of what was seen last.
+    pub fn known(&self, seen: &HashMap<ObjectKey, Seen>) -> View {
+        let objects = self.references.iter().zip(self.stages.iter()).filter_map(|(reference, stage)| {
+            let seen = seen.get(&reference.key())?;
+            Some(Observed {
+                object: reference.clone(),
+                stage: *stage,
+                in_sync: seen.in_sync,
+                deleting: seen.deleting,
+                health: seen.health.clone(),
+            })
+        });
+        View {
+            objects: objects.collect(),
+            ..View::default()
+        }
+    }
+
+    /// Returns the objects. They are read anew each time: as values they are many times as large.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, which they were not when they were taken up.
+    pub fn desired(&self) -> Result<Vec<Desired>, AppError> {
+        Ok(rendered::read(&self.digest, &self.objects, self.origins.as_deref())?)
+    }
+}
+
+/// How an object was when it was last read.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Its version then; `None` when it was not there.
+    version: Option<String>,
+    /// Its version as the watch had it then.
+    watched: Option<String>,
+    pub uid: String,
+    pub in_sync: bool,
+    pub deleting: bool,
+    health: Health,
+    /// Whether its controller has seen it as it is.
+    observed: bool,
+    /// The generation of its pods that it means.
+    generation: Option<u64>,
+}
+
+impl Seen {
+    /// Compares a live object with what it should be.
+    pub fn of(desired: &Value, live: Option<&Value>, watched: Option<String>, kept: &Kept) -> Seen {
+        let Some(live) = live else {
+            return Seen {
+                version: None,
+                watched,
+                uid: String::new(),
+                in_sync: false,
+                deleting: false,
+                health: Health {
+                    status: HealthStatus::Missing,
+                    reason: "it is not there".to_owned(),
+                },
+                observed: true,
+                generation: None,
+            };
+        };
+        let metadata = &live["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+        let generation = metadata["generation"].as_i64();
+        let observed = live["status"]["observedGeneration"].as_i64();
+        Seen {
+            version: Some(text("resourceVersion")),
+            watched,
+            uid: text("uid"),
+            in_sync: changes(desired, live, &kept.plan).is_empty(),
+            deleting: !metadata["deletionTimestamp"].is_null(),
+            health: health::of(live),
+            observed: match (generation, observed) {
+                (Some(generation), Some(observed)) => observed >= generation,
+                _ => true,
+            },
+            generation: metadata["annotations"]["deployment.kubernetes.io/revision"]
+                .as_str()
+                .and_then(|revision| revision.parse().ok()),
+        }
+    }
+
+    /// Says whether the object is still as it was read, as far as the watch knows.
+    fn is_fresh(&self, watched: Option<&str>) -> bool {
+        if self.watched.as_deref() == watched {
+            return true;
+        }
+        let (Some(read), Some(watched)) = (&self.version, watched) else {
+            return false;
+        };
+        if read == watched {
+            return true;
+        }
+        // The watch may be behind what was read or written itself.
+        match (read.parse::<u64>(), watched.parse::<u64>()) {
+            (Ok(read), Ok(watched)) => watched < read,
+            _ => false,
+        }
+    }
+}
+
+/// Looks at what runs, as seen from a revision.
+pub(super) async fn observe(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    revision: &Revision,
+) -> Result<View, AppError> {
+    let goal = match &memory.goal {
+        Some(goal) if goal.digest == revision.digest => goal.clone(),
+        _ => {
+            let goal = match Goal::load(shared, revision).await {
+                Ok(goal) => goal,
+                Err(error) => {
+                    // What is lost can be rendered again, if it is what git names.
+                    memory.state.input = None;
+                    return Err(error);
+                }
+            };
+            memory.seen.clear();
+            memory.goal = Some(goal.clone());
+            goal
+        }
+    };
+    refresh(shared, kept, memory, &goal).await?;
+    let surplus = surplus(shared, kept, memory, &goal).await?;
+    let mut objects = Vec::with_capacity(goal.references.len());
+    let mut trouble: Option<Trouble> = None;
+    for (reference, stage) in goal.references.iter().zip(goal.stages.iter()) {
+        let Some(seen) = memory.seen.get(&reference.key()) else {
+            continue;
+        };
+        if seen.health.status != HealthStatus::Healthy && seen.observed && seen.in_sync {
+            let found = troubled(shared, &memory.baselines, seen);
+            // One that will not pass says more than one that may.
+            if trouble.as_ref().is_none_or(|before| before.passing) {
+                trouble = found.or(trouble);
+            }
+        }
+        objects.push(Observed {
+            object: reference.clone(),
+            stage: *stage,
+            in_sync: seen.in_sync,
+            deleting: seen.deleting,
+            health: seen.health.clone(),
+        });
+    }
+    Ok(View {
+        objects,
+        trouble,
+        surplus,
+    })
+}
+
+/// Reads every object whose version changed since it was last read.
+async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal: &Goal) -> Result<(), AppError> {
+    let mut kinds: Vec<&ObjectRef> = Vec::new();
+    for reference in goal.references.iter() {
+        if !kinds.iter().any(|kind| kind.kind == reference.kind && kind.group == reference.group) {
+            kinds.push(reference);
+        }
+    }
+    for kind in kinds {
+        shared.live.watch(kind).await?;
+    }
+    let stale: Vec<usize> = goal
+        .references
+        .iter()
+        .enumerate()
+        .filter(|(_, reference)| {
+            let key = reference.key();
+            let watched = shared.live.version(&key);
+            !memory.seen.get(&key).is_some_and(|seen| seen.is_fresh(watched.as_deref()))
+        })
+        .map(|(place, _)| place)
+        .collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let desired = goal.desired()?;
+    let mut reads: Vec<BoxFuture<'_, Result<(ObjectKey, Seen), AppError>>> = Vec::with_capacity(stale.len());
+    for place in stale {
+        let (Some(reference), Some(desired)) = (goal.references.get(place), desired.get(place)) else {
+            continue;
+        };
+        let read = async move {
+            let watched = shared.live.version(&reference.key());
+            let live = shared.target.get(reference).await?;
+            Ok((reference.key(), Seen::of(&desired.object, live.as_ref(), watched, kept)))
+        };
+        reads.push(read.boxed());
+    }
+    let read: Vec<(ObjectKey, Seen)> = stream::iter(reads).buffer_unordered(READS).try_collect().await?;
+    memory.seen.extend(read);
+    Ok(())
+}
+
+/// Returns what the inventory has beyond the goal, is there, and is this app's: in the order of deletion.
+async fn surplus(
+    shared: &Shared,
+    kept: &Kept,
+    memory: &AppMemory,
+    goal: &Goal,
+) -> Result<Vec<Surplus>, AppError> {
+    let mut live = BTreeMap::new();
+    let mut inventory = Vec::new();
+    let beyond: Vec<ObjectRef> = memory.state.surplus(&goal.keys).cloned().collect();
+    for object in beyond {
+        if let Some(found) = shared.target.get(&object).await? {
+            live.insert(object.key(), found);
+            inventory.push(object);
+        }
+    }
+    Ok(deletions(&live, &inventory, kept))
+}
+
+/// Returns which objects of an inventory may be deleted, in the order of deletion.
+pub(super) fn deletions(live: &BTreeMap<ObjectKey, Value>, inventory: &[ObjectRef], kept: &Kept) -> Vec<Surplus> {
+    let policy = setpoint_plan::Policy {
+        prune: true,
+        ..kept.plan.clone()
+    };
+    let mine = |object: &ObjectRef| {
+        live.get(&object.key())
+            .is_some_and(|live| live["metadata"]["annotations"][OWNER_ANNOTATION] == policy.owner.as_str())
+    };
+    let Ok(plan) = setpoint_plan::plan(&[], live, inventory, &policy) else {
+        // Only desired objects can keep a plan from being made.
+        return Vec::new();
+    };
+    plan.steps
+        .into_iter()
+        .filter(|step| matches!(step.change, setpoint_plan::Change::Delete) && mine(&step.object))
+        .map(|step| Surplus {
+            deleting: live
+                .get(&step.object.key())
+                .is_some_and(|live| !live["metadata"]["deletionTimestamp"].is_null()),
+            object: step.object,
+        })
+        .collect()
+}
+
+/// Says why the newest pods of a workload do not get well.
+fn troubled(
+    shared: &Shared,
+    baselines: &HashMap<String, Baseline>,
+    seen: &Seen,
+) -> Option<Trouble> {
+    let pods = shared.live.new_pods(&seen.uid, seen.generation)?;
+    let empty = Baseline::default();
+    let failure = verdict(&pods, baselines.get(&seen.uid).unwrap_or(&empty))?;
+    Some(Trouble {
+        reason: failure.reason,
+        passing: failure.passing,
+    })
+}

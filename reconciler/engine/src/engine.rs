@@ -1,0 +1,492 @@
+//! The engine: what the daemon starts, listens to and asks.
+
+mod requests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::{ObjectRef as Reference, Store, store::Writer};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, CustomResourceExt as _, ResourceExt as _};
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+
+pub use requests::{Difference, Proposal, RenderedAnswer, RequestError, ResumeAnswer, RollbackAnswer, Standing};
+
+use crate::api::{App, MANAGER, Repository, definitions};
+use crate::app::{AppMemory, Progress};
+use crate::drive::{Queue, Ran};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::notice::{Notice, NoticeKind};
+use crate::records::{Records, RecordsError};
+use crate::rendered::Renderer;
+use crate::repository::{Declared, Sources};
+use crate::source::SourceError;
+use crate::state::{AppState, Entry, Millis};
+use crate::target::Target;
+
+/// The target of the log's lines that say the same as a [`Notice`].
+pub const NOTICES: &str = "setpoint_engine::notice";
+
+/// A clock.
+pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// How many apps and repositories are worked on at a time.
+const AT_ONCE: usize = 8;
+/// How many syncs of an app are remembered.
+pub(crate) const HISTORY: usize = 50;
+/// The collection of the apps' states.
+pub(crate) const APPS: &str = "apps";
+/// The collection of charts that were handed in, with the time of that.
+pub(crate) const CHARTS: &str = "charts";
+/// How long a chart that no App names is kept, so that the App can be made after it.
+const CHART_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How often bytes that nothing names any more are looked for.
+const COLLECT: Duration = Duration::from_secs(3600);
+
+/// What the engine is started with.
+pub struct EngineConfig {
+    /// The cluster that App and Repository objects are in, and that objects go to.
+    pub client: Client,
+    /// Where it remembers.
+    pub records: Arc<dyn Records>,
+    /// What runs templates.
+    pub renderer: Arc<dyn Renderer>,
+    /// The clock.
+    pub now: Now,
+    /// Randomness, for the seeds of templates.
+    pub random: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+    /// Where mirrors of remote repositories are kept.
+    pub mirrors: PathBuf,
+    /// Where metrics are registered.
+    pub metrics: prometheus::Registry,
+}
+
+/// The engine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// App and Repository could not be defined.
+    #[error("cannot define {name} in the cluster")]
+    Define {
+        /// The definition.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The records could not be read.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// A record is damaged.
+    #[error("the record of the app {app} cannot be read back; remove it to let the app start afresh")]
+    Damaged {
+        /// The app.
+        app: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Repositories on disk cannot be watched.
+    #[error("cannot watch repositories on disk")]
+    Watch(#[source] SourceError),
+    /// The metrics could not be registered.
+    #[error("cannot register the engine's metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// A part that runs for ever ended.
+    #[error("the engine cannot go on: {0} ended")]
+    Ended(&'static str),
+}
+
+/// Names an App or a Repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Name {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Name {
+    /// Names an object.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Name {
+        Name {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// Reads `namespace/name`.
+    pub fn parse(text: &str) -> Option<Name> {
+        let (namespace, name) = text.split_once('/')?;
+        Some(Name::new(namespace, name))
+    }
+
+    /// Names `object`.
+    pub fn of(object: &impl kube::Resource) -> Name {
+        let meta = object.meta();
+        Name::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a reconcile is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    App(Name),
+    Repository(Name),
+}
+
+/// What every reconcile works with.
+pub(crate) struct Shared {
+    pub target: Target,
+    pub live: Live,
+    pub records: Arc<dyn Records>,
+    pub renderer: Arc<dyn Renderer>,
+    pub now: Now,
+    pub random: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+    pub metrics: Metrics,
+    pub notices: broadcast::Sender<Notice>,
+    pub queue: Queue<Key>,
+    pub apps: Store<App>,
+    pub repositories: Store<Repository>,
+    pub sources: Sources,
+    /// What repositories declare, by repository.
+    pub declared: RwLock<HashMap<Name, Arc<Declared>>>,
+    /// What is known of each app; locked while it is worked on.
+    pub memory: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<AppMemory>>>>,
+    /// How far each app is, for those that come after it.
+    pub progress: RwLock<HashMap<Name, Progress>>,
+}
+
+impl Shared {
+    pub fn millis(&self) -> Millis {
+        (self.now)().as_millisecond()
+    }
+
+    pub fn notice(&self, subject: &str, kind: NoticeKind, text: impl Into<String>) {
+        let text = text.into();
+        match kind {
+            NoticeKind::Failed => tracing::warn!(target: NOTICES, app = subject, "{text}"),
+            _ => tracing::info!(target: NOTICES, app = subject, "{text}"),
+        }
+        let notice = Notice {
+            subject: subject.to_owned(),
+            kind,
+            text,
+        };
+        // An error means that nobody listens, which is nobody's fault.
+        drop(self.notices.send(notice));
+    }
+
+    pub fn app(&self, name: &Name) -> Option<Arc<App>> {
+        self.apps.get(&Reference::new(&name.name).within(&name.namespace))
+    }
+
+    pub fn repository(&self, name: &Name) -> Option<Arc<Repository>> {
+        self.repositories.get(&Reference::new(&name.name).within(&name.namespace))
+    }
+
+    /// Returns what is known of an app, empty when it is new.
+    pub fn memory_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<AppMemory>> {
+        self.memory.lock().entry(name.clone()).or_default().clone()
+    }
+
+    pub fn wake_app(&self, name: &Name) {
+        self.queue.wake(Key::App(name.clone()));
+    }
+}
+
+/// The running engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// Defines the engine's kinds in the cluster and starts to keep apps; the engine runs while `tasks` does.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing runs then.
+    pub async fn start(
+        config: EngineConfig,
+        tasks: &mut JoinSet<(&'static str, Result<(), EngineError>)>,
+    ) -> Result<Engine, EngineError> {
+        define(&config.client).await?;
+        let metrics = Metrics::register(&config.metrics)?;
+        let queue: Queue<Key> = Queue::new();
+        let target = Target::new(config.client.clone());
+        let woken = queue.clone();
+        let live = Live::new(
+            target.clone(),
+            Arc::new(move |app: &str| {
+                if let Some(name) = Name::parse(app) {
+                    woken.wake(Key::App(name));
+                }
+            }),
+        );
+        let woken = queue.clone();
+        let sources = Sources::new(config.mirrors, move |name| woken.wake(Key::Repository(name)))
+            .map_err(EngineError::Watch)?;
+        let (apps, repositories) = (Writer::<App>::default(), Writer::<Repository>::default());
+        let memory = load(&*config.records, (config.now)().as_millisecond()).await?;
+        let declared = Declared::load(&*config.records).await?;
+        let shared = Arc::new(Shared {
+            target,
+            live,
+            records: config.records,
+            renderer: config.renderer,
+            now: config.now,
+            random: config.random,
+            metrics,
+            notices: broadcast::channel(256).0,
+            queue,
+            apps: apps.as_reader(),
+            repositories: repositories.as_reader(),
+            sources,
+            declared: RwLock::new(declared),
+            memory: Mutex::new(memory),
+            progress: RwLock::default(),
+        });
+        shared.live.watch_pods();
+        let client = config.client;
+        let (watched, api) = (shared.clone(), Api::<Repository>::all(client.clone()));
+        tasks.spawn(async move {
+            follow(api, repositories, move |repository: &Repository, _| {
+                watched.queue.wake(Key::Repository(Name::of(repository)));
+            })
+            .await;
+            ("the watch of repositories", Err(EngineError::Ended("the watch of repositories")))
+        });
+        let (watched, api) = (shared.clone(), Api::<App>::all(client));
+        tasks.spawn(async move {
+            follow(api, apps, move |app: &App, before: Option<&App>| {
+                // Its status is the engine's own word about it.
+                let same = before.is_some_and(|before| {
+                    before.metadata.generation == app.metadata.generation
+                        && before.metadata.uid == app.metadata.uid
+                        && before.metadata.deletion_timestamp == app.metadata.deletion_timestamp
+                        && before.metadata.labels == app.metadata.labels
+                        && before.metadata.finalizers == app.metadata.finalizers
+                });
+                if same {
+                    return;
+                }
+                watched.queue.wake(Key::App(Name::of(app)));
+                if let Some(repository) = &app.spec.repository {
+                    let name = Name::new(app.namespace().unwrap_or_default(), repository);
+                    watched.queue.wake(Key::Repository(name));
+                }
+            })
+            .await;
+            ("the watch of apps", Err(EngineError::Ended("the watch of apps")))
+        });
+        let driven = shared.clone();
+        tasks.spawn(async move {
+            drive(driven).await;
+            ("the engine's work", Err(EngineError::Ended("the engine's work")))
+        });
+        let collected = shared.clone();
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(COLLECT).await;
+                if let Err(error) = collect(&collected).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old revisions stay for now");
+                }
+            }
+        });
+        Ok(Engine { shared })
+    }
+
+    /// Returns what happens from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.shared.notices.subscribe()
+    }
+
+    /// Ends every watch of the cluster.
+    pub fn stop(&self) {
+        self.shared.live.stop();
+    }
+
+    /// Looks at everything now, without waiting for an event.
+    pub fn wake_all(&self) {
+        for app in self.shared.apps.state() {
+            self.shared.wake_app(&Name::of(&*app));
+        }
+        for repository in self.shared.repositories.state() {
+            self.shared.queue.wake(Key::Repository(Name::of(&*repository)));
+        }
+    }
+}
+
+async fn drive(shared: Arc<Shared>) {
+    // Without a first list, an app that is only not seen yet would be taken for one that is gone.
+    let known = async {
+        let apps = shared.apps.wait_until_ready().await;
+        let repositories = shared.repositories.wait_until_ready().await;
+        apps.is_ok() && repositories.is_ok()
+    };
+    if !known.await {
+        return;
+    }
+    let gone: Vec<Name> = {
+        let memory = shared.memory.lock();
+        memory.keys().filter(|name| shared.app(name).is_none()).cloned().collect()
+    };
+    for name in gone {
+        shared.wake_app(&name);
+    }
+    let queue = shared.queue.clone();
+    queue
+        .drive(AT_ONCE, move |key| {
+            let shared = shared.clone();
+            async move {
+                shared
+                    .metrics
+                    .queued
+                    .set(i64::try_from(shared.queue.len()).unwrap_or(i64::MAX));
+                let ran = match &key {
+                    Key::App(name) => crate::app::reconcile(&shared, name).await,
+                    Key::Repository(name) => crate::repository::reconcile(&shared, name).await,
+                };
+                let outcome = if matches!(ran, Ran::Retry) { "retry" } else { "done" };
+                shared.metrics.reconciles.with_label_values(&[outcome]).inc();
+                ran
+            }
+        })
+        .await;
+}
+
+/// Watches a kind for ever: the store holds a change before it is told.
+async fn follow<K>(api: Api<K>, mut writer: Writer<K>, changed: impl Fn(&K, Option<&K>))
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + fmt::Debug + Send + Sync + 'static,
+{
+    let store = writer.as_reader();
+    let mut events = watcher(api, watcher::Config::default())
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .default_backoff()
+        .boxed();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let kind = K::kind(&());
+                tracing::warn!(kind = %kind, error = &error as &dyn std::error::Error, "a watch failed and starts again");
+                continue;
+            }
+        };
+        let before = match &event {
+            watcher::Event::Apply(object) => store.get(&Reference::from_obj(object)),
+            _ => None,
+        };
+        let known = match &event {
+            watcher::Event::InitDone => store.state(),
+            _ => Vec::new(),
+        };
+        writer.apply_watcher_event(&event);
+        match &event {
+            watcher::Event::Apply(object) => changed(object, before.as_deref()),
+            watcher::Event::Delete(object) => changed(object, None),
+            watcher::Event::InitDone => {
+                let listed = store.state();
+                // Those that a lost watch missed the end of, too.
+                known.iter().chain(&listed).for_each(|object| changed(object, None));
+            }
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+        }
+    }
+}
+
+async fn define(client: &Client) -> Result<(), EngineError> {
+    let api = Api::all(client.clone());
+    for definition in definitions() {
+        let name = definition.name_any();
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition))
+            .await
+            .map_err(|source| EngineError::Define {
+                name,
+                source: Box::new(source),
+            })?;
+    }
+    // A definition is answered before it is served; the first list must not find nothing because of that.
+    for name in [App::crd_name(), Repository::crd_name()] {
+        let established = kube::runtime::wait::await_condition(
+            api.clone(),
+            name,
+            kube::runtime::conditions::is_crd_established(),
+        );
+        match tokio::time::timeout(Duration::from_secs(10), established).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot see that {name} is served"),
+            Err(_) => tracing::warn!("{name} is not served yet; going on"),
+        }
+    }
+    Ok(())
+}
+
+type Memories = HashMap<Name, Arc<tokio::sync::Mutex<AppMemory>>>;
+
+async fn load(records: &dyn Records, now: Millis) -> Result<Memories, EngineError> {
+    let mut memories = HashMap::new();
+    for (key, bytes) in records.records(APPS).await? {
+        let Some(name) = Name::parse(&key) else { continue };
+        let mut state: AppState = serde_json::from_slice(&bytes).map_err(|source| EngineError::Damaged {
+            app: key.clone(),
+            source,
+        })?;
+        state.restarted(now);
+        memories.insert(name, Arc::new(tokio::sync::Mutex::new(AppMemory::from(state))));
+    }
+    Ok(memories)
+}
+
+/// Removes rendered bytes that neither an app nor its history names.
+async fn collect(shared: &Shared) -> Result<(), RecordsError> {
+    let mut keep = BTreeSet::new();
+    let memories: Vec<_> = shared.memory.lock().iter().map(|(name, memory)| (name.clone(), memory.clone())).collect();
+    // All are held while it is looked and removed, so that nothing new is named meanwhile.
+    let mut held = Vec::with_capacity(memories.len());
+    for (name, memory) in memories {
+        let memory = memory.lock_owned().await;
+        for revision in memory.state.revisions() {
+            keep.extend(revision.blobs().map(str::to_owned));
+        }
+        for bytes in shared.records.series(&crate::app::series(&name), HISTORY).await? {
+            if let Ok(entry) = serde_json::from_slice::<Entry>(&bytes) {
+                keep.extend(entry.revision.blobs().map(str::to_owned));
+            }
+        }
+        held.push(memory);
+    }
+    for app in shared.apps.state() {
+        keep.extend(app.spec.chart.iter().map(|chart| chart.digest.clone()));
+    }
+    let oldest = (shared.now)() - CHART_KEPT;
+    for (digest, uploaded) in shared.records.records(CHARTS).await? {
+        let young = std::str::from_utf8(&uploaded)
+            .ok()
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .is_some_and(|uploaded| uploaded > oldest);
+        if young {
+            keep.insert(digest);
+        }
+    }
+    let removed = shared.records.keep_only_blobs(&keep).await?;
+    if removed > 0 {
+        tracing::info!(removed, "removed old revisions that nothing names");
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! What runs, as far as the engine has to know it at once: versions of the apps' objects, and how their pods are.
+//!
+//! Nothing of an object is kept but its version and its app: a change wakes the app, which reads the object again. Pods and
+//! what makes them are kept as slim facts, since one pod's crash decides about a revision.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::core::ApiResource;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
+use parking_lot::{Mutex, RwLock};
+use setpoint_plan::{ObjectKey, ObjectRef, PodFacts};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api::{APP_LABEL, OWNER_ANNOTATION};
+use crate::target::{Target, TargetError};
+
+/// Called with the app whose objects or pods changed: its `namespace/name`.
+pub type Wake = Arc<dyn Fn(&str) + Send + Sync>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    revision: String,
+    owner: String,
+}
+
+#[derive(Default)]
+struct Known {
+    objects: HashMap<ObjectKey, Version>,
+    /// Apps by the uid of their objects: what pods lead back to.
+    owners: HashMap<String, String>,
+}
+
+/// A ReplicaSet, as far as it tells which pods are new.
+#[derive(Clone, Debug)]
+struct Generation {
+    owner: String,
+    revision: u64,
+}
+
+#[derive(Default)]
+struct Pods {
+    /// Pods by the uid of what controls them, or by their own.
+    pods: HashMap<String, BTreeMap<String, PodFacts>>,
+    /// ReplicaSets by uid.
+    generations: HashMap<String, Generation>,
+}
+
+/// The versions of what runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Live {
+    target: Target,
+    known: Arc<RwLock<Known>>,
+    pods: Arc<RwLock<Pods>>,
+    watched: Arc<Mutex<HashMap<(String, String), watch::Receiver<bool>>>>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+    wake: Wake,
+}
+
+impl Live {
+    /// Prepares for a cluster; nothing is watched yet.
+    pub fn new(target: Target, wake: Wake) -> Live {
+        Live {
+            target,
+            known: Arc::default(),
+            pods: Arc::default(),
+            watched: Arc::default(),
+            tasks: Arc::new(Mutex::new(JoinSet::new())),
+            wake,
+        }
+    }
+
+    /// Ends every watch.
+    pub fn stop(&self) {
+        self.tasks.lock().abort_all();
+    }
+
+    /// Watches pods and ReplicaSets.
+    pub fn watch_pods(&self) {
+        let client = self.target.client().clone();
+        let mut tasks = self.tasks.lock();
+        tasks.spawn(self.clone().follow_pods(client.clone()));
+        tasks.spawn(self.clone().follow_generations(client));
+    }
+
+    /// Makes sure that a kind is watched, and returns once its first list is in.
+    ///
+    /// # Errors
+    /// When the cluster cannot say how it serves the kind. One that is not served is not watched.
+    pub async fn watch(&self, object: &ObjectRef) -> Result<(), TargetError> {
+        let key = (object.group.clone(), object.kind.clone());
+        let known = self.watched.lock().get(&key).cloned();
+        let mut listed = match known {
+            Some(listed) => listed,
+            None => {
+                let served = self
+                    .target
+                    .served(&object.group, &object.version, &object.kind)
+                    .await?;
+                let Some(served) = served else { return Ok(()) };
+                let mut watched = self.watched.lock();
+                match watched.get(&key) {
+                    Some(listed) => listed.clone(),
+                    None => {
+                        let (sender, listed) = watch::channel(false);
+                        watched.insert(key, listed.clone());
+                        self.tasks.lock().spawn(self.clone().follow(served.resource, sender));
+                        listed
+                    }
+                }
+            }
+        };
+        // A list that does not come must not hold up the rest: without it everything is read.
+        let wait = listed.wait_for(|listed| *listed);
+        if tokio::time::timeout(std::time::Duration::from_secs(5), wait).await.is_err() {
+            tracing::debug!(kind = %object.kind, "the first list of a kind is late");
+        }
+        Ok(())
+    }
+
+    /// Returns an object's version as last seen; `None` when it is not there or carries no app.
+    pub fn version(&self, object: &ObjectKey) -> Option<String> {
+        self.known.read().objects.get(object).map(|version| version.revision.clone())
+    }
+
+    /// Returns the pods that run a workload in its newest form, `generation` as its controller numbers it; `None` while
+    /// that one is not seen yet.
+    pub fn new_pods(&self, workload_uid: &str, generation: Option<u64>) -> Option<Vec<PodFacts>> {
+        let pods = self.pods.read();
+        let newest = pods
+            .generations
+            .iter()
+            .filter(|(_, made)| made.owner == workload_uid)
+            .max_by_key(|(_, made)| made.revision);
+        let controller = match (newest, generation) {
+            (Some((_, newest)), Some(generation)) if newest.revision < generation => return None,
+            (Some((uid, _)), _) => uid.as_str(),
+            (None, Some(_)) => return None,
+            (None, None) => workload_uid,
+        };
+        pods.pods.get(controller).map(|pods| pods.values().cloned().collect())
+    }
+
+    /// Returns all pods of a workload.
+    pub fn all_pods(&self, workload_uid: &str) -> Vec<PodFacts> {
+        let pods = self.pods.read();
+        let made = pods.generations.iter().filter(|(_, made)| made.owner == workload_uid);
+        made.map(|(uid, _)| uid.as_str())
+            .chain([workload_uid])
+            .filter_map(|controller| pods.pods.get(controller))
+            .flat_map(|pods| pods.values().cloned())
+            .collect()
+    }
+
+    async fn follow(self, resource: ApiResource, listed: watch::Sender<bool>) {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.target.client().clone(), &resource);
+        let config = watcher::Config::default().labels(APP_LABEL);
+        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut before: HashSet<ObjectKey> = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Apply(object)) => self.applied(&resource, &object),
+                Ok(watcher::Event::Delete(object)) => self.gone(&key_of(&resource, &object)),
+                Ok(watcher::Event::Init) => {
+                    let known = self.known.read();
+                    let same = |key: &&ObjectKey| key.kind == resource.kind && key.group == resource.group;
+                    before = known.objects.keys().filter(same).cloned().collect();
+                }
+                Ok(watcher::Event::InitApply(object)) => {
+                    before.remove(&key_of(&resource, &object));
+                    self.applied(&resource, &object);
+                }
+                Ok(watcher::Event::InitDone) => {
+                    for key in before.drain() {
+                        self.gone(&key);
+                    }
+                    listed.send_replace(true);
+                }
+                Err(error) => {
+                    tracing::warn!(kind = %resource.kind, error = &error as &dyn std::error::Error, "a watch failed and starts again");
+                }
+            }
+        }
+    }
+
+    fn applied(&self, resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) {
+        let key = key_of(resource, object);
+        let owner = object.annotations().get(OWNER_ANNOTATION).cloned().unwrap_or_default();
+        let version = Version {
+            revision: object.resource_version().unwrap_or_default(),
+            owner: owner.clone(),
+        };
+        let mut known = self.known.write();
+        if let Some(uid) = object.uid() {
+            known.owners.insert(uid, owner.clone());
+        }
+        let before = known.objects.insert(key, version.clone());
+        drop(known);
+        if before.as_ref() == Some(&version) {
+            return;
+        }
+        // Somebody may have changed the annotation itself: the app that was named before must put that back.
+        if let Some(before) = before.filter(|before| before.owner != owner) {
+            (self.wake)(&before.owner);
+        }
+        (self.wake)(&owner);
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        let before = self.known.write().objects.remove(key);
+        if let Some(before) = before {
+            (self.wake)(&before.owner);
+        }
+    }
+
+    /// Forgets the uids of an app that is gone.
+    pub fn forget(&self, app: &str) {
+        self.known.write().owners.retain(|_, owner| owner != app);
+    }
+
+    async fn follow_pods(self, client: Client) {
+        let api: Api<Pod> = Api::all(client);
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut fresh: Option<HashMap<String, BTreeMap<String, PodFacts>>> = None;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Apply(pod)) => {
+                    let (controller, name) = place_of(&pod);
+                    let facts = PodFacts::of(&pod);
+                    let before = self
+                        .pods
+                        .write()
+                        .pods
+                        .entry(controller.clone())
+                        .or_default()
+                        .insert(name, facts.clone());
+                    if before.as_ref() != Some(&facts) {
+                        self.wake_owner(&controller);
+                    }
+                }
+                Ok(watcher::Event::Delete(pod)) => {
+                    let (controller, name) = place_of(&pod);
+                    let mut pods = self.pods.write();
+                    if let Some(of_controller) = pods.pods.get_mut(&controller) {
+                        of_controller.remove(&name);
+                        if of_controller.is_empty() {
+                            pods.pods.remove(&controller);
+                        }
+                    }
+                    drop(pods);
+                    self.wake_owner(&controller);
+                }
+                Ok(watcher::Event::Init) => fresh = Some(HashMap::new()),
+                Ok(watcher::Event::InitApply(pod)) => {
+                    let (controller, name) = place_of(&pod);
+                    fresh
+                        .get_or_insert_default()
+                        .entry(controller)
+                        .or_default()
+                        .insert(name, PodFacts::of(&pod));
+                }
+                Ok(watcher::Event::InitDone) => {
+                    let listed = fresh.take().unwrap_or_default();
+                    let controllers: Vec<String> = listed.keys().cloned().collect();
+                    self.pods.write().pods = listed;
+                    for controller in controllers {
+                        self.wake_owner(&controller);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the watch of pods failed and starts again");
+                }
+            }
+        }
+    }
+
+    async fn follow_generations(self, client: Client) {
+        use k8s_openapi::api::apps::v1::ReplicaSet;
+        let api: Api<PartialObjectMeta<ReplicaSet>> = Api::all(client);
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Apply(set) | watcher::Event::InitApply(set)) => {
+                    let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true));
+                    let (Some(uid), Some(owner)) = (set.uid(), owner) else { continue };
+                    let revision = set
+                        .annotations()
+                        .get("deployment.kubernetes.io/revision")
+                        .and_then(|revision| revision.parse().ok())
+                        .unwrap_or_default();
+                    let generation = Generation {
+                        owner: owner.uid.clone(),
+                        revision,
+                    };
+                    self.pods.write().generations.insert(uid, generation);
+                }
+                Ok(watcher::Event::Delete(set)) => {
+                    if let Some(uid) = set.uid() {
+                        self.pods.write().generations.remove(&uid);
+                    }
+                }
+                // What a lost watch missed were deletions; a ReplicaSet that is gone has no pods and decides nothing.
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the watch of ReplicaSets failed and starts again");
+                }
+            }
+        }
+    }
+
+    fn wake_owner(&self, controller: &str) {
+        let workload = {
+            let pods = self.pods.read();
+            pods.generations
+                .get(controller)
+                .map_or_else(|| controller.to_owned(), |generation| generation.owner.clone())
+        };
+        let owner = self.known.read().owners.get(&workload).cloned();
+        if let Some(owner) = owner {
+            (self.wake)(&owner);
+        }
+    }
+}
+
+fn key_of(resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) -> ObjectKey {
+    ObjectKey {
+        group: resource.group.clone(),
+        kind: resource.kind.clone(),
+        namespace: object.namespace(),
+        name: object.name_any(),
+    }
+}
+
+/// Returns under which uid a pod is kept, and its name.
+fn place_of(pod: &Pod) -> (String, String) {
+    let controller = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.clone());
+    (controller.or_else(|| pod.uid()).unwrap_or_default(), pod.name_any())
+}

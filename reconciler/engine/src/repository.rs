@@ -1,0 +1,539 @@
+//! Following a repository: from a ref that moved to what its apps should be.
+//!
+//! A commit counts when its `setpoint.toml` parses; until then the last good one stays in force. What is in force is remembered, so that a
+//! restart knows it before the repository can be read. The declared apps become App objects owned by the Repository; what somebody
+//! changes in those is put back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Resource as _, ResourceExt as _};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::api::{App, AppSpec, FINALIZER, Repository, RepositoryStatus, SyncPolicy};
+use crate::app::chain;
+use crate::declaration::{self, duration};
+use crate::drive::Ran;
+use crate::engine::{EngineError, Key, Name, Shared};
+use crate::notice::NoticeKind;
+use crate::records::{Batch, Records, RecordsError};
+use crate::source::{self, Class, Credentials, Head, Limits, Location, SourceError, Watcher};
+use crate::state::short;
+
+/// The collection of what repositories declare.
+const REPOSITORIES: &str = "repositories";
+/// The field manager of App objects that a repository declares.
+const DECLARER: &str = "setpoint-repository";
+/// How often a remote is asked when nothing else is said.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// The least interval.
+const LEAST_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a repository on disk is looked at although nothing was heard of it: the net behind the watch.
+const NET: Duration = Duration::from_secs(300);
+
+/// What a repository declares, as it is in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The commit whose `setpoint.toml` is in force and whose files are rendered.
+    pub commit: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its time, in seconds since 1970.
+    pub time: i64,
+    /// The git directory that the commit is in.
+    pub git: PathBuf,
+    /// The apps by name.
+    pub apps: BTreeMap<String, AppSpec>,
+}
+
+impl Declared {
+    /// Reads what was in force when the process ended.
+    pub(crate) async fn load(records: &dyn Records) -> Result<HashMap<Name, Arc<Declared>>, EngineError> {
+        let mut all = HashMap::new();
+        for (key, bytes) in records.records(REPOSITORIES).await? {
+            let Some(name) = Name::parse(&key) else { continue };
+            match serde_json::from_slice::<Declared>(&bytes) {
+                Ok(declared) => {
+                    all.insert(name, Arc::new(declared));
+                }
+                // It is only what the repository says itself: it is read again.
+                Err(error) => tracing::warn!(repository = %name, %error, "what the repository declared is read anew"),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The repositories as sources: the watcher of those on disk, the mirrors of the others.
+pub(crate) struct Sources {
+    watcher: Watcher,
+    watched: Mutex<HashMap<Name, PathBuf>>,
+    fetched: Mutex<HashMap<Name, tokio::time::Instant>>,
+    /// One look at a time: two must not write one mirror.
+    looking: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
+    mirrors: PathBuf,
+}
+
+impl Sources {
+    pub fn new(mirrors: PathBuf, wake: impl Fn(Name) + Send + Sync + 'static) -> Result<Sources, SourceError> {
+        let watcher = Watcher::new(move |key: &str| {
+            if let Some(name) = Name::parse(key) {
+                wake(name);
+            }
+        })?;
+        Ok(Sources {
+            watcher,
+            watched: Mutex::default(),
+            fetched: Mutex::default(),
+            looking: Mutex::default(),
+            mirrors,
+        })
+    }
+
+    fn looking(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        self.looking.lock().entry(name.clone()).or_default().clone()
+    }
+
+    fn forget(&self, name: &Name) {
+        self.looking.lock().remove(name);
+        if self.watched.lock().remove(name).is_some() {
+            self.watcher.unwatch(&name.to_string());
+        }
+        self.fetched.lock().remove(name);
+    }
+
+    fn mirror(&self, name: &Name) -> PathBuf {
+        self.mirrors.join(&name.namespace).join(format!("{}.git", name.name))
+    }
+
+    /// Asks that a remote is fetched with the next look, whatever its interval.
+    pub fn fetch_again(&self, name: &Name) {
+        self.fetched.lock().remove(name);
+    }
+}
+
+/// What a look at a repository found.
+struct Looked {
+    head: Option<Head>,
+    git: PathBuf,
+    text: Text,
+}
+
+/// The declaration at a commit.
+enum Text {
+    /// It is the commit that is in force.
+    Same,
+    /// There is none.
+    Missing,
+    Found(Vec<u8>),
+}
+
+/// Brings a repository one look further.
+pub(crate) fn reconcile<'a>(shared: &'a Arc<Shared>, name: &'a Name) -> BoxFuture<'a, Ran> {
+    run(shared, name).boxed()
+}
+
+async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
+    let looking = shared.sources.looking(name);
+    let _looking = looking.lock().await;
+    let Some(repository) = shared.repository(name) else {
+        shared.sources.forget(name);
+        shared.declared.write().remove(name);
+        let batch = Batch {
+            delete: vec![(REPOSITORIES.to_owned(), name.to_string())],
+            ..Batch::default()
+        };
+        return match shared.records.commit(batch).await {
+            Ok(()) => Ran::Again(None),
+            Err(error) => failed(name, &error),
+        };
+    };
+    if repository.metadata.deletion_timestamp.is_some() {
+        return Ran::Again(None);
+    }
+    let mut status = RepositoryStatus {
+        observed_generation: repository.metadata.generation,
+        ..RepositoryStatus::default()
+    };
+    let ran = follow(shared, name, &repository, &mut status).await;
+    let (ran, reason) = match ran {
+        Ok(after) => (Ran::Again(Some(after)), None),
+        Err(RepositoryError::Wrong { reason, after }) => (Ran::Again(Some(after)), Some(reason)),
+        Err(RepositoryError::Passing(reason)) => (Ran::Retry, Some(reason)),
+    };
+    let declared = shared.declared.read().get(name).cloned();
+    if let Some(declared) = &declared {
+        status.in_force = Some(declared.commit.clone());
+        status.apps = u64::try_from(declared.apps.len()).unwrap_or(u64::MAX);
+    }
+    let before = repository.status.clone().unwrap_or_default();
+    if let Some(reason) = reason {
+        if before.reason != reason {
+            shared.notice(&name.name, NoticeKind::Failed, reason.clone());
+        }
+        status.reason = reason;
+        status.revision = status.revision.or(before.revision.clone());
+        status.branch = status.branch.or(before.branch.clone());
+    }
+    if status != before {
+        let api: Api<Repository> = Api::namespaced(shared.target.client().clone(), &name.namespace);
+        let patch = json!({"status": nulled(&status)});
+        if let Err(error) = api.patch_status(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            return failed(name, &error);
+        }
+    }
+    ran
+}
+
+fn failed(name: &Name, error: &(dyn std::error::Error + 'static)) -> Ran {
+    tracing::warn!(repository = %name, error, "a look at a repository did not get through");
+    Ran::Retry
+}
+
+fn nulled(status: &RepositoryStatus) -> Value {
+    let mut value = json!({"branch": null, "revision": null, "inForce": null, "observedGeneration": null});
+    if let (Some(all), Ok(Value::Object(given))) = (value.as_object_mut(), serde_json::to_value(status)) {
+        all.extend(given);
+    }
+    value
+}
+
+enum RepositoryError {
+    /// It stays wrong until somebody mends it; looked at again now and then.
+    Wrong { reason: String, after: Duration },
+    /// It may pass.
+    Passing(String),
+}
+
+impl RepositoryError {
+    fn wrong(reason: impl Into<String>) -> RepositoryError {
+        RepositoryError::Wrong {
+            reason: reason.into(),
+            after: NET,
+        }
+    }
+}
+
+impl From<SourceError> for RepositoryError {
+    fn from(error: SourceError) -> RepositoryError {
+        let reason = chain(&error);
+        match error.class() {
+            Class::Transient => RepositoryError::Passing(reason),
+            // A path that appears later, a branch that is pushed later: nothing tells, so it is asked.
+            Class::Terminal => RepositoryError::Wrong {
+                reason,
+                after: INTERVAL,
+            },
+        }
+    }
+}
+
+impl From<kube::Error> for RepositoryError {
+    fn from(error: kube::Error) -> RepositoryError {
+        RepositoryError::Passing(format!("cannot write the App objects: {}", chain(&error)))
+    }
+}
+
+impl From<RecordsError> for RepositoryError {
+    fn from(error: RecordsError) -> RepositoryError {
+        RepositoryError::Passing(chain(&error))
+    }
+}
+
+async fn follow(
+    shared: &Arc<Shared>,
+    name: &Name,
+    repository: &Repository,
+    status: &mut RepositoryStatus,
+) -> Result<Duration, RepositoryError> {
+    let location = Location::parse(&repository.spec.url)?;
+    let (path, after) = match location {
+        Location::Path(path) => (path, NET),
+        Location::Remote(remote) => {
+            let interval = interval(repository)?;
+            let mirror = shared.sources.mirror(name);
+            let due = shared.sources.fetched.lock().get(name).is_none_or(|at| at.elapsed() >= interval);
+            if due {
+                let credentials = credentials(shared, name, repository).await?;
+                let into = mirror.clone();
+                blocking(move || source::fetch(&remote, &into, &Limits::default(), credentials.as_ref())).await?;
+                shared.sources.fetched.lock().insert(name.clone(), tokio::time::Instant::now());
+            }
+            (mirror, interval)
+        }
+    };
+    if after == NET {
+        watch(shared, name, &path).await?;
+    }
+    let branch = repository.spec.branch.clone().filter(|branch| !branch.is_empty());
+    let known = shared.declared.read().get(name).cloned();
+    let looked = blocking(move || look(&path, branch.as_deref(), known.as_deref())).await?;
+    let Some(head) = looked.head else {
+        return Err(RepositoryError::Wrong {
+            reason: "the branch has no commit yet: push one".to_owned(),
+            after,
+        });
+    };
+    status.branch = Some(head.branch.clone());
+    status.revision = Some(head.commit.clone());
+    let before = repository.status.as_ref();
+    let wrong = match looked.text {
+        Text::Same => None,
+        Text::Missing => Some(missing(shared, name, &head)),
+        Text::Found(text) => take_up(shared, name, &head, &looked.git, &text, before).await.err(),
+    };
+    declare(shared, name, repository).await?;
+    match wrong {
+        Some(reason) => Err(RepositoryError::Wrong { reason, after }),
+        None => Ok(after),
+    }
+}
+
+/// Says that a commit declares nothing. A file that is gone must not delete everything: an empty one says that.
+fn missing(shared: &Shared, name: &Name, head: &Head) -> String {
+    let (commit, file) = (short(&head.commit), declaration::FILE);
+    match shared.declared.read().get(name) {
+        Some(declared) => format!(
+            "{commit} has no {file} any more; what {} declares stays in force (an empty file declares no apps)",
+            short(&declared.commit)
+        ),
+        None => format!("{commit} has no {file} at its root: add one that names the apps"),
+    }
+}
+
+fn interval(repository: &Repository) -> Result<Duration, RepositoryError> {
+    let Some(text) = repository.spec.interval.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(INTERVAL);
+    };
+    duration::parse(text)
+        .map(|interval| interval.max(LEAST_INTERVAL))
+        .ok_or_else(|| RepositoryError::wrong(format!("spec.interval: {text:?} is not a time such as 30s or 5m")))
+}
+
+async fn credentials(
+    shared: &Shared,
+    name: &Name,
+    repository: &Repository,
+) -> Result<Option<Credentials>, RepositoryError> {
+    use k8s_openapi::api::core::v1::Secret;
+    let Some(secret) = repository.spec.credentials.as_deref().filter(|secret| !secret.is_empty()) else {
+        return Ok(None);
+    };
+    let api: Api<Secret> = Api::namespaced(shared.target.client().clone(), &name.namespace);
+    let found = api.get_opt(secret).await.map_err(|error| RepositoryError::Passing(chain(&error)))?;
+    let Some(found) = found else {
+        return Err(RepositoryError::Wrong {
+            reason: format!("there is no Secret {}/{secret} with the repository's credentials", name.namespace),
+            after: INTERVAL,
+        });
+    };
+    let data = found.data.unwrap_or_default();
+    let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
+    let Some(password) = text("password") else {
+        return Err(RepositoryError::Wrong {
+            reason: format!("the Secret {}/{secret} has no key password", name.namespace),
+            after: INTERVAL,
+        });
+    };
+    Ok(Some(Credentials {
+        username: text("username").unwrap_or_else(|| "git".to_owned()),
+        password,
+    }))
+}
+
+/// Watches a repository on disk, if it is not watched already.
+async fn watch(shared: &Arc<Shared>, name: &Name, path: &Path) -> Result<(), RepositoryError> {
+    let before = shared.sources.watched.lock().get(name).cloned();
+    if before.as_deref() == Some(path) && shared.sources.watcher.watches(&name.to_string()) {
+        return Ok(());
+    }
+    let at = path.to_owned();
+    let paths = blocking(move || Ok(source::Repository::open(&at)?.paths())).await?;
+    shared.sources.watcher.watch(&name.to_string(), &paths)?;
+    shared.sources.watched.lock().insert(name.clone(), path.to_owned());
+    Ok(())
+}
+
+fn look(path: &Path, branch: Option<&str>, known: Option<&Declared>) -> Result<Looked, SourceError> {
+    let repository = source::Repository::open(path)?;
+    let head = repository.head(branch)?;
+    let git = repository.paths().git_dir;
+    let text = match &head {
+        Some(head) if known.is_none_or(|known| known.commit != head.commit || known.git != git) => {
+            match repository.file(&head.commit, declaration::FILE)? {
+                Some(text) => Text::Found(text),
+                None => Text::Missing,
+            }
+        }
+        _ => Text::Same,
+    };
+    Ok(Looked { head, git, text })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(RepositoryError::Passing(format!("reading the repository was cut off: {error}"))),
+    }
+}
+
+/// Puts a commit's declaration in force.
+async fn take_up(
+    shared: &Arc<Shared>,
+    name: &Name,
+    head: &Head,
+    git: &Path,
+    text: &[u8],
+    before: Option<&RepositoryStatus>,
+) -> Result<(), String> {
+    let new = before.and_then(|status| status.revision.as_deref()) != Some(head.commit.as_str());
+    if new {
+        shared.notice(&name.name, NoticeKind::Commit, format!("{} {}", short(&head.commit), head.subject));
+    }
+    let commit = short(&head.commit);
+    let parsed = std::str::from_utf8(text)
+        .map_err(|_| format!("{commit}: {} is not text in UTF-8", declaration::FILE))
+        .and_then(|text| declaration::parse(text).map_err(|error| format!("{commit}: {error}")));
+    let declaration = parsed.map_err(|reason| match shared.declared.read().get(name) {
+        Some(declared) => format!("{reason}; {} stays in force", short(&declared.commit)),
+        None => reason,
+    })?;
+    let declared = Declared {
+        commit: head.commit.clone(),
+        subject: head.subject.clone(),
+        time: head.time,
+        git: git.to_owned(),
+        apps: declaration.apps.into_iter().map(|app| (app.name.clone(), spec_of(name, app))).collect(),
+    };
+    let bytes = serde_json::to_vec(&declared).map_err(|error| error.to_string())?;
+    let batch = Batch {
+        put: vec![(REPOSITORIES.to_owned(), name.to_string(), bytes.into())],
+        ..Batch::default()
+    };
+    shared.records.commit(batch).await.map_err(|error| chain(&error))?;
+    let names: Vec<String> = declared.apps.keys().cloned().collect();
+    shared.declared.write().insert(name.clone(), Arc::new(declared));
+    for app in names {
+        shared.wake_app(&Name::new(&name.namespace, app));
+    }
+    Ok(())
+}
+
+pub(crate) fn spec_of(repository: &Name, app: declaration::App) -> AppSpec {
+    AppSpec {
+        repository: Some(repository.name.clone()),
+        path: Some(app.path),
+        chart: None,
+        namespace: Some(app.namespace),
+        values_files: app.values,
+        values: app.set,
+        after: app.after,
+        ignore: app.ignore,
+        sync: SyncPolicy {
+            prune: app.sync.prune,
+            heal: app.sync.heal,
+            rollback: app.sync.rollback,
+            deadline: duration::format(app.sync.deadline),
+        },
+    }
+}
+
+/// Makes the App objects what the declaration in force says.
+async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> Result<(), RepositoryError> {
+    let Some(declared) = shared.declared.read().get(name).cloned() else {
+        return Ok(());
+    };
+    let api: Api<App> = Api::namespaced(shared.target.client().clone(), &name.namespace);
+    let uid = repository.uid().unwrap_or_default();
+    let mut foreign = Vec::new();
+    for (app, spec) in &declared.apps {
+        let known = shared.app(&Name::new(&name.namespace, app));
+        if let Some(known) = &known {
+            if !owned(known, &uid) {
+                let whose = known
+                    .spec
+                    .repository
+                    .as_ref()
+                    .map_or("stands for itself".to_owned(), |other| format!("is the repository {other}'s"));
+                foreign.push(format!("there is an app {app} already, which {whose}; rename one of the two"));
+                continue;
+            }
+            if known.spec == *spec && known.metadata.deletion_timestamp.is_none() {
+                continue;
+            }
+        }
+        api.patch(app, &PatchParams::apply(DECLARER).force(), &Patch::Apply(object(name, app, spec, &uid)))
+            .await?;
+    }
+    for app in shared.apps.state() {
+        let gone = app.namespace().as_deref() == Some(&name.namespace)
+            && owned(&app, &uid)
+            && !declared.apps.contains_key(&app.name_any())
+            && app.metadata.deletion_timestamp.is_none();
+        if gone {
+            let parameters = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: app.uid(),
+                    ..Preconditions::default()
+                }),
+                ..DeleteParams::background()
+            };
+            match api.delete(&app.name_any(), &parameters).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    match foreign.is_empty() {
+        true => Ok(()),
+        false => Err(RepositoryError::Wrong {
+            reason: foreign.join("; "),
+            after: INTERVAL,
+        }),
+    }
+}
+
+fn owned(app: &App, repository_uid: &str) -> bool {
+    app.owner_references().iter().any(|owner| owner.uid == repository_uid)
+}
+
+fn object(repository: &Name, app: &str, spec: &AppSpec, uid: &str) -> Value {
+    let owner = OwnerReference {
+        api_version: Repository::api_version(&()).into_owned(),
+        kind: Repository::kind(&()).into_owned(),
+        name: repository.name.clone(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    json!({
+        "apiVersion": App::api_version(&()),
+        "kind": App::kind(&()),
+        "metadata": {
+            "name": app,
+            "namespace": repository.namespace,
+            "ownerReferences": [owner],
+            "finalizers": [FINALIZER],
+        },
+        "spec": spec,
+    })
+}
+
+/// Looks at a repository now, remotes included.
+pub(crate) async fn look_again(shared: &Arc<Shared>, name: &Name) {
+    shared.sources.fetch_again(name);
+    if matches!(reconcile(shared, name).await, Ran::Retry) {
+        shared.queue.wake(Key::Repository(name.clone()));
+    }
+}

@@ -1,0 +1,642 @@
+//! What the engine remembers of an app, and what it does next: pure, and the only place where that is decided.
+//!
+//! [`AppState`] is saved after every change and before the change is acted on, so that a process that dies anywhere goes on
+//! from there. [`AppState::next`] looks at it and at a [`View`] of what runs, and names one thing to do; whoever does it
+//! looks again. Nothing here waits, reads a clock or talks to anybody.
+//!
+//! Invariants:
+//! * `inventory` names every object that may be there because of this app: it grows before anything is applied and shrinks
+//!   only after a revision is healthy and the rest is gone.
+//! * A digest in `failed` is not begun again until its retry is due, it is asked for by hand, or it is no longer wanted.
+//! * `healthy` is only ever a revision whose sync ended well.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use setpoint_plan::health::{Health, HealthStatus};
+use setpoint_plan::{ObjectKey, ObjectRef};
+
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use report::{Report, short};
+
+/// Milliseconds since 1970.
+pub type Millis = i64;
+
+/// How many failed digests are remembered; the oldest go first.
+const FAILED: usize = 64;
+/// The wait before the first retry of a cause that may pass; it doubles.
+const FIRST_RETRY: Millis = 30_000;
+/// The longest wait between two retries.
+const LAST_RETRY: Millis = 600_000;
+/// The least time that a sync has left after a restart.
+const GRACE: Millis = 30_000;
+
+/// Bytes that can be applied, and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// The commit, or `name-version` of a chart.
+    pub source: String,
+    /// The commit's subject.
+    #[serde(default)]
+    pub subject: String,
+    /// The digest of the rendered objects.
+    pub digest: String,
+    /// The digest of where they were written.
+    #[serde(default)]
+    pub origins: String,
+}
+
+impl Revision {
+    /// Returns the digests of all bytes that the revision consists of.
+    pub fn blobs(&self) -> impl Iterator<Item = &str> {
+        [self.digest.as_str(), self.origins.as_str()].into_iter()
+    }
+}
+
+/// A revision with its number in the app's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// The number, from 1.
+    pub number: u64,
+    /// The revision.
+    pub revision: Revision,
+}
+
+/// Why a sync was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// Git names it.
+    Deploy,
+    /// What git names failed.
+    Rollback,
+    /// Somebody asked for it.
+    Request,
+}
+
+/// A sync under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sync {
+    /// Its number in the history.
+    pub number: u64,
+    /// What is being applied.
+    pub revision: Revision,
+    /// Why.
+    pub cause: Cause,
+    /// When it began.
+    pub started: Millis,
+    /// When it has failed.
+    pub deadline: Millis,
+}
+
+/// A digest that is not begun again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// What failed.
+    pub revision: Revision,
+    /// Why.
+    pub reason: String,
+    /// When it is tried again, for a cause that may pass.
+    #[serde(default)]
+    pub retry: Option<Millis>,
+    /// How often it was tried.
+    #[serde(default)]
+    pub attempts: u32,
+}
+
+/// A newest source that gives nothing to apply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// The commit or chart.
+    pub source: String,
+    /// Why, with file and line where there is one.
+    pub reason: String,
+}
+
+/// A rollback that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// What is held.
+    pub revision: Revision,
+    /// The digest that git named then: another one ends the pin.
+    pub unless: Option<String>,
+}
+
+/// What was rendered last, so that the same is not rendered again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The source and the declaration: while these are the same, nothing has to be read.
+    pub quick: String,
+    /// The digest of everything that rendering depends on; empty when it did not render.
+    pub key: String,
+    /// The time that the templates saw, in seconds.
+    pub time: i64,
+}
+
+/// What the engine remembers of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppState {
+    /// The uid of the App object: another one of the same name starts afresh.
+    pub uid: String,
+    /// What random functions of templates draw from, in hex.
+    pub seed: String,
+    /// What was rendered last.
+    pub input: Option<Input>,
+    /// The newest revision of git that rendered.
+    pub wanted: Option<Revision>,
+    /// The newest source, when it did not render.
+    pub broken: Option<Broken>,
+    /// What the objects are kept as.
+    pub held: Option<Numbered>,
+    /// The last revision that became healthy.
+    pub healthy: Option<Numbered>,
+    /// The sync under way.
+    pub sync: Option<Sync>,
+    /// What failed.
+    pub failed: Vec<Failed>,
+    /// A rollback that was asked for.
+    pub pin: Option<Pin>,
+    /// Every object that may be there because of this app.
+    pub inventory: BTreeSet<ObjectRef>,
+    /// The number of the last sync.
+    pub last_number: u64,
+    /// What the last rendering could not honour.
+    pub warnings: Vec<String>,
+}
+
+/// The part of an app's policy that decisions depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Whether objects that git no longer names are deleted.
+    pub prune: bool,
+    /// Whether live edits are put back.
+    pub heal: bool,
+    /// Whether a failed revision goes back.
+    pub rollback: bool,
+    /// How long a sync may take.
+    pub deadline: Millis,
+}
+
+/// One object of the goal, as it is.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The object.
+    pub object: ObjectRef,
+    /// The stage that it is applied in: dense, from 0, in order.
+    pub stage: usize,
+    /// Whether an apply would change nothing.
+    pub in_sync: bool,
+    /// Whether it is being deleted, so that it can only be waited for.
+    pub deleting: bool,
+    /// Its health.
+    pub health: Health,
+}
+
+/// Why new pods do not get well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In words.
+    pub reason: String,
+    /// Whether it may pass by itself.
+    pub passing: bool,
+}
+
+/// What runs, seen from a goal.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The goal's objects, in the order of the sync.
+    pub objects: Vec<Observed>,
+    /// Why pods do not get well, or why the cluster could not be worked with.
+    pub trouble: Option<Trouble>,
+    /// Objects of the inventory that are there, are not the goal's, and may be deleted; in order of deletion.
+    pub surplus: Vec<Surplus>,
+}
+
+/// An object that is there and no longer wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surplus {
+    /// The object.
+    pub object: ObjectRef,
+    /// Whether it is being deleted already, so that it can only be waited for.
+    pub deleting: bool,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Begin a sync of this.
+    Begin {
+        /// Of what.
+        revision: Revision,
+        /// Why.
+        cause: Cause,
+    },
+    /// Apply these objects of the goal, by their places in the view.
+    Apply {
+        /// The places.
+        places: Vec<usize>,
+        /// Whether nobody asked: somebody else changed them.
+        heal: bool,
+    },
+    /// Delete these.
+    Prune(Vec<ObjectRef>),
+    /// The sync has ended well.
+    Succeed,
+    /// The sync has failed.
+    Fail {
+        /// In words.
+        reason: String,
+        /// Whether it is worth trying again.
+        passing: bool,
+    },
+    /// Nothing until something changes, or until then.
+    Wait {
+        /// When to look again in any case.
+        until: Option<Millis>,
+    },
+}
+
+/// An ended sync, as the history keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its number.
+    pub number: u64,
+    /// What was applied.
+    pub revision: Revision,
+    /// Why.
+    pub cause: Cause,
+    /// When it began.
+    pub started: Millis,
+    /// When it ended.
+    pub finished: Millis,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it did not end well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// How a sync ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Everything was applied and became healthy.
+    Healthy,
+    /// It was refused, or did not become healthy.
+    Failed,
+    /// Something newer came first.
+    Superseded,
+}
+
+impl AppState {
+    /// Takes up what git names now.
+    pub fn want(&mut self, revision: Revision) {
+        self.broken = None;
+        if self.pin.as_ref().is_some_and(|pin| pin.unless.as_ref() != Some(&revision.digest)) {
+            self.pin = None;
+        }
+        // The same bytes under a newer commit: what runs is that commit now.
+        for same in [&mut self.held, &mut self.healthy].into_iter().flatten() {
+            if same.revision.digest == revision.digest {
+                same.revision = revision.clone();
+            }
+        }
+        if let Some(sync) = &mut self.sync
+            && sync.revision.digest == revision.digest
+        {
+            sync.revision = revision.clone();
+        }
+        self.wanted = Some(revision);
+    }
+
+    /// Takes note that the newest source gives nothing to apply.
+    pub fn broke(&mut self, source: impl Into<String>, reason: impl Into<String>) {
+        self.broken = Some(Broken {
+            source: source.into(),
+            reason: reason.into(),
+        });
+    }
+
+    /// Returns what the objects should be, and why; `None` when they are to be left alone.
+    pub fn goal(&self, policy: &Policy, now: Millis) -> Option<(&Revision, Cause)> {
+        if let Some(pin) = &self.pin {
+            return Some((&pin.revision, Cause::Request));
+        }
+        let wanted = self.wanted.as_ref()?;
+        let Some(failed) = self.failure_of(&wanted.digest) else {
+            return Some((wanted, Cause::Deploy));
+        };
+        if failed.retry.is_some_and(|at| at <= now) {
+            return Some((wanted, Cause::Deploy));
+        }
+        let healthy = self.healthy.as_ref().map(|healthy| &healthy.revision);
+        match healthy {
+            Some(healthy) if policy.rollback => Some((healthy, Cause::Rollback)),
+            // Without going back, what was healthy is still kept where the failed one never got as far as being applied.
+            Some(healthy) if self.held.as_ref().is_some_and(|held| held.revision.digest == healthy.digest) => {
+                Some((healthy, Cause::Rollback))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what is remembered of a failed digest.
+    pub fn failure_of(&self, digest: &str) -> Option<&Failed> {
+        self.failed.iter().find(|failed| failed.revision.digest == digest)
+    }
+
+    /// Says what is to be done next. `blocked` keeps new revisions from being begun.
+    pub fn next(&self, policy: &Policy, view: &View, blocked: bool, now: Millis) -> Next {
+        let Some((goal, cause)) = self.goal(policy, now) else {
+            return Next::Wait { until: self.retry_at(now) };
+        };
+        match &self.sync {
+            Some(sync) if sync.revision.digest == goal.digest => return progress(sync, policy, view, now),
+            Some(_) => {}
+            None if self.held.as_ref().is_some_and(|held| held.revision.digest == goal.digest) => {
+                return self.hold(policy, view, now);
+            }
+            None => {}
+        }
+        if blocked && cause == Cause::Deploy {
+            return match &self.held {
+                Some(_) if self.sync.is_none() => self.hold(policy, view, now),
+                _ => Next::Wait { until: None },
+            };
+        }
+        Next::Begin {
+            revision: goal.clone(),
+            cause,
+        }
+    }
+
+    /// Returns the revision that a view is wanted of: what [`next`](Self::next) will be asked about.
+    pub fn viewed(&self, policy: &Policy, blocked: bool, now: Millis) -> Option<&Revision> {
+        let held = self.held.as_ref().map(|held| &held.revision);
+        match self.goal(policy, now) {
+            None => held,
+            Some((goal, Cause::Deploy)) if blocked && held.is_some_and(|held| held.digest != goal.digest) => held,
+            Some((goal, _)) => Some(goal),
+        }
+    }
+
+    fn hold(&self, policy: &Policy, view: &View, now: Millis) -> Next {
+        let places: Vec<usize> = drifted(view).collect();
+        if policy.heal && !places.is_empty() {
+            return Next::Apply { places, heal: true };
+        }
+        let surplus = deletable(view);
+        if policy.prune && !surplus.is_empty() {
+            return Next::Prune(surplus);
+        }
+        Next::Wait { until: self.retry_at(now) }
+    }
+
+    fn retry_at(&self, now: Millis) -> Option<Millis> {
+        let wanted = self.wanted.as_ref()?;
+        self.failure_of(&wanted.digest)?.retry.filter(|at| *at > now)
+    }
+
+    /// Begins a sync; returns the entry of the one that it supersedes. `objects` are the new revision's.
+    pub fn begin(
+        &mut self,
+        revision: Revision,
+        cause: Cause,
+        objects: impl IntoIterator<Item = ObjectRef>,
+        policy: &Policy,
+        now: Millis,
+    ) -> Option<Entry> {
+        let superseded = self.sync.take().map(|sync| entry(sync, now, Outcome::Superseded, String::new()));
+        self.last_number += 1;
+        let number = self.last_number;
+        self.inventory.extend(objects);
+        self.held = Some(Numbered {
+            number,
+            revision: revision.clone(),
+        });
+        self.sync = Some(Sync {
+            number,
+            revision,
+            cause,
+            started: now,
+            deadline: now.saturating_add(policy.deadline),
+        });
+        superseded
+    }
+
+    /// Ends a sync well: `objects` are all that there is of the app now.
+    pub fn succeed(&mut self, view: &View, now: Millis) -> Option<Entry> {
+        let sync = self.sync.take()?;
+        let objects = view.objects.iter().map(|object| &object.object);
+        let surplus = view.surplus.iter().map(|surplus| &surplus.object);
+        self.inventory = objects.chain(surplus).cloned().collect();
+        let numbered = Numbered {
+            number: sync.number,
+            revision: sync.revision.clone(),
+        };
+        self.failed.retain(|failed| failed.revision.digest != sync.revision.digest);
+        self.held = Some(numbered.clone());
+        self.healthy = Some(numbered);
+        Some(entry(sync, now, Outcome::Healthy, String::new()))
+    }
+
+    /// Ends a sync badly. A rollback that fails leaves its revision held: there is nothing better to go to.
+    pub fn fail(&mut self, reason: &str, passing: bool, now: Millis) -> Option<Entry> {
+        let sync = self.sync.take()?;
+        match sync.cause {
+            Cause::Deploy => self.remember(&sync.revision, reason, passing, now),
+            // What was asked for by hand and fails is given up, so that git is followed again.
+            Cause::Request => self.pin = None,
+            Cause::Rollback => {}
+        }
+        Some(entry(sync, now, Outcome::Failed, reason.to_owned()))
+    }
+
+    /// Takes note that the cluster refuses a revision, before anything of it was applied.
+    pub fn refuse(&mut self, revision: &Revision, cause: Cause, reason: &str, passing: bool, now: Millis) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = self
+            .sync
+            .take()
+            .map(|sync| entry(sync, now, Outcome::Superseded, String::new()))
+            .into_iter()
+            .collect();
+        self.last_number += 1;
+        let sync = Sync {
+            number: self.last_number,
+            revision: revision.clone(),
+            cause,
+            started: now,
+            deadline: now,
+        };
+        match cause {
+            Cause::Deploy => self.remember(revision, reason, passing, now),
+            Cause::Request => self.pin = None,
+            Cause::Rollback => {}
+        }
+        entries.push(entry(sync, now, Outcome::Failed, reason.to_owned()));
+        entries
+    }
+
+    fn remember(&mut self, revision: &Revision, reason: &str, passing: bool, now: Millis) {
+        let attempts = self.failure_of(&revision.digest).map_or(0, |failed| failed.attempts);
+        self.failed.retain(|failed| failed.revision.digest != revision.digest);
+        let wait = FIRST_RETRY.saturating_mul(1 << attempts.min(10)).min(LAST_RETRY);
+        self.failed.push(Failed {
+            revision: revision.clone(),
+            reason: reason.to_owned(),
+            retry: passing.then(|| now.saturating_add(wait)),
+            attempts: attempts.saturating_add(1),
+        });
+        let surplus = self.failed.len().saturating_sub(FAILED);
+        self.failed.drain(..surplus);
+    }
+
+    /// Forgets that the wanted revision failed, and any rollback that was asked for: it is tried again.
+    pub fn retry(&mut self) {
+        if let Some(wanted) = &self.wanted {
+            let digest = wanted.digest.clone();
+            self.failed.retain(|failed| failed.revision.digest != digest);
+        }
+    }
+
+    /// Holds a revision until git names other bytes or [`resume`](Self::resume).
+    pub fn pin(&mut self, revision: Revision) {
+        self.pin = Some(Pin {
+            revision,
+            unless: self.wanted.as_ref().map(|wanted| wanted.digest.clone()),
+        });
+    }
+
+    /// Follows git again; what failed stays failed.
+    pub fn resume(&mut self) {
+        self.pin = None;
+    }
+
+    /// Gives a sync that a restart interrupted some time, whatever the clock did meanwhile.
+    pub fn restarted(&mut self, now: Millis) {
+        if let Some(sync) = &mut self.sync {
+            sync.deadline = sync.deadline.max(now.saturating_add(GRACE));
+        }
+    }
+
+    /// Returns every revision whose bytes may be needed again.
+    pub fn revisions(&self) -> impl Iterator<Item = &Revision> {
+        let numbered = [&self.held, &self.healthy].into_iter().flatten().map(|numbered| &numbered.revision);
+        let pinned = self.pin.iter().map(|pin| &pin.revision);
+        let syncing = self.sync.iter().map(|sync| &sync.revision);
+        numbered.chain(&self.wanted).chain(pinned).chain(syncing)
+    }
+
+    /// Returns the inventory without the objects of `goal`.
+    pub fn surplus<'a>(&'a self, goal: &'a BTreeSet<ObjectKey>) -> impl Iterator<Item = &'a ObjectRef> {
+        self.inventory.iter().filter(|object| !goal.contains(&object.key()))
+    }
+}
+
+/// Says what a sync does next.
+fn progress(sync: &Sync, policy: &Policy, view: &View, now: Millis) -> Next {
+    let late = now >= sync.deadline;
+    let stages = view.objects.iter().map(|object| object.stage + 1).max().unwrap_or(0);
+    for stage in 0..stages {
+        let members = || view.objects.iter().enumerate().filter(move |(_, object)| object.stage == stage);
+        let waiting = members().find(|(_, object)| !ready(object)).map(|(_, object)| describe(object));
+        let Some(waiting) = waiting else {
+            continue;
+        };
+        if let Some(trouble) = view.trouble.as_ref().filter(|trouble| !trouble.passing) {
+            return Next::Fail {
+                reason: trouble.reason.clone(),
+                passing: false,
+            };
+        }
+        if late {
+            let took = (now - sync.started).max(0) / 1000;
+            let (why, passing) = match &view.trouble {
+                Some(trouble) => (trouble.reason.clone(), trouble.passing),
+                None => (waiting, false),
+            };
+            return Next::Fail {
+                reason: format!("not healthy after {took} s: {why}"),
+                passing,
+            };
+        }
+        let places: Vec<usize> = members()
+            .filter(|(_, object)| !object.in_sync && !object.deleting)
+            .map(|(place, _)| place)
+            .collect();
+        if !places.is_empty() {
+            return Next::Apply { places, heal: false };
+        }
+        let degraded = members().find(|(_, object)| object.in_sync && object.health.status == HealthStatus::Degraded);
+        // What is degraded while its app goes back may well recover: only the deadline ends that.
+        if let Some((_, object)) = degraded
+            && sync.cause != Cause::Rollback
+        {
+            return Next::Fail {
+                reason: describe(object),
+                passing: false,
+            };
+        }
+        return Next::Wait {
+            until: Some(sync.deadline),
+        };
+    }
+    // It is healthy; what cannot be deleted in time must not undo that, and stays in the inventory.
+    if !policy.prune || view.surplus.is_empty() || late {
+        return Next::Succeed;
+    }
+    match deletable(view) {
+        surplus if surplus.is_empty() => Next::Wait {
+            until: Some(sync.deadline),
+        },
+        surplus => Next::Prune(surplus),
+    }
+}
+
+fn deletable(view: &View) -> Vec<ObjectRef> {
+    view.surplus
+        .iter()
+        .filter(|surplus| !surplus.deleting)
+        .map(|surplus| surplus.object.clone())
+        .collect()
+}
+
+/// Returns the places of objects that somebody else changed or deleted.
+fn drifted(view: &View) -> impl Iterator<Item = usize> {
+    view.objects
+        .iter()
+        .enumerate()
+        .filter(|(_, object)| !object.in_sync && !object.deleting)
+        .map(|(place, _)| place)
+}
+
+fn ready(object: &Observed) -> bool {
+    object.in_sync && !object.deleting && matches!(object.health.status, HealthStatus::Healthy | HealthStatus::Suspended)
+}
+
+fn describe(object: &Observed) -> String {
+    if object.deleting {
+        return format!("{} is still being deleted", object.object);
+    }
+    if !object.in_sync {
+        return format!("{} is not applied yet", object.object);
+    }
+    format!("{}: {}", object.object, object.health.reason)
+}
+
+fn entry(sync: Sync, finished: Millis, outcome: Outcome, reason: String) -> Entry {
+    Entry {
+        number: sync.number,
+        revision: sync.revision,
+        cause: sync.cause,
+        started: sync.started,
+        finished,
+        outcome,
+        reason,
+    }
+}

@@ -1,0 +1,384 @@
+//! The cluster that objects go to, over a [`kube::Client`]: read, apply, delete, and what each failure means.
+//!
+//! Objects are JSON as the cluster sends them: typed clients would drop what they do not know. Every request has a deadline.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
+use kube::core::{ApiResource, Status};
+use kube::Client;
+use parking_lot::RwLock;
+use serde_json::{Value, json};
+use setpoint_plan::ObjectRef;
+
+use crate::api::MANAGER;
+
+/// How long a request may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// What a failure of the cluster asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It may pass: back off and try again.
+    Transient,
+    /// It will not pass until the object changes.
+    Terminal,
+}
+
+/// The cluster did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// It refused, or could not be reached.
+    #[error("cannot {operation} {object}: {}", said(.source))]
+    Request {
+        /// A verb.
+        operation: &'static str,
+        /// The object.
+        object: String,
+        /// What the client said.
+        source: Box<kube::Error>,
+    },
+    /// It did not answer in time.
+    #[error("cannot {operation} {object}: no answer within {} s", ANSWER.as_secs())]
+    Timeout {
+        /// A verb.
+        operation: &'static str,
+        /// The object.
+        object: String,
+    },
+    /// It does not serve the kind.
+    #[error("cannot work with {object}: the cluster serves no {kind} in {api_version}; is its definition missing, or is it served in another version?")]
+    NoSuchKind {
+        /// The object.
+        object: String,
+        /// The kind.
+        kind: String,
+        /// The group and version.
+        api_version: String,
+    },
+}
+
+/// Returns what a person should read of a client's error: the server's message where there is one.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.contains(&cause_text) {
+                    text.push_str(": ");
+                    text.push_str(&cause_text);
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+impl TargetError {
+    /// Says whether it may pass.
+    pub fn class(&self) -> Class {
+        match self {
+            TargetError::Timeout { .. } => Class::Transient,
+            TargetError::NoSuchKind { .. } => Class::Terminal,
+            TargetError::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => of_status(status),
+                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => Class::Terminal,
+                _ => Class::Transient,
+            },
+        }
+    }
+
+    /// Says whether the object was not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, TargetError::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 404))
+    }
+}
+
+fn of_status(status: &Status) -> Class {
+    let terminating = status
+        .details
+        .as_ref()
+        .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+    match status.code {
+        // A conflict of versions, never of fields: everything is applied by force.
+        408 | 409 | 429 | 500..=599 => Class::Transient,
+        403 if terminating => Class::Transient,
+        _ => Class::Terminal,
+    }
+}
+
+/// A kind as the cluster serves it.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Where it is served.
+    pub resource: ApiResource,
+    /// Whether its objects have a namespace.
+    pub namespaced: bool,
+}
+
+/// A cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Target {
+    client: Client,
+    kinds: Arc<RwLock<HashMap<(String, String), Served>>>,
+}
+
+impl Target {
+    /// Speaks to the cluster of `client`.
+    pub fn new(client: Client) -> Target {
+        Target {
+            client,
+            kinds: Arc::default(),
+        }
+    }
+
+    /// Returns the client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns how the cluster serves a kind; asks again when it did not know it.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked; a kind that is not served is `None`.
+    pub async fn served(&self, group: &str, version: &str, kind: &str) -> Result<Option<Served>, TargetError> {
+        let api_version = if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        };
+        let key = (api_version.clone(), kind.to_owned());
+        if let Some(served) = self.kinds.read().get(&key) {
+            return Ok(Some(served.clone()));
+        }
+        let list = async {
+            match group {
+                "" => self.client.list_core_api_resources(version).await,
+                _ => self.client.list_api_group_resources(&api_version).await,
+            }
+        };
+        let listed = match deadline("ask for the kinds of", &api_version, list).await {
+            Ok(list) => list.resources,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut kinds = self.kinds.write();
+        for resource in listed {
+            if resource.name.contains('/') {
+                continue;
+            }
+            let served = served_as(group, version, &api_version, &resource);
+            kinds.insert((api_version.clone(), resource.kind), served);
+        }
+        Ok(kinds.get(&key).cloned())
+    }
+
+    /// Forgets how kinds are served; called when definitions change.
+    pub fn forget_kinds(&self) {
+        self.kinds.write().clear();
+    }
+
+    async fn path(&self, object: &ObjectRef, named: bool) -> Result<String, TargetError> {
+        let served = self.served(&object.group, &object.version, &object.kind).await?;
+        let Some(served) = served else {
+            return Err(TargetError::NoSuchKind {
+                object: object.to_string(),
+                kind: object.kind.clone(),
+                api_version: object.api_version(),
+            });
+        };
+        let namespace = object.namespace.as_deref().filter(|_| served.namespaced);
+        let mut path = ApiPath(&served.resource).of(namespace);
+        if named {
+            path.push('/');
+            path.push_str(&escape(&object.name));
+        }
+        Ok(path)
+    }
+
+    /// Reads an object; `None` when it is not there, or its kind is not served.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked or refuses.
+    pub async fn get(&self, object: &ObjectRef) -> Result<Option<Value>, TargetError> {
+        let path = match self.path(object, true).await {
+            Ok(path) => path,
+            Err(TargetError::NoSuchKind { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match self.send("read", object, "GET", &path, None).await {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Applies an object by force, as the engine's field manager; returns it as it is then.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked or refuses.
+    pub async fn apply(&self, object: &ObjectRef, body: &Value, dry_run: bool) -> Result<Value, TargetError> {
+        let mut path = self.path(object, true).await?;
+        path.push_str("?force=true&fieldManager=");
+        path.push_str(MANAGER);
+        if dry_run {
+            path.push_str("&dryRun=All");
+        }
+        self.send("apply", object, "PATCH", &path, Some(body)).await
+    }
+
+    /// Deletes an object if it still is the one with this uid; `false` when it was gone already.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked or refuses.
+    pub async fn delete(&self, object: &ObjectRef, uid: &str) -> Result<bool, TargetError> {
+        let path = self.path(object, true).await?;
+        let body = json!({
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        });
+        match self.send("delete", object, "DELETE", &path, Some(&body)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a namespace that is not there.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked or refuses.
+    pub async fn ensure_namespace(&self, name: &str) -> Result<(), TargetError> {
+        let namespace = ObjectRef {
+            group: String::new(),
+            version: "v1".to_owned(),
+            kind: "Namespace".to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+        };
+        if self.get(&namespace).await?.is_some() {
+            return Ok(());
+        }
+        let path = self.path(&namespace, false).await?;
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        match self.send("create", &namespace, "POST", &path, Some(&body)).await {
+            Ok(_) => Ok(()),
+            // Somebody else was faster.
+            Err(TargetError::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 409) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn send(
+        &self,
+        operation: &'static str,
+        object: &ObjectRef,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, TargetError> {
+        let content = match method {
+            "PATCH" => "application/apply-patch+yaml",
+            _ => "application/json",
+        };
+        let name = object.to_string();
+        let failed = |source: kube::Error| TargetError::Request {
+            operation,
+            object: name.clone(),
+            source: Box::new(source),
+        };
+        let bytes = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|error| failed(kube::Error::SerdeError(error)))?,
+            None => Vec::new(),
+        };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, content)
+            .body(bytes)
+            .map_err(|error| failed(kube::Error::HttpError(error)))?;
+        deadline(operation, &name, self.client.request::<Value>(request)).await
+    }
+}
+
+async fn deadline<T>(
+    operation: &'static str,
+    object: &str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, TargetError> {
+    match tokio::time::timeout(ANSWER, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(TargetError::Request {
+            operation,
+            object: object.to_owned(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(TargetError::Timeout {
+            operation,
+            object: object.to_owned(),
+        }),
+    }
+}
+
+fn served_as(group: &str, version: &str, api_version: &str, resource: &APIResource) -> Served {
+    Served {
+        resource: ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: api_version.to_owned(),
+            kind: resource.kind.clone(),
+            plural: resource.name.clone(),
+        },
+        namespaced: resource.namespaced,
+    }
+}
+
+struct ApiPath<'a>(&'a ApiResource);
+
+impl ApiPath<'_> {
+    fn of(&self, namespace: Option<&str>) -> String {
+        let resource = self.0;
+        let mut path = match resource.group.as_str() {
+            "" => format!("/api/{}", resource.version),
+            group => format!("/apis/{group}/{}", resource.version),
+        };
+        if let Some(namespace) = namespace {
+            path.push_str("/namespaces/");
+            path.push_str(&escape(namespace));
+        }
+        path.push('/');
+        path.push_str(&resource.plural);
+        path
+    }
+}
+
+/// Escapes what a path's segment cannot hold; names come from files that others wrote.
+fn escape(segment: &str) -> String {
+    let mut escaped = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => escaped.push(byte as char),
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_cannot_leave_its_place_in_the_path() {
+        assert_eq!(super::escape("web-1.x:y"), "web-1.x:y");
+        assert_eq!(super::escape("../a?b#c d"), "..%2Fa%3Fb%23c%20d");
+    }
+}
