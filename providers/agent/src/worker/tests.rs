@@ -1,7 +1,7 @@
 //! A scripted world: containers that start and end as a test says, and an API that keeps what is written to it. Time is tokio's own, paused.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -174,7 +174,7 @@ struct Api {
     /// The patches of the pod's status, and `DELETE`.
     writes: Mutex<Vec<Value>>,
     /// Whether writes of the status are not answered.
-    silent: AtomicBool,
+    silent: watch::Sender<bool>,
 }
 
 impl Api {
@@ -184,9 +184,8 @@ impl Api {
         let path = parts.uri.path().to_owned();
         let (code, value) = match (parts.method.as_str(), path.as_str()) {
             ("PATCH", path) if path.ends_with("/status") => {
-                while self.silent.load(Ordering::SeqCst) {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+                let mut silent = self.silent.subscribe();
+                silent.wait_for(|silent| !silent).await.expect("the sender lives");
                 let patch: Value = serde_json::from_slice(&bytes).expect("json");
                 self.writes.lock().push(patch["status"].clone());
                 (
@@ -306,9 +305,11 @@ impl Rig {
         }
     }
 
-    /// Waits until the world is as wanted; the clock runs ahead by itself when nothing else happens.
+    /// Waits until the world is as wanted. The clock is paused: it moves on, to the next timer of anybody, only when every
+    /// task waits and no thread works, so that whatever can happen has happened between two looks.
     async fn until(&self, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
-        for _ in 0..100_000 {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(500);
+        while tokio::time::Instant::now() < deadline {
             if wanted(self) {
                 return;
             }

@@ -1,11 +1,16 @@
 //! What outlives the daemon, and what does not outlive a shim.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use setpoint_runtime::spec::RuntimeEvent;
 
 use crate::trial;
@@ -78,8 +83,11 @@ async fn killed_daemon() {
     // The container writes on while there is no daemon.
     let log = world.runtime.log_path("a", "app", 0);
     let lines = || std::fs::read_to_string(&log).unwrap().lines().count();
+    let written = Written::watch(&log);
     let before = lines();
-    until(|| lines() > before + 3).await;
+    while lines() <= before + 3 {
+        written.more().await;
+    }
 
     (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
     assert_eq!(world.adopted.len(), 1);
@@ -97,15 +105,39 @@ async fn killed_daemon() {
     world.finish().await;
 }
 
-async fn until(mut reached: impl FnMut() -> bool) {
-    let waiting = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
-        .await
-        .expect("the state in time");
+/// Tells when a file has been written to.
+struct Written(Arc<OwnedFd>);
+
+impl Written {
+    fn watch(path: &Path) -> Written {
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY).unwrap();
+        Written(Arc::new(watch))
+    }
+
+    async fn more(&self) {
+        readable(self.0.clone()).await;
+        let mut events = [0; 4096];
+        while rustix::io::read(&self.0, &mut events).is_ok() {}
+    }
+}
+
+/// Waits until a process is gone.
+async fn ended(pid: i32) {
+    // Without a pidfd it is gone already.
+    if let Ok(process) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) {
+        readable(Arc::new(process)).await;
+    }
+    assert!(!is_alive(pid));
+}
+
+/// Waits, on a thread that may, until there is something to read.
+async fn readable(file: Arc<OwnedFd>) {
+    let waiting = tokio::task::spawn_blocking(move || {
+        let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&file, PollFlags::IN)], Some(&limit)).unwrap()
+    });
+    assert_eq!(waiting.await.unwrap(), 1, "the state in time");
 }
 
 fn kill(pid: i32) {
@@ -136,7 +168,7 @@ async fn killed_shim() {
             RuntimeEvent::ContainerExited { .. } => {}
         }
     }
-    until(|| !is_alive(container)).await;
+    ended(container).await;
     assert!(world.runtime.sandbox("a").is_none());
     assert!(!world.folder.join("data/sandboxes/a").exists());
     // The id is free again.
@@ -156,7 +188,7 @@ async fn killed_shim_of_a_user() {
     let (other, _) = open(&world.folder.join("elsewhere"), "tnone").await;
     world.runtime = other;
     kill(shim);
-    until(|| !is_alive(container)).await;
+    ended(container).await;
     world.finish().await;
 }
 
@@ -213,7 +245,8 @@ async fn died_meanwhile() {
     let (other, _) = open(&world.folder.join("elsewhere"), "tnone").await;
     world.runtime = other;
     kill(shim);
-    until(|| !is_alive(shim) && !is_alive(container)).await;
+    ended(shim).await;
+    ended(container).await;
     (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
     let ids: Vec<&str> = world.adopted.iter().map(|state| state.spec.id.as_str()).collect();
     assert_eq!(ids, ["b"]);

@@ -38,7 +38,9 @@ impl Up {
         check::require()?;
         let paths = Paths::new(&global.data_dir)?;
         paths.create()?;
-        let _lock = DaemonLock::take(&paths)?;
+        // Kept until the process is gone, not only until this returns: work that threads have begun (the service rules, say)
+        // goes on until then, and `down` must not run beside it, or what it removes is written again.
+        let _lock = std::mem::ManuallyDrop::new(DaemonLock::take(&paths)?);
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let (mut instance, listener) = Instance::load_or_choose(&paths, self.node_name).await?;

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -27,8 +28,50 @@ pub fn kubectl_path() -> PathBuf {
     std::env::var_os("SETPOINT_TEST_KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from)
 }
 
+/// Takes an instance down when this process is gone without having done so: a test that is killed runs no destructor.
+pub struct Guard {
+    guardian: Child,
+}
+
+impl Guard {
+    /// Guards the instance in the data directory `data` of a folder.
+    pub fn new(folder: &Path) -> Guard {
+        // It hears of the end by the end of its input, which nobody else holds.
+        let script = r#"trap '' HUP INT TERM; read -r word; [ "$word" = done ] && exit; "$0" down --data-dir "$1/data"; rm -rf "$1""#;
+        let guardian = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_setpoint")])
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What ends a test's group is not to end this.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Guard { guardian }
+    }
+
+    /// Says that the instance has been taken down.
+    fn done(&mut self) {
+        let mut stdin = self.guardian.stdin.take().expect("said once");
+        if let Err(error) = stdin.write_all(b"done\n") {
+            eprintln!("the guardian is gone: {error}");
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.guardian.stdin.take());
+        if let Err(error) = self.guardian.wait() {
+            eprintln!("the guardian could not be waited for: {error}");
+        }
+    }
+}
+
 /// One instance; taken down with everything it made when it is dropped.
 pub struct World {
+    guard: Guard,
     folder: tempfile::TempDir,
     daemon: Option<Child>,
     /// What `up -o json` announced.
@@ -44,6 +87,7 @@ impl World {
         );
         let folder = tempfile::Builder::new().prefix("setpoint-test-").tempdir().unwrap();
         let mut world = World {
+            guard: Guard::new(folder.path()),
             folder,
             daemon: None,
             announced: Value::Null,
@@ -295,7 +339,9 @@ impl Drop for World {
             eprintln!("the daemon could not be waited for: {error}");
         }
         let clean = down.status.success();
-        if !clean {
+        if clean {
+            self.guard.done();
+        } else {
             eprintln!("`down` failed: {}", text(&down.stderr));
         }
         if std::thread::panicking() {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{World, alive, http_get, is_ready, items, program, text, wait_for};
+use crate::harness::{Guard, World, alive, http_get, is_ready, items, program, text, wait_for};
 
 /// Everything on the host that carries an instance's name, so that nothing of it can be left behind unseen.
 fn traces(world: &World) -> BTreeSet<String> {
@@ -168,10 +168,13 @@ fn what_happens_while_the_daemon_is_dead_is_known_afterwards() {
 #[test]
 fn ctrl_c_says_how_to_go_on_and_how_to_stop_the_pods() {
     let world = World::start();
-    let second = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // However this test ends, nothing of the second instance stays on the machine.
+    let _guard = Guard::new(folder.path());
+    let second = folder.path().join("data");
     let mut child = program()
         .args(["up", "--data-dir"])
-        .arg(second.path())
+        .arg(&second)
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -194,16 +197,78 @@ fn ctrl_c_says_how_to_go_on_and_how_to_stop_the_pods() {
     stdout.read_to_string(&mut said).unwrap();
     assert!(said.contains("is ready") && said.contains("KUBECONFIG="), "{said}");
     assert!(said.contains("has stopped") && said.contains("down"), "{said}");
-    let down = program()
-        .args(["down", "--data-dir"])
-        .arg(second.path())
-        .output()
-        .unwrap();
+    let down = program().args(["down", "--data-dir"]).arg(&second).output().unwrap();
     assert!(down.status.success(), "{}", text(&down.stderr));
     assert!(
         world.kubectl(&["get", "nodes"]).contains("Ready"),
         "the other instance is not touched"
     );
+}
+
+#[test]
+fn down_amid_a_start_leaves_nothing_however_far_it_was() {
+    let reached: [fn(&str) -> bool; 3] = [
+        |_| true,
+        |id| {
+            let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
+            text(&tables.stdout).contains(&format!("setpoint_{id}"))
+        },
+        |id| std::path::Path::new(&format!("/run/setpoint-{id}/api.sock")).exists(),
+    ];
+    for reached in reached {
+        let folder = tempfile::tempdir().unwrap();
+        let _guard = Guard::new(folder.path());
+        let data_dir = folder.path().join("data");
+        let command = |name: &str| {
+            let mut command = program();
+            command.args([name, "--data-dir"]).arg(&data_dir);
+            command
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            command
+        };
+        let mut child = command("up").spawn().unwrap();
+        let id = wait_for("an id", || {
+            let instance = std::fs::read(data_dir.join("instance.json")).ok()?;
+            let instance: serde_json::Value = serde_json::from_slice(&instance).ok()?;
+            Some(instance["id"].as_str()?.to_string())
+        });
+        wait_for("the state", || reached(&id).then_some(()));
+        let down = command("down").status().unwrap();
+        assert!(down.success());
+        wait_for("the end", || child.try_wait().unwrap());
+        let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
+        assert!(!text(&tables.stdout).contains(&format!("setpoint_{id}")));
+        assert!(!std::path::Path::new(&format!("/run/setpoint-{id}")).exists());
+    }
+}
+
+#[test]
+fn a_test_that_is_killed_leaves_nothing_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let guard = Guard::new(folder.path());
+    let mut world_of_its_own = program();
+    world_of_its_own
+        .args(["up", "-o", "json", "--data-dir"])
+        .arg(folder.path().join("data"));
+    let mut child = world_of_its_own
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let instance = std::fs::read(folder.path().join("data/instance.json")).unwrap();
+    let instance: serde_json::Value = serde_json::from_slice(&instance).unwrap();
+    let run = format!("/run/setpoint-{}", instance["id"].as_str().unwrap());
+    assert!(std::path::Path::new(&run).exists());
+    // As when the kernel closes what a killed process had open.
+    drop(guard);
+    child.wait().unwrap();
+    assert!(!std::path::Path::new(&run).exists());
+    assert!(!folder.path().exists());
 }
 
 #[test]

@@ -136,13 +136,13 @@ async fn one_of_two_containers_crashes_and_the_other_goes_on() {
 async fn a_first_crash_is_restarted_while_the_api_does_not_answer() {
     let rig = Rig::start(simple(json!({})), None);
     rig.until("running", Rig::ready).await;
-    rig.api.silent.store(true, Ordering::SeqCst);
+    rig.api.silent.send_replace(true);
     let before = tokio::time::Instant::now();
     rig.world.end("a-0", 1);
     rig.wake.notify_one();
     rig.until("started again", |rig| rig.logged("start a-1")).await;
     assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
-    rig.api.silent.store(false, Ordering::SeqCst);
+    rig.api.silent.send_replace(false);
     rig.until("said", |rig| {
         rig.status()["containerStatuses"][0]["restartCount"] == 1 && rig.ready()
     })
