@@ -136,7 +136,12 @@ const UNOBSERVED: &str = "waiting for the new revision to be observed";
 
 /// Returns a number of the status; 0 where it is not there.
 fn count(object: &Value, key: &str) -> i64 {
-    meta::int_at(object, &["status", key]).unwrap_or(0)
+    number(object, &["status", key]).unwrap_or(0)
+}
+
+/// Returns a number that counts something, and so is neither negative nor beyond what can be counted with.
+fn number(object: &Value, path: &[&str]) -> Option<i64> {
+    meta::int_at(object, path).map(|number| number.clamp(0, i64::from(i32::MAX)))
 }
 
 /// Returns a text shortened to what fits a line.

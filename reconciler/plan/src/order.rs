@@ -124,12 +124,14 @@ pub fn sort(desired: &mut [Desired]) -> Result<(), OrderError> {
         each.reference()?;
         wave(&each.object, &each.origin)?;
     }
-    // Both were just seen to be readable.
-    desired.sort_by_cached_key(|each| {
+    // Both were just seen to be readable. Of what is written twice in one place the content decides.
+    let key = |each: &Desired| {
         let reference = each.reference().unwrap_or_default();
         let wave = wave(&each.object, &each.origin).unwrap_or_default();
         (Place::of(&reference, wave), each.origin.clone())
-    });
+    };
+    desired.sort_by_cached_key(|each| each.object.to_string());
+    desired.sort_by_cached_key(key);
     Ok(())
 }
 

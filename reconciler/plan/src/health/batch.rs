@@ -4,7 +4,7 @@ use serde_json::Value;
 use setpoint_api::meta;
 
 use super::conditions::{Condition, condition};
-use super::{Health, count};
+use super::{Health, count, number};
 use crate::text::plural;
 
 pub(super) fn job(object: &Value) -> Health {
@@ -19,7 +19,7 @@ pub(super) fn job(object: &Value) -> Health {
     if meta::at(object, &["spec", "suspend"]) == Some(&Value::Bool(true)) {
         return Health::suspended("the job is suspended");
     }
-    let all = meta::int_at(object, &["spec", "completions"]).unwrap_or(1);
+    let all = number(object, &["spec", "completions"]).unwrap_or(1);
     let (done, active, failed) = (
         count(object, "succeeded"),
         count(object, "active"),

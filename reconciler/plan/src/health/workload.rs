@@ -4,11 +4,11 @@ use serde_json::Value;
 use setpoint_api::meta;
 
 use super::conditions::{Condition, condition};
-use super::{Health, UNOBSERVED, brief, count, is_unobserved};
+use super::{Health, UNOBSERVED, brief, count, is_unobserved, number};
 use crate::text::plural;
 
 fn wanted(object: &Value) -> i64 {
-    meta::int_at(object, &["spec", "replicas"]).unwrap_or(1)
+    number(object, &["spec", "replicas"]).unwrap_or(1)
 }
 
 /// `2 of 3 replicas are ready`.
@@ -38,7 +38,7 @@ fn waiting_for_ready(object: &Value, available: i64, all: i64) -> Option<Health>
         return None;
     }
     let now_ready = count(object, "readyReplicas");
-    let seconds = meta::int_at(object, &["spec", "minReadySeconds"]).unwrap_or(0);
+    let seconds = number(object, &["spec", "minReadySeconds"]).unwrap_or(0);
     let reason = if now_ready >= all && seconds > 0 {
         format!("{}, but not yet all for {seconds} s", of(now_ready, all, "ready"))
     } else {
@@ -60,7 +60,7 @@ pub(super) fn deployment(object: &Value) -> Health {
     if let Some(progressing) = condition(object, "Progressing").filter(Condition::is_false)
         && progressing.reason == "ProgressDeadlineExceeded"
     {
-        let seconds = meta::int_at(object, &["spec", "progressDeadlineSeconds"]).unwrap_or(600);
+        let seconds = number(object, &["spec", "progressDeadlineSeconds"]).unwrap_or(600);
         let state = of(count(object, "readyReplicas").min(all), all, "ready");
         return Health::degraded(format!("the roll-out made no progress for {seconds} s: {state}"));
     }
@@ -109,7 +109,7 @@ pub(super) fn stateful_set(object: &Value) -> Health {
     if meta::str_at(object, &["spec", "updateStrategy", "type"]) == "OnDelete" {
         return ready(all);
     }
-    let partition = meta::int_at(object, &["spec", "updateStrategy", "rollingUpdate", "partition"]).unwrap_or(0);
+    let partition = number(object, &["spec", "updateStrategy", "rollingUpdate", "partition"]).unwrap_or(0);
     let to_update = (all - partition).max(0);
     let (current, new) = (
         meta::str_at(object, &["status", "currentRevision"]),
@@ -121,7 +121,7 @@ pub(super) fn stateful_set(object: &Value) -> Health {
     }
     waiting_for_ready(
         object,
-        meta::int_at(object, &["status", "availableReplicas"]).unwrap_or(all),
+        number(object, &["status", "availableReplicas"]).unwrap_or(all),
         all,
     )
     .unwrap_or_else(|| ready(all))

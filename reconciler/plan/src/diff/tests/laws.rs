@@ -208,14 +208,18 @@ fn tidy(value: &mut Value) {
 /// for. The next one puts it there.
 fn settled(after: Value, desired: &Value, policy: &Policy) -> Value {
     let left = changes(desired, &after, policy);
-    if !left.is_empty() && left.iter().all(|change| change.from.is_none() && change.to == Some(json!({}))) {
+    if !left.is_empty()
+        && left
+            .iter()
+            .all(|change| change.from.is_none() && change.to == Some(json!({})))
+    {
         return apply(Some(&after), &body(desired, Some(&after), policy), "setpoint");
     }
     after
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn there_are_changes_exactly_when_an_apply_changes_something(objects in several(4), edited in any::<bool>()) {
