@@ -278,7 +278,12 @@ impl Repository {
         })
     }
 
-    fn failed(&self, operation: &'static str) -> impl Fn(git2::Error) -> SourceError + '_ {
+    /// The repository below, for what is done to it elsewhere in [`crate::source`].
+    pub(super) fn git(&self) -> &git2::Repository {
+        &self.inner
+    }
+
+    pub(super) fn failed(&self, operation: &'static str) -> impl Fn(git2::Error) -> SourceError + '_ {
         move |source| SourceError::Git {
             operation,
             path: self.path.clone(),
