@@ -20,7 +20,7 @@ pub(crate) use manifests::{EVENTS, rank, split};
 pub use manifests::{Hook, Manifest};
 pub use metadata::{Dependency, Maintainer, Metadata};
 pub use render::{Capabilities, Place, RenderError, RenderOptions, Rendered, render};
-pub(crate) use render::{Prepared, Source, capabilities, execute, prepare, release, sources};
+pub(crate) use render::{Source, capabilities, execute, prepare, release, sources};
 pub(crate) use set::set_path;
 pub use set::{set_json, set_string, set_values};
 

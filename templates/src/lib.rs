@@ -1,17 +1,21 @@
-//! Text to objects: Helm charts rendered as Helm renders them.
+//! Text to objects: charts as Helm knows them, handlebars, plain folders.
 //!
-//! Everything here is pure: a chart is read through a [`FileSource`], the time, the seed of random functions and the
-//! reader of live objects are handed in, and rendering twice gives the same bytes. Nothing panics or runs without end on
-//! what others wrote.
+//! Everything here is pure: the files, the values, the time and the seed of random functions are handed in, and rendering
+//! twice gives the same bytes. Nothing panics or runs without end on what others wrote: depth, steps, output and size are
+//! bounded everywhere.
 //!
-//! * [`chart`]: charts, their values and dependencies, [`render`].
-//! * [`gotemplate`]: the language.
-//! * [`functions`]: what templates can call.
+//! * [`job`]: the one entry point for whoever wants objects: a [`Job`] in, an [`Output`] or a [`Failure`] out, all of
+//!   which go over a wire.
+//! * [`chart`]: charts, their values and dependencies, [`render`] to text as Helm prints it.
+//! * [`handlebars`]: templates whose values cannot break YAML.
+//! * [`gotemplate`]: the language of Helm's templates.
+//! * [`functions`]: what templates of both languages can call.
 //! * [`value`]: what they compute with.
-//! * [`yaml`]: YAML as Go reads and writes it.
+//! * [`yaml`]: YAML as Go reads and writes it, and with places ([`yaml::node`]).
 //!
-//! Not there: handlebars, and functions that make keys, certificates or password hashes or that read and write TOML (a
-//! template that calls one fails by name). A chart's `values.schema.json` is carried and not checked.
+//! Not there: functions that make keys, certificates or password hashes or that read and write TOML (a template that
+//! calls one fails by name), and `lookup` in a [`Job`], which finds nothing. A chart's `values.schema.json` is carried and
+//! not checked. Kustomizations are refused by name.
 
 pub mod chart;
 pub mod functions;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Capabilities, Chart, MemoryFiles, RenderOptions, Rendered, coalesce_values, merge_maps, render, set_json,
-    set_string, set_values,
+    Capabilities, Chart, FileSource as _, Folder, MemoryFiles, RenderOptions, Rendered, coalesce_values, merge_maps,
+    render, set_json, set_string, set_values,
 };
 
 fn chart(files: &[(&str, &str)]) -> Chart {
@@ -144,6 +144,24 @@ fn set_understands_paths_lists_and_escapes() {
     );
     assert!(set_values(&mut Map::new(), "a").is_err());
     assert!(set_values(&mut Map::new(), "a[99999999]=1").is_err());
+}
+
+#[test]
+fn links_are_followed_within_a_folder_and_not_out_of_it() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("chart");
+    std::fs::create_dir_all(folder.join("templates")).unwrap();
+    std::fs::write(folder.join("a"), "inside").unwrap();
+    std::fs::write(outer.path().join("secret"), "outside").unwrap();
+    std::os::unix::fs::symlink("../a", folder.join("templates/b")).unwrap();
+    let files = Folder(folder.clone()).files().unwrap();
+    assert_eq!(files["templates/b"], b"inside");
+    std::os::unix::fs::symlink("../../secret", folder.join("templates/c")).unwrap();
+    let error = Folder(folder.clone()).files().unwrap_err();
+    assert_eq!(error.to_string(), "templates/c is a link that leads out of the folder");
+    std::fs::remove_file(folder.join("templates/c")).unwrap();
+    std::os::unix::fs::symlink("..", folder.join("templates/d")).unwrap();
+    assert!(Folder(folder).files().is_err());
 }
 
 fn tables() -> impl Strategy<Value = Map<String, Value>> {

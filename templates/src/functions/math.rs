@@ -103,7 +103,7 @@ fn sequence(exec: &mut Exec<'_>, start: i64, stop: i64, step: i64) -> Result<Vec
         return Ok(Vec::new());
     }
     let count = usize::try_from(stop.abs_diff(start) / step.unsigned_abs()).unwrap_or(usize::MAX);
-    exec.spend(count.saturating_mul(16))?;
+    exec.spend(count.saturating_mul(size_of::<Value>()))?;
     let mut values = Vec::with_capacity(count + 1);
     let mut value = start;
     while if step > 0 { value < stop } else { value > stop } {

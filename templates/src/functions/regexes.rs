@@ -1,7 +1,7 @@
 //! Regular expressions with Go's syntax.
 
 use super::arguments::{bytes, int, string};
-use crate::gotemplate::exec::{Failure, Function};
+use crate::gotemplate::exec::{Exec, Failure, Function};
 use crate::value::{List, ListKind, Value};
 use regex::bytes::{Regex, RegexBuilder};
 use std::rc::Rc;
@@ -15,35 +15,35 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ))),
     row!("regexFind", "ss", |_, a| find(&must(a)?, a)),
     row!("mustRegexFind", "ss", |_, a| find(&compile(bytes(a, 0))?, a)),
-    row!("regexFindAll", "ssi", |_, a| find_all(&must(a)?, a)),
-    row!("mustRegexFindAll", "ssi", |_, a| find_all(&compile(bytes(a, 0))?, a)),
-    row!("regexReplaceAll", "sss", |_, a| string(replace(
-        &must(a)?,
-        bytes(a, 1),
-        bytes(a, 2),
-        true
-    ))),
-    row!("mustRegexReplaceAll", "sss", |_, a| string(replace(
+    row!("regexFindAll", "ssi", |exec, a| find_all(exec, &must(a)?, a)),
+    row!("mustRegexFindAll", "ssi", |exec, a| find_all(
+        exec,
         &compile(bytes(a, 0))?,
-        bytes(a, 1),
-        bytes(a, 2),
-        true
-    ))),
-    row!("regexReplaceAllLiteral", "sss", |_, a| string(replace(
-        &must(a)?,
-        bytes(a, 1),
-        bytes(a, 2),
-        false
-    ))),
-    row!("mustRegexReplaceAllLiteral", "sss", |_, a| {
-        string(replace(&compile(bytes(a, 0))?, bytes(a, 1), bytes(a, 2), false))
+        a
+    )),
+    row!("regexReplaceAll", "sss", |exec, a| replace(exec, &must(a)?, a, true)),
+    row!("mustRegexReplaceAll", "sss", |exec, a| {
+        replace(exec, &compile(bytes(a, 0))?, a, true)
     }),
-    row!("regexSplit", "ssi", |_, a| Ok(split(&must(a)?, bytes(a, 1), int(a, 2)))),
-    row!("mustRegexSplit", "ssi", |_, a| Ok(split(
-        &compile(bytes(a, 0))?,
-        bytes(a, 1),
-        int(a, 2)
-    ))),
+    row!("regexReplaceAllLiteral", "sss", |exec, a| replace(
+        exec,
+        &must(a)?,
+        a,
+        false
+    )),
+    row!("mustRegexReplaceAllLiteral", "sss", |exec, a| {
+        replace(exec, &compile(bytes(a, 0))?, a, false)
+    }),
+    row!("regexSplit", "ssi", |exec, a| {
+        let regex = must(a)?;
+        spend_parts(exec, &regex, a)?;
+        Ok(split(&regex, bytes(a, 1), int(a, 2)))
+    }),
+    row!("mustRegexSplit", "ssi", |exec, a| {
+        let regex = compile(bytes(a, 0))?;
+        spend_parts(exec, &regex, a)?;
+        Ok(split(&regex, bytes(a, 1), int(a, 2)))
+    }),
     row!("regexQuoteMeta", "s", |_, a| {
         let mut out = Vec::new();
         for byte in bytes(a, 0) {
@@ -196,7 +196,17 @@ fn find(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
     string(regex.find(bytes(args, 1)).map_or(&b""[..], |found| found.as_bytes()))
 }
 
-fn find_all(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
+/// What each part of a text takes besides its bytes.
+const PART: usize = 64;
+
+/// Counts what a text takes once it is taken apart.
+fn spend_parts(exec: &mut Exec<'_>, regex: &Regex, args: &[Value]) -> Result<(), Failure> {
+    let parts = regex.find_iter(bytes(args, 1)).count() + 1;
+    Ok(exec.spend(parts.saturating_mul(PART))?)
+}
+
+fn find_all(exec: &mut Exec<'_>, regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
+    spend_parts(exec, regex, args)?;
     let limit = usize::try_from(int(args, 2)).unwrap_or(usize::MAX);
     let found: Vec<Value> = regex
         .find_iter(bytes(args, 1))
@@ -211,14 +221,22 @@ fn find_all(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
     }))
 }
 
-fn replace(regex: &Regex, source: &[u8], replacement: &[u8], expand: bool) -> Vec<u8> {
-    if expand {
+fn replace(exec: &mut Exec<'_>, regex: &Regex, args: &[Value], expand: bool) -> Result<Value, Failure> {
+    let (source, replacement) = (bytes(args, 1), bytes(args, 2));
+    // Every group that is named may be as long as its match.
+    let groups = if expand {
+        replacement.iter().filter(|b| **b == b'$').count()
+    } else {
+        0
+    };
+    let literal = regex.find_iter(source).count().saturating_mul(replacement.len());
+    exec.spend(literal.saturating_add(groups.saturating_mul(source.len())))?;
+    string(if expand {
         regex.replace_all(source, go_template(replacement)).into_owned()
     } else {
-        regex
-            .replace_all(source, regex::bytes::NoExpand(replacement))
-            .into_owned()
-    }
+        let replacement = regex::bytes::NoExpand(replacement);
+        regex.replace_all(source, replacement).into_owned()
+    })
 }
 
 /// `$1x` names the group `1x` in Go as here; a `$` that names nothing stays in Go and must be doubled here.

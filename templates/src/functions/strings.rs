@@ -37,12 +37,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     row!("kebabcase", "s", |_, a| string(joined_case(&text(a, 0), '-'))),
     row!("camelcase", "s", |_, a| string(pascal_case(&text(a, 0)))),
     row!("wrap", "is", |_, a| string(wrap(&text(a, 1), int(a, 0), "\n", false))),
-    row!("wrapWith", "iss", |_, a| string(wrap(
-        &text(a, 2),
-        int(a, 0),
-        &text(a, 1),
-        true
-    ))),
+    row!("wrapWith", "iss", |exec, a| {
+        let width = usize::try_from(int(a, 0)).unwrap_or(1).max(1);
+        let breaks = bytes(a, 2).len() / width + 1;
+        exec.spend(breaks.saturating_mul(bytes(a, 1).len()))?;
+        string(wrap(&text(a, 2), int(a, 0), &text(a, 1), true))
+    }),
     row!("contains", "ss", |_, a| Ok(Value::Bool(
         find(bytes(a, 1), bytes(a, 0)).is_some()
     ))),
@@ -71,34 +71,44 @@ pub(super) const FUNCTIONS: &[Function] = &[
     row!("plural", "ssi", |_, a| string(bytes(a, usize::from(int(a, 2) != 1)))),
     row!("toString", "a", |_, a| Ok(Value::Str(string_value(&a[0])))),
     row!("toStrings", "a", |_, a| Ok(Value::strings(strings(&a[0])))),
-    row!("join", "sa", |_, a| {
+    row!("join", "sa", |exec, a| {
         let parts = strings(&a[1]);
+        exec.spend(parts.len().saturating_mul(bytes(a, 0).len()))?;
         string(parts.join(bytes(a, 0)))
     }),
-    row!("split", "ss", |_, a| Ok(numbered(split(
-        bytes(a, 1),
-        bytes(a, 0),
-        usize::MAX
-    )))),
-    row!("splitn", "sis", |_, a| {
+    row!("split", "ss", |exec, a| {
+        spend_parts(exec, bytes(a, 1), bytes(a, 0))?;
+        Ok(numbered(split(bytes(a, 1), bytes(a, 0), usize::MAX)))
+    }),
+    row!("splitn", "sis", |exec, a| {
+        spend_parts(exec, bytes(a, 2), bytes(a, 0))?;
         let limit = match int(a, 1) {
             0 => return Ok(numbered(Vec::new())),
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         };
         Ok(numbered(split(bytes(a, 2), bytes(a, 0), limit)))
     }),
-    row!("splitList", "ss", |_, a| Ok(Value::strings(split(
-        bytes(a, 1),
-        bytes(a, 0),
-        usize::MAX
-    )))),
+    row!("splitList", "ss", |exec, a| {
+        spend_parts(exec, bytes(a, 1), bytes(a, 0))?;
+        Ok(Value::strings(split(bytes(a, 1), bytes(a, 0), usize::MAX)))
+    }),
 ];
 
 pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    if needle.is_empty() {
-        return Some(0);
-    }
-    haystack.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
+}
+
+/// What each part of a split text takes besides its bytes.
+const PART: usize = 64;
+
+/// Counts what a text takes once it is split.
+fn spend_parts(exec: &mut Exec<'_>, whole: &[u8], separator: &[u8]) -> Result<(), String> {
+    let parts = if separator.is_empty() {
+        whole.len()
+    } else {
+        memchr::memmem::find_iter(whole, separator).count()
+    };
+    exec.spend((parts + 1).saturating_mul(PART))
 }
 
 fn split(whole: &[u8], separator: &[u8], limit: usize) -> Vec<Vec<u8>> {
@@ -182,6 +192,12 @@ fn repeat(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
 
 fn replace(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let (old, new, source) = (bytes(args, 0), bytes(args, 1), bytes(args, 2));
+    let found = if old.is_empty() {
+        source.len() + 1
+    } else {
+        memchr::memmem::find_iter(source, old).count()
+    };
+    exec.spend(found.saturating_mul(new.len()))?;
     let out = if old.is_empty() {
         String::from_utf8_lossy(source)
             .replace("", &String::from_utf8_lossy(new))
@@ -197,7 +213,6 @@ fn replace(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
         out.extend_from_slice(rest);
         out
     };
-    exec.spend(out.len())?;
     string(out)
 }
 

@@ -113,9 +113,48 @@ fn format(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let Value::Str(format) = &args[0] else {
         return Err("printf without a format".into());
     };
+    exec.spend(padding(format, &args[1..]))?;
     let text = printf(format, &args[1..]);
-    exec.spend(text.len())?;
     Ok(Value::from(text))
+}
+
+/// Bounds from above what a format adds by its widths, and by printing arguments more than once.
+fn padding(format: &[u8], args: &[Value]) -> usize {
+    let mut sum = 0usize;
+    for directive in format.split(|b| *b == b'%').skip(1) {
+        let head = directive.iter().take_while(|b| !b.is_ascii_alphabetic());
+        let mut number = 0usize;
+        for byte in head {
+            match byte {
+                b'0'..=b'9' => number = number.saturating_mul(10).saturating_add(usize::from(byte - b'0')),
+                b'*' => {
+                    let widths = args.iter().map(|value| match value {
+                        Value::Int(_, width) => usize::try_from(width.unsigned_abs()).unwrap_or(usize::MAX),
+                        _ => 0,
+                    });
+                    sum = sum.saturating_add(widths.max().unwrap_or(0).min(1_000_000));
+                }
+                b'[' => sum = sum.saturating_add(args.iter().map(text_size).fold(0, usize::saturating_add)),
+                _ => {
+                    sum = sum.saturating_add(number.min(1_000_000));
+                    number = 0;
+                }
+            }
+        }
+        sum = sum.saturating_add(number.min(1_000_000));
+    }
+    sum
+}
+
+/// Estimates what a value takes as text; the call has made sure that it can be gone through.
+fn text_size(value: &Value) -> usize {
+    match value {
+        Value::Str(text) | Value::Bytes(text) => text.len(),
+        Value::List(list) => list.items.iter().map(text_size).fold(2, usize::saturating_add),
+        Value::Map(map) if map.len() < 10_000 => map.len() * 256,
+        Value::Map(map) => map.len().saturating_mul(4096),
+        _ => 16,
+    }
 }
 
 fn joined(args: &[Value]) -> Str {

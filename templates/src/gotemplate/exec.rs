@@ -39,8 +39,8 @@ impl Default for Limits {
 
 /// How deep functions walk into values; below that they stop by themselves.
 const WALK_DEPTH: usize = 1000;
-/// How many values functions may walk through in all.
-const WALK_LIMIT: u64 = 100_000_000;
+/// How many values functions may walk through in all; 16 bytes of text count as one more.
+const WALK_LIMIT: u64 = 20_000_000;
 
 /// Named templates; those of `tpl` lie over the ones that called it.
 #[derive(Default)]
@@ -214,19 +214,25 @@ impl<'a> Exec<'a> {
     }
 
     fn weigh_at(&mut self, value: &Value, depth: usize) -> Result<(), String> {
-        if !matches!(value, Value::List(_) | Value::Map(_)) || depth > WALK_DEPTH {
-            return Ok(());
-        }
-        let inner: Vec<Value> = match value {
-            Value::List(list) => list.items.to_vec(),
-            Value::Map(map) => map.entries().into_values().collect(),
+        let weight = match value {
+            Value::Str(text) | Value::Bytes(text) => text.len() as u64 / 16,
+            Value::List(list) => list.items.len() as u64,
+            Value::Map(map) => map.len() as u64,
             _ => return Ok(()),
         };
-        self.walked = self.walked.saturating_add(1 + inner.len() as u64);
+        self.walked = self.walked.saturating_add(1 + weight);
         if self.walked > WALK_LIMIT {
             return Err("values are too large to be gone through so often".to_owned());
         }
-        inner.iter().try_for_each(|value| self.weigh_at(value, depth + 1))
+        match value {
+            _ if depth > WALK_DEPTH => Ok(()),
+            Value::List(list) => list.items.iter().try_for_each(|value| self.weigh_at(value, depth + 1)),
+            Value::Map(map) => map
+                .entries()
+                .values()
+                .try_for_each(|value| self.weigh_at(value, depth + 1)),
+            _ => Ok(()),
+        }
     }
 
     fn walk_list<'t>(

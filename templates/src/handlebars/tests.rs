@@ -253,7 +253,6 @@ fn it_writes_what_the_handlebars_crate_writes() {
         "{{@root.x}}{{#with n}}{{@root.x}}{{/with}}",
         "{{{x}}}{{&y}}",
         "{{#if (lookup m \"k\")}}yes{{/if}}",
-        "{{^if f}}no{{/if}}",
         "{{#if f}}a{{^}}b{{/if}}",
         "{{#each l}}{{#if @first}}[{{/if}}{{this}}{{/each}}]",
     ] {

@@ -15,7 +15,7 @@ use crate::yaml::node::parse;
 /// What the Go templates of a job may cost.
 pub(super) const LIMITS: Limits = Limits {
     depth: 1000,
-    steps: 50_000_000,
+    steps: 3_000_000,
     output: 256 << 20,
 };
 

@@ -27,7 +27,8 @@ pub(super) fn render(job: &Job, values: Values) -> Result<Output, Failure> {
         let (plain, is_template) = name.strip_suffix(".hbs").map_or((name, false), |plain| (plain, true));
         let is_json = plain.ends_with(".json");
         let holds_objects = is_json || plain.ends_with(".yaml") || plain.ends_with(".yml");
-        if !holds_objects && !(is_template && !plain.contains('.')) {
+        let holds_objects = holds_objects || is_template && !plain.contains('.');
+        if !holds_objects {
             continue;
         }
         let Ok(text) = std::str::from_utf8(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data)) else {

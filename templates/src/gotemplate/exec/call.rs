@@ -114,7 +114,7 @@ impl Exec<'_> {
         let value = (function.call)(self, values)?;
         match &value {
             Value::Str(text) | Value::Bytes(text) => self.spend(text.len())?,
-            Value::List(list) => self.spend(list.items.len())?,
+            Value::List(list) => self.spend(list.items.len().saturating_mul(size_of::<Value>()))?,
             _ => {}
         }
         Ok(value)
