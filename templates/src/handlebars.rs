@@ -26,7 +26,8 @@
 //! * Empty maps are false in `{{#if}}`, as in Go templates. Decorators, inline partials and blocks of partials are not
 //!   there.
 //!
-//! Start at [`parse`] for the grammar, at [`render`] for what it means, at [`place`] for how marks become nodes.
+//! Start at `tree` for what a template is, at `parse` for the grammar, at `render` for what it means, at `place` for how
+//! marks become nodes.
 
 mod call;
 mod output;
@@ -34,6 +35,7 @@ mod parse;
 mod place;
 mod render;
 mod scope;
+mod tree;
 
 pub use render::{Renderer, Templates};
 

@@ -15,12 +15,44 @@ use crate::gotemplate::parse::parse;
 use crate::value::{DateTime, Entries, ListKind, Map, MapKind, Object, Str, Value, from_json};
 
 /// What the cluster can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capabilities {
     /// Its version, such as `v1.37.0`.
     pub kube_version: String,
     /// The API versions and kinds that it serves, such as `apps/v1` and `apps/v1/Deployment`.
     pub api_versions: Vec<String>,
+}
+
+/// What a plain cluster of today can do, for rendering without one.
+impl Default for Capabilities {
+    fn default() -> Self {
+        let versions = [
+            "v1",
+            "admissionregistration.k8s.io/v1",
+            "apiextensions.k8s.io/v1",
+            "apiregistration.k8s.io/v1",
+            "apps/v1",
+            "authentication.k8s.io/v1",
+            "authorization.k8s.io/v1",
+            "autoscaling/v1",
+            "autoscaling/v2",
+            "batch/v1",
+            "certificates.k8s.io/v1",
+            "coordination.k8s.io/v1",
+            "discovery.k8s.io/v1",
+            "events.k8s.io/v1",
+            "networking.k8s.io/v1",
+            "node.k8s.io/v1",
+            "policy/v1",
+            "rbac.authorization.k8s.io/v1",
+            "scheduling.k8s.io/v1",
+            "storage.k8s.io/v1",
+        ];
+        Self {
+            kube_version: "v1.37.0".to_owned(),
+            api_versions: versions.map(str::to_owned).into(),
+        }
+    }
 }
 
 /// What rendering depends on besides the chart.

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::Error;
-use super::parse::{At, Call, Expr, ExprKind};
+
 use super::render::{Renderer, error};
 use super::scope::{Scopes, field, unknown};
+use super::tree::{At, Call, Expr, ExprKind};
 use crate::gotemplate::exec::Param;
 use crate::value::{ListKind, MapKind, Str, Value, from_json};
 

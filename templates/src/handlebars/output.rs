@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::parse::At;
+use super::tree::At;
 
 /// Begins a mark; the number of its value follows.
 pub(super) const OPEN: char = '\u{e000}';

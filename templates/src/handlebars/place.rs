@@ -37,7 +37,7 @@ impl<'o> Placing<'o> {
             Some((file, at)) => error(&file, at, fault.message),
             None => error(
                 "",
-                super::parse::At {
+                super::tree::At {
                     line: fault.line,
                     column: fault.column,
                 },

@@ -7,9 +7,10 @@ use serde_json::Value as Json;
 
 use super::call::{shown, text};
 use super::output::{Mark, Output, is_mark};
-use super::parse::{At, Block, Element, Partial, parse};
+use super::parse::parse;
 use super::place::Placing;
 use super::scope::{Frame, Scopes};
+use super::tree::{At, Block, Element, Partial};
 use super::{Document, Error, is_partial};
 use crate::functions::Random;
 use crate::gotemplate::exec::{Exec, Function, Host, Limits, Set};

@@ -1,6 +1,6 @@
 //! What names mean.
 
-use super::parse::Path;
+use super::tree::Path;
 use crate::value::Value;
 
 /// How many names an error lists.
