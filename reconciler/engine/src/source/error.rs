@@ -18,9 +18,6 @@ pub enum Class {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// Placeholder.
-    #[error("not yet")]
-    NotYet,
     /// Nothing is at the path.
     #[error("{path} does not exist; give the path of a git repository")]
     Missing {
@@ -228,7 +225,6 @@ impl SourceError {
     /// Says whether trying again can help while nobody changes anything.
     pub fn class(&self) -> Class {
         match self {
-            Self::NotYet => Class::Terminal,
             Self::Git { .. } | Self::Disk { .. } | Self::Watch { .. } => Class::Transient,
             Self::Timeout { .. } | Self::Unreachable { .. } | Self::Answer { .. } => Class::Transient,
             Self::Missing { .. } | Self::NotRepository { .. } | Self::Unsupported { .. } => Class::Terminal,
