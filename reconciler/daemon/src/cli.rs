@@ -55,12 +55,29 @@ pub enum Format {
 /// The commands; each has a file in `commands/`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Start the cluster on this machine and stay in the foreground; pods outlive it
+    /// Start the cluster on this machine, follow a repository if one is named, and stay in the foreground; pods outlive it
     Up(commands::up::Up),
     /// Stop every pod of the instance and remove all that it made on this host; stored objects are kept
     Down(commands::down::Down),
-    /// Show the instance: its node, its workloads, its addresses
+    /// Show the instance: its apps, its node, its workloads
     Status(commands::status::Status),
+    /// Show what was deployed of an app, when, and how it ended
+    History(commands::history::History),
+    /// Show where what runs differs from what git says
+    Diff(commands::diff::Diff),
+    /// Show what a work tree would change, before it is committed
+    Plan(commands::plan::Plan),
+    /// Look at the sources now, try again what failed, and wait
+    Sync(commands::sync::Sync),
+    /// Go to an earlier revision of an app and stay there until git changes it
+    Rollback(commands::sync::Rollback),
+    /// Follow git again after a rollback
+    Resume(commands::sync::Resume),
+    /// Render a repository, a chart or a folder, here and without a cluster
+    Render(commands::plan::Render),
+    /// Charts as apps of their own, without a repository
+    #[command(subcommand)]
+    Chart(commands::chart::Chart),
     /// Images on this node
     #[command(subcommand)]
     Image(commands::image::Image),
@@ -102,6 +119,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Up(command) => runtime(true)?.block_on(command.run(global)),
         Command::Down(command) => runtime(false)?.block_on(command.run(global)),
         Command::Status(command) => runtime(false)?.block_on(command.run(global)),
+        Command::History(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Diff(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Plan(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Sync(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Rollback(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Resume(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Chart(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Render(command) => command.run(&global),
         Command::Image(command) => runtime(false)?.block_on(command.run(global)),
         Command::Metrics(command) => runtime(false)?.block_on(command.run(global)),
         Command::Kubeconfig(command) => command.run(&global),

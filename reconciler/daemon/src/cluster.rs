@@ -4,6 +4,7 @@
 //! them (network, runtime, agent, controllers). The end is the other way around, and leaves the pods running.
 
 mod admission;
+mod engine;
 mod metrics;
 mod streams;
 
@@ -15,17 +16,17 @@ use std::time::Duration;
 use anyhow::Context;
 use setpoint_agent::{Agent, AgentConfig};
 use setpoint_controllers::ControllersConfig;
+use setpoint_engine::{Engine, EngineConfig};
 use setpoint_net::{Net, NetError};
 use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::{Runtime, RuntimeConfig};
 use setpoint_server::listen::{self, ServingCerts};
 use setpoint_server::{ApiServer, ServerConfig, UserInfo};
-use setpoint_store::{SqliteLog, SqliteOptions};
+use setpoint_store::{History, SqliteLog, SqliteOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::commands::image::import_demo;
-use crate::definitions;
 use crate::instance::{self, Instance, Paths};
 use crate::pki::{Pki, PkiOptions};
 use crate::wall_clock;
@@ -40,8 +41,11 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
 /// A running cluster.
 pub struct Cluster {
     store: Arc<SqliteLog>,
+    history: History,
     agent: Agent,
     runtime: Runtime,
+    engine: Engine,
+    client: kube::Client,
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
     stop: watch::Sender<bool>,
 }
@@ -78,11 +82,12 @@ impl Cluster {
         .context("cannot open the store")?;
         let store = Arc::new(store);
         metrics::register_store(&metrics, &store).context("cannot register the store's metrics")?;
+        let requests = engine::requests();
         let streams = Arc::new(streams::LocalNode::new(instance.node_name.clone()));
         let api = ApiServer::start(ServerConfig {
             log: store.clone(),
             streams: streams.clone(),
-            subresources: Vec::new(),
+            subresources: vec![requests.clone()],
             now: now.clone(),
             data_dir: paths.data_dir().to_path_buf(),
             service_cidr: instance.ranges.services.to_string(),
@@ -132,18 +137,33 @@ impl Cluster {
         .await
         .context("cannot start this machine's node")?;
         streams.connect(agent.clone());
-        spawn_controllers(&client, &pki, now, metrics, &mut tasks, &stopped);
-        definitions::apply(&client)
+        spawn_controllers(&client, &pki, now.clone(), metrics.clone(), &mut tasks, &stopped);
+        let history = History::open(&paths.history())
             .await
-            .context("cannot define App and Repository")?;
+            .context("cannot open the history")?;
+        let engine = start_engine(&client, &history, paths, now, metrics, &mut tasks, &stopped).await?;
+        requests.connect(engine.clone());
         demo.await.context("the import of the demo image was cut off")??;
         Ok(Cluster {
             store,
+            history,
             agent,
             runtime,
+            engine,
+            client,
             tasks,
             stop,
         })
+    }
+
+    /// Returns a client of the cluster, with every right.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    /// Returns the engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Resolves when a part that must run for ever has ended, with the reason.
@@ -168,6 +188,7 @@ impl Cluster {
             .iter()
             .filter(|sandbox| sandbox.pid != 0)
             .count();
+        self.engine.stop();
         let end = async {
             self.agent.shutdown().await;
             while self.tasks.join_next().await.is_some() {}
@@ -176,11 +197,53 @@ impl Cluster {
             tracing::warn!("some parts did not end within {} s and are cut off", END.as_secs());
             self.tasks.abort_all();
         }
+        if let Err(error) = self.history.close().await {
+            tracing::error!("the history did not close cleanly; nothing that was answered is lost: {error}");
+        }
         if let Err(error) = self.store.close().await {
             tracing::error!("the store did not close cleanly; nothing that was answered is lost: {error}");
         }
         running
     }
+}
+
+/// Starts the engine on the cluster's own client.
+async fn start_engine(
+    client: &kube::Client,
+    history: &History,
+    paths: &Paths,
+    now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
+    metrics: prometheus::Registry,
+    tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<Engine> {
+    let config = EngineConfig {
+        client: client.clone(),
+        records: Arc::new(engine::Kept(history.clone())),
+        renderer: Arc::new(crate::render_worker::Workers::new()),
+        now,
+        random: Arc::new(rand::random),
+        mirrors: paths.mirrors(),
+        metrics,
+    };
+    let mut parts = JoinSet::new();
+    let engine = Engine::start(config, &mut parts)
+        .await
+        .context("cannot start the engine")?;
+    let end = ended(stopped);
+    tasks.spawn(async move {
+        let outcome = tokio::select! {
+            () = end => Ok(()),
+            part = parts.join_next() => match part {
+                Some(Ok((_, outcome))) => outcome.map_err(anyhow::Error::from),
+                Some(Err(error)) => Err(error.into()),
+                None => Ok(()),
+            },
+        };
+        parts.shutdown().await;
+        ("the engine", outcome)
+    });
+    Ok(engine)
 }
 
 /// Imports the demo image where it is missing, beside the rest of the start.

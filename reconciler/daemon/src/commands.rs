@@ -1,10 +1,15 @@
 //! One file per command.
 
+pub mod chart;
 pub mod check;
 pub mod completion;
+pub mod diff;
 pub mod down;
+pub mod history;
 pub mod image;
 pub mod kubeconfig;
 pub mod metrics;
+pub mod plan;
 pub mod status;
+pub mod sync;
 pub mod up;

@@ -3,7 +3,7 @@
 //! The data directory (0700) holds:
 //! * `instance.json` – the id, address ranges and port, chosen free at the first start;
 //! * `daemon.lock` – locked while a daemon runs; holds its process id;
-//! * `store.db` – every object; `pki/` and `kubeconfig`; `images/`; `sandboxes/`; `pods/`; `volatile/`.
+//! * `store.db` – every object; `history.db` – what was deployed; `repositories/`, `mirrors/` – git; `pki/` and `kubeconfig`; `images/`; `sandboxes/`; `pods/`; `volatile/`.
 //!
 //! Sockets are under `/run/setpoint-ID/`, because their paths must be short and they must not outlive a reboot.
 
@@ -48,6 +48,21 @@ impl Paths {
         let data_dir = std::path::absolute(data_dir)
             .with_context(|| format!("{} is not a usable data directory", data_dir.display()))?;
         Ok(Paths { data_dir })
+    }
+
+    /// Returns the engine's history.
+    pub fn history(&self) -> PathBuf {
+        self.data_dir.join("history.db")
+    }
+
+    /// Returns the folder of the repositories that are pushed to.
+    pub fn repositories(&self) -> PathBuf {
+        self.data_dir.join("repositories")
+    }
+
+    /// Returns the folder of the copies of remote repositories.
+    pub fn mirrors(&self) -> PathBuf {
+        self.data_dir.join("mirrors")
     }
 
     /// Makes the data directory (0700) when it is missing.
@@ -112,19 +127,32 @@ impl Instance {
     }
 
     /// Reads the instance, or chooses a new one's id, free address ranges and a free port; the port comes bound.
-    pub async fn load_or_choose(paths: &Paths, node_name: Option<String>) -> anyhow::Result<(Instance, TcpListener)> {
-        if let Some(instance) = Self::load(paths)? {
+    pub async fn load_or_choose(
+        paths: &Paths,
+        node_name: Option<String>,
+        port: Option<u16>,
+    ) -> anyhow::Result<(Instance, TcpListener)> {
+        if let Some(mut instance) = Self::load(paths)? {
             if let Some(wanted) = node_name.filter(|name| *name != instance.node_name) {
                 bail!(
                     "this instance's node is called {}, not {wanted}; its name cannot change",
                     instance.node_name
                 );
             }
-            let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, instance.port)))?;
+            // A port that is asked for takes the place of the one that was kept; the kubeconfig is written at every start.
+            let wanted = port.filter(|port| *port != 0).unwrap_or(instance.port);
+            let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, wanted)))?;
+            if wanted != instance.port {
+                instance.port = wanted;
+                instance.save(paths)?;
+            }
             return Ok((instance, listener));
         }
         // Bound from here on: another instance that starts now must choose another port.
-        let listener = free_port()?;
+        let listener = match port {
+            Some(port) => bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?,
+            None => free_port()?,
+        };
         let instance = Instance {
             id: format!("{:04x}", rand::rng().random::<u16>()),
             ranges: Net::choose_ranges()
@@ -259,7 +287,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// Binds an address on which the API is to listen.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}: stop what listens there, or use another --data-dir"))
+        .with_context(|| format!("cannot listen on {address}: stop what listens there, or choose another port with --api-port (0 for any that is free)"))
 }
 
 fn free_port() -> anyhow::Result<TcpListener> {

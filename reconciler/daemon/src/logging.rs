@@ -6,10 +6,16 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 /// Installs the subscriber. `SETPOINT_LOG` takes filters such as `info,setpoint_agent=debug`.
-pub fn init() -> anyhow::Result<()> {
+///
+/// `shown` says that notices of the engine are shown otherwise: on a terminal, the log need not say them again.
+pub fn init(shown: bool) -> anyhow::Result<()> {
     let filter = match std::env::var("SETPOINT_LOG") {
         Ok(text) => EnvFilter::try_new(&text).with_context(|| format!("SETPOINT_LOG={text:?} is not a log filter"))?,
         Err(_) => EnvFilter::new("info,kube_client=warn,kube_runtime=warn,hyper=warn,sqlx=warn,tower=warn"),
+    };
+    let filter = match shown && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+        true => filter.add_directive(format!("{}=off", setpoint_engine::NOTICES).parse()?),
+        false => filter,
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

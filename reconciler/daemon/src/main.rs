@@ -3,16 +3,20 @@
 //! Where to start: [`cli`] lists the commands, a file per command stands in `commands/`; `commands/up.rs` starts the
 //! [`cluster`] that everything else talks to.
 
+mod apps;
+mod carried;
 mod cli;
 mod client;
 mod cluster;
 mod commands;
-mod definitions;
 mod demo;
+mod fleet;
+mod folder;
 mod instance;
 mod logging;
 mod output;
 mod pki;
+mod render_worker;
 
 use std::process::ExitCode;
 
@@ -21,6 +25,9 @@ fn main() -> ExitCode {
     setpoint_runtime::reexec_main();
     // So does the demo image's program: it is this binary inside a container.
     if let Some(code) = demo::app::main_when_asked() {
+        return code;
+    }
+    if let Some(code) = render_worker::main_when_asked() {
         return code;
     }
     cli::run()

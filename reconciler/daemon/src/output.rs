@@ -31,15 +31,35 @@ pub fn text(text: &str) {
     write(&mut std::io::stdout(), text);
 }
 
+/// Colours text by an SGR code where standard output is a terminal that wants colours.
+pub fn paint(code: &str, text: &str) -> String {
+    match std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        true => format!("\x1b[{code}m{text}\x1b[0m"),
+        false => text.to_owned(),
+    }
+}
+
+/// Counts the characters of a cell that are seen: colours are not.
+fn width(cell: &str) -> usize {
+    let mut seen = 0;
+    let mut escaped = false;
+    for character in cell.chars() {
+        match (escaped, character) {
+            (false, '\x1b') => escaped = true,
+            (false, _) => seen += 1,
+            (true, 'm') => escaped = false,
+            (true, _) => {}
+        }
+    }
+    seen
+}
+
 /// Prints rows under a header, in columns as wide as their widest cell.
 pub fn table(header: &[&str], rows: &[Vec<String>]) {
     let widths: Vec<usize> = (0..header.len())
         .map(|column| {
-            let cells = rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count());
-            cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell));
+            cells.chain([width(header[column])]).max().unwrap_or(0)
         })
         .collect();
     let mut out = String::new();
@@ -48,7 +68,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
+            .map(|(cell, wanted)| format!("{cell}{}", " ".repeat(wanted.saturating_sub(width(cell)))))
             .collect();
         out.push_str(cells.join("   ").trim_end());
         out.push('\n');

@@ -15,7 +15,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("providers/runtime", &["setpoint-registry", "setpoint-net"]),
     ("providers/agent", &["setpoint-runtime", "setpoint-net"]),
     ("reconciler/plan", &["setpoint-api"]),
-    ("reconciler/engine", &["setpoint-plan", "setpoint-registry", "setpoint-templates"]),
+    (
+        "reconciler/engine",
+        &["setpoint-plan", "setpoint-registry", "setpoint-templates"],
+    ),
     ("reconciler/controllers", &["setpoint-api"]),
     (
         "reconciler/daemon",
@@ -29,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "setpoint-runtime",
             "setpoint-server",
             "setpoint-store",
+            "setpoint-templates",
         ],
     ),
     ("templates", &[]),

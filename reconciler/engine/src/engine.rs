@@ -315,6 +315,22 @@ impl Engine {
         self.shared.notices.subscribe()
     }
 
+    /// Returns a repository as the engine sees it.
+    pub fn repository(&self, name: &Name) -> Option<Arc<Repository>> {
+        self.shared.repository(name)
+    }
+
+    /// Returns the apps of a repository, in order of their names.
+    pub fn apps_of(&self, repository: &Name) -> Vec<Arc<App>> {
+        let mut apps = self.shared.apps.state();
+        apps.retain(|app| {
+            app.namespace().as_deref() == Some(&repository.namespace)
+                && app.spec.repository.as_ref() == Some(&repository.name)
+        });
+        apps.sort_by_key(|app| app.name_any());
+        apps
+    }
+
     /// Ends every watch of the cluster.
     pub fn stop(&self) {
         self.shared.live.stop();

@@ -413,7 +413,7 @@ async fn take_up(
         subject: head.subject.clone(),
         time: head.time,
         git: git.to_owned(),
-        apps: declaration.apps.into_iter().map(|app| (app.name.clone(), spec_of(name, app))).collect(),
+        apps: declaration.apps.into_iter().map(|app| (app.name.clone(), spec_of(&name.name, app))).collect(),
     };
     let bytes = serde_json::to_vec(&declared).map_err(|error| error.to_string())?;
     let batch = Batch {
@@ -429,9 +429,10 @@ async fn take_up(
     Ok(())
 }
 
-pub(crate) fn spec_of(repository: &Name, app: declaration::App) -> AppSpec {
+/// Makes the spec of an app that a repository declares.
+pub fn spec_of(repository: &str, app: declaration::App) -> AppSpec {
     AppSpec {
-        repository: Some(repository.name.clone()),
+        repository: Some(repository.to_owned()),
         path: Some(app.path),
         chart: None,
         namespace: Some(app.namespace),

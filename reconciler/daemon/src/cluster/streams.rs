@@ -80,18 +80,23 @@ impl PodStreams for LocalNode {
         request: ExecRequest,
     ) -> Result<ExecStreams, StreamError> {
         let agent = self.agent(node, namespace, pod)?;
-        if request.command.is_empty() {
-            return Err(StreamError::NotSupported(
-                "attaching to a container's own process is not supported yet; use exec or logs -f".to_string(),
-            ));
-        }
-        let request = setpoint_agent::ExecRequest {
-            container: request.container,
-            command: request.command,
-            stdin: request.stdin,
-            tty: request.tty,
+        let streams = if request.command.is_empty() {
+            let request = setpoint_agent::AttachRequest {
+                container: request.container,
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+            };
+            agent.attach(namespace, pod, request).await.map_err(error)?
+        } else {
+            let request = setpoint_agent::ExecRequest {
+                container: request.container,
+                command: request.command,
+                stdin: request.stdin,
+                tty: request.tty,
+            };
+            agent.exec(namespace, pod, request).await.map_err(error)?
         };
-        let streams = agent.exec(namespace, pod, request).await.map_err(error)?;
         let exit = streams.exit;
         Ok(ExecStreams {
             stdin: streams.stdin,

@@ -7,9 +7,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
+use serde_json::Value;
+use setpoint_engine::api::{App, Repository};
+use setpoint_engine::state::short;
 
 use crate::cli::{Format, Global};
-use crate::{client, output};
+use crate::{apps, client, output};
 
 /// Options of `setpoint status`.
 #[derive(Args)]
@@ -18,11 +21,22 @@ pub struct Status {}
 #[derive(Serialize)]
 struct Report {
     version: String,
+    repositories: Vec<RepositoryReport>,
+    apps: Vec<Value>,
     nodes: Vec<NodeReport>,
     deployments: Vec<DeploymentReport>,
     pods: PodCounts,
     /// Pods that are neither ready nor done, with the reason.
     troubled: Vec<PodReport>,
+}
+
+#[derive(Serialize)]
+struct RepositoryReport {
+    name: String,
+    url: String,
+    branch: Option<String>,
+    revision: Option<String>,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -108,13 +122,38 @@ async fn report(client: &Client) -> anyhow::Result<Report> {
             }),
         }
     }
+    let mut repositories = Api::<Repository>::all(client.clone())
+        .list(&everything)
+        .await
+        .context("cannot list repositories")?
+        .items;
+    repositories.sort_by_key(ResourceExt::name_any);
+    let mut apps = Api::<App>::all(client.clone())
+        .list(&everything)
+        .await
+        .context("cannot list apps")?
+        .items;
+    apps.sort_by_key(|app| (app.namespace(), app.name_any()));
     Ok(Report {
         version,
+        repositories: repositories.iter().map(repository).collect(),
+        apps: apps.iter().map(apps::shown).collect(),
         nodes: nodes.items.iter().map(node).collect(),
         deployments: deployments.items.iter().map(deployment).collect(),
         pods: counts,
         troubled,
     })
+}
+
+fn repository(repository: &Repository) -> RepositoryReport {
+    let status = repository.status.clone().unwrap_or_default();
+    RepositoryReport {
+        name: repository.name_any(),
+        url: repository.spec.url.clone(),
+        branch: status.branch,
+        revision: status.revision,
+        reason: status.reason,
+    }
 }
 
 fn node(node: &Node) -> NodeReport {
@@ -178,6 +217,17 @@ fn trouble(pod: &Pod) -> Option<String> {
 
 fn print(report: &Report) {
     let mut out = format!("setpoint {}\n\n", report.version);
+    for repository in &report.repositories {
+        let branch = repository.branch.as_deref().unwrap_or("?");
+        let revision = repository.revision.as_deref().map(short).unwrap_or_default();
+        out.push_str(&format!(
+            "repository {}  {branch} {revision}  {}\n",
+            repository.name, repository.url
+        ));
+        if !repository.reason.is_empty() {
+            out.push_str(&format!("  {}\n", output::paint("31", &repository.reason)));
+        }
+    }
     for node in &report.nodes {
         let ready = if node.ready { "ready" } else { "NOT READY" };
         out.push_str(&format!("node {}  {ready}  {}\n", node.name, node.address));
@@ -187,6 +237,11 @@ fn print(report: &Report) {
         report.pods.ready, report.pods.total, report.pods.restarts
     ));
     output::text(&out);
+    if !report.apps.is_empty() {
+        output::text("\n");
+        let rows: Vec<Vec<String>> = report.apps.iter().map(app_row).collect();
+        output::table(&["APP", "NAMESPACE", "REVISION", "HEALTH", "REASON"], &rows);
+    }
     if !report.deployments.is_empty() {
         output::text("\n");
         let rows: Vec<Vec<String>> = report
@@ -212,4 +267,15 @@ fn print(report: &Report) {
             .collect();
         output::table(&["NAMESPACE", "POD", "NOT READY BECAUSE"], &rows);
     }
+}
+
+fn app_row(app: &Value) -> Vec<String> {
+    let text = |field: &str| app[field].as_str().unwrap_or_default().to_owned();
+    vec![
+        text("name"),
+        text("target"),
+        short(&text("revision")),
+        apps::coloured(&text("health")),
+        text("reason"),
+    ]
 }

@@ -1,5 +1,6 @@
 //! `setpoint up`: the daemon in the foreground.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -10,12 +11,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Format, Global};
 use crate::cluster::Cluster;
 use crate::commands::check;
+use crate::fleet::{self, Source};
 use crate::instance::{DaemonLock, Instance, Paths};
 use crate::{logging, output};
 
 /// Options of `setpoint up`.
 #[derive(Args)]
 pub struct Up {
+    /// A git repository to follow: a path, each of whose commits counts, or a URL (default: what was followed before)
+    source: Option<String>,
+    /// Make the repository from this example, and SOURCE a clone of it to work in; push there to deploy
+    #[arg(long, value_name = "EXAMPLE", requires = "source")]
+    init: Option<String>,
+    /// The branch to follow (default: the repository's HEAD)
+    #[arg(long, requires = "source", conflicts_with = "init")]
+    branch: Option<String>,
+    /// The repository's name in the cluster (default: of its path)
+    #[arg(long, requires = "source")]
+    name: Option<String>,
+    /// The API's port, chosen at the first start and kept (default: 6443 where that is free); 0 for any that is free
+    #[arg(long, value_name = "PORT")]
+    api_port: Option<u16>,
     /// The node's name (default: this machine's host name); kept from the first start on
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -31,7 +47,7 @@ impl Up {
         if global.kubeconfig.is_some() || global.context.is_some() {
             bail!("`up` starts a cluster on this machine; --kubeconfig and --context name one that runs already");
         }
-        logging::init()?;
+        logging::init(global.output == Format::Text)?;
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("a TLS provider was installed already");
         }
@@ -43,17 +59,30 @@ impl Up {
         let _lock = std::mem::ManuallyDrop::new(DaemonLock::take(&paths)?);
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-        let (mut instance, listener) = Instance::load_or_choose(&paths, self.node_name).await?;
+        let source = self.source(&paths)?;
+        let (mut instance, listener) = Instance::load_or_choose(&paths, self.node_name, self.api_port).await?;
         let mut cluster = tokio::select! {
             cluster = Cluster::start(&mut instance, listener, &paths, !self.no_demo) => cluster?,
             _ = terminate.recv() => bail!("stopped before it was ready"),
             _ = interrupt.recv() => bail!("stopped before it was ready"),
         };
-        announce(&instance, &paths, started, global.output)?;
+        announce(&instance, &paths, started, source.as_ref(), global.output)?;
+        let (engine, client) = (cluster.engine().clone(), cluster.client().clone());
+        let shown = async {
+            let followed = match &source {
+                Some(source) => Some(fleet::follow(&client, source).await?),
+                None => None,
+            };
+            if global.output == Format::Text {
+                fleet::show(&engine, &client, source.as_ref(), followed).await;
+            }
+            std::future::pending::<anyhow::Result<()>>().await
+        };
         let failure = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             error = cluster.failed() => Some(error),
+            outcome = shown => outcome.err(),
         };
         let running = cluster.stop().await;
         if global.output == Format::Text {
@@ -63,7 +92,25 @@ impl Up {
     }
 }
 
-fn announce(instance: &Instance, paths: &Paths, started: Instant, format: Format) -> anyhow::Result<()> {
+impl Up {
+    /// Finds or makes the repository that is to be followed, before anything is started.
+    fn source(&self, paths: &Paths) -> anyhow::Result<Option<Source>> {
+        let (name, branch) = (self.name.clone(), self.branch.clone());
+        match (&self.init, &self.source) {
+            (Some(example), Some(dest)) => fleet::init(example, Path::new(dest), paths, name).map(Some),
+            (None, Some(source)) => fleet::find(source, paths, name, branch).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn announce(
+    instance: &Instance,
+    paths: &Paths,
+    started: Instant,
+    source: Option<&Source>,
+    format: Format,
+) -> anyhow::Result<()> {
     let milliseconds = started.elapsed().as_millis();
     let kubeconfig = paths.kubeconfig();
     match format {
@@ -75,16 +122,27 @@ fn announce(instance: &Instance, paths: &Paths, started: Instant, format: Format
             "api": instance.url(),
             "kubeconfig": kubeconfig,
             "socket": instance.socket(),
+            "repository": source.map(|source| &source.url),
             "podRange": instance.ranges.pods.to_string(),
             "serviceRange": instance.ranges.services.to_string(),
         })),
         Format::Text => {
+            let next = match source {
+                Some(source) => format!(
+                    "  following   {}\n\n  export KUBECONFIG={}",
+                    source.url,
+                    kubeconfig.display()
+                ),
+                None => format!(
+                    "\n  export KUBECONFIG={}\n  kubectl create deployment hello --image=setpoint.dev/demo:v1",
+                    kubeconfig.display()
+                ),
+            };
             output::text(&format!(
-                "setpoint {} is ready: node {}, {milliseconds} ms\n\n  API         {}\n  kubeconfig  {}\n\n  export KUBECONFIG={}\n  kubectl create deployment hello --image=setpoint.dev/demo:v1\n\nCtrl-C stops setpoint and leaves the pods running.\n",
+                "setpoint {} is ready: node {}, {milliseconds} ms\n\n  API         {}\n  kubeconfig  {}\n{next}\n\nCtrl-C stops setpoint and leaves the pods running.\n\n",
                 env!("CARGO_PKG_VERSION"),
                 instance.node_name,
                 instance.url(),
-                kubeconfig.display(),
                 kubeconfig.display(),
             ));
             Ok(())

@@ -303,7 +303,14 @@ fn located(folder: &str, values: &[String], mut failure: setpoint_templates::job
     failure.to_string()
 }
 
-fn job(name: &str, namespace: &str, kept: &Kept, seed: &str, files: Files, time: i64) -> Job {
+fn job(name: &str, namespace: &str, kept: &Kept, seed: &str, mut files: Files, time: i64) -> Job {
+    // As a last file: the keys are nested already, and one that has a dot in it must keep it.
+    if !kept.spec.values.is_empty() {
+        files.values.push(ValuesFile {
+            name: "set".to_owned(),
+            text: serde_json::Value::Object(kept.spec.values.clone()).to_string(),
+        });
+    }
     let mut bytes = [0; 32];
     // A seed that cannot be read cannot have been written; templates without random functions do not care.
     if hex::decode_to_slice(seed, &mut bytes).is_err() {
@@ -317,7 +324,7 @@ fn job(name: &str, namespace: &str, kept: &Kept, seed: &str, files: Files, time:
         revision: 1,
         is_install: true,
         values: files.values,
-        set: kept.spec.values.clone(),
+        set: Default::default(),
         capabilities: Default::default(),
         seed: bytes,
         now: time,
