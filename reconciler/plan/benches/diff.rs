@@ -108,7 +108,11 @@ fn main() {
     let whole = each(1, || {
         assert!(plan(&all, &known, &inventory, &policy).expect("a plan").is_empty());
     });
-    println!("Deployment of {} bytes, live {} bytes", desired.to_string().len(), there.to_string().len());
+    println!(
+        "Deployment of {} bytes, live {} bytes",
+        desired.to_string().len(),
+        there.to_string().len()
+    );
     println!("nothing changed   {none:?}   (wanted: under 30 µs)");
     println!("the image changed {one:?}");
     println!("plan of 1000      {whole:?}");

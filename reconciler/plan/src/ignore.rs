@@ -74,7 +74,8 @@ impl Part {
 fn is_text(value: &Value, text: &str) -> bool {
     match value {
         Value::String(found) => found == text,
-        Value::Number(_) | Value::Bool(_) => value.to_string() == text,
+        Value::Number(number) => number.to_string() == text,
+        Value::Bool(truth) => text == if *truth { "true" } else { "false" },
         _ => false,
     }
 }

@@ -196,7 +196,8 @@ fn tidy(value: &mut Value) {
             map.values_mut().for_each(tidy);
             map.retain(|key, value| {
                 let empty = value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
-                !value.is_null() && !(empty && DROPPED.contains(&key.as_str()))
+                let says_nothing = value.is_null() || (empty && DROPPED.contains(&key.as_str()));
+                !says_nothing
             });
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
