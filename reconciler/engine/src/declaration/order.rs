@@ -31,11 +31,18 @@ pub(super) fn check(apps: &[Located], line: impl Fn(usize) -> u32) -> Result<(),
     match cycle(&waits) {
         None => Ok(()),
         Some((members, offset)) => {
-            let names: Vec<&str> = members.iter().filter_map(|index| apps.get(*index)).map(|located| located.app.name.as_str()).collect();
+            let names: Vec<&str> = members
+                .iter()
+                .filter_map(|index| apps.get(*index))
+                .map(|located| located.app.name.as_str())
+                .collect();
             let first = names.first().copied().unwrap_or_default();
             Fault::new(
                 offset,
-                format!("the apps wait for each other: {} → {first}; take one `after` out", names.join(" → ")),
+                format!(
+                    "the apps wait for each other: {} → {first}; take one `after` out",
+                    names.join(" → ")
+                ),
             )
         }
     }
@@ -43,11 +50,18 @@ pub(super) fn check(apps: &[Located], line: impl Fn(usize) -> u32) -> Result<(),
 
 fn stranger(name: &str, apps: &[Located]) -> String {
     const SHOWN: usize = 20;
-    let mut names: Vec<&str> = apps.iter().take(SHOWN).map(|located| located.app.name.as_str()).collect();
+    let mut names: Vec<&str> = apps
+        .iter()
+        .take(SHOWN)
+        .map(|located| located.app.name.as_str())
+        .collect();
     if apps.len() > SHOWN {
         names.push("…");
     }
-    format!("`after` names the app {name}, which this file does not have; it has {}", names.join(", "))
+    format!(
+        "`after` names the app {name}, which this file does not have; it has {}",
+        names.join(", ")
+    )
 }
 
 /// Finds a cycle, as its members in order and the place of the `after` that closes it. Iterative: a chain may be as long as the file.
@@ -80,7 +94,11 @@ fn cycle(waits: &[Vec<(usize, usize)>]) -> Option<(Vec<usize>, usize)> {
                     trail.push((next, 0));
                 }
                 Mark::Open => {
-                    let members = trail.iter().map(|(app, _)| *app).skip_while(|app| *app != next).collect();
+                    let members = trail
+                        .iter()
+                        .map(|(app, _)| *app)
+                        .skip_while(|app| *app != next)
+                        .collect();
                     return Some((members, offset));
                 }
             }

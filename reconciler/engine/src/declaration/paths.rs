@@ -12,7 +12,10 @@ pub fn normalize(path: &str) -> Result<String, String> {
         ));
     }
     if let Some(character) = path.chars().find(|character| character.is_control()) {
-        return Err(format!("the path `{}` has the control character {character:?}", path.escape_debug()));
+        return Err(format!(
+            "the path `{}` has the control character {character:?}",
+            path.escape_debug()
+        ));
     }
     if path.len() > 4_096 {
         return Err("the path is longer than 4096 bytes".to_owned());

@@ -23,17 +23,26 @@ pub(super) fn document(table: &DeTable<'_>) -> Result<Vec<Located>, Fault> {
             );
         }
         let DeValue::Array(items) = value.get_ref() else {
-            return Fault::new(key.span().start, "write `[[app]]` with two brackets: there may be several apps");
+            return Fault::new(
+                key.span().start,
+                "write `[[app]]` with two brackets: there may be several apps",
+            );
         };
         if items.len() > MAX_APPS {
             return Fault::new(
                 key.span().start,
-                format!("the file has {} apps, more than {MAX_APPS}; split it into several repositories", items.len()),
+                format!(
+                    "the file has {} apps, more than {MAX_APPS}; split it into several repositories",
+                    items.len()
+                ),
             );
         }
         for item in items.iter() {
             let DeValue::Table(table) = item.get_ref() else {
-                return Fault::new(item.span().start, "an app is a table: write `[[app]]` and its keys below");
+                return Fault::new(
+                    item.span().start,
+                    "an app is a table: write `[[app]]` and its keys below",
+                );
             };
             apps.push(app(table, item.span().start)?);
         }
@@ -100,7 +109,10 @@ fn app(table: &DeTable<'_>, start: usize) -> Result<Located, Fault> {
         return Fault::new(start, "the app has no `name`; add one, as in `name = \"web\"`");
     };
     let Some(path) = path else {
-        return Fault::new(start, format!("the app {name} has no `path`; add its folder, as in `path = \"charts/{name}\"`"));
+        return Fault::new(
+            start,
+            format!("the app {name} has no `path`; add its folder, as in `path = \"charts/{name}\"`"),
+        );
     };
     Ok(Located {
         app: App {
@@ -132,7 +144,10 @@ fn read_sync(table: &DeTable<'_>) -> Result<Sync, Fault> {
                 let Some(deadline) = duration::parse(text) else {
                     return Fault::new(
                         offset,
-                        format!("`{}` is no duration; write one as \"90s\", \"2m\" or \"1h30m\"", shown(text)),
+                        format!(
+                            "`{}` is no duration; write one as \"90s\", \"2m\" or \"1h30m\"",
+                            shown(text)
+                        ),
                     );
                 };
                 if !(MIN_DEADLINE..=MAX_DEADLINE).contains(&deadline.as_secs()) {
@@ -167,12 +182,18 @@ fn boolean(value: &Spanned<DeValue<'_>>, key: &str) -> Result<bool, Fault> {
 
 fn texts<'a>(value: &'a Spanned<DeValue<'_>>, key: &str) -> Result<Vec<(&'a str, usize)>, Fault> {
     let DeValue::Array(items) = value.get_ref() else {
-        return Fault::new(value.span().start, wrong(key, "a list, as in [\"a\", \"b\"]", value.get_ref()));
+        return Fault::new(
+            value.span().start,
+            wrong(key, "a list, as in [\"a\", \"b\"]", value.get_ref()),
+        );
     };
     if items.len() > MAX_ITEMS {
         return Fault::new(value.span().start, format!("`{key}` has more than {MAX_ITEMS} items"));
     }
-    items.iter().map(|item| Ok((text(item, key)?, item.span().start))).collect()
+    items
+        .iter()
+        .map(|item| Ok((text(item, key)?, item.span().start)))
+        .collect()
 }
 
 fn relative(path: &str, offset: usize) -> Result<String, Fault> {

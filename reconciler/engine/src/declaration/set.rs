@@ -48,7 +48,10 @@ fn split(key: &str, offset: usize) -> Result<Vec<String>, Fault> {
         }
     }
     if parts.iter().any(String::is_empty) {
-        return Fault::new(offset, format!("`{key}` has an empty part; write names with one dot between them"));
+        return Fault::new(
+            offset,
+            format!("`{key}` has an empty part; write names with one dot between them"),
+        );
     }
     if parts.len() > MAX_DEPTH {
         return Fault::new(offset, format!("the key has more than {MAX_DEPTH} parts"));
@@ -120,10 +123,20 @@ fn json(value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, Fault> {
         },
         DeValue::Float(number) => match number.as_str().parse().ok().and_then(Number::from_f64) {
             Some(number) => Value::Number(number),
-            None => return Fault::new(offset, "values have neither infinity nor NaN; write it as text in quotes"),
+            None => {
+                return Fault::new(
+                    offset,
+                    "values have neither infinity nor NaN; write it as text in quotes",
+                );
+            }
         },
         DeValue::Datetime(time) => Value::String(time.to_string()),
-        DeValue::Array(items) => Value::Array(items.iter().map(|item| json(item, depth + 1)).collect::<Result<_, _>>()?),
+        DeValue::Array(items) => Value::Array(
+            items
+                .iter()
+                .map(|item| json(item, depth + 1))
+                .collect::<Result<_, _>>()?,
+        ),
         DeValue::Table(table) => {
             let mut map = Map::new();
             for (key, value) in table.iter() {

@@ -75,7 +75,10 @@ fn the_root_is_a_path() {
 fn names_that_repeat_are_told_with_their_lines() {
     let error = fails("\n[[app]]\nname='web'\npath='a'\n\n[[app]]\npath='b'\nname='web'\n");
     assert_eq!((error.line, error.column), (8, 6));
-    assert!(error.message.starts_with("two apps are named web: lines 3 and 8"), "{error}");
+    assert!(
+        error.message.starts_with("two apps are named web: lines 3 and 8"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -92,7 +95,10 @@ fn a_cycle_is_named() {
 fn an_after_must_name_an_app_of_the_file() {
     let error = fails(&app("after = [\n  'dbb']"));
     assert_eq!((error.line, error.column), (5, 3));
-    assert!(error.message.contains("dbb") && error.message.contains("it has web"), "{error}");
+    assert!(
+        error.message.contains("dbb") && error.message.contains("it has web"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -156,12 +162,18 @@ fn columns_count_characters() {
 #[test]
 fn files_and_lists_are_bounded() {
     assert!(fails(&"#".repeat(MAX_BYTES + 1)).message.contains("bytes"));
-    let many: String = (0..=MAX_APPS).map(|n| format!("[[app]]\nname='a{n}'\npath='x'\n")).collect();
+    let many: String = (0..=MAX_APPS)
+        .map(|n| format!("[[app]]\nname='a{n}'\npath='x'\n"))
+        .collect();
     assert!(fails(&many).message.contains("1001 apps"));
     let deep = format!("set = {{ \"{}\" = 1 }}", vec!["a"; 70].join("."));
     assert!(fails(&app(&deep)).message.contains("64 parts"));
     let nested = format!("set = {{ a = {}1{} }}", "[".repeat(70), "]".repeat(70));
-    assert!(fails(&app(&nested)).message.contains("deeper"), "{}", fails(&app(&nested)));
+    assert!(
+        fails(&app(&nested)).message.contains("deeper"),
+        "{}",
+        fails(&app(&nested))
+    );
     let bottomless = format!("set = {{ a = {}1{} }}", "[".repeat(100_000), "]".repeat(100_000));
     fails(&app(&bottomless));
 }
@@ -169,7 +181,12 @@ fn files_and_lists_are_bounded() {
 #[test]
 fn a_long_chain_of_apps_is_fine() {
     let chain: String = (0..MAX_APPS)
-        .map(|n| format!("[[app]]\nname='a{n}'\npath='x'\nafter=[{}]\n", if n == 0 { String::new() } else { format!("'a{}'", n - 1) }))
+        .map(|n| {
+            format!(
+                "[[app]]\nname='a{n}'\npath='x'\nafter=[{}]\n",
+                if n == 0 { String::new() } else { format!("'a{}'", n - 1) }
+            )
+        })
         .collect();
     assert_eq!(parse(&chain).unwrap().apps.len(), MAX_APPS);
 }
@@ -179,7 +196,19 @@ fn durations_are_read_as_people_write_them() {
     for (text, seconds) in [("2m", 120), ("90s", 90), ("1h30m", 5400), ("1h1m1s", 3661), ("0s", 0)] {
         assert_eq!(duration::parse(text), Some(Duration::from_secs(seconds)), "{text}");
     }
-    for text in ["", "2", "m", "2 m", "-1s", "1m1h", "1s1s", "1d", "1.5h", "99999999999999999999h", "9999999999999999999h"] {
+    for text in [
+        "",
+        "2",
+        "m",
+        "2 m",
+        "-1s",
+        "1m1h",
+        "1s1s",
+        "1d",
+        "1.5h",
+        "99999999999999999999h",
+        "9999999999999999999h",
+    ] {
         assert_eq!(duration::parse(text), None, "{text}");
     }
 }

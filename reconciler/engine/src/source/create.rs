@@ -103,7 +103,10 @@ pub fn clone_into(bare: &Path, dest: &Path, identity: &Identity) -> Result<(), S
         }
         let repository = builder.clone(address, place).map_err(failed)?;
         let mut config = repository.config().map_err(failed)?;
-        let mut entries = vec![("user.name", identity.name.as_str()), ("user.email", identity.email.as_str())];
+        let mut entries = vec![
+            ("user.name", identity.name.as_str()),
+            ("user.email", identity.email.as_str()),
+        ];
         // A configuration of the machine may want something else, and then a plain push would ask.
         entries.push(("push.default", "simple"));
         for (key, value) in entries {
@@ -159,7 +162,12 @@ impl Repository {
 pub(super) fn bare(place: &Path, branch: &str) -> Result<git2::Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
     // Without the machine's template: it may bring hooks.
-    options.bare(true).no_reinit(true).mkpath(true).external_template(false).initial_head(branch);
+    options
+        .bare(true)
+        .no_reinit(true)
+        .mkpath(true)
+        .external_template(false)
+        .initial_head(branch);
     git2::Repository::init_opts(place, &options)
 }
 
@@ -205,7 +213,10 @@ fn branch_reference(branch: &str) -> Result<String, SourceError> {
     let reference = format!("refs/heads/{branch}");
     if branch.is_empty() || branch.starts_with('-') || !git2::Reference::is_valid_name(&reference) {
         return Err(SourceError::BadPath {
-            problem: format!("`{}` is no name of a branch; use one such as `main`", branch.escape_debug()),
+            problem: format!(
+                "`{}` is no name of a branch; use one such as `main`",
+                branch.escape_debug()
+            ),
         });
     }
     Ok(reference)
@@ -217,7 +228,10 @@ fn signature(identity: &Identity, time: i64) -> Result<Signature<'static>, Sourc
         name: name.escape_debug().to_string(),
         email: email.escape_debug().to_string(),
     };
-    if [name, email].iter().any(|text| text.trim().is_empty() || text.contains(['<', '>', '\n', '\r', '\0'])) {
+    if [name, email]
+        .iter()
+        .any(|text| text.trim().is_empty() || text.contains(['<', '>', '\n', '\r', '\0']))
+    {
         return Err(bad());
     }
     Signature::new(name, email, &Time::new(time, 0)).map_err(|_| bad())

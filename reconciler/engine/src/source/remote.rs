@@ -88,7 +88,12 @@ pub fn fetch(
             .spawn_scoped(scope, work)
             .map_err(|error| setup("no thread can be started", Some(Box::new(error))))?
             .join()
-            .unwrap_or_else(|_| Err(setup("the fetch broke off by a fault in Setpoint; please report it", None)))
+            .unwrap_or_else(|_| {
+                Err(setup(
+                    "the fetch broke off by a fault in Setpoint; please report it",
+                    None,
+                ))
+            })
     })
 }
 

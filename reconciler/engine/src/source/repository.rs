@@ -294,7 +294,11 @@ impl Repository {
 
 /// libgit2 takes shorter ids and fills them with zeros, which would find nothing or the wrong thing.
 fn full_id(text: &str) -> Option<Oid> {
-    if text.len() == ID { Oid::from_str(text).ok() } else { None }
+    if text.len() == ID {
+        Oid::from_str(text).ok()
+    } else {
+        None
+    }
 }
 
 fn short(commit: &str) -> String {

@@ -88,7 +88,11 @@ impl Watcher {
                 entry.keys.insert(key.to_owned());
                 already
             };
-            let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+            let mode = if recursive {
+                RecursiveMode::Recursive
+            } else {
+                RecursiveMode::NonRecursive
+            };
             if !already && let Err(error) = notify.watch(&folder, mode) {
                 let error = explain(error, &folder);
                 self.drop_key(&mut notify, key);
@@ -97,7 +101,10 @@ impl Watcher {
         }
         let mut state = self.state.lock();
         // What vanished while it was being watched counts as lost, not as watched.
-        if wanted(paths).iter().all(|(folder, _)| state.folders.get(folder).is_some_and(|entry| entry.keys.contains(key))) {
+        if wanted(paths)
+            .iter()
+            .all(|(folder, _)| state.folders.get(folder).is_some_and(|entry| entry.keys.contains(key)))
+        {
             state.keys.insert(key.to_owned(), paths.clone());
         }
         Ok(())
@@ -172,7 +179,8 @@ fn handle(state: &Mutex<State>, signals: &Sender<Signal>, event: notify::Result<
             for path in &event.paths {
                 let gone = matches!(
                     event.kind,
-                    EventKind::Remove(RemoveKind::Folder | RemoveKind::Other) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+                    EventKind::Remove(RemoveKind::Folder | RemoveKind::Other)
+                        | EventKind::Modify(ModifyKind::Name(RenameMode::From))
                 );
                 if gone && let Some(folder) = state.folders.remove(path) {
                     state.lost.insert(path.clone());
@@ -189,7 +197,11 @@ fn handle(state: &Mutex<State>, signals: &Sender<Signal>, event: notify::Result<
             if let Err(error) = other {
                 tracing::warn!(%error, "a folder with branches cannot be watched; all repositories are looked at");
             }
-            woken = state.folders.values().flat_map(|folder| folder.keys.iter().cloned()).collect();
+            woken = state
+                .folders
+                .values()
+                .flat_map(|folder| folder.keys.iter().cloned())
+                .collect();
         }
     }
     drop(state);
@@ -218,7 +230,10 @@ impl State {
             let Some(folder) = self.folders.get(ancestor) else {
                 continue;
             };
-            let pointer = distance == 1 && path.file_name().is_some_and(|name| POINTERS.iter().any(|pointer| name == *pointer));
+            let pointer = distance == 1
+                && path
+                    .file_name()
+                    .is_some_and(|name| POINTERS.iter().any(|pointer| name == *pointer));
             if folder.recursive || pointer {
                 woken.extend(folder.keys.iter().cloned());
             }

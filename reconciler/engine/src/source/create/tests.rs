@@ -27,7 +27,11 @@ fn git(folder: &Path, home: &Path, arguments: &[&str]) -> String {
         .env("GIT_TERMINAL_PROMPT", "0")
         .output()
         .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -38,12 +42,18 @@ fn a_new_repository_has_one_commit_of_the_files() {
     let commit = init_bare(&path, "main", &files(), "Start\n", &me(), 1_700_000_000).unwrap();
     let repository = Repository::open(&path).unwrap();
     let head = repository.head(None).unwrap().unwrap();
-    assert_eq!((head.branch.as_str(), &head.commit, head.time), ("main", &commit, 1_700_000_000));
+    assert_eq!(
+        (head.branch.as_str(), &head.commit, head.time),
+        ("main", &commit, 1_700_000_000)
+    );
     assert_eq!(repository.files(&commit, "").unwrap(), files());
     assert_eq!(git(&path, folder.path(), &["fsck", "--strict", "--no-dangling"]), "");
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     let again = tempfile::tempdir().unwrap();
-    assert_eq!(init_bare(again.path(), "main", &files(), "Start\n", &me(), 1_700_000_000).unwrap(), commit);
+    assert_eq!(
+        init_bare(again.path(), "main", &files(), "Start\n", &me(), 1_700_000_000).unwrap(),
+        commit
+    );
     assert!(matches!(
         init_bare(again.path(), "main", &files(), "Start\n", &me(), 0),
         Err(SourceError::Occupied { .. })
@@ -91,7 +101,10 @@ fn a_clone_commits_and_pushes_without_any_configuration_of_git() {
         clone_into(&bare, &dest, &me()).unwrap();
         assert!(is_clone_of(&dest, &bare).unwrap());
         assert!(!is_clone_of(&dest, folder.path()).unwrap());
-        assert!(matches!(clone_into(&bare, &dest, &me()), Err(SourceError::Occupied { .. })));
+        assert!(matches!(
+            clone_into(&bare, &dest, &me()),
+            Err(SourceError::Occupied { .. })
+        ));
         assert_eq!(git(&dest, home.path(), &["status", "--porcelain"]), "");
         std::fs::write(dest.join("charts/web/templates/a.yaml"), format!("{dest:?}")).unwrap();
         git(&dest, home.path(), &["commit", "-q", "-am", "Change"]);
@@ -99,7 +112,10 @@ fn a_clone_commits_and_pushes_without_any_configuration_of_git() {
         git(&dest, home.path(), &["push", "-q"]);
         let pushed = Repository::open(&bare).unwrap().head(None).unwrap().unwrap();
         assert_eq!(pushed.commit, git(&dest, home.path(), &["rev-parse", "HEAD"]));
-        assert_eq!((pushed.author.as_str(), pushed.branch.as_str()), ("Setpoint <setpoint@localhost>", "trunk"));
+        assert_eq!(
+            (pushed.author.as_str(), pushed.branch.as_str()),
+            ("Setpoint <setpoint@localhost>", "trunk")
+        );
     }
     assert_eq!(git(&bare, home.path(), &["fsck", "--strict", "--no-dangling"]), "");
 }
@@ -111,8 +127,14 @@ fn a_place_that_is_taken_stays_as_it_is() {
     init_bare(&bare, "main", &files(), "Start", &me(), 0).unwrap();
     let taken = folder.path().join("taken");
     std::fs::write(&taken, "mine").unwrap();
-    assert!(matches!(clone_into(&bare, &taken, &me()), Err(SourceError::Occupied { .. })));
-    assert!(matches!(init_bare(&taken, "main", &files(), "m", &me(), 0), Err(SourceError::Occupied { .. })));
+    assert!(matches!(
+        clone_into(&bare, &taken, &me()),
+        Err(SourceError::Occupied { .. })
+    ));
+    assert!(matches!(
+        init_bare(&taken, "main", &files(), "m", &me(), 0),
+        Err(SourceError::Occupied { .. })
+    ));
     assert_eq!(std::fs::read(&taken).unwrap(), b"mine");
     assert!(clone_into(&folder.path().join("none"), &folder.path().join("x"), &me()).is_err());
     assert!(!folder.path().join("x").exists());

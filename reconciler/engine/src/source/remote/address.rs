@@ -58,13 +58,19 @@ impl Location {
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let text = text.trim();
         if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
-            return Err(bad(text, "write a path, an https:// or ssh:// address, or user@host:path"));
+            return Err(bad(
+                text,
+                "write a path, an https:// or ssh:// address, or user@host:path",
+            ));
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             return match scheme.to_ascii_lowercase().as_str() {
                 "file" => match rest.strip_prefix("localhost").unwrap_or(rest) {
                     path if path.starts_with('/') => Ok(Self::Path(PathBuf::from(path))),
-                    _ => Err(bad(text, "file:// is followed by an absolute path, as in file:///srv/fleet.git")),
+                    _ => Err(bad(
+                        text,
+                        "file:// is followed by an absolute path, as in file:///srv/fleet.git",
+                    )),
                 },
                 "https" => with_scheme(text, Scheme::Https).map(Self::Remote),
                 "http" => with_scheme(text, Scheme::Http).map(Self::Remote),
@@ -85,7 +91,10 @@ fn with_scheme(text: &str, scheme: Scheme) -> Result<Remote, SourceError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(bad(text, "it may have no `?` and no `#`"));
     }
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad(text, "it names no host"))?;
+    let host = url
+        .host_str()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| bad(text, "it names no host"))?;
     let user = Some(decoded(url.username())).filter(|user| !user.is_empty());
     let path = url.path().trim_end_matches('/');
     if path.is_empty() {
@@ -103,7 +112,10 @@ fn with_scheme(text: &str, scheme: Scheme) -> Result<Remote, SourceError> {
     let shown = format!("{name}://{shown_user}{host}{shown_port}{path}");
     let credentials = match (scheme, &user, url.password()) {
         (Scheme::Ssh, _, Some(_)) => {
-            return Err(bad(text, "ssh takes no password here; use a key that needs none, or an agent"));
+            return Err(bad(
+                text,
+                "ssh takes no password here; use a key that needs none, or an agent",
+            ));
         }
         (Scheme::Https | Scheme::Http, user, password) if user.is_some() || password.is_some() => Some(Credentials {
             username: user.clone().unwrap_or_default(),
@@ -117,7 +129,10 @@ fn with_scheme(text: &str, scheme: Scheme) -> Result<Remote, SourceError> {
         Scheme::Ssh | Scheme::Git => {
             let path = decoded(path);
             // A home folder is asked for without the slash.
-            path.strip_prefix('/').filter(|rest| rest.starts_with('~')).map(str::to_owned).unwrap_or(path)
+            path.strip_prefix('/')
+                .filter(|rest| rest.starts_with('~'))
+                .map(str::to_owned)
+                .unwrap_or(path)
         }
     };
     checked(
@@ -163,7 +178,10 @@ fn checked(text: &str, remote: Remote) -> Result<Remote, SourceError> {
     let spaced = |part: &str| part.is_empty() || part.contains(char::is_whitespace);
     let user = remote.user.as_deref();
     if odd(&remote.host) || spaced(&remote.host) || odd(&remote.path) {
-        return Err(bad(text, "neither the host nor the path may begin with `-` or have odd characters"));
+        return Err(bad(
+            text,
+            "neither the host nor the path may begin with `-` or have odd characters",
+        ));
     }
     if remote.scheme == Scheme::Ssh && user.is_some_and(|user| odd(user) || spaced(user) || user.contains(['@', ':'])) {
         return Err(bad(text, "the user name is none that ssh takes"));

@@ -108,7 +108,11 @@ async fn good(waits: &Waits, mut response: Response, wanted: &str, known: bool) 
     let remote = waits.remote();
     let status = response.status();
     if status.is_success() {
-        let kind = response.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_vec()).unwrap_or_default();
+        let kind = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .map(|kind| kind.as_bytes().to_vec())
+            .unwrap_or_default();
         if kind == wanted.as_bytes() {
             return Ok(response);
         }
@@ -132,7 +136,10 @@ async fn good(waits: &Waits, mut response: Response, wanted: &str, known: bool) 
                 _ => String::new(),
             };
             let answer = format!("{status} {words}").trim_end().to_owned();
-            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
+            if status.is_server_error()
+                || status == StatusCode::TOO_MANY_REQUESTS
+                || status == StatusCode::REQUEST_TIMEOUT
+            {
                 SourceError::Answer { remote, answer }
             } else {
                 SourceError::Protocol {
@@ -150,7 +157,8 @@ fn client(remote: &Remote, limits: &Limits) -> Result<Client, SourceError> {
         rustls::crypto::ring::default_provider().install_default().ok();
     }
     let policy = Policy::custom(|attempt| {
-        let plain_after_tls = attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
+        let plain_after_tls =
+            attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
         if plain_after_tls {
             attempt.error("the server redirects from https to an address without encryption")
         } else if attempt.previous().len() > MAX_REDIRECTS {
@@ -175,7 +183,8 @@ fn client(remote: &Remote, limits: &Limits) -> Result<Client, SourceError> {
     }
     .map_err(|error| SourceError::Setup {
         remote: remote.to_string(),
-        problem: "this machine has no certificates to check the server's with; install the package ca-certificates".to_owned(),
+        problem: "this machine has no certificates to check the server's with; install the package ca-certificates"
+            .to_owned(),
         source: Some(Box::new(error)),
     })
 }

@@ -31,7 +31,10 @@ impl Link {
     ) -> Result<Self, SourceError> {
         let credentials = credentials.or(remote.credentials.as_ref());
         match remote.scheme {
-            Scheme::Http | Scheme::Https => Http::open(remote, limits, credentials).await.map(Box::new).map(Self::Http),
+            Scheme::Http | Scheme::Https => Http::open(remote, limits, credentials)
+                .await
+                .map(Box::new)
+                .map(Self::Http),
             Scheme::Ssh => Ssh::open(remote, limits).map(Box::new).map(Self::Ssh),
             Scheme::Git => Tcp::open(remote, limits).await.map(Box::new).map(Self::Tcp),
         }
@@ -83,12 +86,16 @@ impl Tcp {
             buffer: vec![0; CHUNK],
         };
         let service = format!("git-upload-pack {}\0host={}:{port}\0", remote.path, remote.host);
-        tcp.request(format!("{:04x}{service}", service.len() + 4).as_bytes()).await?;
+        tcp.request(format!("{:04x}{service}", service.len() + 4).as_bytes())
+            .await?;
         Ok(tcp)
     }
 
     async fn chunk(&mut self) -> Result<Bytes, SourceError> {
-        let read = self.waits.idle("send anything more", self.stream.read(&mut self.buffer)).await?;
+        let read = self
+            .waits
+            .idle("send anything more", self.stream.read(&mut self.buffer))
+            .await?;
         let length = read.map_err(|error| self.waits.unreachable(error))?;
         Ok(Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default()))
     }
@@ -124,11 +131,13 @@ impl Waits {
         what: &'static str,
         future: F,
     ) -> Result<F::Output, SourceError> {
-        tokio::time::timeout(limit, future).await.map_err(|_| SourceError::Timeout {
-            remote: self.remote.clone(),
-            what,
-            seconds: limit.as_secs(),
-        })
+        tokio::time::timeout(limit, future)
+            .await
+            .map_err(|_| SourceError::Timeout {
+                remote: self.remote.clone(),
+                what,
+                seconds: limit.as_secs(),
+            })
     }
 
     pub(super) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SourceError {

@@ -56,7 +56,12 @@ impl Mirror {
     /// Lists the commits of an offer that are not here.
     pub(super) fn missing(&self, offer: &Offer) -> Result<Vec<Oid>, SourceError> {
         let odb = self.odb()?;
-        let missing: BTreeSet<Oid> = offer.branches.iter().map(|(_, id)| *id).filter(|id| !odb.exists(*id)).collect();
+        let missing: BTreeSet<Oid> = offer
+            .branches
+            .iter()
+            .map(|(_, id)| *id)
+            .filter(|id| !odb.exists(*id))
+            .collect();
         Ok(missing.into_iter().collect())
     }
 
@@ -70,7 +75,8 @@ impl Mirror {
     }
 
     pub(super) fn pack(&self) -> Result<Pack, SourceError> {
-        let mut indexer = Indexer::new(None, &self.pack_folder(), 0, false).map_err(failed("write a pack", &self.path))?;
+        let mut indexer =
+            Indexer::new(None, &self.pack_folder(), 0, false).map_err(failed("write a pack", &self.path))?;
         let until = self.until;
         indexer.progress(move |_| Instant::now() < until);
         Ok(Pack {
@@ -84,7 +90,9 @@ impl Mirror {
         self.odb()?.refresh().map_err(failed("read the new pack", &self.path))?;
         for want in wants {
             let commit = self.repository.find_commit(*want);
-            commit.and_then(|commit| commit.tree()).map_err(failed("find what was fetched", &self.path))?;
+            commit
+                .and_then(|commit| commit.tree())
+                .map_err(failed("find what was fetched", &self.path))?;
         }
         Ok(())
     }
@@ -99,7 +107,10 @@ impl Mirror {
             known.push(String::from_utf8_lossy(reference.name_bytes()).into_owned());
         }
         for name in known.iter().filter(|name| !wanted.contains(name.as_str())) {
-            self.repository.find_reference(name).and_then(|mut gone| gone.delete()).map_err(&failed)?;
+            self.repository
+                .find_reference(name)
+                .and_then(|mut gone| gone.delete())
+                .map_err(&failed)?;
         }
         for (name, id) in &offer.branches {
             let there = self.repository.refname_to_id(name).ok();
@@ -140,7 +151,10 @@ impl Mirror {
         builder.write(&self.pack_folder(), 0).map_err(&failed)?;
         let name = builder.name().map_err(&failed)?.map(|name| format!("pack-{name}."));
         let Some(name) = name else { return Ok(()) };
-        for (file, _) in old.iter().filter(|(_, old)| old.starts_with("pack-") && !old.starts_with(&name)) {
+        for (file, _) in old
+            .iter()
+            .filter(|(_, old)| old.starts_with("pack-") && !old.starts_with(&name))
+        {
             std::fs::remove_file(file).map_err(|source| disk("remove", file, source))?;
         }
         Ok(())
@@ -175,7 +189,11 @@ pub(super) struct Pack {
 impl Pack {
     pub(super) fn write(&mut self, data: &[u8]) -> Result<(), SourceError> {
         self.indexer.write_all(data).map_err(|error| {
-            let source = git2::Error::new(ErrorCode::GenericError, ErrorClass::Indexer, error.to_string().replace('\0', ""));
+            let source = git2::Error::new(
+                ErrorCode::GenericError,
+                ErrorClass::Indexer,
+                error.to_string().replace('\0', ""),
+            );
             failed("write the pack that was received", &self.path)(source)
         })
     }

@@ -95,18 +95,25 @@ impl Session {
         if !self.link.stateless()
             && let Err(error) = self.link.request(b"0000".to_vec()).await
         {
-            tracing::debug!(remote = self.remote, error = &error as &dyn std::error::Error, "the remote left without goodbye");
+            tracing::debug!(
+                remote = self.remote,
+                error = &error as &dyn std::error::Error,
+                "the remote left without goodbye"
+            );
         }
     }
 
     /// Asks for `wants` on top of `haves`; the pack follows.
     pub(super) async fn ask(&mut self, offer: &Offer, wants: &[Oid], haves: &[Oid]) -> Result<(), SourceError> {
-        self.sideband = offer.capabilities.iter().any(|capability| capability == "side-band-64k");
+        self.sideband = offer
+            .capabilities
+            .iter()
+            .any(|capability| capability == "side-band-64k");
         self.buffer.clear();
         self.link.request(request(offer, wants, haves)).await?;
         loop {
             match self.packet().await? {
-                Some(Packet::Data(line)) if line.starts_with(b"NAK") || line.starts_with(b"ACK ") => return Ok(()),
+                Some(Packet::Data(line)) if line.starts_with(b"NAK") || line.starts_with(b"ACK ") => break,
                 Some(Packet::Data(line)) => {
                     self.refused(&line)?;
                     return Err(self.fault(&format!("it answers `{}`", plain(&line, 100))));
@@ -114,6 +121,14 @@ impl Session {
                 Some(Packet::Flush) => {}
                 None => return Err(self.fault("it ends before the pack")),
             }
+        }
+        // git says ACK again for each have that the first one implied. Neither a pack nor a band begins like that.
+        loop {
+            while self.buffer.len() < 8 && self.fill().await? {}
+            match self.buffer.get(4..8) {
+                Some(b"ACK " | b"NAK\n") => self.packet().await?,
+                _ => return Ok(()),
+            };
         }
     }
 
@@ -185,7 +200,16 @@ impl Session {
         let answer = plain(words, 300);
         let lower = answer.to_lowercase();
         let remote = self.remote.clone();
-        if ["not found", "not exported", "no such", "does not exist", "access denied"].iter().any(|text| lower.contains(text)) {
+        if [
+            "not found",
+            "not exported",
+            "no such",
+            "does not exist",
+            "access denied",
+        ]
+        .iter()
+        .any(|text| lower.contains(text))
+        {
             return Err(SourceError::NoRemote { remote });
         }
         Err(SourceError::Answer { remote, answer })
@@ -213,7 +237,12 @@ fn split(buffer: &mut BytesMut) -> Result<Option<Packet>, String> {
         .ok()
         .filter(|header| header.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .and_then(|header| usize::from_str_radix(header, 16).ok())
-        .ok_or_else(|| format!("it sends `{}` where the length of a packet should be", plain(header, 4).escape_debug()))?;
+        .ok_or_else(|| {
+            format!(
+                "it sends `{}` where the length of a packet should be",
+                plain(header, 4).escape_debug()
+            )
+        })?;
     match length {
         0 => {
             buffer.advance(4);
@@ -239,7 +268,10 @@ fn offer(lines: &[Bytes]) -> Result<Offer, Problem> {
         if index == 0 {
             let capabilities = String::from_utf8_lossy(halves.next().unwrap_or_default());
             offer.capabilities = capabilities.split_ascii_whitespace().map(str::to_owned).collect();
-            let format = offer.capabilities.iter().find_map(|capability| capability.strip_prefix("object-format="));
+            let format = offer
+                .capabilities
+                .iter()
+                .find_map(|capability| capability.strip_prefix("object-format="));
             if let Some(format) = format.filter(|format| *format != "sha1") {
                 return Err(Problem::Format(plain(format.as_bytes(), 20)));
             }
@@ -264,13 +296,20 @@ fn offer(lines: &[Bytes]) -> Result<Offer, Problem> {
             if git2::Reference::is_valid_name(name) {
                 offer.branches.push((name.to_owned(), oid));
             } else {
-                tracing::warn!(name, "a remote branch has a name that git does not allow; it is left out");
+                tracing::warn!(
+                    name,
+                    "a remote branch has a name that git does not allow; it is left out"
+                );
             }
         }
     }
-    let told = offer.capabilities.iter().find_map(|capability| capability.strip_prefix("symref=HEAD:"));
+    let told = offer
+        .capabilities
+        .iter()
+        .find_map(|capability| capability.strip_prefix("symref=HEAD:"));
     offer.head = match told {
-        Some(target) => Some(target.to_owned()).filter(|target| git2::Reference::is_valid_name(target) && target.starts_with(BRANCHES)),
+        Some(target) => Some(target.to_owned())
+            .filter(|target| git2::Reference::is_valid_name(target) && target.starts_with(BRANCHES)),
         None => guessed(&offer.branches, head),
     };
     Ok(offer)
@@ -293,7 +332,11 @@ fn request(offer: &Offer, wants: &[Oid], haves: &[Oid]) -> Vec<u8> {
         .into_iter()
         .filter(|useful| offer.capabilities.iter().any(|capability| capability == useful))
         .collect();
-    if offer.capabilities.iter().any(|capability| capability.starts_with("agent=")) {
+    if offer
+        .capabilities
+        .iter()
+        .any(|capability| capability.starts_with("agent="))
+    {
         capabilities.push(concat!("agent=setpoint/", env!("CARGO_PKG_VERSION")));
     }
     for (index, want) in wants.iter().enumerate() {
@@ -341,7 +384,11 @@ mod tests {
 
     #[test]
     fn the_branch_of_head_is_guessed_where_it_is_not_told() {
-        let told = lines(&[format!("{A} HEAD\0ofs-delta\n"), format!("{A} refs/heads/a\n"), format!("{A} refs/heads/main\n")]);
+        let told = lines(&[
+            format!("{A} HEAD\0ofs-delta\n"),
+            format!("{A} refs/heads/a\n"),
+            format!("{A} refs/heads/main\n"),
+        ]);
         assert_eq!(offer(&told).ok().unwrap().head.as_deref(), Some("refs/heads/main"));
         let told = lines(&[format!("{B} HEAD\0ofs-delta\n"), format!("{A} refs/heads/a\n")]);
         assert_eq!(offer(&told).ok().unwrap().head, None);
@@ -349,11 +396,19 @@ mod tests {
 
     #[test]
     fn an_empty_repository_and_other_formats_are_told_apart() {
-        let offered = offer(&lines(&[format!("{ZERO} capabilities^{{}}\0ofs-delta\n")])).ok().unwrap();
+        let offered = offer(&lines(&[format!("{ZERO} capabilities^{{}}\0ofs-delta\n")]))
+            .ok()
+            .unwrap();
         assert!(offered.branches.is_empty());
-        assert!(matches!(offer(&lines(&[format!("{A} HEAD\0object-format=sha256\n")])), Err(Problem::Format(_))));
+        assert!(matches!(
+            offer(&lines(&[format!("{A} HEAD\0object-format=sha256\n")])),
+            Err(Problem::Format(_))
+        ));
         for rubbish in ["", "x", "<html>", "1111 refs/heads/x"] {
-            assert!(matches!(offer(&lines(&[rubbish.to_owned()])), Err(Problem::Other(_))), "{rubbish}");
+            assert!(
+                matches!(offer(&lines(&[rubbish.to_owned()])), Err(Problem::Other(_))),
+                "{rubbish}"
+            );
         }
     }
 

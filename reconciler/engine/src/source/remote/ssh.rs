@@ -34,7 +34,12 @@ impl Ssh {
     pub(super) fn open(remote: &Remote, limits: &Limits) -> Result<Self, SourceError> {
         let mut command = Command::new(&limits.ssh);
         // Nobody is there to be asked: a question is a refusal.
-        command.args(["-o", "BatchMode=yes", "-o", &format!("ConnectTimeout={}", limits.connect.as_secs().max(1))]);
+        command.args([
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            &format!("ConnectTimeout={}", limits.connect.as_secs().max(1)),
+        ]);
         command.args(["-o", "ServerAliveInterval=15", "-T"]);
         if let Some(port) = remote.port {
             command.args(["-p", &port.to_string()]);
@@ -46,19 +51,27 @@ impl Ssh {
         command.arg(format!("git-upload-pack {}", quoted(&remote.path)));
         // The words by which an answer is told apart.
         command.env("LC_ALL", "C");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let setup = |source: io::Error| SourceError::Setup {
             remote: remote.to_string(),
             problem: match source.kind() {
                 io::ErrorKind::NotFound => {
-                    format!("there is no program {}; install openssh-client, or use an https:// address", limits.ssh.display())
+                    format!(
+                        "there is no program {}; install openssh-client, or use an https:// address",
+                        limits.ssh.display()
+                    )
                 }
                 _ => format!("the program {} cannot be started", limits.ssh.display()),
             },
             source: Some(Box::new(source)),
         };
         let mut child = command.spawn().map_err(setup)?;
-        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
             return Err(setup(io::Error::other("it was started without its pipes")));
         };
         Ok(Self {
@@ -73,7 +86,10 @@ impl Ssh {
     }
 
     pub(super) async fn chunk(&mut self) -> Result<Bytes, SourceError> {
-        let read = self.waits.idle("send anything more", self.output.read(&mut self.buffer)).await?;
+        let read = self
+            .waits
+            .idle("send anything more", self.output.read(&mut self.buffer))
+            .await?;
         match read {
             Ok(0) if self.silent => Err(self.explain().await),
             Ok(length) => {
@@ -107,19 +123,32 @@ impl Ssh {
         let lower = words.to_lowercase();
         let has = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
         if has(&["host key verification failed", "no matching host key"]) {
-            let problem = "its host key is not known here, or has changed; check it, and add it to known_hosts with ssh-keyscan";
+            let problem =
+                "its host key is not known here, or has changed; check it, and add it to known_hosts with ssh-keyscan";
             return SourceError::Denied {
                 remote,
                 problem: problem.to_owned(),
             };
         }
-        if has(&["permission denied", "access denied", "authentication failures", "unauthorized"]) {
+        if has(&[
+            "permission denied",
+            "access denied",
+            "authentication failures",
+            "unauthorized",
+        ]) {
             return SourceError::Denied {
                 remote,
-                problem: format!("`{words}`; give the daemon's user a key that it accepts and that needs no passphrase"),
+                problem: format!(
+                    "`{words}`; give the daemon's user a key that it accepts and that needs no passphrase"
+                ),
             };
         }
-        if has(&["does not appear to be a git repository", "repository not found", "no such file or directory", "does not exist"]) {
+        if has(&[
+            "does not appear to be a git repository",
+            "repository not found",
+            "no such file or directory",
+            "does not exist",
+        ]) {
             return SourceError::NoRemote { remote };
         }
         if status == Some(127) || has(&["command not found", "git-upload-pack: not found"]) {
@@ -129,7 +158,11 @@ impl Ssh {
             };
         }
         // 255 is ssh's own failure: the name, the network, the server.
-        let words = if words.is_empty() { "ssh ended without a word".to_owned() } else { words };
+        let words = if words.is_empty() {
+            "ssh ended without a word".to_owned()
+        } else {
+            words
+        };
         match status {
             Some(255) | None => self.waits.unreachable(io::Error::other(words)),
             Some(_) => SourceError::Answer { remote, answer: words },

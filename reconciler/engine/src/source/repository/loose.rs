@@ -27,7 +27,10 @@ impl Loose {
             let Ok(file) = std::fs::File::open(folder.join("info/alternates")) else {
                 continue;
             };
-            for line in BufReader::new(file.take(MAX_ALTERNATES_FILE)).lines().map_while(Result::ok) {
+            for line in BufReader::new(file.take(MAX_ALTERNATES_FILE))
+                .lines()
+                .map_while(Result::ok)
+            {
                 let other = folder.join(line.trim());
                 if !line.starts_with('#') && !folders.contains(&other) && folders.len() < MAX_ALTERNATES {
                     folders.push(other);
@@ -68,7 +71,10 @@ fn whole(file: std::fs::File) -> io::Result<()> {
     if found == size {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it has another size than its header says"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it has another size than its header says",
+        ))
     }
 }
 

@@ -23,14 +23,25 @@ impl World {
 
     fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")
-            .args(["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "protocol.file.allow=always"])
+            .args([
+                "-c",
+                "user.name=A",
+                "-c",
+                "user.email=a@example.com",
+                "-c",
+                "protocol.file.allow=always",
+            ])
             .args(arguments)
             .current_dir(self.path())
             .env("HOME", self.path())
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
             .unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "git {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -86,14 +97,23 @@ fn the_head_of_a_branch_is_read_with_its_commit() {
     assert_eq!(head.author, "A <a@example.com>");
     assert_eq!(head.subject, "Second  [31m");
     let feature = repository.head(Some("feat/x")).unwrap().unwrap();
-    assert_eq!((feature.branch.as_str(), &feature.commit, feature.subject.as_str()), ("feat/x", &first, "First"));
-    assert_eq!(repository.head(Some("refs/heads/feat/x")).unwrap().unwrap().commit, first);
+    assert_eq!(
+        (feature.branch.as_str(), &feature.commit, feature.subject.as_str()),
+        ("feat/x", &first, "First")
+    );
+    assert_eq!(
+        repository.head(Some("refs/heads/feat/x")).unwrap().unwrap().commit,
+        first
+    );
     assert_eq!(repository.branches().unwrap(), ["feat/x", "main"]);
     assert!(repository.is_ancestor(&first, &second).unwrap());
     assert!(!repository.is_ancestor(&second, &first).unwrap());
     assert!(repository.is_ancestor(&first, &first).unwrap());
     let log = repository.log(&second, 10).unwrap();
-    assert_eq!(log.iter().map(|commit| &commit.id).collect::<Vec<_>>(), [&second, &first]);
+    assert_eq!(
+        log.iter().map(|commit| &commit.id).collect::<Vec<_>>(),
+        [&second, &first]
+    );
     assert_eq!(repository.log(&second, 1).unwrap().len(), 1);
     assert_eq!(repository.commit(&first).unwrap().unwrap().subject, "First");
     assert_eq!(repository.commit(&"0".repeat(40)).unwrap(), None);
@@ -112,7 +132,10 @@ fn a_branch_that_is_not_there_is_told_with_those_that_are() {
     world.commit("x");
     world.git(&["branch", "other"]);
     let error = world.open().head(Some("prod")).unwrap_err();
-    assert!(error.to_string().contains("has no branch prod; it has main, other"), "{error}");
+    assert!(
+        error.to_string().contains("has no branch prod; it has main, other"),
+        "{error}"
+    );
     assert_eq!(error.class(), Class::Terminal);
     world.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]);
     assert!(said(world.open().head(None)).contains("has no branch gone; it has main"));
@@ -164,13 +187,23 @@ fn what_is_no_repository_is_told_apart() {
 #[test]
 fn formats_that_cannot_be_read_come_with_advice() {
     let folder = tempfile::tempdir().unwrap();
-    for (arguments, advice) in [(["--ref-format=reftable", "r"], "git refs migrate"), (["--object-format=sha256", "s"], "--object-format=sha1")] {
-        let status = Command::new("git").args(["init", "-q"]).args(arguments).current_dir(folder.path()).status().unwrap();
+    for (arguments, advice) in [
+        (["--ref-format=reftable", "r"], "git refs migrate"),
+        (["--object-format=sha256", "s"], "--object-format=sha1"),
+    ] {
+        let status = Command::new("git")
+            .args(["init", "-q"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .status()
+            .unwrap();
         if !status.success() {
             eprintln!("SKIPPED: this git does not know {}", arguments[0]);
             continue;
         }
-        let error = Repository::open(&folder.path().join(arguments[1])).map(|_| ()).unwrap_err();
+        let error = Repository::open(&folder.path().join(arguments[1]))
+            .map(|_| ())
+            .unwrap_err();
         assert!(error.to_string().contains(advice), "{error}");
         assert_eq!(error.class(), Class::Terminal);
     }
@@ -180,7 +213,11 @@ fn formats_that_cannot_be_read_come_with_advice() {
 fn a_repository_of_somebody_else_opens() {
     let world = World::new();
     let commit = world.commit("x");
-    let status = Command::new("chown").args(["-R", "12345:12345"]).arg(world.path()).status().unwrap();
+    let status = Command::new("chown")
+        .args(["-R", "12345:12345"])
+        .arg(world.path())
+        .status()
+        .unwrap();
     if !status.success() {
         eprintln!("SKIPPED: only root can give a repository to somebody else");
         return;
@@ -223,10 +260,22 @@ fn the_id_of_a_folder_changes_with_its_content_only() {
     world.write("b/x", "2");
     let second = world.commit("y");
     let repository = world.open();
-    assert_eq!(repository.tree_id(&first, "a").unwrap(), repository.tree_id(&second, "a").unwrap());
-    assert_eq!(repository.tree_id(&first, "a").unwrap(), repository.tree_id(&first, "b").unwrap());
-    assert_ne!(repository.tree_id(&first, "b").unwrap(), repository.tree_id(&second, "b").unwrap());
-    assert_ne!(repository.tree_id(&first, "").unwrap(), repository.tree_id(&second, "").unwrap());
+    assert_eq!(
+        repository.tree_id(&first, "a").unwrap(),
+        repository.tree_id(&second, "a").unwrap()
+    );
+    assert_eq!(
+        repository.tree_id(&first, "a").unwrap(),
+        repository.tree_id(&first, "b").unwrap()
+    );
+    assert_ne!(
+        repository.tree_id(&first, "b").unwrap(),
+        repository.tree_id(&second, "b").unwrap()
+    );
+    assert_ne!(
+        repository.tree_id(&first, "").unwrap(),
+        repository.tree_id(&second, "").unwrap()
+    );
     assert_eq!(repository.tree_id(&first, "c").unwrap(), None);
 }
 
@@ -241,10 +290,16 @@ fn links_inside_the_repository_are_followed() {
     let commit = world.commit("x");
     let repository = world.open();
     let files = repository.files(&commit, "web").unwrap();
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["lib/common.yaml", "lib/inner/deep", "values.yaml"]);
+    assert_eq!(
+        files.keys().collect::<Vec<_>>(),
+        ["lib/common.yaml", "lib/inner/deep", "values.yaml"]
+    );
     assert_eq!(files["values.yaml"], b"shared");
     assert_eq!(repository.file(&commit, "again/deep").unwrap(), Some(b"deep".to_vec()));
-    assert_eq!(repository.file(&commit, "web/lib/inner/deep").unwrap(), Some(b"deep".to_vec()));
+    assert_eq!(
+        repository.file(&commit, "web/lib/inner/deep").unwrap(),
+        Some(b"deep".to_vec())
+    );
 }
 
 #[test]
@@ -283,7 +338,12 @@ fn submodules_are_named() {
     let world = World::new();
     world.write("a/x", "1");
     let commit = world.commit("x");
-    world.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},a/sub")]);
+    world.git(&[
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        &format!("160000,{commit},a/sub"),
+    ]);
     world.git(&["commit", "-q", "-m", "y"]);
     let commit = world.git(&["rev-parse", "HEAD"]);
     let error = said(world.open().files(&commit, "a"));
@@ -308,9 +368,23 @@ fn revisions_resolve_by_name_and_by_the_beginning_of_an_id() {
     world.git(&["tag", "-a", "v1", "-m", "one"]);
     let repository = world.open();
     for revision in ["HEAD", "main", "v1", &commit, &commit[..7], &commit[..4].to_uppercase()] {
-        assert_eq!(repository.resolve(revision).unwrap().as_ref(), Some(&commit), "{revision}");
+        assert_eq!(
+            repository.resolve(revision).unwrap().as_ref(),
+            Some(&commit),
+            "{revision}"
+        );
     }
-    for revision in ["", "abc", "nothing", "main~1", "HEAD@{1}", ":/x", "ffffffff", "..", &"a".repeat(41)] {
+    for revision in [
+        "",
+        "abc",
+        "nothing",
+        "main~1",
+        "HEAD@{1}",
+        ":/x",
+        "ffffffff",
+        "..",
+        &"a".repeat(41),
+    ] {
         assert_eq!(repository.resolve(revision).unwrap(), None, "{revision}");
     }
 }
@@ -331,21 +405,44 @@ fn damage_is_an_error_and_never_a_panic() {
     for object in &objects {
         let good = std::fs::read(object).unwrap();
         std::fs::remove_file(object).unwrap();
-        let flipped = good.iter().enumerate().map(|(at, byte)| if at == good.len() / 2 { byte ^ 0x55 } else { *byte }).collect();
-        for bad in [Vec::new(), b"rubbish".to_vec(), good[..good.len() / 2].to_vec(), flipped] {
+        let flipped = good
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if at == good.len() / 2 { byte ^ 0x55 } else { *byte })
+            .collect();
+        for bad in [
+            Vec::new(),
+            b"rubbish".to_vec(),
+            good[..good.len() / 2].to_vec(),
+            flipped,
+        ] {
             std::fs::write(object, bad).unwrap();
             let repository = world.open();
             let read = repository.head(None).and_then(|_| repository.files(&commit, ""));
             assert!(read.is_err(), "{object:?}");
-            drop((repository.log(&commit, 5), repository.resolve(&commit[..8]), repository.tree_id(&commit, "a")));
+            drop((
+                repository.log(&commit, 5),
+                repository.resolve(&commit[..8]),
+                repository.tree_id(&commit, "a"),
+            ));
         }
         std::fs::remove_file(object).unwrap();
         assert!(world.open().files(&commit, "").is_err());
         std::fs::write(object, good).unwrap();
     }
     assert!(world.open().files(&commit, "").is_ok());
-    for (file, text) in [(".git/refs/heads/main", "rubbish"), (".git/HEAD", "ref: "), (".git/HEAD", ""), (".git/config", "[[[")] {
+    for (file, text) in [
+        (".git/refs/heads/main", "rubbish"),
+        (".git/HEAD", "ref: "),
+        (".git/HEAD", ""),
+        (".git/config", "[[["),
+    ] {
         world.write(file, text);
-        assert!(Repository::open(world.path()).and_then(|repository| repository.head(None)).is_err(), "{file} {text:?}");
+        assert!(
+            Repository::open(world.path())
+                .and_then(|repository| repository.head(None))
+                .is_err(),
+            "{file} {text:?}"
+        );
     }
 }

@@ -127,7 +127,10 @@ impl<'r> Walk<'r> {
             path.push(name.clone());
             let shown = path.join("/");
             budget.files = budget.files.checked_sub(1).ok_or_else(|| {
-                content(&shown, format!("is one too many: a folder may have {MAX_FILES} files and folders in all"))
+                content(
+                    &shown,
+                    format!("is one too many: a folder may have {MAX_FILES} files and folders in all"),
+                )
             })?;
             let found = match entry.filemode() & KIND {
                 SUBMODULE => return Err(submodule(&shown)),
@@ -138,10 +141,17 @@ impl<'r> Walk<'r> {
                     folder: mode == FOLDER,
                 },
             };
-            let name = if folder.name.is_empty() { name } else { format!("{}/{name}", folder.name) };
+            let name = if folder.name.is_empty() {
+                name
+            } else {
+                format!("{}/{name}", folder.name)
+            };
             if found.folder {
                 if above.contains(&found.id) {
-                    return Err(content(&shown, "is a link to a folder that it is in; take the link out"));
+                    return Err(content(
+                        &shown,
+                        "is a link to a folder that it is in; take the link out",
+                    ));
                 }
                 pending.push(Pending {
                     name,
@@ -166,8 +176,12 @@ impl<'r> Walk<'r> {
 
     /// Follows a link that is known to be one; where it leads must exist.
     fn follow(&self, path: Vec<String>, shown: &str) -> Result<Found, SourceError> {
-        self.resolve(path, shown)?
-            .ok_or_else(|| content(shown, "is a link to something that is not in the repository; take the link out"))
+        self.resolve(path, shown)?.ok_or_else(|| {
+            content(
+                shown,
+                "is a link to something that is not in the repository; take the link out",
+            )
+        })
     }
 
     /// Walks down from the root part by part. A link puts its target's parts in front of those that are left.
@@ -182,7 +196,10 @@ impl<'r> Walk<'r> {
                 "" | "." => continue,
                 ".." => {
                     if trail.pop().is_none() {
-                        return Err(content(shown, "is or goes through a link that leaves the repository; take the link out"));
+                        return Err(content(
+                            shown,
+                            "is or goes through a link that leaves the repository; take the link out",
+                        ));
                     }
                     continue;
                 }
@@ -194,7 +211,10 @@ impl<'r> Walk<'r> {
             };
             let Some(entry) = folder.get_name(&part) else {
                 if dangles {
-                    return Err(content(shown, "is a link to something that is not in the repository; take the link out"));
+                    return Err(content(
+                        shown,
+                        "is a link to something that is not in the repository; take the link out",
+                    ));
                 }
                 return Ok(None);
             };
@@ -209,7 +229,10 @@ impl<'r> Walk<'r> {
                     links += 1;
                     dangles = true;
                     if links > MAX_LINKS {
-                        return Err(content(shown, format!("goes through more than {MAX_LINKS} links; do they form a circle?")));
+                        return Err(content(
+                            shown,
+                            format!("goes through more than {MAX_LINKS} links; do they form a circle?"),
+                        ));
                     }
                     left.extend(parts(&self.target(entry.id(), shown)?).into_iter().rev());
                 }
@@ -263,7 +286,10 @@ impl<'r> Walk<'r> {
             .ok()
             .and_then(|size| limit.checked_sub(size))
             .ok_or_else(|| {
-                content(shown, format!("has {size} bytes; all files together may have {} MB", MAX_TOTAL >> 20))
+                content(
+                    shown,
+                    format!("has {size} bytes; all files together may have {} MB", MAX_TOTAL >> 20),
+                )
             })?;
         self.repository.loose.check(id).map_err(failed)?;
         let object = odb.read(id).map_err(failed)?;
@@ -278,14 +304,20 @@ fn tree(repository: &Repository, id: Oid) -> Result<Tree<'_>, SourceError> {
 }
 
 fn parts(path: &str) -> Vec<String> {
-    path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    path.split('/')
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn text(name: &[u8], place: &str) -> Result<String, SourceError> {
     String::from_utf8(name.to_vec()).map_err(|_| {
         content(
             place,
-            format!("has the name `{}`, which is not UTF-8; rename it", String::from_utf8_lossy(name).escape_debug()),
+            format!(
+                "has the name `{}`, which is not UTF-8; rename it",
+                String::from_utf8_lossy(name).escape_debug()
+            ),
         )
     })
 }
@@ -299,5 +331,8 @@ fn content(path: &str, problem: impl Into<String>) -> SourceError {
 }
 
 fn submodule(path: &str) -> SourceError {
-    content(path, "is a submodule, whose files are not in this repository; commit the files themselves")
+    content(
+        path,
+        "is a submodule, whose files are not in this repository; commit the files themselves",
+    )
 }

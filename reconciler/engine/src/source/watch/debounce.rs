@@ -106,7 +106,11 @@ impl Schedule {
     }
 
     fn next(&self) -> Option<Instant> {
-        self.owed.values().flat_map(|owed| [owed.next, owed.late]).flatten().min()
+        self.owed
+            .values()
+            .flat_map(|owed| [owed.next, owed.late])
+            .flatten()
+            .min()
     }
 }
 

@@ -46,7 +46,11 @@ impl World {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
             .unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "git {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -145,7 +149,14 @@ fn switching_head_wakes() {
     world.git("bare", &["branch", "other"]);
     world.quiet();
     world.git("bare", &["symbolic-ref", "HEAD", "refs/heads/other"]);
-    let branch = || Repository::open(&world.path("bare")).unwrap().head(None).unwrap().unwrap().branch;
+    let branch = || {
+        Repository::open(&world.path("bare"))
+            .unwrap()
+            .head(None)
+            .unwrap()
+            .unwrap()
+            .branch
+    };
     world.until("bare", || branch() == "other");
 }
 
@@ -157,7 +168,8 @@ fn updates_by_libgit2_wake() {
     world.sees("bare", Some("side"), &commit);
     world.quiet();
     let bare = git2::Repository::open_bare(world.path("bare")).unwrap();
-    bare.reference("refs/heads/main", git2::Oid::from_str(&commit).unwrap(), true, "moved").unwrap();
+    bare.reference("refs/heads/main", git2::Oid::from_str(&commit).unwrap(), true, "moved")
+        .unwrap();
     world.sees("bare", None, &commit);
 }
 
@@ -171,7 +183,14 @@ fn linked_work_trees_wake_for_their_own_head_and_for_shared_branches() {
     world.sees("linked", None, &commit);
     world.quiet();
     world.git("linked", &["checkout", "-q", "-b", "third"]);
-    let branch = || Repository::open(&world.path("linked")).unwrap().head(None).unwrap().unwrap().branch;
+    let branch = || {
+        Repository::open(&world.path("linked"))
+            .unwrap()
+            .head(None)
+            .unwrap()
+            .unwrap()
+            .branch
+    };
     world.until("linked", || branch() == "third");
 }
 
@@ -239,7 +258,16 @@ fn a_folder_that_is_not_there_cannot_be_watched() {
 #[test]
 fn the_limit_that_is_reached_is_named() {
     let error = explain(notify::Error::new(notify::ErrorKind::MaxFilesWatch), Path::new("/x"));
-    assert!(error.to_string().contains("sysctl fs.inotify.max_user_watches="), "{error}");
-    let error = explain(notify::Error::io(std::io::Error::from_raw_os_error(24)), Path::new("/x"));
-    assert!(error.to_string().contains("sysctl fs.inotify.max_user_instances="), "{error}");
+    assert!(
+        error.to_string().contains("sysctl fs.inotify.max_user_watches="),
+        "{error}"
+    );
+    let error = explain(
+        notify::Error::io(std::io::Error::from_raw_os_error(24)),
+        Path::new("/x"),
+    );
+    assert!(
+        error.to_string().contains("sysctl fs.inotify.max_user_instances="),
+        "{error}"
+    );
 }

@@ -28,7 +28,12 @@ pub(super) fn daemon(root: &Path) -> String {
     serve(root, |root, stream| {
         let output = stream.try_clone().unwrap();
         Command::new("git")
-            .args(["daemon", "--inetd", "--export-all", &format!("--base-path={}", root.display())])
+            .args([
+                "daemon",
+                "--inetd",
+                "--export-all",
+                &format!("--base-path={}", root.display()),
+            ])
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(stream)))
             .stdout(Stdio::from(std::os::fd::OwnedFd::from(output)))
             .stderr(Stdio::null())
@@ -41,9 +46,19 @@ pub(super) fn daemon(root: &Path) -> String {
 /// A program that stands for ssh: it notes its arguments and runs the command here.
 pub(super) fn ssh(folder: &Path, before: &str) -> PathBuf {
     let program = folder.join("ssh");
-    let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > {}/arguments\n{before}\nfor last; do :; done\nexec sh -c \"$last\"\n", folder.display());
+    let script = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$@\" > {}/arguments\n{before}\nfor last; do :; done\nexec sh -c \"$last\"\n",
+        folder.display()
+    );
     std::fs::write(&program, script).unwrap();
-    assert!(Command::new("chmod").arg("+x").arg(&program).status().unwrap().success());
+    assert!(
+        Command::new("chmod")
+            .arg("+x")
+            .arg(&program)
+            .status()
+            .unwrap()
+            .success()
+    );
     program
 }
 
@@ -67,7 +82,9 @@ fn http_request(root: &Path, mut stream: TcpStream, manner: &Manner) {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            break;
+        };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().unwrap(),
             "content-type" => kind = value.to_owned(),
@@ -91,10 +108,15 @@ fn http_request(root: &Path, mut stream: TcpStream, manner: &Manner) {
         return;
     }
     if let (Some(place), Some(rest)) = (&manner.moved, target.strip_prefix("/old")) {
-        reply(&format!("HTTP/1.1 301 Moved\r\nLocation: {place}{rest}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+        reply(&format!(
+            "HTTP/1.1 301 Moved\r\nLocation: {place}{rest}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ));
         return;
     }
-    if manner.authorization.is_some_and(|wanted| authorization.as_deref() != Some(wanted)) {
+    if manner
+        .authorization
+        .is_some_and(|wanted| authorization.as_deref() != Some(wanted))
+    {
         reply("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return;
     }
@@ -118,7 +140,11 @@ fn http_request(root: &Path, mut stream: TcpStream, manner: &Manner) {
     let status = output
         .strip_prefix(b"Status: ")
         .and_then(|rest| rest.split(|byte| *byte == b'\r').next())
-        .map_or("200 OK".to_owned(), |status| String::from_utf8_lossy(status).into_owned());
-    stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n").as_bytes()).ok();
+        .map_or("200 OK".to_owned(), |status| {
+            String::from_utf8_lossy(status).into_owned()
+        });
+    stream
+        .write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n").as_bytes())
+        .ok();
     stream.write_all(&output).ok();
 }
