@@ -9,6 +9,7 @@ mod load;
 mod manifests;
 mod metadata;
 mod render;
+mod schema;
 mod set;
 
 pub use coalesce::{coalesce_values, merge_maps};

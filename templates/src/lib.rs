@@ -14,8 +14,8 @@
 //! * [`yaml`]: YAML as Go reads and writes it, and with places ([`yaml::node`]).
 //!
 //! Not there: functions that make keys, certificates or password hashes or that read and write TOML (a template that
-//! calls one fails by name), and `lookup` in a [`Job`], which finds nothing. A chart's `values.schema.json` is carried and
-//! not checked. Kustomizations are refused by name.
+//! calls one fails by name), and `lookup` in a [`Job`], which finds nothing. A `values.schema.json` that refers to another
+//! address is not used, since nothing is fetched; the output says so. Kustomizations are refused by name.
 
 pub mod chart;
 pub mod functions;

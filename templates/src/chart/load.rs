@@ -37,7 +37,7 @@ pub struct Chart {
     pub values: Map<String, Value>,
     /// The same with integers as they are written.
     pub exact_values: Map<String, Value>,
-    /// The schema of its values, if it has one. Values are not checked against it yet.
+    /// The schema of its values, if it has one.
     pub schema: Option<Vec<u8>>,
     /// The files under `templates/`, by path.
     pub templates: BTreeMap<String, Vec<u8>>,

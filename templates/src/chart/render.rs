@@ -9,6 +9,7 @@ use super::coalesce::coalesce_values;
 use super::dependencies;
 use super::load::Chart;
 use super::manifests::{Hook, Manifest, sort};
+use super::schema;
 use crate::functions::Random;
 use crate::gotemplate::exec::{Exec, Failure, Host, Limits, Lookup, Set};
 use crate::gotemplate::parse::parse;
@@ -147,6 +148,8 @@ pub fn render(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, Re
 pub(crate) struct Prepared {
     chart: Chart,
     values: Json<String, JsonValue>,
+    /// Words on the schemas of values that could not be used.
+    pub(crate) unused_schemas: Vec<String>,
 }
 
 /// Readies a chart.
@@ -167,6 +170,7 @@ pub(crate) fn prepare(chart: &Chart, options: &RenderOptions<'_>) -> Result<Prep
     let mut chart = chart.clone();
     dependencies::process(&mut chart, &options.values).map_err(RenderError::Invalid)?;
     let values = coalesce_values(&chart, &options.values).map_err(RenderError::Invalid)?;
+    let unused_schemas = schema::check(&chart, &values).map_err(RenderError::Invalid)?;
     let version = &options.capabilities.kube_version;
     if !chart.metadata.kube_version.is_empty()
         && !dependencies::compatible(&chart.metadata.kube_version, &normalized(version))
@@ -176,7 +180,11 @@ pub(crate) fn prepare(chart: &Chart, options: &RenderOptions<'_>) -> Result<Prep
             version: version.clone(),
         });
     }
-    Ok(Prepared { chart, values })
+    Ok(Prepared {
+        chart,
+        values,
+        unused_schemas,
+    })
 }
 
 fn render_here(chart: &Chart, options: &RenderOptions<'_>) -> Result<Rendered, RenderError> {

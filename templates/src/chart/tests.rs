@@ -125,6 +125,40 @@ fn libraries_old_clusters_and_missing_dependencies_are_refused() {
 }
 
 #[test]
+fn values_are_checked_against_the_schemas_of_the_chart_and_of_what_it_carries() {
+    let schema = |text: &str| format!("{{\"type\": \"object\", {text}}}");
+    let own = schema("\"required\": [\"a\"], \"properties\": {\"a\": {\"type\": \"integer\", \"minimum\": 2}}");
+    let files = [
+        ("Chart.yaml", HEAD),
+        ("values.schema.json", &own),
+        ("charts/sub/Chart.yaml", "apiVersion: v2\nname: sub\nversion: 1.2.0\n"),
+        ("charts/sub/values.yaml", "size: x\n"),
+        (
+            "charts/sub/values.schema.json",
+            "{\"properties\": {\"size\": {\"type\": \"string\"}}}",
+        ),
+    ];
+    assert!(rendered(&chart(&files), json!({"a": 3.0})).is_ok());
+    assert_eq!(
+        rendered(&chart(&files), json!({"sub": {"size": 1}})).unwrap_err(),
+        "values don't meet the specifications of the schema(s) in the following chart(s):\nc:\n- at '': missing property 'a'\nsub:\n- at '/size': want string, but got number\n"
+    );
+    let away = schema("\"$ref\": \"file:///etc/hostname\"");
+    assert!(
+        rendered(
+            &chart(&[("Chart.yaml", HEAD), ("values.schema.json", &away)]),
+            json!({})
+        )
+        .is_ok()
+    );
+    let wrong = rendered(
+        &chart(&[("Chart.yaml", HEAD), ("values.schema.json", "{\"type\": 1}")]),
+        json!({}),
+    );
+    assert!(wrong.unwrap_err().contains("values.schema.json is no schema"));
+}
+
+#[test]
 fn null_deletes_a_default() {
     let chart = chart(&[("Chart.yaml", HEAD), ("values.yaml", "a: {b: 1, c: 2}\nd: 3\n")]);
     let given = json!({"a": {"b": null}, "d": null});

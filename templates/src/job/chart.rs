@@ -31,6 +31,9 @@ pub(super) fn render(job: &Job, values: Values) -> Result<Output, Failure> {
     let mut notes = String::new();
     let options = options(job, values.go);
     let prepared = prepare(&chart, &options).map_err(|error| worded(error, &name))?;
+    for words in &prepared.unused_schemas {
+        collector.warn(words.clone());
+    }
     for (path, text) in execute(&prepared, &options, LIMITS).map_err(|error| worded(error, &name))? {
         if path.ends_with("NOTES.txt") {
             if path == format!("{name}/templates/NOTES.txt") {
