@@ -26,7 +26,7 @@ use crate::network::Network;
 use crate::node::{self, Facts, Identity, Pressure};
 use crate::pods::Pods;
 use crate::sources;
-use crate::streams::{self, ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};
+use crate::streams::{self, AttachRequest, ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};
 use crate::volumes::Places;
 use crate::worker::{Drain, Shared};
 
@@ -231,15 +231,7 @@ impl Agent {
     /// # Errors
     /// As for [`Agent::logs`]; a container that does not run is a bad request.
     pub async fn exec(&self, namespace: &str, pod: &str, request: ExecRequest) -> Result<ExecStreams, StreamError> {
-        let (pod, container) = self.container(namespace, pod, request.container.as_deref())?;
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let attempts = self.attempts(&uid, &container).await?;
-        let Some(current) = attempts.last().filter(|state| state.exit.is_none()) else {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            return Err(StreamError::BadRequest(format!(
-                "container \"{container}\" in pod \"{name}\" is not running"
-            )));
-        };
+        let (uid, container, id) = self.running(namespace, pod, request.container.as_deref()).await?;
         let spec = ExecSpec {
             command: request.command,
             tty: request.tty,
@@ -249,7 +241,6 @@ impl Agent {
             operation: format!("start a process in container {container}"),
             source: Box::new(error),
         };
-        let id = current.id();
         let exec = self.inner.containers.exec(&uid, &id, spec);
         match tokio::time::timeout(EXEC_LIMIT, exec).await {
             Ok(result) => result.map_err(failed),
@@ -258,6 +249,43 @@ impl Agent {
                 EXEC_LIMIT.as_secs()
             )))),
         }
+    }
+
+    /// Connects to the streams of a container's own process. What its exit resolves to says only that it is over.
+    ///
+    /// # Errors
+    /// As for [`Agent::exec`].
+    pub async fn attach(&self, namespace: &str, pod: &str, request: AttachRequest) -> Result<ExecStreams, StreamError> {
+        let (uid, container, id) = self.running(namespace, pod, request.container.as_deref()).await?;
+        let failed = |error: RuntimeFailure| StreamError::Failed {
+            operation: format!("attach to container {container}"),
+            source: Box::new(error),
+        };
+        let attach = self.inner.containers.attach(&uid, &id, request.stdin);
+        let streams = match tokio::time::timeout(EXEC_LIMIT, attach).await {
+            Ok(Ok(streams)) => streams,
+            Ok(Err(error)) => {
+                // It may have ended in between, which is no failure.
+                self.running(namespace, pod, Some(&container)).await?;
+                return Err(failed(error));
+            }
+            Err(_) => {
+                let late = format!("no answer within {} s", EXEC_LIMIT.as_secs());
+                return Err(failed(RuntimeFailure::new(late)));
+            }
+        };
+        let exit = streams.exit;
+        Ok(ExecStreams {
+            stdin: streams.stdin,
+            stdout: streams.stdout.filter(|_| request.stdout),
+            stderr: streams.stderr.filter(|_| request.stderr),
+            resize: streams.resize,
+            exit: Box::pin(async move {
+                // How the container ended is told by its status; a sandbox that goes is an end, too.
+                drop(exit.await);
+                Ok(0)
+            }),
+        })
     }
 
     /// Stops the agent's tasks; the pods keep running.
@@ -288,6 +316,27 @@ impl Agent {
             .ok_or_else(|| StreamError::NotFound(format!("pods \"{name}\" not found on this node")))?;
         let container = streams::pick_container(&pod, container)?;
         Ok((pod, container))
+    }
+
+    /// Returns the pod's UID, the container's name and the id of its attempt that runs.
+    async fn running(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: Option<&str>,
+    ) -> Result<(String, String, String), StreamError> {
+        let (pod, container) = self.container(namespace, pod, container)?;
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let attempts = self.attempts(&uid, &container).await?;
+        match attempts.last().filter(|state| state.exit.is_none()) {
+            Some(current) => Ok((uid, container, current.id())),
+            None => {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                Err(StreamError::BadRequest(format!(
+                    "container \"{container}\" in pod \"{name}\" is not running"
+                )))
+            }
+        }
     }
 
     /// Returns a container's attempts, oldest first.

@@ -89,6 +89,8 @@ pub trait Containers: Send + Sync + 'static {
     async fn remove_container(&self, sandbox: &str, container: &str) -> Result<(), RuntimeFailure>;
     /// Starts a process in a running container.
     async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure>;
+    /// Connects to the streams of a running container; its input where `stdin` asks for it and it has one.
+    async fn attach(&self, sandbox: &str, container: &str, stdin: bool) -> Result<ExecStreams, RuntimeFailure>;
     /// Streams an attempt's log.
     async fn logs(
         &self,

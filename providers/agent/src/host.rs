@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use setpoint_runtime::images::{Credentials, Image, ImageError, ImageErrorClass, ImageStore};
 use setpoint_runtime::logs::ReadOptions;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
-use setpoint_runtime::{Runtime, RuntimeError, StartStage};
+use setpoint_runtime::{ExecSession, Runtime, RuntimeError, StartStage};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -61,6 +61,22 @@ fn ready(image: Image) -> ReadyImage {
     }
 }
 
+fn streams(session: ExecSession) -> ExecStreams {
+    let exit = session.exit.map(|result| {
+        result.map_err(|error| StreamError::Failed {
+            operation: "run the process".to_owned(),
+            source: Box::new(error),
+        })
+    });
+    ExecStreams {
+        stdin: session.stdin,
+        stdout: session.stdout,
+        stderr: session.stderr,
+        resize: session.resize,
+        exit: exit.boxed(),
+    }
+}
+
 #[async_trait]
 impl Containers for Host {
     async fn sandboxes(&self) -> Result<Vec<SandboxState>, RuntimeFailure> {
@@ -101,19 +117,12 @@ impl Containers for Host {
 
     async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure> {
         let session = self.runtime.exec(sandbox, container, spec).await.map_err(failed)?;
-        let exit = session.exit.map(|result| {
-            result.map_err(|error| StreamError::Failed {
-                operation: "run the process".to_owned(),
-                source: Box::new(error),
-            })
-        });
-        Ok(ExecStreams {
-            stdin: session.stdin,
-            stdout: session.stdout,
-            stderr: session.stderr,
-            resize: session.resize,
-            exit: exit.boxed(),
-        })
+        Ok(streams(session))
+    }
+
+    async fn attach(&self, sandbox: &str, container: &str, stdin: bool) -> Result<ExecStreams, RuntimeFailure> {
+        let session = self.runtime.attach(sandbox, container, stdin).await.map_err(failed)?;
+        Ok(streams(session))
     }
 
     async fn logs(

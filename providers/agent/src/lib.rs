@@ -42,4 +42,4 @@ pub mod volumes;
 pub mod worker;
 
 pub use agent::{Agent, AgentConfig, AgentError, Now, remove_all};
-pub use streams::{ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};
+pub use streams::{AttachRequest, ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};

@@ -43,6 +43,19 @@ pub struct ExecRequest {
     pub tty: bool,
 }
 
+/// What is wanted of a container's own streams.
+#[derive(Clone, Debug, Default)]
+pub struct AttachRequest {
+    /// The container; `None` when the pod has only one.
+    pub container: Option<String>,
+    /// Whether standard input is sent.
+    pub stdin: bool,
+    /// Whether standard output is wanted.
+    pub stdout: bool,
+    /// Whether standard error is wanted.
+    pub stderr: bool,
+}
+
 /// The ends of a started process.
 pub struct ExecStreams {
     /// Where standard input goes; dropping it closes it.

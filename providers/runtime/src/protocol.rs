@@ -113,6 +113,20 @@ pub(crate) enum Request {
         /// What to run.
         spec: ExecSpec,
     },
+    /// Connects to a container's own streams from now on. This connection is then the session. The frame carries descriptors
+    /// for its output, stream by stream; the answer brings its terminal along, or its input where that is wanted and there
+    /// is one. Its end is told as that of a process.
+    Attach {
+        /// The attempt's id.
+        container: String,
+        /// Whether input is wanted.
+        stdin: bool,
+    },
+    /// This session has no more input; the container's is closed where it ends with the first client.
+    CloseInput {
+        /// The attempt's id.
+        container: String,
+    },
     /// Kills everything and ends.
     Shutdown,
 }

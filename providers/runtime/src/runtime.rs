@@ -485,6 +485,16 @@ impl Runtime {
         session::exec(&self.inner.socket(sandbox), sandbox, container, spec).await
     }
 
+    /// Connects to the streams of a running container: what it writes from now on, and, where `stdin` asks for it and the
+    /// container has one, its input. The session's exit is the container's; dropping it only detaches.
+    pub async fn attach(&self, sandbox: &str, container: &str, stdin: bool) -> Result<ExecSession, RuntimeError> {
+        let link = self.inner.link(sandbox)?;
+        if find(&link, container)?.exit.is_some() {
+            return Err(RuntimeError::NotRunning(container.to_owned()));
+        }
+        session::attach(&self.inner.socket(sandbox), sandbox, container, stdin).await
+    }
+
     /// Returns the current log file of an attempt.
     pub fn log_path(&self, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
         logs::path(&self.inner.config.data_dir, sandbox, container, attempt)

@@ -5,6 +5,7 @@
 //! loop over descriptors. It allocates little and starts no thread, because it forks.
 //! Start reading at [`run`].
 
+mod attach;
 mod clock;
 mod connection;
 mod containers;
@@ -32,6 +33,9 @@ use setup::Prepared;
 
 /// How often groups whose processes take their time to go are tried to be removed.
 const SWEEP: Duration = Duration::from_millis(20);
+
+/// How often clients that do not take what is written for them are looked after.
+const CLIENTS: Duration = Duration::from_secs(1);
 
 /// How long a shim that was asked to end waits for its processes.
 const LAST_WAIT: Duration = Duration::from_secs(8);
@@ -64,6 +68,8 @@ enum Source {
     /// The report of a starting container, by position.
     StartReport(usize),
     ContainerOutput(usize, usize),
+    /// A client of a container by position, number and stream: it has room again.
+    Attached(usize, usize, usize),
     ContainerExit(usize),
     SessionReport(usize),
     SessionExit(usize),
@@ -140,6 +146,7 @@ impl Shim {
             self.connections
                 .retain(|_, connection| !connection.broken || connection.has_output());
             self.end_orphaned_sessions();
+            self.settle_attachments();
             self.leftovers.retain(|group| {
                 group.kill();
                 !group.remove()
@@ -150,6 +157,7 @@ impl Shim {
     /// Waits for something to happen.
     fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
         let mut watched: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::new();
+        let mut full: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::new();
         let mut watch = |source, file| watched.push((source, file, PollFlags::IN));
         if self.ending.is_none() {
             watch(Source::Listener, self.prepared.listener.as_fd());
@@ -159,7 +167,12 @@ impl Shim {
                 watch(Source::StartReport(position), starting.report.as_fd());
             }
             for (number, stream) in container.streams.iter().enumerate() {
-                if let Some(file) = &stream.file {
+                let waiting = full.len();
+                full.extend(attach::holding_back(container, number).map(|(client, sink)| {
+                    let source = Source::Attached(position, client, number);
+                    (source, sink, PollFlags::OUT)
+                }));
+                if let (true, Some(file)) = (full.len() == waiting, &stream.file) {
                     watch(Source::ContainerOutput(position, number), file.as_fd());
                 }
             }
@@ -176,6 +189,7 @@ impl Shim {
         if let Some(init) = &self.shared_init {
             watch(Source::SharedInit, init.pidfd.as_fd());
         }
+        watched.append(&mut full);
         for (number, connection) in &self.connections {
             let mut flags = PollFlags::IN;
             if connection.has_output() {
@@ -205,7 +219,8 @@ impl Shim {
         let end = self
             .ending
             .map(|deadline| deadline.saturating_duration_since(Instant::now()).min(SWEEP));
-        let shortest = sweep.into_iter().chain(end).min()?;
+        let clients = self.has_waiting_clients().then_some(CLIENTS);
+        let shortest = sweep.into_iter().chain(end).chain(clients).min()?;
         Some(Timespec {
             tv_sec: shortest.as_secs() as i64,
             tv_nsec: shortest.subsec_nanos().into(),
@@ -222,6 +237,12 @@ impl Shim {
             Source::ContainerOutput(position, stream) => {
                 if let Some(container) = self.containers.get_mut(position) {
                     container.pump(stream);
+                }
+            }
+            Source::Attached(position, client, stream) => {
+                let container = self.containers.get_mut(position);
+                if let Some(attachment) = container.and_then(|container| container.attachments.get_mut(client)) {
+                    attachment.flush(stream);
                 }
             }
             Source::ContainerExit(position) => self.container_ended(position),
@@ -325,6 +346,14 @@ impl Shim {
                 Ok(()) => return,
                 Err(failure) => Err(failure),
             },
+            Request::Attach { container, stdin } => match self.attach(&container, stdin, number) {
+                Ok(descriptors) => {
+                    self.reply(number, id, None, descriptors);
+                    return;
+                }
+                Err(failure) => Err(failure),
+            },
+            Request::CloseInput { container } => self.close_input(&container, number),
             Request::Signal { container, signal } => self.signal(&container, Some(signal)),
             Request::Stop { container } => self.signal(&container, None),
             Request::Kill { container } => self.kill(&container),

@@ -139,6 +139,9 @@ pub struct ContainerSpec {
     pub oom_score_adj: i32,
     /// Whether standard input is kept open.
     pub stdin: bool,
+    /// Whether standard input ends with the first client that attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// Whether it gets a terminal.
     pub tty: bool,
 }

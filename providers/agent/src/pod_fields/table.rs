@@ -197,10 +197,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("securityContext", Into("SecurityContext")),
             ("startupProbe", Into("Probe")),
             ("stdin", Honoured),
-            (
-                "stdinOnce",
-                WarnedWhenTrue("attaching is not supported, so standard input stays open"),
-            ),
+            ("stdinOnce", Honoured),
             ("terminationMessagePath", Honoured),
             (
                 "terminationMessagePolicy",

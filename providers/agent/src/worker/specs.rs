@@ -161,6 +161,7 @@ pub(super) async fn container_spec(
         resources: resources::of_container(definition),
         oom_score_adj: resources::oom_score_adj(&spec, definition, memory),
         stdin: definition.stdin == Some(true),
+        stdin_once: definition.stdin == Some(true) && definition.stdin_once == Some(true),
         tty: definition.tty == Some(true),
     })
 }

@@ -142,6 +142,10 @@ impl Containers for World {
         })
     }
 
+    async fn attach(&self, _: &str, _: &str, _: bool) -> Result<ExecStreams, RuntimeFailure> {
+        Err(RuntimeFailure::new("nothing to attach to"))
+    }
+
     async fn logs(&self, _: &str, _: &str, _: u32, _: LogRequest) -> Result<LogStream, RuntimeFailure> {
         Ok(Box::pin(futures::stream::empty()))
     }

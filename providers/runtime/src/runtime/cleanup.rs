@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::channel::Channel;
+use super::close::recorded;
 use super::link::greet;
 use super::{Inner, SHIM_END};
 use crate::cgroup;
 use crate::error::RuntimeError;
 use crate::logs;
-use crate::record;
 
 /// How long killed processes may take to leave their cgroup.
 const EMPTY: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ impl Inner {
     /// Takes away everything of a sandbox whose shim is gone. Succeeds when there is nothing.
     pub(super) async fn clean(&self, id: &str) -> Result<(), RuntimeError> {
         let directory = self.directory(id);
-        let recorded = record::read(&directory.join("state.json")).unwrap_or_else(|error| {
+        let recorded = recorded(&directory).unwrap_or_else(|error| {
             tracing::warn!(%error, sandbox = id, "the record of a sandbox is unreadable");
             None
         });

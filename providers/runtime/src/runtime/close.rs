@@ -1,14 +1,26 @@
 //! Sandboxes whose containers have all ended for good: shim, namespaces, network and cgroup go, logs and exit codes stay.
 //!
-//! What stays is the sandbox's directory. Its record says that it is closed by a shim number of 0, and no longer names an address once the network is
-//! gone, because the address then belongs to whoever gets it next.
+//! What stays is the sandbox's directory. A record of the daemon's own in it (`closed.json`; the shim may still be writing its one) says that it is
+//! closed, and no longer names an address once the network is gone, because the address then belongs to whoever gets it next.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Inner, Runtime, SHIM_END, resolve};
 use crate::error::RuntimeError;
 use crate::record;
 use crate::spec::SandboxState;
+
+/// The record of a closed sandbox in its directory.
+const CLOSED: &str = "closed.json";
+
+/// Reads what is recorded of a sandbox without a shim: that it is closed (its `pid` is 0 then), else what its shim wrote last.
+pub(super) fn recorded(directory: &Path) -> std::io::Result<Option<SandboxState>> {
+    match record::read(&directory.join(CLOSED))? {
+        Some(closed) => Ok(Some(closed)),
+        None => record::read(&directory.join("state.json")),
+    }
+}
 
 impl Runtime {
     /// Ends a sandbox of which no container runs any more and keeps its logs and the states of its containers until it is removed. Succeeds when it
@@ -82,7 +94,7 @@ impl Inner {
     }
 
     fn write_closed(&self, id: &str, state: &SandboxState) -> Result<(), RuntimeError> {
-        let path = self.directory(id).join("state.json");
+        let path = self.directory(id).join(CLOSED);
         record::write(&path, state).map_err(RuntimeError::io("write", &path))?;
         self.sandboxes.lock().closed.insert(id.to_owned(), state.clone());
         Ok(())
@@ -90,7 +102,7 @@ impl Inner {
 
     /// Takes a sandbox without a shim among the closed ones, if its record says that it is one.
     pub(super) async fn adopt_closed(self: &Arc<Self>, id: &str) -> Option<SandboxState> {
-        let recorded = record::read(&self.directory(id).join("state.json")).ok()??;
+        let recorded = recorded(&self.directory(id)).ok()??;
         if recorded.pid != 0 {
             return None;
         }

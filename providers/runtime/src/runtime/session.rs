@@ -1,4 +1,4 @@
-//! Processes inside containers (exec): streams, terminal, exit code.
+//! Processes inside containers (exec), and containers' own (attach): streams, terminal, exit code.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::ExecSession;
 use super::channel::Channel;
@@ -53,25 +53,8 @@ pub(super) async fn exec(
     channel.send(&Call { id: 1, request }, &passed).await.map_err(gone)?;
     drop(passed);
 
-    let started = tokio::time::timeout(START, async {
-        loop {
-            match channel.receive::<Message>().await.map_err(gone)? {
-                Some(Message::Answer { failure: None, .. }) => return Ok(()),
-                Some(Message::Answer {
-                    failure: Some(failure), ..
-                }) => {
-                    return Err(from_failure(sandbox, "run a process", failure));
-                }
-                Some(_) => {}
-                None => return Err(RuntimeError::ShimGone(sandbox.to_owned())),
-            }
-        }
-    });
-    started.await.map_err(|_| RuntimeError::Deadline {
-        operation: format!("starting a process in container {container}"),
-        seconds: START.as_secs(),
-    })??;
-
+    let operation = format!("starting a process in container {container}");
+    answered(&mut channel, sandbox, operation, "run a process").await?;
     let terminal = channel.take_descriptors().pop();
     let exit = Box::pin(exited(channel, sandbox.to_owned()));
     match (streams, terminal) {
@@ -115,12 +98,144 @@ pub(super) async fn exec(
     }
 }
 
+/// Waits until the shim has answered the session's request.
+async fn answered(
+    channel: &mut Channel,
+    sandbox: &str,
+    awaited: String,
+    operation: &'static str,
+) -> Result<(), RuntimeError> {
+    let gone = || RuntimeError::ShimGone(sandbox.to_owned());
+    let answer = tokio::time::timeout(START, async {
+        loop {
+            match channel.receive::<Message>().await.map_err(|_| gone())? {
+                Some(Message::Answer { failure: None, .. }) => return Ok(()),
+                Some(Message::Answer {
+                    failure: Some(failure), ..
+                }) => {
+                    return Err(from_failure(sandbox, operation, failure));
+                }
+                Some(_) => {}
+                None => return Err(gone()),
+            }
+        }
+    });
+    answer.await.map_err(|_| RuntimeError::Deadline {
+        operation: awaited,
+        seconds: START.as_secs(),
+    })?
+}
+
+/// Connects to a container's own streams by way of a connection of its own, whose end detaches.
+pub(super) async fn attach(
+    socket: &Path,
+    sandbox: &str,
+    container: &str,
+    stdin: bool,
+) -> Result<ExecSession, RuntimeError> {
+    let gone = |_: io::Error| RuntimeError::ShimGone(sandbox.to_owned());
+    let channel = Channel::connect(socket).await.map_err(gone)?;
+    let mut channel = greet(sandbox, channel, false).await?.into_channel();
+    let streams = Streams::new(false).map_err(RuntimeError::io("make", "a pipe"))?;
+    let passed: Vec<BorrowedFd<'_>> = streams.theirs.iter().map(AsFd::as_fd).collect();
+    let request = Request::Attach {
+        container: container.to_owned(),
+        stdin,
+    };
+    channel.send(&Call { id: 1, request }, &passed).await.map_err(gone)?;
+    drop(passed);
+    let operation = format!("attaching to container {container}");
+    answered(&mut channel, sandbox, operation, "attach")
+        .await
+        .map_err(|error| match error {
+            // So does a shim of an earlier version end a conversation that it does not understand.
+            RuntimeError::ShimGone(_) => RuntimeError::Shim {
+                sandbox: sandbox.to_owned(),
+                operation: "attach",
+                message: "the pod was started by a version that cannot attach, or it is ending".to_owned(),
+            },
+            error => error,
+        })?;
+    let Streams {
+        theirs, stdout, stderr, ..
+    } = streams;
+    // Only the shim holds the other ends now, so that its letting go is their end.
+    drop(theirs);
+    let mut input: Option<Box<dyn AsyncWrite + Send + Unpin>> = None;
+    let mut resize = None;
+    // Dropped with the input: that tells its end.
+    let (held, ended) = oneshot::channel();
+    if let Some(file) = channel.take_descriptors().pop() {
+        if rustix::termios::isatty(&file) {
+            let terminal = Terminal::new(file).map_err(RuntimeError::io("open", "a terminal"))?;
+            resize = Some(terminal.resizer());
+            input = stdin.then(|| {
+                Box::new(Input {
+                    to: terminal,
+                    _held: held,
+                }) as _
+            });
+        } else {
+            let to = pipe::Sender::from_owned_fd(file).map_err(RuntimeError::io("open", "a pipe"))?;
+            input = Some(Box::new(Input { to, _held: held }));
+        }
+    }
+    let has_input = input.is_some();
+    let container = container.to_owned();
+    let sandbox = sandbox.to_owned();
+    let exit = async move {
+        if has_input {
+            let closed = tokio::select! {
+                // Its sender only ever goes.
+                _ = ended => true,
+                code = exit_code(&mut channel, &sandbox) => return code,
+            };
+            let request = Request::CloseInput { container };
+            if closed && channel.send(&Call { id: 2, request }, &[]).await.is_err() {
+                return Err(RuntimeError::ShimGone(sandbox));
+            }
+        }
+        exit_code(&mut channel, &sandbox).await
+    };
+    Ok(ExecSession {
+        stdin: input,
+        stdout: Some(Box::new(stdout)),
+        stderr: Some(Box::new(stderr)),
+        resize,
+        exit: Box::pin(exit),
+    })
+}
+
+/// A container's input as one client holds it.
+struct Input<W> {
+    to: W,
+    _held: oneshot::Sender<()>,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Input<W> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.to).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_shutdown(context)
+    }
+}
+
 async fn exited(mut channel: Channel, sandbox: String) -> Result<i32, RuntimeError> {
+    exit_code(&mut channel, &sandbox).await
+}
+
+async fn exit_code(channel: &mut Channel, sandbox: &str) -> Result<i32, RuntimeError> {
     loop {
         match channel.receive::<Message>().await {
             Ok(Some(Message::ExecExited { code })) => return Ok(code),
             Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return Err(RuntimeError::ShimGone(sandbox)),
+            Ok(None) | Err(_) => return Err(RuntimeError::ShimGone(sandbox.to_owned())),
         }
     }
 }

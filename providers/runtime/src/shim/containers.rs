@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::attach::Attachment;
 use super::output::{Log, Stream};
 use super::{Shim, clock};
 use crate::cgroup::Group;
@@ -32,7 +33,9 @@ pub(super) struct Container {
     /// Standard output and standard error (or only a terminal).
     pub(super) streams: Vec<Stream>,
     /// The writing end of its standard input, or nothing.
-    _stdin: Option<OwnedFd>,
+    pub(super) stdin: Option<OwnedFd>,
+    /// Who is attached to its streams.
+    pub(super) attachments: Vec<Attachment>,
     log: Log,
     pub(super) cgroup: Group,
     directory: PathBuf,
@@ -85,16 +88,30 @@ pub(super) fn read_report(report: &OwnedFd) -> Report {
 }
 
 impl Container {
-    /// Moves output into the log.
+    /// Moves output into the log and to who is attached.
     pub(super) fn pump(&mut self, stream: usize) {
-        if let Some(stream) = self.streams.get_mut(stream) {
-            stream.pump(&mut self.log, false);
-        }
+        self.move_output(stream, false);
     }
 
     fn drain(&mut self) {
-        for stream in &mut self.streams {
-            stream.pump(&mut self.log, true);
+        for number in 0..self.streams.len() {
+            self.move_output(number, true);
+        }
+    }
+
+    fn move_output(&mut self, number: usize, all: bool) {
+        let Container {
+            streams,
+            log,
+            attachments,
+            ..
+        } = self;
+        if let Some(stream) = streams.get_mut(number) {
+            stream.pump(log, all, &mut |bytes| {
+                for attachment in attachments.iter_mut() {
+                    attachment.write(number, bytes);
+                }
+            });
         }
     }
 
@@ -171,7 +188,8 @@ impl Shim {
         make_directories(directory).map_err(create("make the container's directory"))?;
         let log = Log::create(log_path).map_err(create("make the container's log"))?;
         let result = (|| {
-            let (stdio, streams, stdin) = stdio(spec.tty, spec.stdin).map_err(create("make the standard streams"))?;
+            let (stdio, streams, stdin) =
+                stdio(spec.tty, spec.stdin, spec.stdin_once).map_err(create("make the standard streams"))?;
             let (report, childs_report) = report_pair().map_err(create("make the report socket"))?;
             let shm = self.setup.dir.join("shm");
             let own = &self.setup.spec;
@@ -218,7 +236,8 @@ impl Shim {
                     report,
                 }),
                 streams,
-                _stdin: stdin,
+                stdin,
+                attachments: Vec::new(),
                 log,
                 cgroup: cgroup.clone(),
                 directory: directory.to_owned(),
@@ -276,7 +295,11 @@ impl Shim {
                     eprintln!("cannot read a terminal: {error}");
                     return;
                 }
-                container.streams = vec![Stream::new("stdout", Some(terminal))];
+                let once = container
+                    .request
+                    .as_ref()
+                    .is_some_and(|request| request.spec.stdin_once);
+                container.streams = vec![Stream::new("stdout", Some(terminal), once)];
             }
             Report::Executed => {
                 let Some(starting) = container.starting.take() else {
@@ -349,7 +372,7 @@ impl Shim {
         container.cgroup.kill();
         container.drain();
         container.request = None;
-        container._stdin = None;
+        container.stdin = None;
         let finished_at = clock::now();
         container.state.exit = Some(Exit {
             code: ended.code,
@@ -414,7 +437,7 @@ fn make_directories(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes the child's streams, the shim's readers of them and the writer of its input.
-fn stdio(tty: bool, stdin: bool) -> io::Result<(Stdio, Vec<Stream>, Option<OwnedFd>)> {
+fn stdio(tty: bool, stdin: bool, once: bool) -> io::Result<(Stdio, Vec<Stream>, Option<OwnedFd>)> {
     if tty {
         return Ok((Stdio::Terminal, Vec::new(), None));
     }
@@ -431,8 +454,8 @@ fn stdio(tty: bool, stdin: bool) -> io::Result<(Stdio, Vec<Stream>, Option<Owned
     };
     let ((out_reader, stdout), (err_reader, stderr)) = (output()?, output()?);
     let streams = vec![
-        Stream::new("stdout", Some(out_reader)),
-        Stream::new("stderr", Some(err_reader)),
+        Stream::new("stdout", Some(out_reader), once),
+        Stream::new("stderr", Some(err_reader), once),
     ];
     Ok((
         Stdio::Streams {

@@ -29,6 +29,8 @@ pub(super) struct Stream {
     name: &'static str,
     pub(super) file: Option<OwnedFd>,
     pending: Vec<u8>,
+    /// What was written before the first client came, where it is kept for that one.
+    early: Option<Vec<u8>>,
 }
 
 impl Log {
@@ -93,16 +95,22 @@ fn remove(path: &Path) {
 }
 
 impl Stream {
-    pub(super) fn new(name: &'static str, file: Option<OwnedFd>) -> Self {
+    pub(super) fn new(name: &'static str, file: Option<OwnedFd>, keep_early: bool) -> Self {
         Self {
             name,
             file,
             pending: Vec::new(),
+            early: keep_early.then(Vec::new),
         }
     }
 
-    /// Moves what there is into the log, at the end (or when `all`) also what has no line end. Returns whether the stream goes on.
-    pub(super) fn pump(&mut self, log: &mut Log, all: bool) -> bool {
+    /// Returns what was kept for the first client; nothing more is kept.
+    pub(super) fn take_early(&mut self) -> Vec<u8> {
+        self.early.take().unwrap_or_default()
+    }
+
+    /// Moves what there is into the log, at the end (or when `all`) also what has no line end; `copy` gets it as it came. Returns whether the stream goes on.
+    pub(super) fn pump(&mut self, log: &mut Log, all: bool, copy: &mut dyn FnMut(&[u8])) -> bool {
         let mut buffer = [0u8; LONGEST];
         let mut lines = Vec::new();
         let mut turns = 0;
@@ -113,7 +121,13 @@ impl Stream {
                     self.file = None;
                     self.flush(&mut lines);
                 }
-                Ok(count) => self.take(&buffer[..count], &mut lines),
+                Ok(count) => {
+                    copy(&buffer[..count]);
+                    if let Some(early) = &mut self.early {
+                        super::attach::keep_newest(early, &buffer[..count]);
+                    }
+                    self.take(&buffer[..count], &mut lines);
+                }
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => {
@@ -180,7 +194,7 @@ mod tests {
     use super::*;
 
     fn written(chunks: &[&[u8]]) -> Vec<(String, String)> {
-        let mut stream = Stream::new("stdout", None);
+        let mut stream = Stream::new("stdout", None, false);
         let mut lines = Vec::new();
         for chunk in chunks {
             stream.take(chunk, &mut lines);

@@ -31,6 +31,15 @@ pub fn tests() -> Vec<Trial> {
         trial("exec_with_a_terminal_can_be_resized", exec_terminal),
         trial("exec_of_what_does_not_exist_is_an_error", exec_not_found),
         trial("dropping_an_exec_session_kills_its_process", exec_dropped),
+        trial("attach_gives_input_and_takes_output_of_the_container_itself", attach),
+        trial("the_first_client_of_a_container_gets_what_it_missed", attach_early),
+        trial("a_terminal_can_be_attached_to_and_resized", attach_terminal),
+        trial("several_clients_see_the_same_and_may_leave", attach_several),
+        trial(
+            "a_client_that_takes_nothing_does_not_hold_a_container_for_ever",
+            attach_stuck,
+        ),
+        trial("what_has_ended_cannot_be_attached_to", attach_ended),
         trial("files_directories_and_tmpfs_are_mounted", mounts),
         trial("a_container_with_a_terminal_logs_what_it_shows", terminal),
     ]
@@ -322,6 +331,162 @@ async fn exec_terminal() {
     stdout.read_to_string(&mut shown).await.unwrap();
     assert!(shown.contains("/dev/pts/") && shown.contains("43 132"), "{shown:?}");
     assert_eq!(session.exit.await.unwrap(), 4);
+    world.finish().await;
+}
+
+fn interactive(text: &str, once: bool) -> ContainerSpec {
+    ContainerSpec {
+        stdin: true,
+        stdin_once: once,
+        ..script("app", text)
+    }
+}
+
+/// Reads until the text ends with what is expected.
+async fn read_until(from: &mut (impl tokio::io::AsyncRead + Unpin), end: &str) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    let reading = async {
+        while !text.ends_with(end.as_bytes()) {
+            assert_eq!(
+                from.read(&mut byte).await.unwrap(),
+                1,
+                "{}",
+                String::from_utf8_lossy(&text)
+            );
+            text.push(byte[0]);
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), reading).await;
+    assert!(in_time.is_ok(), "no {end:?} in {:?}", String::from_utf8_lossy(&text));
+    String::from_utf8(text).unwrap()
+}
+
+async fn attach() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let spec = interactive(
+        "while read -r line; do echo got $line; echo err $line >&2; done; echo over; exit 4",
+        true,
+    );
+    world.start("a", spec).await.unwrap();
+    let mut session = world.runtime.attach("a", "app-0", true).await.unwrap();
+    let mut stdin = session.stdin.take().unwrap();
+    let (mut stdout, mut stderr) = (session.stdout.take().unwrap(), session.stderr.take().unwrap());
+    for line in ["one", "two"] {
+        stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        assert_eq!(read_until(&mut stdout, "\n").await, format!("got {line}\n"));
+        assert_eq!(read_until(&mut stderr, "\n").await, format!("err {line}\n"));
+    }
+    // The end of the first client's input is the end of the container's.
+    drop(stdin);
+    let (mut rest, mut none) = (String::new(), String::new());
+    let (out, err, code) = tokio::join!(
+        stdout.read_to_string(&mut rest),
+        stderr.read_to_string(&mut none),
+        session.exit
+    );
+    assert_eq!((out.unwrap(), err.unwrap(), code.unwrap()), (5, 0, 4));
+    assert_eq!(rest, "over\n");
+    let ended = world.ended("a", "app-0").await;
+    assert!(world.log("a", &ended).await.contains("got two\n"));
+    world.finish().await;
+}
+
+async fn attach_early() {
+    let world = World::new().await;
+    for (id, once, expected) in [("a", true, "early\nlate\n"), ("b", false, "late\n")] {
+        world.sandbox(id).await;
+        let text = "echo early; while [ ! -e /go ]; do read -r line && break; done; echo late";
+        world.start(id, interactive(text, once)).await.unwrap();
+        let log = world.runtime.log_path(id, "app", 0);
+        while !std::fs::read_to_string(&log).unwrap().contains("early") {
+            tokio::task::yield_now().await;
+        }
+        let mut session = world.runtime.attach(id, "app-0", true).await.unwrap();
+        let mut stdin = session.stdin.take().unwrap();
+        stdin.write_all(b"go\n").await.unwrap();
+        let mut text = String::new();
+        let (read, code) = tokio::join!(session.stdout.as_mut().unwrap().read_to_string(&mut text), session.exit);
+        read.unwrap();
+        assert_eq!((text.as_str(), code.unwrap()), (expected, 0));
+    }
+    world.finish().await;
+}
+
+async fn attach_terminal() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let spec = ContainerSpec {
+        tty: true,
+        ..interactive(
+            "while read -r line; do [ $line = end ] && exit 3; stty size; done",
+            true,
+        )
+    };
+    world.start("a", spec).await.unwrap();
+    let session = world.runtime.attach("a", "app-0", true).await.unwrap();
+    let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
+    session.resize.as_ref().unwrap().send((91, 37)).await.unwrap();
+    // The size is set beside the input: ask until it shows. Each line comes back twice, as echo and as answer.
+    let mut shown = String::new();
+    while !shown.contains("37 91") {
+        stdin.write_all(b"size\n").await.unwrap();
+        shown = read_until(&mut stdout, "\r\n").await + &read_until(&mut stdout, "\r\n").await;
+    }
+    stdin.write_all(b"end\n").await.unwrap();
+    assert_eq!(session.exit.await.unwrap(), 3);
+    world.finish().await;
+}
+
+async fn attach_several() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let text = "while read -r line; do echo got $line; [ $line = end ] && exit 0; done";
+    world.start("a", interactive(text, false)).await.unwrap();
+    let mut one = world.runtime.attach("a", "app-0", true).await.unwrap();
+    let mut two = world.runtime.attach("a", "app-0", false).await.unwrap();
+    assert!(two.stdin.is_none());
+    let mut stdin = one.stdin.take().unwrap();
+    stdin.write_all(b"x\n").await.unwrap();
+    for session in [&mut one, &mut two] {
+        assert_eq!(read_until(session.stdout.as_mut().unwrap(), "\n").await, "got x\n");
+    }
+    drop((stdin, one));
+    // Its input stays open, and another may come.
+    let mut three = world.runtime.attach("a", "app-0", true).await.unwrap();
+    let mut stdin = three.stdin.take().unwrap();
+    stdin.write_all(b"end\n").await.unwrap();
+    assert_eq!(read_until(two.stdout.as_mut().unwrap(), "\n").await, "got end\n");
+    assert_eq!((two.exit.await.unwrap(), three.exit.await.unwrap()), (0, 0));
+    world.finish().await;
+}
+
+async fn attach_stuck() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let text = "read -r line; head -c 1000000 /dev/zero | tr '\\0' '.'; echo";
+    world.start("a", interactive(text, false)).await.unwrap();
+    let mut stuck = world.runtime.attach("a", "app-0", true).await.unwrap();
+    let mut reading = world.runtime.attach("a", "app-0", false).await.unwrap();
+    stuck.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
+    // One that reads gets everything, though the other reads nothing: it is let go.
+    let mut all = Vec::new();
+    let (read, code) = tokio::join!(reading.stdout.as_mut().unwrap().read_to_end(&mut all), reading.exit);
+    assert_eq!((read.unwrap(), code.unwrap()), (1_000_001, 0));
+    stuck.exit.await.unwrap_err();
+    let ended = world.ended("a", "app-0").await;
+    assert_eq!(ended.exit.clone().unwrap().code, 0);
+    assert_eq!(world.log("a", &ended).await.len(), 1_000_001);
+    world.finish().await;
+}
+
+async fn attach_ended() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    world.run("a", interactive("true", true)).await;
+    let refused = world.runtime.attach("a", "app-0", true).await.err().unwrap();
+    assert!(matches!(refused, RuntimeError::NotRunning(_)), "{refused}");
     world.finish().await;
 }
 

@@ -11,6 +11,7 @@ use libtest_mimic::Trial;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use setpoint_runtime::logs::ReadOptions;
 use setpoint_runtime::spec::RuntimeEvent;
 
 use crate::trial;
@@ -26,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
             killed_shim_of_a_user,
         ),
         trial("a_closed_sandbox_keeps_logs_and_exit_codes_and_nothing_else", closed),
+        trial("logs_opened_while_a_sandbox_is_closed_are_whole", logs_amid_closing),
         trial("a_shim_is_called_after_its_pod", titled),
         trial("a_sandbox_that_died_meanwhile_is_taken_away_at_open", died_meanwhile),
         trial("a_removed_sandbox_leaves_nothing", removed),
@@ -222,6 +224,56 @@ async fn closed() {
     world.runtime.remove_sandbox("a").await.unwrap();
     assert!(world.runtime.sandbox("a").is_none());
     assert!(!world.folder.join("data/sandboxes/a").exists());
+    world.finish().await;
+}
+
+async fn logs_amid_closing() {
+    let world = World::new().await;
+    for number in 0..15 {
+        let id = format!("pod-{number}");
+        world.sandbox(&id).await;
+        let started = world.start(&id, script("app", "echo done")).await.unwrap();
+        let closing = async {
+            // As the agent does: it hears of the end and closes at once.
+            world.ended(&id, "app-0").await;
+            world.runtime.close_sandbox(&id).await.unwrap();
+        };
+        let mut closing = std::pin::pin!(closing);
+        let (mut opened, mut closed) = (0, false);
+        while !closed {
+            let known = world.runtime.sandbox(&id).expect("it is known all the time");
+            let ended = known.containers[0].exit.is_some();
+            for follow in [true, false] {
+                let options = ReadOptions {
+                    follow,
+                    ..ReadOptions::default()
+                };
+                let mut chunks = world.runtime.logs(&id, &started.name, 0, options);
+                let reading = async {
+                    let mut text = Vec::new();
+                    while let Some(chunk) = chunks.recv().await {
+                        text.extend_from_slice(&chunk.unwrap());
+                    }
+                    text
+                };
+                let mut reading = std::pin::pin!(reading);
+                let text = tokio::select! {
+                    text = &mut reading => text,
+                    () = &mut closing, if !closed => {
+                        closed = true;
+                        reading.await
+                    }
+                };
+                // Who follows waits for the end; who does not gets all of what has ended.
+                assert!(
+                    text == b"done\n" || (!follow && !ended && text.is_empty()),
+                    "{follow} {ended} {text:?}"
+                );
+                opened += 1;
+            }
+        }
+        assert_ne!(opened, 0);
+    }
     world.finish().await;
 }
 
