@@ -9,6 +9,7 @@
 mod discover;
 mod history;
 mod loose;
+mod sealed;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -91,9 +92,15 @@ impl Repository {
                 source,
             },
         })?;
+        let loose = loose::Loose::of(inner.commondir());
+        sealed::check(loose.folders()).map_err(|source| SourceError::Git {
+            operation: "read the packs",
+            path: path.to_path_buf(),
+            source,
+        })?;
         Ok(Self {
-            loose: loose::Loose::of(inner.commondir()),
             inner,
+            loose,
             path: path.to_path_buf(),
         })
     }

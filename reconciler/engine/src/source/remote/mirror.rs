@@ -8,8 +8,7 @@ use std::time::Instant;
 use git2::{ErrorClass, ErrorCode, Indexer, Odb, Oid, Sort};
 
 use super::protocol::Offer;
-use crate::source::SourceError;
-use crate::source::create;
+use crate::source::{Repository, SourceError, create};
 
 /// Commits named to the server as known: enough to find common ground after a rewrite.
 const HAVES: usize = 256;
@@ -33,7 +32,12 @@ impl Mirror {
             Err(source) => return Err(disk("read", path, source)),
         };
         let failed = |operation| failed(operation, path);
-        if empty {
+        let damaged = !empty && is_damaged(path);
+        if damaged {
+            tracing::warn!(mirror = %path.display(), "a mirror is damaged; it is made anew");
+            std::fs::remove_dir_all(path).map_err(|source| disk("remove the damaged mirror", path, source))?;
+        }
+        if empty || damaged {
             create::in_place(path, |place| {
                 create::bare(place, "main").map_err(failed("make a mirror"))?;
                 Ok(())
@@ -177,6 +181,14 @@ impl Mirror {
 
     fn odb(&self) -> Result<Odb<'_>, SourceError> {
         self.repository.odb().map_err(failed("read objects", &self.path))
+    }
+}
+
+/// A mirror is a copy that can be had again: what a power cut left of it is not worth an error.
+fn is_damaged(path: &Path) -> bool {
+    match Repository::open(path) {
+        Err(SourceError::Git { source, .. }) => source.class() == ErrorClass::Odb,
+        _ => false,
     }
 }
 

@@ -40,6 +40,11 @@ impl Loose {
         Self { folders }
     }
 
+    /// Gives the folders, the repository's own first.
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     /// Says whether libgit2 may read the object: it is whole, or not loose at all.
     pub(super) fn check(&self, id: Oid) -> Result<(), git2::Error> {
         let name = id.to_string();

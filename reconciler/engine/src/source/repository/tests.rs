@@ -446,3 +446,48 @@ fn damage_is_an_error_and_never_a_panic() {
         );
     }
 }
+
+#[test]
+fn damaged_packs_are_errors_and_never_a_panic() {
+    let world = World::new();
+    for round in 0..20 {
+        world.write("a/file", format!("some text {round}\n").repeat(50));
+        world.write(&format!("b/{round}"), format!("{round}"));
+        world.commit("x");
+    }
+    world.git(&["gc", "-q"]);
+    let commit = world.git(&["rev-parse", "HEAD"]);
+    let packs: Vec<_> = std::fs::read_dir(world.path().join(".git/objects/pack"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let mut failed = 0;
+    for file in packs
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "pack" || end == "idx"))
+    {
+        let good = std::fs::read(file).unwrap();
+        std::fs::remove_file(file).unwrap();
+        for step in 0..40 {
+            let at = good.len() * step / 40;
+            let mut flipped = good.clone();
+            flipped[at] ^= 0x15;
+            let mut zeroed = good.clone();
+            zeroed[at..].fill(0);
+            for bad in [&flipped[..], &zeroed, &good[..at]] {
+                std::fs::write(file, bad).unwrap();
+                let read = Repository::open(world.path()).and_then(|repository| {
+                    repository.log(&commit, 50)?;
+                    repository.is_ancestor(&"1".repeat(40), &commit)?;
+                    repository.resolve(&commit[..6])?;
+                    repository.files(&commit, "")
+                });
+                failed += usize::from(read.is_err());
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        std::fs::write(file, good).unwrap();
+    }
+    assert!(failed > 100, "{failed}");
+    assert_eq!(world.open().files(&commit, "").unwrap().len(), 21);
+}

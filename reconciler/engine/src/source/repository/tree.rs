@@ -1,6 +1,7 @@
 //! The files of one commit: links resolved inside the tree, everything counted.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
 use git2::{ObjectType, Oid, Tree};
 
@@ -277,7 +278,14 @@ impl<'r> Walk<'r> {
     fn blob(&self, id: Oid, shown: &str, budget: &mut Budget) -> Result<Vec<u8>, SourceError> {
         let failed = |error| self.repository.failed("read a file")(error);
         let odb = self.repository.inner.odb().map_err(failed)?;
-        let (size, kind) = odb.read_header(id).map_err(failed)?;
+        // git2 panics at a kind that does not exist, which a damaged pack can name.
+        let header = std::panic::catch_unwind(AssertUnwindSafe(|| odb.read_header(id)));
+        let header = header.unwrap_or_else(|_| {
+            Err(git2::Error::from_str(
+                "the object has no kind that exists; `git fsck` tells more",
+            ))
+        });
+        let (size, kind) = header.map_err(failed)?;
         if kind != ObjectType::Blob {
             return Err(failed(git2::Error::from_str("a file's object is no file")));
         }
