@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use setpoint_api::apply::{Merge, Place};
 
-use crate::path::{Identity, Step};
+use crate::path::{Identity, Label, Step};
 
 /// The fields of one manager.
 pub(crate) type Fields = Map<String, Value>;
@@ -41,7 +41,7 @@ pub(crate) fn below<'a>(fields: &'a Fields, step: &Step<'_>) -> Option<&'a Field
         Step::Key(key) => fields.get(&field(key)),
         Step::Item(item, identity) => fields
             .iter()
-            .find(|(step, _)| identity.is_at(step, item))
+            .find(|(step, _)| Label::parse(step).is_some_and(|label| identity.is_at(&label, item)))
             .map(|(_, below)| below),
         Step::Index(_) => None,
     };
@@ -104,12 +104,15 @@ impl<'a, 'f> Lost<'a, 'f> {
         for (text, below) in mine {
             let Some(below) = below.as_object() else { continue };
             let (step, place, want, have) = if let Some(key) = text.strip_prefix("f:") {
+                let want = want.and_then(|want| want.get(key)).filter(|want| !want.is_null());
+                if below.is_empty() && want.is_some() {
+                    continue;
+                }
                 let Some(have) = have.get(key).filter(|have| !have.is_null()) else {
                     continue;
                 };
-                let want = want.and_then(|want| want.get(key)).filter(|want| !want.is_null());
                 (Step::Key(key), place.child(key), want, have)
-            } else if text.starts_with("k:") || text.starts_with("v:") {
+            } else if let Some(label) = Label::parse(text) {
                 let identity = match place.merge(have) {
                     Merge::Keys(keys) => Identity::Keys(keys),
                     Merge::Set => Identity::Value,
@@ -119,7 +122,7 @@ impl<'a, 'f> Lost<'a, 'f> {
                     },
                     _ => continue,
                 };
-                let item = |list: &'a Value| list.as_array()?.iter().find(|item| identity.is_at(text, item));
+                let item = |list: &'a Value| list.as_array()?.iter().find(|item| identity.is_at(&label, item));
                 let Some(have) = item(have) else { continue };
                 let wanted = want.and_then(Value::as_array);
                 let want = wanted.and_then(|items| items.iter().find(|item| identity.same(item, have)));

@@ -55,27 +55,52 @@ impl Identity<'_> {
         }
     }
 
-    /// Returns whether a step of `fieldsV1` (`k:{…}`, `v:…`) leads to an item.
-    pub fn is_at(&self, step: &str, item: &Value) -> bool {
-        if let Some(text) = step.strip_prefix("k:") {
-            let Ok(Value::Object(keys)) = serde_json::from_str::<Value>(text) else {
-                return false;
-            };
-            let default = |name: &str| match self {
-                Identity::Keys(known) => known
-                    .iter()
-                    .find(|(known, _)| *known == name)
-                    .and_then(|(_, default)| default),
-                _ => None,
-            };
-            return keys
+    /// Returns whether a label names an item.
+    pub fn is_at(&self, label: &Label<'_>, item: &Value) -> bool {
+        let default = |name: &str| match self {
+            Identity::Keys(known) => known
                 .iter()
-                .all(|(name, value)| item.get(name).or_else(|| default(name)) == Some(value));
+                .find(|(known, _)| *known == name)
+                .and_then(|(_, default)| default),
+            _ => None,
+        };
+        match label {
+            Label::Name(name, text) => {
+                let value = item.get(*name).or_else(|| default(name));
+                value.and_then(Value::as_str) == Some(*text)
+            }
+            Label::Keys(keys) => keys
+                .iter()
+                .all(|(name, value)| item.get(name).or_else(|| default(name)) == Some(value)),
+            Label::Value(value) => value == item,
         }
-        match step.strip_prefix("v:") {
-            Some(text) => serde_json::from_str::<Value>(text).is_ok_and(|value| value == *item),
-            None => false,
+    }
+}
+
+/// What `fieldsV1` calls an item of a list: `k:{…}` or `v:…`.
+pub(crate) enum Label<'a> {
+    /// By one key, which is a plain text: what most are.
+    Name(&'a str, &'a str),
+    /// By its keys.
+    Keys(Map<String, Value>),
+    /// By its value.
+    Value(Value),
+}
+
+impl<'a> Label<'a> {
+    /// Reads a step of `fieldsV1`; nothing where it does not lead to an item by what that is.
+    pub fn parse(step: &'a str) -> Option<Label<'a>> {
+        if let Some(text) = step.strip_prefix("k:") {
+            let inside = text.strip_prefix("{\"").and_then(|text| text.strip_suffix("\"}"));
+            if let Some((name, value)) = inside.and_then(|text| text.split_once("\":\""))
+                && !name.contains(['"', '\\'])
+                && !value.contains(['"', '\\'])
+            {
+                return Some(Label::Name(name, value));
+            }
+            return serde_json::from_str(text).ok().map(Label::Keys);
         }
+        serde_json::from_str(step.strip_prefix("v:")?).ok().map(Label::Value)
     }
 }
 
