@@ -12,6 +12,7 @@ macro_rules! row {
 }
 
 mod arguments;
+mod certificates;
 mod crypto;
 mod dates;
 mod dicts;
@@ -52,6 +53,7 @@ static TABLE: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new
         semver::FUNCTIONS,
         dates::FUNCTIONS,
         paths::FUNCTIONS,
+        certificates::FUNCTIONS,
         crypto::FUNCTIONS,
         random::FUNCTIONS,
         helm::FUNCTIONS,

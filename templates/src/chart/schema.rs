@@ -81,6 +81,16 @@ fn word(error: &ValidationError<'_, '_>, depth: usize, lines: &mut Vec<String>) 
     }
     let words = match &error.kind {
         ErrorKind::Required { want } if want.len() == 1 => format!("missing property '{}'", want[0]),
+        ErrorKind::Type { got, want } => {
+            let want: Vec<String> = want.iter().map(|kind| kind.to_string()).collect();
+            format!("got {got}, want {}", want.join(" or "))
+        }
+        ErrorKind::AdditionalProperties { got } => {
+            let got: Vec<String> = got.iter().map(|name| format!("'{name}'")).collect();
+            format!("additional properties {} not allowed", got.join(", "))
+        }
+        ErrorKind::Minimum { got, want } => format!("minimum: got {got}, want {want}"),
+        ErrorKind::Maximum { got, want } => format!("maximum: got {got}, want {want}"),
         kind => kind.to_string(),
     };
     lines.push(format!(

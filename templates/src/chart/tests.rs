@@ -141,7 +141,7 @@ fn values_are_checked_against_the_schemas_of_the_chart_and_of_what_it_carries() 
     assert!(rendered(&chart(&files), json!({"a": 3.0})).is_ok());
     assert_eq!(
         rendered(&chart(&files), json!({"sub": {"size": 1}})).unwrap_err(),
-        "values don't meet the specifications of the schema(s) in the following chart(s):\nc:\n- at '': missing property 'a'\nsub:\n- at '/size': want string, but got number\n"
+        "values don't meet the specifications of the schema(s) in the following chart(s):\nc:\n- at '': missing property 'a'\nsub:\n- at '/size': got number, want string\n"
     );
     let away = schema("\"$ref\": \"file:///etc/hostname\"");
     assert!(

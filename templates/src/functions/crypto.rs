@@ -1,6 +1,7 @@
-//! Passwords, keys and certificates.
+//! Passwords and keys.
 
 use super::arguments::{Outcome, bytes, int, string, text};
+use super::certificates::certificate;
 use crate::gotemplate::exec::Function;
 use crate::value::Value;
 use base64::Engine as _;
@@ -14,14 +15,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     row!("bcrypt", "s", |_, _| missing("bcrypt")),
     row!("derivePassword", "ussss", |_, a| missing_with(a, "derivePassword")),
-    row!("genPrivateKey", "s", |_, _| missing("genPrivateKey")),
-    row!("genCA", "si", |_, _| missing("genCA")),
     row!("genCAWithKey", "sis", |_, _| missing("genCAWithKey")),
-    row!("genSelfSignedCert", "sLLi", |_, _| missing("genSelfSignedCert")),
     row!("genSelfSignedCertWithKey", "sLLis", |_, _| missing(
         "genSelfSignedCertWithKey"
     )),
-    row!("genSignedCert", "sLLic", |_, _| missing("genSignedCert")),
     row!("genSignedCertWithKey", "sLLics", |_, _| missing("genSignedCertWithKey")),
     row!("buildCustomCert", "ss", |_, a| build_custom_cert(a)),
     row!("encryptAES", "ss", |_, _| missing("encryptAES")),
@@ -42,14 +39,4 @@ fn build_custom_cert(args: &[Value]) -> Outcome {
         return Err("unable to decode base64 certificate".into());
     };
     Ok(certificate(cert, key))
-}
-
-/// Makes the struct that templates see.
-fn certificate(cert: Vec<u8>, key: Vec<u8>) -> Value {
-    Value::Object(std::rc::Rc::new(crate::value::Object {
-        type_name: "sprig.certificate",
-        fields: vec![("Cert", "Cert", Value::from(cert)), ("Key", "Key", Value::from(key))],
-        methods: Vec::new(),
-        text: None,
-    }))
 }

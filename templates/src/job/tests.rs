@@ -323,6 +323,37 @@ fn the_same_job_gives_the_same_output_and_goes_over_a_wire() {
 }
 
 #[test]
+fn certificates_verify_and_are_the_same_for_the_same_seed() {
+    let template = "{{ $ca := genCA \"ca\" 365 }}{{ $cert := genSignedCert \"web\" (list \"10.0.0.1\") (list \"web.prod.svc\") 30 $ca }}apiVersion: v1\nkind: Secret\nmetadata: {name: tls}\nstringData:\n  ca: {{ $ca.Cert | toJson }}\n  cert: {{ $cert.Cert | toJson }}\n  key: {{ $cert.Key | toJson }}\n";
+    let mut job = job(&[CHART, ("templates/x.yaml", template)]);
+    job.now = 1_700_000_000;
+    let first = run(&job).unwrap();
+    job.now += 3600;
+    assert_eq!(run(&job).unwrap(), first);
+    let pem = |key: &str| first.objects[0].object["stringData"][key].as_str().unwrap().to_owned();
+    let parse = |text: &str| x509_parser::pem::parse_x509_pem(text.as_bytes()).unwrap().1;
+    let (authority, certificate) = (parse(&pem("ca")), parse(&pem("cert")));
+    let (authority, certificate) = (authority.parse_x509().unwrap(), certificate.parse_x509().unwrap());
+    certificate.verify_signature(Some(authority.public_key())).unwrap();
+    assert_eq!(certificate.issuer(), authority.subject());
+    assert!(authority.is_ca() && !certificate.is_ca());
+    let names = certificate
+        .subject_alternative_name()
+        .unwrap()
+        .unwrap()
+        .value
+        .general_names
+        .len();
+    assert_eq!(names, 2);
+    let (from, until) = (
+        certificate.validity().not_before.timestamp(),
+        certificate.validity().not_after.timestamp(),
+    );
+    assert!(from <= 1_700_000_000 && until >= 1_700_000_000 + 30 * 86_400);
+    assert!(pem("key").starts_with("-----BEGIN PRIVATE KEY-----\n"));
+}
+
+#[test]
 fn a_packed_chart_within_a_chart_renders() {
     let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for (path, text) in [
