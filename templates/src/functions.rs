@@ -27,6 +27,7 @@ mod random;
 mod regexes;
 mod semver;
 mod strings;
+mod toml;
 
 pub(crate) use helm::floats;
 pub(crate) use paths::clean as clean_path;
@@ -57,6 +58,7 @@ static TABLE: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new
         crypto::FUNCTIONS,
         random::FUNCTIONS,
         helm::FUNCTIONS,
+        toml::FUNCTIONS,
     ]
     .into_iter()
     .flatten()

@@ -13,8 +13,8 @@
 //! * [`value`]: what they compute with.
 //! * [`yaml`]: YAML as Go reads and writes it, and with places ([`yaml::node`]).
 //!
-//! Not there: functions that make RSA keys or password hashes, encrypt, or read and write TOML (a template that
-//! calls one fails by name), and `lookup` in a [`Job`], which finds nothing. A `values.schema.json` that refers to another
+//! Not there: functions that make RSA keys or password hashes or that encrypt (a template that calls one fails by
+//! name), and `lookup` in a [`Job`], which finds nothing. A `values.schema.json` that refers to another
 //! address is not used, since nothing is fetched; the output says so. Kustomizations are refused by name.
 
 pub mod chart;

@@ -76,9 +76,6 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Err(words) => Value::list(vec![Value::from(words)]),
     })),
     row!("mustFromJson", "s", |_, a| Ok(read_json(bytes(a, 0))?)),
-    row!("toToml", "a", |_, _| Err("toToml is not supported yet".into())),
-    row!("mustToToml", "a", |_, _| Err("mustToToml is not supported yet".into())),
-    row!("fromToml", "s", |_, _| Err("fromToml is not supported yet".into())),
 ];
 
 fn wrapped(words: &str) -> Failure {

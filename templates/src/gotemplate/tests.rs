@@ -60,6 +60,25 @@ fn recursion_and_endless_work_end_in_errors() {
 }
 
 #[test]
+fn toml_is_written_with_tables_last_and_reads_back() {
+    let written = run(
+        "{{ dict \"b\" 1 \"a\" (dict \"x\" \"q\\\"\" \"t\" (dict \"y z\" true)) \"l\" (list 1 \"z\") \"ts\" (list (dict \"n\" 2.0)) | toToml }}",
+    );
+    assert_eq!(
+        written,
+        "b = 1\nl = [1, \"z\"]\n\n[a]\n  x = \"q\\\"\"\n  [a.t]\n    \"y z\" = true\n\n[[ts]]\n  n = 2.0\n"
+    );
+    assert_eq!(
+        run(&format!(
+            "{{{{ fromToml {} | toToml }}}}",
+            crate::value::go_quote(written.as_bytes())
+        )),
+        written
+    );
+    assert!(run("{{ (fromToml \"a = \").Error }}").contains("expected"));
+}
+
+#[test]
 fn maps_are_shared_by_reference() {
     assert_eq!(run("{{$_ := set .a \"new\" 1}}{{.a.new}}"), "1");
 }
