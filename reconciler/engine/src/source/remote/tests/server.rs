@@ -78,7 +78,10 @@ fn serve(root: &Path, answer: impl Fn(&Path, TcpStream) + Send + Sync + Clone + 
 fn http_request(root: &Path, mut stream: TcpStream, manner: &Manner) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut first, mut length, mut kind, mut authorization) = (String::new(), 0, String::new(), None);
-    reader.read_line(&mut first).unwrap();
+    if reader.read_line(&mut first).is_err() {
+        // Not HTTP at all: somebody who wants TLS.
+        return;
+    }
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
