@@ -59,9 +59,10 @@ fn check_one(schema: &[u8], values: &Value) -> Result<Option<String>, String> {
     let mut compiler = Compiler::new();
     compiler.use_loader(Box::new(Nowhere));
     let mut schemas = Schemas::new();
-    let compiled = compiler
-        .add_resource(ADDRESS, schema)
-        .and_then(|()| compiler.compile(ADDRESS, &mut schemas));
+    let compiled = match compiler.add_resource(ADDRESS, schema) {
+        Ok(()) => compiler.compile(ADDRESS, &mut schemas),
+        Err(error) => Err(error),
+    };
     let index = match compiled {
         Ok(index) => index,
         Err(CompileError::LoadUrlError { url, .. }) => return Ok(Some(url)),

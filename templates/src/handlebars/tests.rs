@@ -301,7 +301,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_value_is_exactly_itself_in_its_place_and_nothing_else_changes(value in any_value()) {
