@@ -301,12 +301,12 @@ fn app_view_rules() -> Vec<Value> {
     ]
 }
 
-/// Who may edit a namespace's objects may have an app do what git says, or once said. Not change what git says: an app is
-/// applied with more rights than they have.
+/// Who may edit a namespace's objects may have an app do what git says, or once said. Not change what git says, nor try out
+/// what it could say: an app reads and writes with more rights than they have. Nor see it rendered: secrets are part of it.
 fn app_edit_rules() -> Vec<Value> {
     vec![rule(
         &["setpoint.dev"],
-        &["apps/diff", "apps/resume", "apps/rollback", "apps/sync"],
+        &["apps/resume", "apps/rollback", "apps/sync"],
         &["create"],
     )]
 }

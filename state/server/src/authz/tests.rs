@@ -81,9 +81,12 @@ fn apps_are_seen_by_viewers_and_moved_along_by_editors_and_changed_by_neither() 
             assert!(!allowed(user, verb, ""), "{user} may {verb}");
         }
     }
-    for subresource in ["sync", "rollback", "resume", "diff"] {
+    for subresource in ["sync", "rollback", "resume"] {
         assert!(!allowed("vera", "create", subresource));
         assert!(allowed("ed", "create", subresource) && allowed("ada", "create", subresource));
+    }
+    for (verb, subresource) in [("get", "rendered"), ("create", "plan"), ("create", "chart")] {
+        assert!(!allowed("ed", verb, subresource) && !allowed("ada", verb, subresource));
     }
 }
 

@@ -40,6 +40,10 @@ impl SubresourceHandler for Echo {
             served("broken", GET),
             served("refused", GET),
             ServedSubresource {
+                of_absent: true,
+                ..served("plan", CREATE)
+            },
+            ServedSubresource {
                 group: "",
                 resource: "configmaps",
                 name: "echo",
@@ -144,6 +148,9 @@ async fn a_handler_gets_the_request_and_its_answer_is_the_answer() {
     let (code, message) = refused.expect_err("a refusal");
     assert_eq!(code, 409);
     assert!(message.contains("it is paused"), "{message}");
+    let proposed = "/apis/setpoint.dev/v1alpha1/namespaces/shop/apps/none/plan";
+    let plan = call(&master, Method::POST, proposed, Vec::new()).await;
+    assert_eq!(plan.expect("an answer")["name"], "none");
     // Kinds of Kubernetes' own may have some, too.
     let path = "/api/v1/namespaces/kube-system/configmaps/none/echo";
     let (code, message) = call(&master, Method::GET, path, Vec::new()).await.expect_err("absent");
