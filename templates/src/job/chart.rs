@@ -43,19 +43,42 @@ pub(super) fn render(job: &Job, values: Values) -> Result<Output, Failure> {
         }
         add_rendered(&mut collector, &local(&path, &name), &text)?;
     }
-    let options = RenderOptions {
-        values: values.exact,
-        ..options
-    };
-    let exact = chart.with_exact_values();
-    let prepared = prepare(&exact, &options).map_err(|error| worded(error, &name))?;
-    let mut handlebars: Vec<(String, Source)> = sources(&prepared, &options, true).into_iter().collect();
+    if has_handlebars(&chart) {
+        let options = RenderOptions {
+            values: values.exact,
+            ..options
+        };
+        if let Some(words) = render_handlebars(chart, &options, &mut collector)? {
+            notes = words;
+        }
+    }
+    if collector.is_empty() {
+        collector.warn("the chart renders no object with these values".to_owned());
+    }
+    Ok(collector.finish(notes))
+}
+
+/// Says whether a chart, or one that it carries, has templates in handlebars.
+fn has_handlebars(chart: &Chart) -> bool {
+    chart.templates.keys().any(|path| path.ends_with(".hbs")) || chart.dependencies.iter().any(has_handlebars)
+}
+
+/// Renders the templates in handlebars; gives the notes where they are among them.
+fn render_handlebars(
+    chart: Chart,
+    options: &RenderOptions<'_>,
+    collector: &mut Collector<'_>,
+) -> Result<Option<String>, Failure> {
+    let name = chart.name().to_owned();
+    let mut notes = None;
+    let prepared = prepare(&chart.with_exact_values(), options).map_err(|error| worded(error, &name))?;
+    let mut handlebars: Vec<(String, Source)> = sources(&prepared, options, true).into_iter().collect();
     handlebars.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut templates = Templates::default();
     for (path, source) in &handlebars {
         templates.add(&source.base, &local(path, &name), &source.text)?;
     }
-    let mut renderer = Renderer::new(&templates, job.seed, job.now);
+    let mut renderer = Renderer::new(&templates, options.seed, options.now);
     for (path, source) in &handlebars {
         let file = local(path, &name);
         if handlebars::is_partial(&file) {
@@ -64,16 +87,13 @@ pub(super) fn render(job: &Job, values: Values) -> Result<Output, Failure> {
         let scope = crate::value::Value::Map(source.scope.clone());
         if file.ends_with("NOTES.txt.hbs") {
             if file == "templates/NOTES.txt.hbs" {
-                notes = renderer.text(&file, &scope)?;
+                notes = Some(renderer.text(&file, &scope)?);
             }
             continue;
         }
-        add_objects(&mut collector, renderer.objects(&file, &scope)?)?;
+        add_objects(collector, renderer.objects(&file, &scope)?)?;
     }
-    if collector.is_empty() {
-        collector.warn("the chart renders no object with these values".to_owned());
-    }
-    Ok(collector.finish(notes))
+    Ok(notes)
 }
 
 /// Takes what a handlebars template gives.
