@@ -14,20 +14,19 @@ use serde_json::{Value, json};
 
 use crate::floor;
 use crate::instance::{DEADLINE, Instance, cpu_time, pss_kb};
+use crate::table::{Times, head, ms, row};
+use crate::workload::{done, is_ready};
 
 /// Measures every row and prints the table.
 pub async fn all(runs: usize, idle: Duration) -> anyhow::Result<()> {
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        bail!("a TLS provider was installed already");
-    }
     let mut instance = Instance::new()?;
-    let first_start = instance.up().await?;
+    let first_start = instance.up(&[]).await?;
     let client = instance.client().await?;
     println!(
         "{runs} runs a row; first start on an empty folder {:.0} ms\n",
         ms(first_start)
     );
-    println!("{:<46} {:>9} {:>9} {:>9}", "", "p50 ms", "p99 ms", "min ms");
+    head();
     let root = instance.demo_root().await?;
     row("floor: namespaces + pivot_root + exec", floor::bare(&root, runs)?);
     match floor::crun(&root, runs)? {
@@ -42,21 +41,6 @@ pub async fn all(runs: usize, idle: Duration) -> anyhow::Result<()> {
     row("pod deleted -> replacement running", deleted);
     row("Deployment of 3: updated -> done", updated);
     memory(&mut instance, &client, runs, idle).await
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-fn row(name: &str, mut times: Vec<Duration>) {
-    times.sort();
-    let at = |share: f64| times[((times.len() as f64 * share).ceil() as usize).clamp(1, times.len()) - 1];
-    println!(
-        "{name:<46} {:>9.1} {:>9.1} {:>9.1}",
-        ms(at(0.5)),
-        ms(at(0.99)),
-        ms(times[0])
-    );
 }
 
 fn pod(name: &str) -> anyhow::Result<Pod> {
@@ -100,15 +84,12 @@ fn is_running(pod: &Pod, restarts: i32) -> bool {
     })
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
+/// What the shim of a pod wrote down.
+fn sandbox(instance: &Instance, uid: &str) -> anyhow::Result<Value> {
+    let path = instance.folder().join("data/sandboxes").join(uid).join("state.json");
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
-
-type Times = Vec<Duration>;
 
 /// One pod a run: created, running, ready, its process killed, running again, deleted.
 async fn pods(instance: &Instance, client: &Client, runs: usize) -> anyhow::Result<(Times, Times, Times)> {
@@ -145,7 +126,7 @@ async fn pods(instance: &Instance, client: &Client, runs: usize) -> anyhow::Resu
         running.push(at_running);
         ready.push(at_ready);
 
-        let sandbox = instance.sandbox(&uid)?;
+        let sandbox = sandbox(instance, &uid)?;
         let pid = sandbox["containers"][0]["pid"]
             .as_i64()
             .context("the container has a process")?;
@@ -184,16 +165,6 @@ fn demo(name: &str, replicas: i32) -> anyhow::Result<Deployment> {
             "template": {"metadata": template["metadata"], "spec": template["spec"]},
         },
     }))?)
-}
-
-fn done(deployment: &Deployment, generation: i64) -> bool {
-    let wanted = deployment.spec.replicas;
-    deployment.status.as_ref().is_some_and(|status| {
-        status.observed_generation >= Some(generation)
-            && status.updated_replicas == wanted
-            && status.replicas == wanted
-            && status.available_replicas == wanted
-    })
 }
 
 /// A Deployment of three: one of its pods deleted, then its image changed, each `runs` times.
@@ -243,7 +214,7 @@ async fn memory(instance: &mut Instance, client: &Client, runs: usize, idle: Dur
     let mut starts = Vec::new();
     for _ in 0..runs {
         instance.end()?;
-        starts.push(instance.up().await?);
+        starts.push(instance.up(&[]).await?);
     }
     row("`up` on 10 pods -> API answers", starts);
     let client = instance.client().await?;
@@ -265,8 +236,8 @@ async fn memory(instance: &mut Instance, client: &Client, runs: usize, idle: Dur
     );
     let mut shims = Vec::new();
     for pod in &list.items {
-        let sandbox: Value = instance.sandbox(&pod.uid().unwrap_or_default())?;
-        shims.push(pss_kb(sandbox["pid"].as_u64().context("the shim has a process")?)?);
+        let shim = sandbox(instance, &pod.uid().unwrap_or_default())?;
+        shims.push(pss_kb(shim["pid"].as_u64().context("the shim has a process")?)?);
     }
     shims.sort_unstable();
     let (least, most) = (

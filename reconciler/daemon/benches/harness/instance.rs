@@ -1,6 +1,6 @@
 //! An instance of the release binary in a folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,12 @@ impl Instance {
         })
     }
 
-    /// The data directory.
-    pub fn data_dir(&self) -> PathBuf {
+    /// The folder that holds the data directory in `data`, what `up` said in `announced`, and what a bench puts beside them.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -41,11 +45,18 @@ impl Instance {
         command
     }
 
-    /// Starts the daemon and returns how long it took until the API answered over TLS.
-    pub async fn up(&mut self) -> anyhow::Result<Duration> {
+    /// Starts the daemon with more arguments to `up`; returns how long it took until the API answered over TLS.
+    pub async fn up(&mut self, arguments: &[&str]) -> anyhow::Result<Duration> {
         let log = std::fs::File::create(self.folder.path().join("log"))?;
+        let announced = std::fs::File::create(self.folder.path().join("announced"))?;
+        let mut command = self.command("up");
+        command
+            .args(arguments)
+            .env("SETPOINT_LOG", "warn")
+            .stdout(announced)
+            .stderr(log);
         let start = Instant::now();
-        self.child = Some(self.command("up").env("SETPOINT_LOG", "warn").stderr(log).spawn()?);
+        self.child = Some(command.spawn()?);
         while start.elapsed() < DEADLINE {
             if let Ok(client) = self.client().await
                 && client.apiserver_version().await.is_ok()
@@ -95,14 +106,6 @@ impl Instance {
             .next()
             .context("the demo image has a layer")??;
         Ok(layer.path().join("fs"))
-    }
-
-    /// What the shim of a pod wrote down.
-    pub fn sandbox(&self, uid: &str) -> anyhow::Result<serde_json::Value> {
-        let path = self.data_dir().join("sandboxes").join(uid).join("state.json");
-        Ok(serde_json::from_slice(
-            &std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
-        )?)
     }
 }
 
