@@ -10,3 +10,10 @@ pub use read::{documents, read, read_map};
 
 #[cfg(test)]
 mod tests;
+
+/// What the parser tells: data alone. Another crate of the same build may switch on that it tells of comments as well.
+fn events() -> granit_parser::Options {
+    let mut options = granit_parser::Options::default();
+    options.set_emit_comments(false);
+    options
+}

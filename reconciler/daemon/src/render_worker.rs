@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::resource::{Resource, setrlimit};
+use setpoint_engine::rendered::Unrendered;
 use setpoint_templates::job::{self, Failure, Job, Output};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -19,8 +20,8 @@ const ROLE: &str = "__render";
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long it may compute.
 const CPU_SECONDS: u64 = 20;
-/// How much memory it may have, the program's own pages included.
-const MEMORY: u64 = 1 << 30;
+/// How much address space it may have. The renderer reserves a stack of 1 GiB in it, of which it uses what it needs.
+const MEMORY: u64 = 4 << 30;
 /// The largest job or output, in bytes.
 const LARGEST: u64 = 128 << 20;
 /// Who it runs as: nobody.
@@ -91,8 +92,9 @@ impl Workers {
         }
     }
 
-    async fn run(&self, job: &Job) -> Result<Result<Output, Failure>, String> {
-        let text = serde_json::to_vec(job).map_err(|error| error.to_string())?;
+    async fn run(&self, job: &Job) -> Result<Result<Output, Failure>, Ended> {
+        let machine = |what: &str, error: &dyn std::fmt::Display| Ended::Machine(format!("{what}: {error}"));
+        let text = serde_json::to_vec(job).map_err(|error| machine("the job cannot be written", &error))?;
         let mut child = tokio::process::Command::new(&self.program)
             .arg(ROLE)
             .env_clear()
@@ -101,11 +103,11 @@ impl Workers {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| format!("cannot start a worker: {error}"))?;
+            .map_err(|error| machine("cannot start a worker that renders", &error))?;
         let (Some(mut input), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err("a worker has no pipes".to_owned());
+            return Err(Ended::Machine("a worker has no pipes".to_owned()));
         };
         let feed = async move {
             // A worker that ends early says why on its standard error.
@@ -120,16 +122,24 @@ impl Workers {
             tokio::join!(output.read_to_end(&mut answer), errors.read_to_end(&mut said))
         };
         let ((), (answered, _)) = tokio::join!(feed, read);
-        answered.map_err(|error| format!("cannot read from a worker: {error}"))?;
+        answered.map_err(|error| machine("cannot read from a worker", &error))?;
         let status = child
             .wait()
             .await
-            .map_err(|error| format!("cannot wait for a worker: {error}"))?;
+            .map_err(|error| machine("cannot wait for a worker", &error))?;
         if status.success() {
-            return serde_json::from_slice(&answer).map_err(|error| format!("a worker answered nonsense: {error}"));
+            return serde_json::from_slice(&answer).map_err(|error| machine("a worker answered nonsense", &error));
         }
-        Err(why(status, &String::from_utf8_lossy(&said)))
+        Err(Ended::Templates(why(status, &String::from_utf8_lossy(&said))))
     }
+}
+
+/// Why there is no answer.
+enum Ended {
+    /// The templates exhausted what a worker has.
+    Templates(String),
+    /// This machine could not run a worker; it may be able to later.
+    Machine(String),
 }
 
 /// Says why a worker ended without an answer.
@@ -153,19 +163,22 @@ fn why(status: std::process::ExitStatus, said: &str) -> String {
 
 #[async_trait]
 impl setpoint_engine::Renderer for Workers {
-    async fn render(&self, job: Job) -> Result<Output, Failure> {
-        let failure = |message: String| Failure {
-            message,
-            ..Failure::default()
+    async fn render(&self, job: Job) -> Result<Output, Unrendered> {
+        let failure = |message: String| {
+            Unrendered::Failure(Failure {
+                message,
+                ..Failure::default()
+            })
         };
         let _room = self
             .room
             .acquire()
             .await
-            .map_err(|_| failure("setpoint is stopping".to_owned()))?;
+            .map_err(|_| Unrendered::Passing("setpoint is stopping".to_owned()))?;
         match tokio::time::timeout(DEADLINE, self.run(&job)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(reason)) => Err(failure(reason)),
+            Ok(Ok(outcome)) => outcome.map_err(Unrendered::Failure),
+            Ok(Err(Ended::Templates(reason))) => Err(failure(reason)),
+            Ok(Err(Ended::Machine(reason))) => Err(Unrendered::Passing(reason)),
             Err(_) => Err(failure(format!(
                 "the templates took more than {} s and were stopped",
                 DEADLINE.as_secs()

@@ -1,7 +1,7 @@
 //! The program as its users meet it: the real binary, real kubectl, real containers.
 //!
 //! Every test has an instance of its own, so that they run side by side; each waits for states, never for time. They
-//! need root, kubectl, ip, nft, curl and script; `make test` installs them.
+//! need root, kubectl, git, ip, nft, curl and script; `make test` installs them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,6 +12,8 @@ mod harness;
 mod cli;
 #[path = "e2e/examples.rs"]
 mod examples;
+#[path = "e2e/git.rs"]
+mod git;
 #[path = "e2e/heal.rs"]
 mod heal;
 #[path = "e2e/images.rs"]

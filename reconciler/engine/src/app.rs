@@ -120,7 +120,12 @@ impl Kept {
     pub fn read(name: &Name, spec: &AppSpec) -> Result<Kept, String> {
         let deadline = duration::parse(&spec.sync.deadline)
             .filter(|deadline| !deadline.is_zero())
-            .ok_or_else(|| format!("spec.sync.deadline: {:?} is not a time such as 2m, 90s or 1h30m", spec.sync.deadline))?;
+            .ok_or_else(|| {
+                format!(
+                    "spec.sync.deadline: {:?} is not a time such as 2m, 90s or 1h30m",
+                    spec.sync.deadline
+                )
+            })?;
         let ignore = spec
             .ignore
             .iter()
@@ -235,7 +240,10 @@ async fn keep(
         Ok(after) => ([after, unread].into_iter().flatten().min(), None),
         Err(error) => (None, Some(error)),
     };
-    memory.stuck = memory.stuck.take().or_else(|| failed.as_ref().map(|error| chain(error)));
+    memory.stuck = memory
+        .stuck
+        .take()
+        .or_else(|| failed.as_ref().map(|error| chain(error)));
     publish::progress(shared, &kept, memory);
     publish::publish(shared, app, memory, Some(&kept)).await;
     match failed {

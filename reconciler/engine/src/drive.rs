@@ -253,7 +253,7 @@ mod tests {
                 match run {
                     0 => Ran::Retry,
                     1 => panic!("on purpose"),
-                    2 => Ran::Again(Some(Duration::from_secs(3600))),
+                    2 => Ran::Again(Some(Duration::from_secs(2))),
                     _ => Ran::Again(None),
                 }
             }

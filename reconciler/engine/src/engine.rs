@@ -132,7 +132,10 @@ impl Name {
     /// Names `object`.
     pub fn of(object: &impl kube::Resource) -> Name {
         let meta = object.meta();
-        Name::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        Name::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
     }
 }
 
@@ -196,7 +199,8 @@ impl Shared {
     }
 
     pub fn repository(&self, name: &Name) -> Option<Arc<Repository>> {
-        self.repositories.get(&Reference::new(&name.name).within(&name.namespace))
+        self.repositories
+            .get(&Reference::new(&name.name).within(&name.namespace))
     }
 
     /// Returns what is known of an app, empty when it is new.
@@ -238,8 +242,8 @@ impl Engine {
             }),
         );
         let woken = queue.clone();
-        let sources = Sources::new(config.mirrors, move |name| woken.wake(Key::Repository(name)))
-            .map_err(EngineError::Watch)?;
+        let sources =
+            Sources::new(config.mirrors, move |name| woken.wake(Key::Repository(name))).map_err(EngineError::Watch)?;
         let (apps, repositories) = (Writer::<App>::default(), Writer::<Repository>::default());
         let memory = load(&*config.records, (config.now)().as_millisecond()).await?;
         let declared = Declared::load(&*config.records).await?;
@@ -268,7 +272,10 @@ impl Engine {
                 watched.queue.wake(Key::Repository(Name::of(repository)));
             })
             .await;
-            ("the watch of repositories", Err(EngineError::Ended("the watch of repositories")))
+            (
+                "the watch of repositories",
+                Err(EngineError::Ended("the watch of repositories")),
+            )
         });
         let (watched, api) = (shared.clone(), Api::<App>::all(client));
         tasks.spawn(async move {
@@ -359,7 +366,11 @@ async fn drive(shared: Arc<Shared>) {
     }
     let gone: Vec<Name> = {
         let memory = shared.memory.lock();
-        memory.keys().filter(|name| shared.app(name).is_none()).cloned().collect()
+        memory
+            .keys()
+            .filter(|name| shared.app(name).is_none())
+            .cloned()
+            .collect()
     };
     for name in gone {
         shared.wake_app(&name);
@@ -439,14 +450,14 @@ async fn define(client: &Client) -> Result<(), EngineError> {
     }
     // A definition is answered before it is served; the first list must not find nothing because of that.
     for name in [App::crd_name(), Repository::crd_name()] {
-        let established = kube::runtime::wait::await_condition(
-            api.clone(),
-            name,
-            kube::runtime::conditions::is_crd_established(),
-        );
+        let established =
+            kube::runtime::wait::await_condition(api.clone(), name, kube::runtime::conditions::is_crd_established());
         match tokio::time::timeout(Duration::from_secs(10), established).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot see that {name} is served"),
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot see that {name} is served"
+            ),
             Err(_) => tracing::warn!("{name} is not served yet; going on"),
         }
     }
@@ -472,7 +483,12 @@ async fn load(records: &dyn Records, now: Millis) -> Result<Memories, EngineErro
 /// Removes rendered bytes that neither an app nor its history names.
 async fn collect(shared: &Shared) -> Result<(), RecordsError> {
     let mut keep = BTreeSet::new();
-    let memories: Vec<_> = shared.memory.lock().iter().map(|(name, memory)| (name.clone(), memory.clone())).collect();
+    let memories: Vec<_> = shared
+        .memory
+        .lock()
+        .iter()
+        .map(|(name, memory)| (name.clone(), memory.clone()))
+        .collect();
     // All are held while it is looked and removed, so that nothing new is named meanwhile.
     let mut held = Vec::with_capacity(memories.len());
     for (name, memory) in memories {

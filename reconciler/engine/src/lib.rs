@@ -24,10 +24,11 @@ pub mod source;
 pub mod state;
 pub mod target;
 
-pub use engine::{
-    Difference, Engine, NOTICES, EngineConfig, EngineError, Name, Now, Proposal, RenderedAnswer, RequestError, ResumeAnswer, RollbackAnswer, Standing,
-};
 pub use app::pack;
+pub use engine::{
+    Difference, Engine, EngineConfig, EngineError, NOTICES, Name, Now, Proposal, RenderedAnswer, RequestError,
+    ResumeAnswer, RollbackAnswer, Standing,
+};
 pub use notice::{Notice, NoticeKind};
 pub use records::{Batch, Records, RecordsError};
 pub use rendered::Renderer;

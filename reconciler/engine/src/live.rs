@@ -25,8 +25,20 @@ pub type Wake = Arc<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {
-    revision: String,
+    /// `None` when it is gone: an object that came and went between two looks must not seem untouched.
+    revision: Option<String>,
     owner: String,
+    uid: String,
+    change: u64,
+}
+
+/// An object's version as last heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Grows with everything that is heard of any object; 0 when nothing was heard of this one.
+    pub change: u64,
+    /// Its version; `None` when it is gone or was never heard of.
+    pub revision: Option<String>,
 }
 
 #[derive(Default)]
@@ -34,6 +46,14 @@ struct Known {
     objects: HashMap<ObjectKey, Version>,
     /// Apps by the uid of their objects: what pods lead back to.
     owners: HashMap<String, String>,
+    changes: u64,
+}
+
+impl Known {
+    fn change(&mut self) -> u64 {
+        self.changes += 1;
+        self.changes
+    }
 }
 
 /// A ReplicaSet, as far as it tells which pods are new.
@@ -98,10 +118,7 @@ impl Live {
         let mut listed = match known {
             Some(listed) => listed,
             None => {
-                let served = self
-                    .target
-                    .served(&object.group, &object.version, &object.kind)
-                    .await?;
+                let served = self.target.served(&object.group, &object.version, &object.kind).await?;
                 let Some(served) = served else { return Ok(()) };
                 let mut watched = self.watched.lock();
                 match watched.get(&key) {
@@ -117,15 +134,23 @@ impl Live {
         };
         // A list that does not come must not hold up the rest: without it everything is read.
         let wait = listed.wait_for(|listed| *listed);
-        if tokio::time::timeout(std::time::Duration::from_secs(5), wait).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(5), wait)
+            .await
+            .is_err()
+        {
             tracing::debug!(kind = %object.kind, "the first list of a kind is late");
         }
         Ok(())
     }
 
-    /// Returns an object's version as last seen; `None` when it is not there or carries no app.
-    pub fn version(&self, object: &ObjectKey) -> Option<String> {
-        self.known.read().objects.get(object).map(|version| version.revision.clone())
+    /// Returns an object's version as last heard of.
+    pub fn heard(&self, object: &ObjectKey) -> Heard {
+        let known = self.known.read();
+        let version = known.objects.get(object);
+        version.map_or_else(Heard::default, |version| Heard {
+            change: version.change,
+            revision: version.revision.clone(),
+        })
     }
 
     /// Returns the pods that run a workload in its newest form, `generation` as its controller numbers it; `None` while
@@ -168,8 +193,13 @@ impl Live {
                 Ok(watcher::Event::Delete(object)) => self.gone(&key_of(&resource, &object)),
                 Ok(watcher::Event::Init) => {
                     let known = self.known.read();
-                    let same = |key: &&ObjectKey| key.kind == resource.kind && key.group == resource.group;
-                    before = known.objects.keys().filter(same).cloned().collect();
+                    let same = |key: &ObjectKey| key.kind == resource.kind && key.group == resource.group;
+                    before = known
+                        .objects
+                        .iter()
+                        .filter(|(key, version)| same(key) && version.revision.is_some())
+                        .map(|(key, _)| key.clone())
+                        .collect();
                 }
                 Ok(watcher::Event::InitApply(object)) => {
                     before.remove(&key_of(&resource, &object));
@@ -191,19 +221,28 @@ impl Live {
     fn applied(&self, resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) {
         let key = key_of(resource, object);
         let owner = object.annotations().get(OWNER_ANNOTATION).cloned().unwrap_or_default();
-        let version = Version {
-            revision: object.resource_version().unwrap_or_default(),
-            owner: owner.clone(),
-        };
+        let revision = object.resource_version();
+        let uid = object.uid().unwrap_or_default();
         let mut known = self.known.write();
-        if let Some(uid) = object.uid() {
-            known.owners.insert(uid, owner.clone());
-        }
-        let before = known.objects.insert(key, version.clone());
-        drop(known);
-        if before.as_ref() == Some(&version) {
+        let before = known.objects.get(&key).cloned();
+        if before
+            .as_ref()
+            .is_some_and(|before| before.revision == revision && before.owner == owner)
+        {
             return;
         }
+        let change = known.change();
+        known.owners.insert(uid.clone(), owner.clone());
+        known.objects.insert(
+            key,
+            Version {
+                revision,
+                owner: owner.clone(),
+                uid,
+                change,
+            },
+        );
+        drop(known);
         // Somebody may have changed the annotation itself: the app that was named before must put that back.
         if let Some(before) = before.filter(|before| before.owner != owner) {
             (self.wake)(&before.owner);
@@ -212,15 +251,24 @@ impl Live {
     }
 
     fn gone(&self, key: &ObjectKey) {
-        let before = self.known.write().objects.remove(key);
-        if let Some(before) = before {
-            (self.wake)(&before.owner);
-        }
+        let mut known = self.known.write();
+        let change = known.change();
+        let Some(version) = known.objects.get_mut(key) else {
+            return;
+        };
+        version.revision = None;
+        version.change = change;
+        let (uid, owner) = (version.uid.clone(), version.owner.clone());
+        known.owners.remove(&uid);
+        drop(known);
+        (self.wake)(&owner);
     }
 
-    /// Forgets the uids of an app that is gone.
+    /// Forgets what was known of an app that is gone.
     pub fn forget(&self, app: &str) {
-        self.known.write().owners.retain(|_, owner| owner != app);
+        let mut known = self.known.write();
+        known.owners.retain(|_, owner| owner != app);
+        known.objects.retain(|_, version| version.owner != app);
     }
 
     async fn follow_pods(self, client: Client) {
@@ -273,7 +321,10 @@ impl Live {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the watch of pods failed and starts again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the watch of pods failed and starts again"
+                    );
                 }
             }
         }
@@ -286,8 +337,13 @@ impl Live {
         while let Some(event) = events.next().await {
             match event {
                 Ok(watcher::Event::Apply(set) | watcher::Event::InitApply(set)) => {
-                    let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true));
-                    let (Some(uid), Some(owner)) = (set.uid(), owner) else { continue };
+                    let owner = set
+                        .owner_references()
+                        .iter()
+                        .find(|owner| owner.controller == Some(true));
+                    let (Some(uid), Some(owner)) = (set.uid(), owner) else {
+                        continue;
+                    };
                     let revision = set
                         .annotations()
                         .get("deployment.kubernetes.io/revision")
@@ -307,7 +363,10 @@ impl Live {
                 // What a lost watch missed were deletions; a ReplicaSet that is gone has no pods and decides nothing.
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the watch of ReplicaSets failed and starts again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the watch of ReplicaSets failed and starts again"
+                    );
                 }
             }
         }

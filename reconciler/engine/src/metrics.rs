@@ -27,7 +27,11 @@ impl Metrics {
         let counter = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
         let metrics = Metrics {
             syncs: counter("setpoint_engine_syncs_total", "Syncs of apps by outcome.", "outcome")?,
-            objects: counter("setpoint_engine_objects_total", "Objects applied or deleted, by cause.", "cause")?,
+            objects: counter(
+                "setpoint_engine_objects_total",
+                "Objects applied or deleted, by cause.",
+                "cause",
+            )?,
             healthy_after: Histogram::with_opts(
                 HistogramOpts::new(
                     "setpoint_engine_healthy_seconds",
@@ -40,8 +44,15 @@ impl Metrics {
                     .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
             )?,
             apps: IntGauge::new("setpoint_engine_apps", "Apps that are kept.")?,
-            queued: IntGauge::new("setpoint_engine_queue", "Apps and repositories that wait for a reconcile.")?,
-            reconciles: counter("setpoint_engine_reconciles_total", "Reconciles by how they ended.", "outcome")?,
+            queued: IntGauge::new(
+                "setpoint_engine_queue",
+                "Apps and repositories that wait for a reconcile.",
+            )?,
+            reconciles: counter(
+                "setpoint_engine_reconciles_total",
+                "Reconciles by how they ended.",
+                "outcome",
+            )?,
         };
         registry.register(Box::new(metrics.syncs.clone()))?;
         registry.register(Box::new(metrics.objects.clone()))?;

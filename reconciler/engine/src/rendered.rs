@@ -19,7 +19,16 @@ use crate::target::{Target, TargetError};
 #[async_trait]
 pub trait Renderer: Send + Sync + 'static {
     /// Renders under bounds of time and memory.
-    async fn render(&self, job: Job) -> Result<Output, Failure>;
+    async fn render(&self, job: Job) -> Result<Output, Unrendered>;
+}
+
+/// Why nothing was rendered.
+#[derive(Clone, Debug)]
+pub enum Unrendered {
+    /// The templates are at fault.
+    Failure(Failure),
+    /// The machine is, for now.
+    Passing(String),
 }
 
 /// Objects that are ready to be applied, as bytes.
@@ -70,6 +79,11 @@ pub enum PrepareError {
 }
 
 impl Rendered {
+    /// Says whether there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.objects.as_ref() == b"[]"
+    }
+
     /// Returns the digest of the objects.
     pub fn digest(&self) -> String {
         digest(&self.objects)
@@ -111,8 +125,10 @@ impl Rendered {
         }
         order::sort(&mut desired)?;
         unique(&desired)?;
-        let (objects, origins): (Vec<Value>, Vec<Origin>) =
-            desired.into_iter().map(|desired| (desired.object, desired.origin)).unzip();
+        let (objects, origins): (Vec<Value>, Vec<Origin>) = desired
+            .into_iter()
+            .map(|desired| (desired.object, desired.origin))
+            .unzip();
         Ok(Rendered {
             objects: serde_json::to_vec(&objects).map_err(PrepareError::Unwritable)?.into(),
             origins: serde_json::to_vec(&origins).map_err(PrepareError::Unwritable)?.into(),
@@ -182,14 +198,21 @@ impl Scopes {
             definitions
                 .map(|definition| {
                     let spec = &definition["spec"];
-                    (text(&spec["group"]), text(&spec["names"]["kind"]), spec["scope"] != "Cluster")
+                    (
+                        text(&spec["group"]),
+                        text(&spec["names"]["kind"]),
+                        spec["scope"] != "Cluster",
+                    )
                 })
                 .collect(),
         )
     }
 
     fn defined(&self, object: &ObjectRef) -> Option<bool> {
-        let found = self.0.iter().find(|(group, kind, _)| *group == object.group && *kind == object.kind);
+        let found = self
+            .0
+            .iter()
+            .find(|(group, kind, _)| *group == object.group && *kind == object.kind);
         found.map(|(_, _, namespaced)| *namespaced)
     }
 }
@@ -200,7 +223,11 @@ fn mark(object: &mut Value, app_namespace: &str, app: &str, namespace: Option<&s
         return;
     };
     match namespace {
-        Some(namespace) if metadata.get("namespace").is_none_or(|given| given.is_null() || *given == json!("")) => {
+        Some(namespace)
+            if metadata
+                .get("namespace")
+                .is_none_or(|given| given.is_null() || *given == json!("")) =>
+        {
             metadata.insert("namespace".to_owned(), json!(namespace));
         }
         Some(_) => {}
@@ -209,7 +236,14 @@ fn mark(object: &mut Value, app_namespace: &str, app: &str, namespace: Option<&s
         }
     }
     // What only the cluster writes must not come from git: it would be a difference for ever.
-    for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation", "selfLink"] {
+    for field in [
+        "resourceVersion",
+        "uid",
+        "creationTimestamp",
+        "managedFields",
+        "generation",
+        "selfLink",
+    ] {
         metadata.remove(field);
     }
     entry(metadata, "labels").insert(APP_LABEL.to_owned(), json!(app));
@@ -247,7 +281,9 @@ fn hooks(hooks: &[setpoint_templates::job::Hook]) -> Vec<String> {
     let named = hooks
         .iter()
         .filter(|hook| !hook.events.iter().all(|event| event.starts_with("test")));
-    let list: Vec<String> = named.map(|hook| format!("{} ({})", hook.object.file, hook.events.join(", "))).collect();
+    let list: Vec<String> = named
+        .map(|hook| format!("{} ({})", hook.object.file, hook.events.join(", ")))
+        .collect();
     match list.is_empty() {
         true => Vec::new(),
         false => vec![format!("chart hooks are not run yet: {}", list.join("; "))],

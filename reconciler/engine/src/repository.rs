@@ -186,7 +186,10 @@ async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
     if status != before {
         let api: Api<Repository> = Api::namespaced(shared.target.client().clone(), &name.namespace);
         let patch = json!({"status": nulled(&status)});
-        if let Err(error) = api.patch_status(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        if let Err(error) = api
+            .patch_status(&name.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
             return failed(name, &error);
         }
     }
@@ -260,12 +263,21 @@ async fn follow(
         Location::Remote(remote) => {
             let interval = interval(repository)?;
             let mirror = shared.sources.mirror(name);
-            let due = shared.sources.fetched.lock().get(name).is_none_or(|at| at.elapsed() >= interval);
+            let due = shared
+                .sources
+                .fetched
+                .lock()
+                .get(name)
+                .is_none_or(|at| at.elapsed() >= interval);
             if due {
                 let credentials = credentials(shared, name, repository).await?;
                 let into = mirror.clone();
                 blocking(move || source::fetch(&remote, &into, &Limits::default(), credentials.as_ref())).await?;
-                shared.sources.fetched.lock().insert(name.clone(), tokio::time::Instant::now());
+                shared
+                    .sources
+                    .fetched
+                    .lock()
+                    .insert(name.clone(), tokio::time::Instant::now());
             }
             (mirror, interval)
         }
@@ -324,19 +336,33 @@ async fn credentials(
     repository: &Repository,
 ) -> Result<Option<Credentials>, RepositoryError> {
     use k8s_openapi::api::core::v1::Secret;
-    let Some(secret) = repository.spec.credentials.as_deref().filter(|secret| !secret.is_empty()) else {
+    let Some(secret) = repository
+        .spec
+        .credentials
+        .as_deref()
+        .filter(|secret| !secret.is_empty())
+    else {
         return Ok(None);
     };
     let api: Api<Secret> = Api::namespaced(shared.target.client().clone(), &name.namespace);
-    let found = api.get_opt(secret).await.map_err(|error| RepositoryError::Passing(chain(&error)))?;
+    let found = api
+        .get_opt(secret)
+        .await
+        .map_err(|error| RepositoryError::Passing(chain(&error)))?;
     let Some(found) = found else {
         return Err(RepositoryError::Wrong {
-            reason: format!("there is no Secret {}/{secret} with the repository's credentials", name.namespace),
+            reason: format!(
+                "there is no Secret {}/{secret} with the repository's credentials",
+                name.namespace
+            ),
             after: INTERVAL,
         });
     };
     let data = found.data.unwrap_or_default();
-    let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
+    let text = |key: &str| {
+        data.get(key)
+            .map(|value| String::from_utf8_lossy(&value.0).into_owned())
+    };
     let Some(password) = text("password") else {
         return Err(RepositoryError::Wrong {
             reason: format!("the Secret {}/{secret} has no key password", name.namespace),
@@ -383,7 +409,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, RepositoryError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done?),
-        Err(error) => Err(RepositoryError::Passing(format!("reading the repository was cut off: {error}"))),
+        Err(error) => Err(RepositoryError::Passing(format!(
+            "reading the repository was cut off: {error}"
+        ))),
     }
 }
 
@@ -398,7 +426,11 @@ async fn take_up(
 ) -> Result<(), String> {
     let new = before.and_then(|status| status.revision.as_deref()) != Some(head.commit.as_str());
     if new {
-        shared.notice(&name.name, NoticeKind::Commit, format!("{} {}", short(&head.commit), head.subject));
+        shared.notice(
+            &name.name,
+            NoticeKind::Commit,
+            format!("{} {}", short(&head.commit), head.subject),
+        );
     }
     let commit = short(&head.commit);
     let parsed = std::str::from_utf8(text)
@@ -413,7 +445,11 @@ async fn take_up(
         subject: head.subject.clone(),
         time: head.time,
         git: git.to_owned(),
-        apps: declaration.apps.into_iter().map(|app| (app.name.clone(), spec_of(&name.name, app))).collect(),
+        apps: declaration
+            .apps
+            .into_iter()
+            .map(|app| (app.name.clone(), spec_of(&name.name, app)))
+            .collect(),
     };
     let bytes = serde_json::to_vec(&declared).map_err(|error| error.to_string())?;
     let batch = Batch {
@@ -465,16 +501,24 @@ async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> 
                     .spec
                     .repository
                     .as_ref()
-                    .map_or("stands for itself".to_owned(), |other| format!("is the repository {other}'s"));
-                foreign.push(format!("there is an app {app} already, which {whose}; rename one of the two"));
+                    .map_or("stands for itself".to_owned(), |other| {
+                        format!("is the repository {other}'s")
+                    });
+                foreign.push(format!(
+                    "there is an app {app} already, which {whose}; rename one of the two"
+                ));
                 continue;
             }
             if known.spec == *spec && known.metadata.deletion_timestamp.is_none() {
                 continue;
             }
         }
-        api.patch(app, &PatchParams::apply(DECLARER).force(), &Patch::Apply(object(name, app, spec, &uid)))
-            .await?;
+        api.patch(
+            app,
+            &PatchParams::apply(DECLARER).force(),
+            &Patch::Apply(object(name, app, spec, &uid)),
+        )
+        .await?;
     }
     for app in shared.apps.state() {
         let gone = app.namespace().as_deref() == Some(&name.namespace)

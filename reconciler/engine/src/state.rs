@@ -297,7 +297,11 @@ impl AppState {
     /// Takes up what git names now.
     pub fn want(&mut self, revision: Revision) {
         self.broken = None;
-        if self.pin.as_ref().is_some_and(|pin| pin.unless.as_ref() != Some(&revision.digest)) {
+        if self
+            .pin
+            .as_ref()
+            .is_some_and(|pin| pin.unless.as_ref() != Some(&revision.digest))
+        {
             self.pin = None;
         }
         // The same bytes under a newer commit: what runs is that commit now.
@@ -338,7 +342,12 @@ impl AppState {
         match healthy {
             Some(healthy) if policy.rollback => Some((healthy, Cause::Rollback)),
             // Without going back, what was healthy is still kept where the failed one never got as far as being applied.
-            Some(healthy) if self.held.as_ref().is_some_and(|held| held.revision.digest == healthy.digest) => {
+            Some(healthy)
+                if self
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.revision.digest == healthy.digest) =>
+            {
                 Some((healthy, Cause::Rollback))
             }
             _ => None,
@@ -353,12 +362,18 @@ impl AppState {
     /// Says what is to be done next. `blocked` keeps new revisions from being begun.
     pub fn next(&self, policy: &Policy, view: &View, blocked: bool, now: Millis) -> Next {
         let Some((goal, cause)) = self.goal(policy, now) else {
-            return Next::Wait { until: self.retry_at(now) };
+            return Next::Wait {
+                until: self.retry_at(now),
+            };
         };
         match &self.sync {
             Some(sync) if sync.revision.digest == goal.digest => return progress(sync, policy, view, now),
             Some(_) => {}
-            None if self.held.as_ref().is_some_and(|held| held.revision.digest == goal.digest) => {
+            None if self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.revision.digest == goal.digest) =>
+            {
                 return self.hold(policy, view, now);
             }
             None => {}
@@ -394,7 +409,9 @@ impl AppState {
         if policy.prune && !surplus.is_empty() {
             return Next::Prune(surplus);
         }
-        Next::Wait { until: self.retry_at(now) }
+        Next::Wait {
+            until: self.retry_at(now),
+        }
     }
 
     fn retry_at(&self, now: Millis) -> Option<Millis> {
@@ -411,7 +428,10 @@ impl AppState {
         policy: &Policy,
         now: Millis,
     ) -> Option<Entry> {
-        let superseded = self.sync.take().map(|sync| entry(sync, now, Outcome::Superseded, String::new()));
+        let superseded = self
+            .sync
+            .take()
+            .map(|sync| entry(sync, now, Outcome::Superseded, String::new()));
         self.last_number += 1;
         let number = self.last_number;
         self.inventory.extend(objects);
@@ -439,7 +459,8 @@ impl AppState {
             number: sync.number,
             revision: sync.revision.clone(),
         };
-        self.failed.retain(|failed| failed.revision.digest != sync.revision.digest);
+        self.failed
+            .retain(|failed| failed.revision.digest != sync.revision.digest);
         self.held = Some(numbered.clone());
         self.healthy = Some(numbered);
         Some(entry(sync, now, Outcome::Healthy, String::new()))
@@ -458,7 +479,14 @@ impl AppState {
     }
 
     /// Takes note that the cluster refuses a revision, before anything of it was applied.
-    pub fn refuse(&mut self, revision: &Revision, cause: Cause, reason: &str, passing: bool, now: Millis) -> Vec<Entry> {
+    pub fn refuse(
+        &mut self,
+        revision: &Revision,
+        cause: Cause,
+        reason: &str,
+        passing: bool,
+        now: Millis,
+    ) -> Vec<Entry> {
         let mut entries: Vec<Entry> = self
             .sync
             .take()
@@ -526,7 +554,10 @@ impl AppState {
 
     /// Returns every revision whose bytes may be needed again.
     pub fn revisions(&self) -> impl Iterator<Item = &Revision> {
-        let numbered = [&self.held, &self.healthy].into_iter().flatten().map(|numbered| &numbered.revision);
+        let numbered = [&self.held, &self.healthy]
+            .into_iter()
+            .flatten()
+            .map(|numbered| &numbered.revision);
         let pinned = self.pin.iter().map(|pin| &pin.revision);
         let syncing = self.sync.iter().map(|sync| &sync.revision);
         numbered.chain(&self.wanted).chain(pinned).chain(syncing)
@@ -543,8 +574,15 @@ fn progress(sync: &Sync, policy: &Policy, view: &View, now: Millis) -> Next {
     let late = now >= sync.deadline;
     let stages = view.objects.iter().map(|object| object.stage + 1).max().unwrap_or(0);
     for stage in 0..stages {
-        let members = || view.objects.iter().enumerate().filter(move |(_, object)| object.stage == stage);
-        let waiting = members().find(|(_, object)| !ready(object)).map(|(_, object)| describe(object));
+        let members = || {
+            view.objects
+                .iter()
+                .enumerate()
+                .filter(move |(_, object)| object.stage == stage)
+        };
+        let waiting = members()
+            .find(|(_, object)| !ready(object))
+            .map(|(_, object)| describe(object));
         let Some(waiting) = waiting else {
             continue;
         };
@@ -616,7 +654,9 @@ fn drifted(view: &View) -> impl Iterator<Item = usize> {
 }
 
 fn ready(object: &Observed) -> bool {
-    object.in_sync && !object.deleting && matches!(object.health.status, HealthStatus::Healthy | HealthStatus::Suspended)
+    object.in_sync
+        && !object.deleting
+        && matches!(object.health.status, HealthStatus::Healthy | HealthStatus::Suspended)
 }
 
 fn describe(object: &Observed) -> String {

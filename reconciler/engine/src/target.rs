@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
-use kube::core::{ApiResource, Status};
 use kube::Client;
+use kube::core::{ApiResource, Status};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use setpoint_plan::ObjectRef;
+use setpoint_templates::Capabilities;
 
 use crate::api::MANAGER;
 
@@ -49,7 +50,9 @@ pub enum TargetError {
         object: String,
     },
     /// It does not serve the kind.
-    #[error("cannot work with {object}: the cluster serves no {kind} in {api_version}; is its definition missing, or is it served in another version?")]
+    #[error(
+        "cannot work with {object}: the cluster serves no {kind} in {api_version}; is its definition missing, or is it served in another version?"
+    )]
     NoSuchKind {
         /// The object.
         object: String,
@@ -88,7 +91,9 @@ impl TargetError {
             TargetError::NoSuchKind { .. } => Class::Terminal,
             TargetError::Request { source, .. } => match &**source {
                 kube::Error::Api(status) => of_status(status),
-                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => Class::Terminal,
+                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
+                    Class::Terminal
+                }
                 _ => Class::Transient,
             },
         }
@@ -101,10 +106,12 @@ impl TargetError {
 }
 
 fn of_status(status: &Status) -> Class {
-    let terminating = status
-        .details
-        .as_ref()
-        .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+    let terminating = status.details.as_ref().is_some_and(|details| {
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    });
     match status.code {
         // A conflict of versions, never of fields: everything is applied by force.
         408 | 409 | 429 | 500..=599 => Class::Transient,
@@ -127,6 +134,7 @@ pub struct Served {
 pub struct Target {
     client: Client,
     kinds: Arc<RwLock<HashMap<(String, String), Served>>>,
+    capabilities: Arc<RwLock<Option<Capabilities>>>,
 }
 
 impl Target {
@@ -135,6 +143,7 @@ impl Target {
         Target {
             client,
             kinds: Arc::default(),
+            capabilities: Arc::default(),
         }
     }
 
@@ -179,9 +188,43 @@ impl Target {
         Ok(kinds.get(&key).cloned())
     }
 
+    /// Returns what templates are told of the cluster: its version, its groups and kinds.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub async fn capabilities(&self) -> Result<Capabilities, TargetError> {
+        if let Some(known) = self.capabilities.read().clone() {
+            return Ok(known);
+        }
+        let client = &self.client;
+        let version = deadline("ask for the version of", "the cluster", client.apiserver_version()).await?;
+        let groups = deadline("ask for the groups of", "the cluster", client.list_api_groups()).await?;
+        let mut api_versions = vec!["v1".to_owned()];
+        for group in groups.groups {
+            api_versions.extend(group.versions.into_iter().map(|version| version.group_version));
+        }
+        for api_version in api_versions.clone() {
+            let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+            // Asking for one kind makes all of its group known.
+            self.served(group, version, "").await?;
+        }
+        let kinds = self.kinds.read();
+        api_versions.extend(kinds.keys().map(|(api_version, kind)| format!("{api_version}/{kind}")));
+        drop(kinds);
+        api_versions.sort();
+        let capabilities = Capabilities {
+            // What comes after a plus names the build, and charts compare versions.
+            kube_version: version.git_version.split('+').next().unwrap_or_default().to_owned(),
+            api_versions,
+        };
+        *self.capabilities.write() = Some(capabilities.clone());
+        Ok(capabilities)
+    }
+
     /// Forgets how kinds are served; called when definitions change.
     pub fn forget_kinds(&self) {
         self.kinds.write().clear();
+        *self.capabilities.write() = None;
     }
 
     async fn path(&self, object: &ObjectRef, named: bool) -> Result<String, TargetError> {

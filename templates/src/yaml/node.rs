@@ -91,7 +91,7 @@ pub struct Duplicate {
 /// What does not parse, nests too deep or is too large.
 pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, YamlError> {
     let mut reader = Reader {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str_with_options(text, super::events()),
         anchors: HashMap::new(),
         cost: 0,
         at: (1, 1),

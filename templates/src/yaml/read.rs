@@ -40,7 +40,7 @@ pub fn documents(text: &str) -> Vec<String> {
 /// Go's words for what does not parse.
 pub fn read(text: &str) -> Result<Value, String> {
     let mut reader = Reader {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str_with_options(text, super::events()),
         anchors: HashMap::new(),
         nodes: 0,
     };

@@ -81,19 +81,34 @@ pub struct World {
 impl World {
     /// Starts an instance in a new folder and waits until it is ready.
     pub fn start() -> World {
+        World::start_with(&[])
+    }
+
+    /// Starts an instance with more arguments to `up`.
+    pub fn start_with(args: &[&str]) -> World {
+        let mut world = World::prepare();
+        world.up_with(args);
+        world
+    }
+
+    /// Prepares an instance that is not started yet.
+    pub fn prepare() -> World {
         assert!(
             nix::unistd::geteuid().is_root(),
             "the end-to-end tests start real containers: run them as root"
         );
         let folder = tempfile::Builder::new().prefix("setpoint-test-").tempdir().unwrap();
-        let mut world = World {
+        World {
             guard: Guard::new(folder.path()),
             folder,
             daemon: None,
             announced: Value::Null,
-        };
-        world.up();
-        world
+        }
+    }
+
+    /// The folder that holds the data directory and whatever a test puts beside it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The data directory.
@@ -119,10 +134,18 @@ impl World {
 
     /// Starts the daemon on the folder and waits until it announces itself.
     pub fn up(&mut self) {
+        self.up_with(&[]);
+    }
+
+    /// Starts the daemon with more arguments to `up`.
+    pub fn up_with(&mut self, args: &[&str]) {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = program()
-            .args(["up", "-o", "json", "--data-dir"])
+            // Instances that start and stop beside each other must not take each other's usual port.
+            .args(["up", "-o", "json", "--api-port", "0", "--data-dir"])
             .arg(self.data_dir())
+            .args(args)
+            .current_dir(self.folder.path())
             .env(
                 "SETPOINT_LOG",
                 std::env::var("SETPOINT_LOG").unwrap_or_else(|_| "info".into()),
@@ -147,6 +170,11 @@ impl World {
             Ok(text) => self.announced = serde_json::from_str(&text).unwrap(),
             Err(error) => panic!("`up` announced nothing ({error}); its log:\n{}", self.log()),
         }
+    }
+
+    /// Takes a daemon over that a test started itself.
+    pub fn adopt(&mut self, daemon: Child) {
+        self.daemon = Some(daemon);
     }
 
     /// The daemon's process.
@@ -434,7 +462,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Lets others run between two looks at a state.
-fn pause() {
+pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(25));
 }
 

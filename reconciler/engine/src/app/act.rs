@@ -54,9 +54,7 @@ pub(super) async fn begin(
     let now = shared.millis();
     memory.baselines = baselines(shared, memory);
     let objects: Vec<ObjectRef> = goal.references.iter().cloned().collect();
-    let superseded = memory
-        .state
-        .begin(revision.clone(), cause, objects, &kept.policy, now);
+    let superseded = memory.state.begin(revision.clone(), cause, objects, &kept.policy, now);
     let text = match cause {
         Cause::Deploy => format!("deploying {}", named(&revision)),
         Cause::Rollback => format!("going back to {}", named(&revision)),
@@ -107,7 +105,10 @@ async fn validate(
             live.insert(key, object);
         }
     }
-    let subset: Vec<Desired> = changing.iter().filter_map(|place| desired.get(*place).cloned()).collect();
+    let subset: Vec<Desired> = changing
+        .iter()
+        .filter_map(|place| desired.get(*place).cloned())
+        .collect();
     let plan = match setpoint_plan::plan(&subset, &live, &[], &kept.plan) {
         Ok(plan) => plan,
         Err(error) => {
@@ -288,7 +289,7 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
         Class::Transient => Stopped::Failed(error.into()),
         Class::Terminal => Stopped::Refused(refusal(Some(&desired.origin), &error)),
     };
-    let watched = shared.live.version(&reference.key());
+    let heard = shared.live.heard(&reference.key()).change;
     let before = shared.target.get(reference).await.map_err(failed)?;
     let live: BTreeMap<ObjectKey, Value> = before.iter().map(|live| (reference.key(), live.clone())).collect();
     let plan: Plan = setpoint_plan::plan(std::slice::from_ref(desired), &live, &[], &kept.plan).map_err(|error| {
@@ -306,7 +307,10 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
     };
     match (&step.change, &step.body) {
         (Change::Replace { .. }, _) => {
-            let uid = before.as_ref().and_then(|live| live["metadata"]["uid"].as_str()).unwrap_or_default();
+            let uid = before
+                .as_ref()
+                .and_then(|live| live["metadata"]["uid"].as_str())
+                .unwrap_or_default();
             shared.target.delete(reference, uid).await.map_err(failed)?;
             // It is made anew as soon as it is gone.
             Ok(Applied {
@@ -323,7 +327,7 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
             let changed = before
                 .as_ref()
                 .is_none_or(|before| before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]);
-            let mut seen = Seen::of(&desired.object, Some(&after), watched, kept);
+            let mut seen = Seen::of(&desired.object, Some(&after), heard, kept);
             // What still differs after an apply, the cluster itself makes so: applying again would change nothing.
             seen.in_sync = true;
             Ok(Applied {
@@ -333,7 +337,7 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
             })
         }
         _ => Ok(Applied {
-            seen: Some(Seen::of(&desired.object, before.as_ref(), watched, kept)),
+            seen: Some(Seen::of(&desired.object, before.as_ref(), heard, kept)),
             changed: false,
             told: None,
         }),
@@ -355,13 +359,21 @@ fn told(plan: &Plan) -> String {
     match (&step.change, fields.is_empty()) {
         (Change::Create, _) => format!("{}, which was gone", step.object),
         (_, true) => step.object.to_string(),
-        _ => format!("{} ({}{})", step.object, fields.join(", "), if changes.len() > 3 { ", …" } else { "" }),
+        _ => format!(
+            "{} ({}{})",
+            step.object,
+            fields.join(", "),
+            if changes.len() > 3 { ", …" } else { "" }
+        ),
     }
 }
 
 fn may_heal(memory: &mut AppMemory, key: &ObjectKey, now: Millis) -> bool {
     memory.healed.retain(|_, healed| now - healed.since < HEAL_WINDOW);
-    let healed = memory.healed.entry(key.clone()).or_insert(Healed { since: now, count: 0 });
+    let healed = memory
+        .healed
+        .entry(key.clone())
+        .or_insert(Healed { since: now, count: 0 });
     if healed.count >= HEALS {
         return false;
     }
@@ -422,7 +434,11 @@ async fn record(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, entry
     match entry.outcome {
         Outcome::Healthy => {
             shared.metrics.healthy_after.observe(took.as_secs_f64());
-            let text = format!("{} is healthy after {:.1} s", named(&entry.revision), took.as_secs_f64());
+            let text = format!(
+                "{} is healthy after {:.1} s",
+                named(&entry.revision),
+                took.as_secs_f64()
+            );
             shared.notice(name, NoticeKind::Healthy, text);
         }
         Outcome::Failed => {

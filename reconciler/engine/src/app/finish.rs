@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{Api, Patch, PatchParams};
 use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::{AppError, AppMemory, Kept, series, view};
@@ -52,10 +52,17 @@ pub(super) async fn finish(
         forget_records(shared, name, memory).await?;
     }
     if app.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        let rest: Vec<&String> = app.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        let rest: Vec<&String> = app
+            .finalizers()
+            .iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .collect();
         let patch = json!({"metadata": {"finalizers": rest, "resourceVersion": app.resource_version()}});
         let api: Api<App> = Api::namespaced(shared.target.client().clone(), &name.namespace);
-        match api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api
+            .patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(AppError::App(Box::new(error))),
@@ -85,7 +92,11 @@ async fn delete_all(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -
         let uid = found["metadata"]["uid"].as_str().unwrap_or_default();
         if shared.target.delete(&surplus.object, uid).await? {
             shared.metrics.objects.with_label_values(&["prune"]).inc();
-            shared.notice(&kept.name.name, NoticeKind::Pruned, format!("deleted {}", surplus.object));
+            shared.notice(
+                &kept.name.name,
+                NoticeKind::Pruned,
+                format!("deleted {}", surplus.object),
+            );
         }
     }
     // A watch wakes this when they are gone; kinds of an app that was never applied since the start have none.
@@ -113,6 +124,9 @@ pub(super) async fn forget(shared: &Arc<Shared>, name: &Name, memory: &mut AppMe
     shared.live.forget(&name.to_string());
     shared.progress.write().remove(name);
     shared.memory.lock().remove(name);
-    shared.metrics.apps.set(i64::try_from(shared.progress.read().len()).unwrap_or(i64::MAX));
+    shared
+        .metrics
+        .apps
+        .set(i64::try_from(shared.progress.read().len()).unwrap_or(i64::MAX));
     Ok(())
 }

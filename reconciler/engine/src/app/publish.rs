@@ -25,7 +25,10 @@ pub(super) fn blocked(shared: &Shared, kept: &Kept, memory: &AppMemory) -> Optio
             return Some(format!("waits for {after} to take up {}", short(&wanted.source)));
         }
         if !progress.settled {
-            return Some(format!("waits for {after}, which is {}", progress.health.to_lowercase()));
+            return Some(format!(
+                "waits for {after}, which is {}",
+                progress.health.to_lowercase()
+            ));
         }
     }
     None
@@ -91,17 +94,26 @@ pub(crate) fn report(shared: &Shared, kept: Option<&Kept>, memory: &AppMemory) -
         // Only what is not there yet waits.
         let state = &memory.state;
         state.pin.is_none()
-            && state.held.as_ref().map(|held| &held.revision.digest) != state.wanted.as_ref().map(|wanted| &wanted.digest)
+            && state.held.as_ref().map(|held| &held.revision.digest)
+                != state.wanted.as_ref().map(|wanted| &wanted.digest)
     });
     let view = known_view(memory);
-    memory
-        .state
-        .report(&policy, &view, blocked.as_deref(), memory.stuck.as_deref(), shared.millis())
+    memory.state.report(
+        &policy,
+        &view,
+        blocked.as_deref(),
+        memory.stuck.as_deref(),
+        shared.millis(),
+    )
 }
 
 /// Makes a view of what was seen last, without reading anything.
 fn known_view(memory: &AppMemory) -> View {
-    let mut view = memory.goal.as_ref().map(|goal| goal.known(&memory.seen)).unwrap_or_default();
+    let mut view = memory
+        .goal
+        .as_ref()
+        .map(|goal| goal.known(&memory.seen))
+        .unwrap_or_default();
     view.trouble.clone_from(&memory.trouble);
     view
 }
@@ -110,7 +122,11 @@ fn known_view(memory: &AppMemory) -> View {
 pub(super) async fn publish(shared: &Arc<Shared>, app: &App, memory: &mut AppMemory, kept: Option<&Kept>) {
     let report = match (kept, &memory.stuck) {
         (None, Some(stuck)) if memory.state.sync.is_none() => Report {
-            health: if memory.state.held.is_some() { "Degraded" } else { "Failed" },
+            health: if memory.state.held.is_some() {
+                "Degraded"
+            } else {
+                "Failed"
+            },
             reason: stuck.clone(),
         },
         _ => report(shared, kept, memory),
@@ -141,7 +157,10 @@ pub(super) async fn publish(shared: &Arc<Shared>, app: &App, memory: &mut AppMem
     }
     let api: Api<App> = Api::namespaced(shared.target.client().clone(), &app.namespace().unwrap_or_default());
     let patch = json!({"status": merge(&status)});
-    match api.patch_status(&app.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+    match api
+        .patch_status(&app.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+    {
         Ok(_) => memory.published = Some(status),
         Err(kube::Error::Api(answer)) if answer.code == 404 => {}
         Err(error) => {

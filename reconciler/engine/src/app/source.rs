@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
+use setpoint_templates::Capabilities;
 use setpoint_templates::job::{Job, Output, ValuesFile};
 
 use super::{AppError, AppMemory, Kept, save};
@@ -13,11 +14,11 @@ use crate::api::{App, AppSpec};
 use crate::engine::{Name, Shared};
 use crate::notice::NoticeKind;
 use crate::records::digest;
-use crate::rendered::{PrepareError, Rendered};
+use crate::rendered::{PrepareError, Rendered, Unrendered};
 use crate::repository::Declared;
 use crate::source::{Repository, SourceError};
 use crate::state::{Input, Revision, short};
-use crate::target::{Class, TargetError};
+use crate::target::Class;
 
 /// Grows when the same input must be rendered anew by a newer program.
 const FORMAT: u32 = 1;
@@ -58,7 +59,8 @@ pub(super) async fn take_up(
     };
     let quick = digest(json!([FORMAT, source, kept.spec]).to_string().as_bytes());
     let state = &memory.state;
-    if state.input.as_ref().is_some_and(|input| input.quick == quick) && (state.wanted.is_some() || state.broken.is_some())
+    if state.input.as_ref().is_some_and(|input| input.quick == quick)
+        && (state.wanted.is_some() || state.broken.is_some())
     {
         return Ok(None);
     }
@@ -75,8 +77,13 @@ pub(super) async fn take_up(
             ..wanted.clone()
         };
         memory.state.want(revision);
-        memory.state.input = Some(Input { quick, ..before.clone() });
-        return save(shared, &kept.name, memory, Vec::new(), Vec::new()).await.map(|()| None);
+        memory.state.input = Some(Input {
+            quick,
+            ..before.clone()
+        });
+        return save(shared, &kept.name, memory, Vec::new(), Vec::new())
+            .await
+            .map(|()| None);
     }
     let files = match files(shared, kept, app).await {
         Ok(files) => files,
@@ -86,6 +93,11 @@ pub(super) async fn take_up(
     let outcome = render(shared, kept, &memory.state.seed, files, time).await;
     timer.observe_duration();
     match outcome {
+        Ok(rendered) if rendered.is_empty() && !memory.state.inventory.is_empty() => {
+            // A mistake in a condition must not delete everything.
+            let reason = "it renders no object at all; to delete what runs, remove the app".to_owned();
+            broken(shared, kept, memory, &source, quick, Unread::Broken(reason)).await
+        }
         Ok(rendered) => {
             let revision = Revision {
                 source,
@@ -99,8 +111,7 @@ pub(super) async fn take_up(
             let blobs = vec![rendered.objects, rendered.origins];
             save(shared, &kept.name, memory, blobs, Vec::new()).await.map(|()| None)
         }
-        Err(Unrendered::Passing(error)) => Err(AppError::Target(error)),
-        Err(Unrendered::Broken(reason)) => broken(shared, kept, memory, &source, quick, Unread::Broken(reason)).await,
+        Err(error) => broken(shared, kept, memory, &source, quick, error).await,
     }
 }
 
@@ -159,7 +170,11 @@ async fn broken(
         }
     };
     let time = memory.state.input.as_ref().map(|input| input.time).unwrap_or_default();
-    let known = memory.state.broken.as_ref().is_some_and(|broken| broken.source == source && broken.reason == reason);
+    let known = memory
+        .state
+        .broken
+        .as_ref()
+        .is_some_and(|broken| broken.source == source && broken.reason == reason);
     memory.state.broke(source, reason.clone());
     memory.state.input = Some(Input {
         quick,
@@ -167,9 +182,15 @@ async fn broken(
         time,
     });
     if !known {
-        shared.notice(&kept.name.name, NoticeKind::Failed, format!("{}: {reason}", short(source)));
+        shared.notice(
+            &kept.name.name,
+            NoticeKind::Failed,
+            format!("{}: {reason}", short(source)),
+        );
     }
-    save(shared, &kept.name, memory, Vec::new(), Vec::new()).await.map(|()| None)
+    save(shared, &kept.name, memory, Vec::new(), Vec::new())
+        .await
+        .map(|()| None)
 }
 
 /// Returns the digest of everything that rendering depends on.
@@ -204,7 +225,10 @@ async fn files(shared: &Shared, kept: &Kept, app: &App) -> Result<Files, Unread>
             .map_err(|error| Unread::Passing(super::chain(&error)))?;
         let bytes = bytes.ok_or_else(|| {
             // They may be on their way: the App is made before they are sent.
-            Unread::Passing(format!("the files of the chart {} are not here: install it again", chart.name))
+            Unread::Passing(format!(
+                "the files of the chart {} are not here: install it again",
+                chart.name
+            ))
         })?;
         let files = unpack(&bytes).map_err(Unread::Broken)?;
         return Ok(Files {
@@ -213,7 +237,11 @@ async fn files(shared: &Shared, kept: &Kept, app: &App) -> Result<Files, Unread>
         });
     }
     let (declared, path) = place(shared, kept, app)?;
-    let (commit, names, git) = (declared.commit.clone(), kept.spec.values_files.clone(), declared.git.clone());
+    let (commit, names, git) = (
+        declared.commit.clone(),
+        kept.spec.values_files.clone(),
+        declared.git.clone(),
+    );
     blocking(move || {
         let repository = Repository::open(&git)?;
         let files = repository.files(&commit, &path)?;
@@ -235,9 +263,12 @@ async fn files(shared: &Shared, kept: &Kept, app: &App) -> Result<Files, Unread>
 
 fn values_file(bytes: Option<Vec<u8>>, name: String) -> Result<ValuesFile, Unread> {
     let Some(bytes) = bytes else {
-        return Err(Unread::Broken(format!("there is no file of values {name} in the repository")));
+        return Err(Unread::Broken(format!(
+            "there is no file of values {name} in the repository"
+        )));
     };
-    let text = String::from_utf8(bytes).map_err(|_| Unread::Broken(format!("the file of values {name} is not text")))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Unread::Broken(format!("the file of values {name} is not text")))?;
     Ok(ValuesFile { name, text })
 }
 
@@ -249,7 +280,9 @@ fn place(shared: &Shared, kept: &Kept, app: &App) -> Result<(Arc<Declared>, Stri
     };
     match &kept.spec.path {
         Some(path) => Ok((declared, path.clone())),
-        None => Err(Unread::Broken("spec.path is missing: which folder of the repository?".to_owned())),
+        None => Err(Unread::Broken(
+            "spec.path is missing: which folder of the repository?".to_owned(),
+        )),
     }
 }
 
@@ -262,20 +295,23 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-enum Unrendered {
-    Broken(String),
-    Passing(TargetError),
-}
-
-async fn render(shared: &Shared, kept: &Kept, seed: &str, files: Files, time: i64) -> Result<Rendered, Unrendered> {
+async fn render(shared: &Shared, kept: &Kept, seed: &str, files: Files, time: i64) -> Result<Rendered, Unread> {
     let folder = kept.spec.path.clone().unwrap_or_default();
     let named: Vec<String> = files.values.iter().map(|values| values.name.clone()).collect();
-    let job = job(&kept.name.name, &kept.namespace, kept, seed, files, time);
+    let capabilities = shared
+        .target
+        .capabilities()
+        .await
+        .map_err(|error| Unread::Passing(super::chain(&error)))?;
+    let job = job(kept, seed, files, time, capabilities);
     let output: Output = shared
         .renderer
         .render(job)
         .await
-        .map_err(|failure| Unrendered::Broken(located(&folder, &named, failure)))?;
+        .map_err(|unrendered| match unrendered {
+            Unrendered::Failure(failure) => Unread::Broken(located(&folder, &named, failure)),
+            Unrendered::Passing(reason) => Unread::Passing(reason),
+        })?;
     Rendered::prepare(
         &shared.target,
         &kept.name.namespace,
@@ -286,8 +322,8 @@ async fn render(shared: &Shared, kept: &Kept, seed: &str, files: Files, time: i6
     )
     .await
     .map_err(|error| match error {
-        PrepareError::Target(error) if error.class() == Class::Transient => Unrendered::Passing(error),
-        error => Unrendered::Broken(super::chain(&error)),
+        PrepareError::Target(error) if error.class() == Class::Transient => Unread::Passing(super::chain(&error)),
+        error => Unread::Broken(super::chain(&error)),
     })
 }
 
@@ -303,7 +339,7 @@ fn located(folder: &str, values: &[String], mut failure: setpoint_templates::job
     failure.to_string()
 }
 
-fn job(name: &str, namespace: &str, kept: &Kept, seed: &str, mut files: Files, time: i64) -> Job {
+fn job(kept: &Kept, seed: &str, mut files: Files, time: i64, capabilities: Capabilities) -> Job {
     // As a last file: the keys are nested already, and one that has a dot in it must keep it.
     if !kept.spec.values.is_empty() {
         files.values.push(ValuesFile {
@@ -318,34 +354,28 @@ fn job(name: &str, namespace: &str, kept: &Kept, seed: &str, mut files: Files, t
     }
     Job {
         files: files.files,
-        name: name.to_owned(),
-        namespace: namespace.to_owned(),
+        name: kept.name.name.clone(),
+        namespace: kept.namespace.clone(),
         // The bytes must depend on git alone: a counter would make each rendering a new one.
         revision: 1,
         is_install: true,
         values: files.values,
         set: Default::default(),
-        capabilities: Default::default(),
+        capabilities,
         seed: bytes,
         now: time,
     }
 }
 
 /// Renders files that somebody hands in as the app would render them: the same seed, the app's own policy.
-pub(crate) async fn preview(
-    shared: &Shared,
-    kept: &Kept,
-    seed: &str,
-    job: Job,
-) -> Result<Rendered, String> {
+pub(crate) async fn preview(shared: &Shared, kept: &Kept, seed: &str, job: Job) -> Result<Rendered, String> {
     let files = Files {
         files: job.files,
         values: job.values,
     };
     match render(shared, kept, seed, files, job.now).await {
         Ok(rendered) => Ok(rendered),
-        Err(Unrendered::Broken(reason)) => Err(reason),
-        Err(Unrendered::Passing(error)) => Err(super::chain(&error)),
+        Err(Unread::Broken(reason) | Unread::Passing(reason)) => Err(reason),
     }
 }
 
@@ -358,7 +388,9 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> Result<Bytes, String> {
         files: files.clone(),
         ..Job::default()
     };
-    serde_json::to_vec(&job).map(Bytes::from).map_err(|error| error.to_string())
+    serde_json::to_vec(&job)
+        .map(Bytes::from)
+        .map_err(|error| error.to_string())
 }
 
 pub(crate) fn unpack(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {

@@ -7,13 +7,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
-use setpoint_plan::{
-    Baseline, Desired, Health, HealthStatus, ObjectKey, ObjectRef, changes, health, verdict,
-};
+use setpoint_plan::{Baseline, Desired, Health, HealthStatus, ObjectKey, ObjectRef, changes, health, verdict};
 
 use super::{AppError, AppMemory, Kept};
 use crate::api::OWNER_ANNOTATION;
 use crate::engine::Shared;
+use crate::live::Heard;
 use crate::rendered;
 use crate::state::{Observed, Revision, Surplus, Trouble, View};
 
@@ -37,9 +36,13 @@ impl Goal {
     /// # Errors
     /// When they are not kept, or damaged.
     pub async fn load(shared: &Shared, revision: &Revision) -> Result<Goal, AppError> {
-        let objects = shared.records.blob(&revision.digest).await?.ok_or_else(|| AppError::Lost {
-            digest: revision.digest.clone(),
-        })?;
+        let objects = shared
+            .records
+            .blob(&revision.digest)
+            .await?
+            .ok_or_else(|| AppError::Lost {
+                digest: revision.digest.clone(),
+            })?;
         let origins = shared.records.blob(&revision.origins).await?;
         Goal::of(revision.digest.clone(), objects, origins)
     }
@@ -68,16 +71,20 @@ impl Goal {
 
     /// Returns a view of what was seen last.
     pub fn known(&self, seen: &HashMap<ObjectKey, Seen>) -> View {
-        let objects = self.references.iter().zip(self.stages.iter()).filter_map(|(reference, stage)| {
-            let seen = seen.get(&reference.key())?;
-            Some(Observed {
-                object: reference.clone(),
-                stage: *stage,
-                in_sync: seen.in_sync,
-                deleting: seen.deleting,
-                health: seen.health.clone(),
-            })
-        });
+        let objects = self
+            .references
+            .iter()
+            .zip(self.stages.iter())
+            .filter_map(|(reference, stage)| {
+                let seen = seen.get(&reference.key())?;
+                Some(Observed {
+                    object: reference.clone(),
+                    stage: *stage,
+                    in_sync: seen.in_sync,
+                    deleting: seen.deleting,
+                    health: seen.health.clone(),
+                })
+            });
         View {
             objects: objects.collect(),
             ..View::default()
@@ -98,8 +105,8 @@ impl Goal {
 pub(crate) struct Seen {
     /// Its version then; `None` when it was not there.
     version: Option<String>,
-    /// Its version as the watch had it then.
-    watched: Option<String>,
+    /// The last change that the watch had told of it before it was read.
+    heard: u64,
     pub uid: String,
     pub in_sync: bool,
     pub deleting: bool,
@@ -112,11 +119,11 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Compares a live object with what it should be.
-    pub fn of(desired: &Value, live: Option<&Value>, watched: Option<String>, kept: &Kept) -> Seen {
+    pub fn of(desired: &Value, live: Option<&Value>, heard: u64, kept: &Kept) -> Seen {
         let Some(live) = live else {
             return Seen {
                 version: None,
-                watched,
+                heard,
                 uid: String::new(),
                 in_sync: false,
                 deleting: false,
@@ -134,7 +141,7 @@ impl Seen {
         let observed = live["status"]["observedGeneration"].as_i64();
         Seen {
             version: Some(text("resourceVersion")),
-            watched,
+            heard,
             uid: text("uid"),
             in_sync: changes(desired, live, &kept.plan).is_empty(),
             deleting: !metadata["deletionTimestamp"].is_null(),
@@ -150,19 +157,19 @@ impl Seen {
     }
 
     /// Says whether the object is still as it was read, as far as the watch knows.
-    fn is_fresh(&self, watched: Option<&str>) -> bool {
-        if self.watched.as_deref() == watched {
+    fn is_fresh(&self, heard: &Heard) -> bool {
+        if heard.change == self.heard {
             return true;
         }
-        let (Some(read), Some(watched)) = (&self.version, watched) else {
+        let (Some(read), Some(heard)) = (&self.version, &heard.revision) else {
             return false;
         };
-        if read == watched {
+        if read == heard {
             return true;
         }
         // The watch may be behind what was read or written itself.
-        match (read.parse::<u64>(), watched.parse::<u64>()) {
-            (Ok(read), Ok(watched)) => watched < read,
+        match (read.parse::<u64>(), heard.parse::<u64>()) {
+            (Ok(read), Ok(heard)) => heard < read,
             _ => false,
         }
     }
@@ -225,7 +232,10 @@ pub(super) async fn observe(
 async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal: &Goal) -> Result<(), AppError> {
     let mut kinds: Vec<&ObjectRef> = Vec::new();
     for reference in goal.references.iter() {
-        if !kinds.iter().any(|kind| kind.kind == reference.kind && kind.group == reference.group) {
+        if !kinds
+            .iter()
+            .any(|kind| kind.kind == reference.kind && kind.group == reference.group)
+        {
             kinds.push(reference);
         }
     }
@@ -238,8 +248,8 @@ async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal
         .enumerate()
         .filter(|(_, reference)| {
             let key = reference.key();
-            let watched = shared.live.version(&key);
-            !memory.seen.get(&key).is_some_and(|seen| seen.is_fresh(watched.as_deref()))
+            let heard = shared.live.heard(&key);
+            !memory.seen.get(&key).is_some_and(|seen| seen.is_fresh(&heard))
         })
         .map(|(place, _)| place)
         .collect();
@@ -253,9 +263,9 @@ async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal
             continue;
         };
         let read = async move {
-            let watched = shared.live.version(&reference.key());
+            let heard = shared.live.heard(&reference.key()).change;
             let live = shared.target.get(reference).await?;
-            Ok((reference.key(), Seen::of(&desired.object, live.as_ref(), watched, kept)))
+            Ok((reference.key(), Seen::of(&desired.object, live.as_ref(), heard, kept)))
         };
         reads.push(read.boxed());
     }
@@ -265,12 +275,7 @@ async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal
 }
 
 /// Returns what the inventory has beyond the goal, is there, and is this app's: in the order of deletion.
-async fn surplus(
-    shared: &Shared,
-    kept: &Kept,
-    memory: &AppMemory,
-    goal: &Goal,
-) -> Result<Vec<Surplus>, AppError> {
+async fn surplus(shared: &Shared, kept: &Kept, memory: &AppMemory, goal: &Goal) -> Result<Vec<Surplus>, AppError> {
     let mut live = BTreeMap::new();
     let mut inventory = Vec::new();
     let beyond: Vec<ObjectRef> = memory.state.surplus(&goal.keys).cloned().collect();
@@ -310,11 +315,7 @@ pub(super) fn deletions(live: &BTreeMap<ObjectKey, Value>, inventory: &[ObjectRe
 }
 
 /// Says why the newest pods of a workload do not get well.
-fn troubled(
-    shared: &Shared,
-    baselines: &HashMap<String, Baseline>,
-    seen: &Seen,
-) -> Option<Trouble> {
+fn troubled(shared: &Shared, baselines: &HashMap<String, Baseline>, seen: &Seen) -> Option<Trouble> {
     let pods = shared.live.new_pods(&seen.uid, seen.generation)?;
     let empty = Baseline::default();
     let failure = verdict(&pods, baselines.get(&seen.uid).unwrap_or(&empty))?;

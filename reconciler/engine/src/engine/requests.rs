@@ -117,7 +117,10 @@ impl Engine {
         let series = app::series(name);
         let entries = self.shared.records.series(&series, HISTORY).await;
         let entries = entries.map_err(|error| RequestError::Failed(app::chain(&error)))?;
-        Ok(entries.iter().filter_map(|bytes| serde_json::from_slice(bytes).ok()).collect())
+        Ok(entries
+            .iter()
+            .filter_map(|bytes| serde_json::from_slice(bytes).ok())
+            .collect())
     }
 
     /// Compares what runs with what git names, or with what holds where git names nothing that renders.
@@ -132,7 +135,10 @@ impl Engine {
             let state = &memory.state;
             let held = state.held.as_ref().map(|held| held.revision.clone());
             let revision = state.wanted.clone().or(held);
-            let broken = state.broken.as_ref().map(|broken| format!("{}: {}", short(&broken.source), broken.reason));
+            let broken = state
+                .broken
+                .as_ref()
+                .map(|broken| format!("{}: {}", short(&broken.source), broken.reason));
             (revision, state.inventory.iter().cloned().collect::<Vec<_>>(), broken)
         };
         let Some(revision) = revision else {
@@ -211,7 +217,10 @@ impl Engine {
         {
             let mut memory = memory.lock().await;
             memory.state.retry();
-            memory.state.input = None;
+            if let Some(input) = &mut memory.state.input {
+                // Read again; rendered again only if it differs, so that the same files go on giving the same bytes.
+                input.quick.clear();
+            }
             memory.seen.clear();
             memory.healed.clear();
             app::save(&self.shared, name, &memory, Vec::new(), Vec::new()).await?;
@@ -358,13 +367,23 @@ impl Engine {
     async fn previous(&self, name: &Name) -> Result<Numbered, RequestError> {
         let entries = self.history(name).await?;
         let memory = self.shared.memory_of(name);
-        let running: Option<Revision> = memory.lock().await.state.held.as_ref().map(|held| held.revision.clone());
+        let running: Option<Revision> = memory
+            .lock()
+            .await
+            .state
+            .held
+            .as_ref()
+            .map(|held| held.revision.clone());
         let other = |entry: &&Entry| {
             entry.outcome == Outcome::Healthy
-                && running.as_ref().is_none_or(|running| running.digest != entry.revision.digest)
+                && running
+                    .as_ref()
+                    .is_none_or(|running| running.digest != entry.revision.digest)
         };
         let found = entries.iter().find(other).ok_or_else(|| {
-            RequestError::NoRevision(format!("{name} was healthy in no other revision: there is nothing to go back to"))
+            RequestError::NoRevision(format!(
+                "{name} was healthy in no other revision: there is nothing to go back to"
+            ))
         })?;
         Ok(Numbered {
             number: found.number,

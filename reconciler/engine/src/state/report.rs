@@ -24,7 +24,14 @@ impl Report {
 
 impl AppState {
     /// Says how the app is. `blocked` is why a new revision has to wait; `stuck` why the last attempt to act did not get through.
-    pub fn report(&self, policy: &Policy, view: &View, blocked: Option<&str>, stuck: Option<&str>, now: Millis) -> Report {
+    pub fn report(
+        &self,
+        policy: &Policy,
+        view: &View,
+        blocked: Option<&str>,
+        stuck: Option<&str>,
+        now: Millis,
+    ) -> Report {
         let held = self.held.as_ref().map(|held| short(&held.revision.source));
         if let Some(sync) = &self.sync {
             let what = match sync.cause {
@@ -32,13 +39,20 @@ impl AppState {
                 Cause::Request => format!("going to {} as asked", short(&sync.revision.source)),
                 Cause::Deploy => format!("deploying {}", short(&sync.revision.source)),
             };
-            let health = if sync.cause == Cause::Rollback { "Failed" } else { "Progressing" };
+            let health = if sync.cause == Cause::Rollback {
+                "Failed"
+            } else {
+                "Progressing"
+            };
             let why = stuck.map_or_else(|| waiting_for(view), str::to_owned);
             return Report::new(health, if why.is_empty() { what } else { format!("{what}: {why}") });
         }
         if let Some(broken) = &self.broken {
             let rest = held.map_or_else(|| "nothing runs".to_owned(), |held| format!("{held} keeps running"));
-            return Report::new("Failed", format!("{}: {}; {rest}", short(&broken.source), broken.reason));
+            return Report::new(
+                "Failed",
+                format!("{}: {}; {rest}", short(&broken.source), broken.reason),
+            );
         }
         if self.pin.is_none()
             && let Some(failed) = self.wanted.as_ref().and_then(|wanted| self.failure_of(&wanted.digest))
@@ -78,7 +92,11 @@ impl AppState {
         let changed: Vec<usize> = drifted(view).collect();
         if let Some(first) = changed.first().and_then(|place| view.objects.get(*place)) {
             let others = changed.len() - 1;
-            let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+            let more = if others > 0 {
+                format!(" and {others} more")
+            } else {
+                String::new()
+            };
             return match policy.heal {
                 true => Report::new("Progressing", format!("putting back {}{more}", first.object)),
                 false => Report::new("Degraded", format!("{}{more} differs from git", first.object)),
@@ -93,12 +111,18 @@ impl AppState {
             let found = view.objects.iter().find(|object| object.health.status == status);
             if let Some(object) = found {
                 // A pod that does not get well says more than what waits for it.
-                let why = view.trouble.as_ref().map_or(&object.health.reason, |trouble| &trouble.reason);
+                let why = view
+                    .trouble
+                    .as_ref()
+                    .map_or(&object.health.reason, |trouble| &trouble.reason);
                 return Report::new(health, format!("{}: {why}", object.object));
             }
         }
         match &self.pin {
-            Some(_) => Report::new("Healthy", "held by a rollback until git changes the app or `setpoint resume`"),
+            Some(_) => Report::new(
+                "Healthy",
+                "held by a rollback until git changes the app or `setpoint resume`",
+            ),
             None => Report::new("Healthy", ""),
         }
     }

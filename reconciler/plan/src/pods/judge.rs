@@ -49,7 +49,13 @@ fn judge(pod: &PodFacts, container: &ContainerFacts, baseline: &Baseline) -> Opt
     {
         return Some(failure);
     }
-    let crashes = baseline.restarts_since(pod, container);
+    // The crash after which it was not started again yet counts as well.
+    let down = container.terminated.is_some()
+        || container
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
+    let crashes = baseline.restarts_since(pod, container) + u32::from(down && !pod.restart_never);
     if crashes >= CRASHES {
         return lasting(crashed(pod, container, crashes));
     }

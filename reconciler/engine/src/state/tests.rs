@@ -1,0 +1,339 @@
+//! The decisions, alone and in a simulated world: revisions that are good, bad or slow, faults and restarts in between.
+
+mod simulation;
+
+use setpoint_plan::{Health, HealthStatus, ObjectRef};
+
+use super::{AppState, Cause, Next, Observed, Outcome, Policy, Revision, Surplus, Trouble, View};
+
+const POLICY: Policy = Policy {
+    prune: true,
+    heal: true,
+    rollback: true,
+    deadline: 120_000,
+};
+
+fn revision(digest: &str) -> Revision {
+    Revision {
+        source: format!("commit-of-{digest}"),
+        subject: String::new(),
+        digest: digest.to_owned(),
+        origins: String::new(),
+    }
+}
+
+fn object(name: &str) -> ObjectRef {
+    ObjectRef {
+        group: "apps".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+fn seen(name: &str, in_sync: bool, status: HealthStatus) -> Observed {
+    Observed {
+        object: object(name),
+        stage: 0,
+        in_sync,
+        deleting: false,
+        health: Health {
+            status,
+            reason: "1 of 3 replicas are ready".to_owned(),
+        },
+    }
+}
+
+fn view(objects: Vec<Observed>) -> View {
+    View {
+        objects,
+        ..View::default()
+    }
+}
+
+/// A state that holds a healthy revision.
+fn healthy(digest: &str) -> AppState {
+    let mut state = AppState::default();
+    state.want(revision(digest));
+    state.begin(revision(digest), Cause::Deploy, [object("web")], &POLICY, 0);
+    state.succeed(&view(vec![seen("web", true, HealthStatus::Healthy)]), 1);
+    state
+}
+
+#[test]
+fn a_new_revision_is_begun_applied_and_waited_for() {
+    let mut state = AppState::default();
+    assert_eq!(
+        state.next(&POLICY, &View::default(), false, 0),
+        Next::Wait { until: None }
+    );
+    state.want(revision("a"));
+    let begin = Next::Begin {
+        revision: revision("a"),
+        cause: Cause::Deploy,
+    };
+    assert_eq!(state.next(&POLICY, &View::default(), false, 0), begin);
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    let missing = view(vec![seen("web", false, HealthStatus::Missing)]);
+    let apply = Next::Apply {
+        places: vec![0],
+        heal: false,
+    };
+    assert_eq!(state.next(&POLICY, &missing, false, 1), apply);
+    let coming = view(vec![seen("web", true, HealthStatus::Progressing)]);
+    assert_eq!(
+        state.next(&POLICY, &coming, false, 2),
+        Next::Wait { until: Some(120_000) }
+    );
+    let there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    assert_eq!(state.next(&POLICY, &there, false, 3), Next::Succeed);
+}
+
+#[test]
+fn a_stage_is_healthy_before_the_next_is_applied() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [], &POLICY, 0);
+    let mut second = seen("second", false, HealthStatus::Missing);
+    second.stage = 1;
+    let coming = view(vec![seen("first", true, HealthStatus::Progressing), second.clone()]);
+    assert_eq!(
+        state.next(&POLICY, &coming, false, 1),
+        Next::Wait { until: Some(120_000) }
+    );
+    let there = view(vec![seen("first", true, HealthStatus::Healthy), second]);
+    let apply = Next::Apply {
+        places: vec![1],
+        heal: false,
+    };
+    assert_eq!(state.next(&POLICY, &there, false, 1), apply);
+}
+
+#[test]
+fn what_failed_goes_back_and_is_not_tried_again_until_git_changes_it() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.begin(revision("b"), Cause::Deploy, [object("web")], &POLICY, 10);
+    let mut crashing = view(vec![seen("web", true, HealthStatus::Progressing)]);
+    crashing.trouble = Some(Trouble {
+        reason: "container web crashed three times".to_owned(),
+        passing: false,
+    });
+    let Next::Fail { reason, passing: false } = state.next(&POLICY, &crashing, false, 20) else {
+        panic!("three crashes end a sync");
+    };
+    let entry = state.fail(&reason, false, 20).unwrap();
+    assert_eq!((entry.number, entry.outcome), (2, Outcome::Failed));
+    let back = Next::Begin {
+        revision: revision("a"),
+        cause: Cause::Rollback,
+    };
+    assert_eq!(state.next(&POLICY, &View::default(), false, 21), back);
+    state.begin(revision("a"), Cause::Rollback, [object("web")], &POLICY, 21);
+    state.succeed(&view(vec![seen("web", true, HealthStatus::Healthy)]), 30);
+    let rest = Next::Wait { until: None };
+    let well = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    assert_eq!(state.next(&POLICY, &well, false, 1_000_000_000), rest);
+    let report = state.report(&POLICY, &well, None, None, 31);
+    assert_eq!(report.health, "Failed");
+    assert!(
+        report.reason.contains("crashed three times") && report.reason.contains("commit-of-a runs"),
+        "{report:?}"
+    );
+    // The same bytes under a newer commit are still what failed.
+    state.want(Revision {
+        source: "newer".to_owned(),
+        ..revision("b")
+    });
+    assert_eq!(state.next(&POLICY, &well, false, 40), rest);
+    state.want(revision("c"));
+    assert!(matches!(
+        state.next(&POLICY, &well, false, 50),
+        Next::Begin {
+            cause: Cause::Deploy,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_cause_that_may_pass_is_tried_again_later_and_later() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    let mut now = 0;
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        state.begin(revision("b"), Cause::Deploy, [object("web")], &POLICY, now);
+        let mut waiting = view(vec![seen("web", true, HealthStatus::Progressing)]);
+        waiting.trouble = Some(Trouble {
+            reason: "the registry is down".to_owned(),
+            passing: true,
+        });
+        assert!(matches!(
+            state.next(&POLICY, &waiting, false, now + 1),
+            Next::Wait { .. }
+        ));
+        now += POLICY.deadline;
+        let Next::Fail { reason, passing: true } = state.next(&POLICY, &waiting, false, now) else {
+            panic!("the deadline ends a sync");
+        };
+        state.fail(&reason, true, now);
+        state.begin(revision("a"), Cause::Rollback, [object("web")], &POLICY, now);
+        state.succeed(&view(vec![seen("web", true, HealthStatus::Healthy)]), now);
+        let Next::Wait { until: Some(at) } = state.next(&POLICY, &View::default(), false, now) else {
+            panic!("a retry is due");
+        };
+        waits.push((at - now) / 1000);
+        now = at;
+        assert!(matches!(
+            state.next(&POLICY, &View::default(), false, now),
+            Next::Begin {
+                cause: Cause::Deploy,
+                ..
+            }
+        ));
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600, 600]);
+}
+
+#[test]
+fn without_rollback_what_failed_stays_and_is_left_alone() {
+    let policy = Policy {
+        rollback: false,
+        ..POLICY
+    };
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.begin(revision("b"), Cause::Deploy, [object("web")], &policy, 0);
+    state.fail("no", false, 1);
+    let drifted = view(vec![seen("web", false, HealthStatus::Healthy)]);
+    assert_eq!(state.next(&policy, &drifted, false, 2), Next::Wait { until: None });
+}
+
+#[test]
+fn what_is_refused_before_it_began_leaves_what_was_held() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    let entries = state.refuse(&revision("b"), Cause::Deploy, "spec.replicas: no", false, 5);
+    assert_eq!(entries.last().unwrap().outcome, Outcome::Failed);
+    let well = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    assert_eq!(state.next(&POLICY, &well, false, 6), Next::Wait { until: None });
+    let drifted = view(vec![seen("web", false, HealthStatus::Healthy)]);
+    let heal = Next::Apply {
+        places: vec![0],
+        heal: true,
+    };
+    assert_eq!(state.next(&POLICY, &drifted, false, 6), heal);
+}
+
+#[test]
+fn a_pin_holds_until_git_names_other_bytes_or_it_is_resumed() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.begin(revision("b"), Cause::Deploy, [object("web")], &POLICY, 0);
+    state.succeed(&view(vec![seen("web", true, HealthStatus::Healthy)]), 1);
+    state.pin(revision("a"));
+    assert!(matches!(
+        state.next(&POLICY, &View::default(), false, 2),
+        Next::Begin {
+            cause: Cause::Request,
+            ..
+        }
+    ));
+    state.begin(revision("a"), Cause::Request, [object("web")], &POLICY, 2);
+    state.succeed(&view(vec![seen("web", true, HealthStatus::Healthy)]), 3);
+    state.want(Revision {
+        source: "unrelated commit".to_owned(),
+        ..revision("b")
+    });
+    assert_eq!(
+        state.next(&POLICY, &View::default(), false, 4),
+        Next::Wait { until: None }
+    );
+    let mut resumed = state.clone();
+    resumed.resume();
+    assert!(matches!(
+        resumed.next(&POLICY, &View::default(), false, 5),
+        Next::Begin {
+            cause: Cause::Deploy,
+            ..
+        }
+    ));
+    state.want(revision("c"));
+    assert!(
+        matches!(state.next(&POLICY, &View::default(), false, 5), Next::Begin { revision, .. } if revision.digest == "c")
+    );
+}
+
+#[test]
+fn a_newer_revision_supersedes_a_sync_and_keeps_its_objects_in_the_inventory() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("old")], &POLICY, 0);
+    state.want(revision("b"));
+    let next = state.next(&POLICY, &View::default(), false, 1);
+    assert!(matches!(next, Next::Begin { ref revision, .. } if revision.digest == "b"));
+    let superseded = state
+        .begin(revision("b"), Cause::Deploy, [object("new")], &POLICY, 1)
+        .unwrap();
+    assert_eq!((superseded.number, superseded.outcome), (1, Outcome::Superseded));
+    assert!(state.inventory.contains(&object("old")));
+    let mut there = view(vec![seen("new", true, HealthStatus::Healthy)]);
+    there.surplus = vec![Surplus {
+        object: object("old"),
+        deleting: false,
+    }];
+    assert_eq!(state.next(&POLICY, &there, false, 2), Next::Prune(vec![object("old")]));
+    there.surplus[0].deleting = true;
+    assert!(matches!(state.next(&POLICY, &there, false, 3), Next::Wait { .. }));
+    there.surplus.clear();
+    assert_eq!(state.next(&POLICY, &there, false, 4), Next::Succeed);
+    state.succeed(&there, 4);
+    assert_eq!(state.inventory.iter().collect::<Vec<_>>(), [&object("new")]);
+}
+
+#[test]
+fn who_comes_after_others_waits_and_keeps_what_it_had() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    let drifted = view(vec![seen("web", false, HealthStatus::Healthy)]);
+    let heal = Next::Apply {
+        places: vec![0],
+        heal: true,
+    };
+    assert_eq!(state.next(&POLICY, &drifted, true, 1), heal);
+    assert_eq!(state.viewed(&POLICY, true, 1).unwrap().digest, "a");
+    assert!(matches!(state.next(&POLICY, &drifted, false, 1), Next::Begin { .. }));
+    assert_eq!(state.viewed(&POLICY, false, 1).unwrap().digest, "b");
+}
+
+#[test]
+fn a_restart_gives_a_sync_some_time_but_not_for_ever() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [], &POLICY, 0);
+    state.restarted(10_000_000);
+    let coming = view(vec![seen("web", true, HealthStatus::Progressing)]);
+    assert_eq!(
+        state.next(&POLICY, &coming, false, 10_000_001),
+        Next::Wait {
+            until: Some(10_030_000)
+        }
+    );
+    assert!(matches!(
+        state.next(&POLICY, &coming, false, 10_030_000),
+        Next::Fail { .. }
+    ));
+}
+
+#[test]
+fn a_state_is_read_back_as_it_was_written() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.refuse(&revision("b"), Cause::Deploy, "no", true, 5);
+    state.pin(revision("a"));
+    state.broke("c", "values.yaml:3:1: no");
+    let text = serde_json::to_vec(&state).unwrap();
+    assert_eq!(serde_json::from_slice::<AppState>(&text).unwrap(), state);
+}

@@ -1,0 +1,368 @@
+//! Random histories in a simulated cluster: good, bad, slow and refused revisions are pushed; objects are edited and deleted; calls
+//! fail; the process dies between any two steps and goes on from what it had saved. When all that stops, every history ends at the
+//! newest good revision, or, where the newest is bad, at the last one that was healthy, with the reason named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use setpoint_plan::{Health, HealthStatus, ObjectRef};
+
+use super::{POLICY, object};
+use crate::state::{AppState, Cause, Millis, Next, Observed, Outcome, Policy, Revision, Surplus, Trouble, View};
+
+/// What becomes of a revision that is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Good,
+    /// Healthy only after some time.
+    Slow,
+    /// Never healthy; nothing says why.
+    Stuck,
+    Crashing,
+    Refused,
+    /// Does not render.
+    Broken,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Push {
+        fate: Fate,
+        objects: BTreeSet<u8>,
+    },
+    /// The same bytes as the revision so many pushes ago.
+    Again(usize),
+    Edit(u8),
+    Delete(u8),
+    Time(u32),
+    Steps(u8),
+    Restart,
+    /// The next so many actions do nothing and report an error.
+    Fault(u8),
+    /// Dies in the middle of an action: it was done, and its end was not saved.
+    Die,
+    Pin(usize),
+    Resume,
+}
+
+struct Bytes {
+    fate: Fate,
+    objects: Vec<ObjectRef>,
+}
+
+/// The cluster: which bytes each object was applied from last, and when.
+#[derive(Default)]
+struct World {
+    bytes: BTreeMap<String, Bytes>,
+    live: BTreeMap<ObjectRef, (String, Millis)>,
+    now: Millis,
+    faults: u8,
+    die: bool,
+}
+
+impl World {
+    fn view(&self, state: &AppState, digest: &str) -> View {
+        let bytes = &self.bytes[digest];
+        let mut view = View::default();
+        for wanted in &bytes.objects {
+            let live = self.live.get(wanted);
+            let in_sync = live.is_some_and(|(from, _)| from == digest);
+            let since = live.map_or(0, |(_, at)| self.now - at);
+            let status = match (live, bytes.fate) {
+                (None, _) => HealthStatus::Missing,
+                (_, Fate::Good | Fate::Refused | Fate::Broken) => HealthStatus::Healthy,
+                (_, Fate::Slow) if since >= 20_000 => HealthStatus::Healthy,
+                _ => HealthStatus::Progressing,
+            };
+            if in_sync && bytes.fate == Fate::Crashing && since >= 2_000 {
+                view.trouble = Some(Trouble {
+                    reason: "crashed three times".to_owned(),
+                    passing: false,
+                });
+            }
+            view.objects.push(Observed {
+                object: wanted.clone(),
+                stage: 0,
+                in_sync,
+                deleting: false,
+                health: Health {
+                    status,
+                    reason: "not ready".to_owned(),
+                },
+            });
+        }
+        for there in state.inventory.iter().filter(|object| !bytes.objects.contains(object)) {
+            if self.live.contains_key(there) {
+                view.surplus.push(Surplus {
+                    object: there.clone(),
+                    deleting: false,
+                });
+            }
+        }
+        view
+    }
+}
+
+/// The process: what it has in memory, and what it has saved.
+struct Process {
+    state: AppState,
+    saved: Vec<u8>,
+    outcomes: Vec<(String, Outcome)>,
+}
+
+impl Process {
+    fn save(&mut self) {
+        self.saved = serde_json::to_vec(&self.state).unwrap();
+    }
+
+    fn restart(&mut self, now: Millis) {
+        self.state = serde_json::from_slice(&self.saved).unwrap();
+        self.state.restarted(now);
+    }
+
+    /// Does one thing; returns when to look again if there was nothing to do.
+    fn step(&mut self, world: &mut World, policy: &Policy) -> Option<Option<Millis>> {
+        let viewed = self.state.viewed(policy, false, world.now).cloned();
+        let view = viewed.map_or_else(View::default, |revision| world.view(&self.state, &revision.digest));
+        let next = self.state.next(policy, &view, false, world.now);
+        if !matches!(next, Next::Wait { .. }) && world.faults > 0 {
+            world.faults -= 1;
+            return None;
+        }
+        match next {
+            Next::Wait { until } => return Some(until),
+            Next::Begin { revision, cause } => self.begin(world, policy, revision, cause),
+            Next::Apply { places, .. } => {
+                for place in places {
+                    let digest = self.state.viewed(policy, false, world.now).unwrap().digest.clone();
+                    world
+                        .live
+                        .insert(view.objects[place].object.clone(), (digest, world.now));
+                    // The invariant that pruning rests on: it is remembered before it is there.
+                    assert!(self.state.inventory.contains(&view.objects[place].object));
+                    if std::mem::take(&mut world.die) {
+                        self.restart(world.now);
+                        return None;
+                    }
+                }
+            }
+            Next::Prune(objects) => {
+                for object in objects {
+                    world.live.remove(&object);
+                    if std::mem::take(&mut world.die) {
+                        self.restart(world.now);
+                        return None;
+                    }
+                }
+            }
+            Next::Succeed => {
+                let entry = self.state.succeed(&view, world.now).unwrap();
+                assert!(view.objects.iter().all(|object| object.in_sync));
+                self.end(world, entry.revision, entry.outcome);
+            }
+            Next::Fail { reason, passing } => {
+                assert!(!reason.is_empty());
+                let entry = self.state.fail(&reason, passing, world.now).unwrap();
+                self.end(world, entry.revision, entry.outcome);
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, world: &mut World, policy: &Policy, revision: Revision, cause: Cause) {
+        let bytes = &world.bytes[&revision.digest];
+        if bytes.fate == Fate::Refused && cause != Cause::Rollback {
+            self.state.refuse(&revision, cause, "refused", false, world.now);
+        } else {
+            self.state
+                .begin(revision, cause, bytes.objects.clone(), policy, world.now);
+        }
+        // Dying here loses the decision, which is then made again.
+        match std::mem::take(&mut world.die) {
+            true => self.restart(world.now),
+            false => self.save(),
+        }
+    }
+
+    fn end(&mut self, world: &mut World, revision: Revision, outcome: Outcome) {
+        match std::mem::take(&mut world.die) {
+            true => self.restart(world.now),
+            false => {
+                self.outcomes.push((revision.digest, outcome));
+                self.save();
+            }
+        }
+    }
+}
+
+fn run(events: &[Event]) {
+    let mut world = World::default();
+    let mut process = Process {
+        state: AppState::default(),
+        saved: Vec::new(),
+        outcomes: Vec::new(),
+    };
+    process.save();
+    let mut pushed: Vec<Revision> = Vec::new();
+    let mut newest_breaks = false;
+    for (place, event) in events.iter().enumerate() {
+        match event {
+            Event::Push { fate: Fate::Broken, .. } => {
+                process.state.broke(format!("c{place}"), "values.yaml:1:1: no");
+                process.save();
+                newest_breaks = true;
+            }
+            Event::Push { fate, objects } => {
+                let digest = format!("d{place}");
+                let objects = objects.iter().map(|name| object(&name.to_string())).collect();
+                world.bytes.insert(digest.clone(), Bytes { fate: *fate, objects });
+                let revision = Revision {
+                    source: format!("c{place}"),
+                    subject: String::new(),
+                    digest,
+                    origins: String::new(),
+                };
+                pushed.push(revision.clone());
+                process.state.want(revision);
+                process.save();
+                newest_breaks = false;
+            }
+            Event::Again(back) => {
+                if let Some(revision) = pushed.iter().rev().nth(*back).cloned() {
+                    let revision = Revision {
+                        source: format!("c{place}"),
+                        ..revision
+                    };
+                    pushed.push(revision.clone());
+                    process.state.want(revision);
+                    process.save();
+                    newest_breaks = false;
+                }
+            }
+            Event::Edit(name) => {
+                if let Some(live) = world.live.get_mut(&object(&name.to_string())) {
+                    live.0 = "somebody's".to_owned();
+                }
+            }
+            Event::Delete(name) => {
+                world.live.remove(&object(&name.to_string()));
+            }
+            Event::Time(by) => world.now += Millis::from(*by),
+            Event::Steps(count) => {
+                for _ in 0..*count {
+                    process.step(&mut world, &POLICY);
+                }
+            }
+            Event::Restart => process.restart(world.now),
+            Event::Fault(count) => world.faults = *count,
+            Event::Die => world.die = true,
+            Event::Pin(back) => {
+                let healthy = process
+                    .outcomes
+                    .iter()
+                    .rev()
+                    .filter(|(_, outcome)| *outcome == Outcome::Healthy);
+                let digest = healthy.map(|(digest, _)| digest).nth(*back).cloned();
+                if let Some(revision) = digest.and_then(|digest| pushed.iter().find(|r| r.digest == digest)) {
+                    process.state.pin(revision.clone());
+                    process.save();
+                }
+            }
+            Event::Resume => {
+                process.state.resume();
+                process.save();
+            }
+        }
+    }
+    // Everything from outside stops; the end must be reached in bounded time.
+    process.state.resume();
+    process.save();
+    let mut rest = None;
+    for _ in 0..2_000 {
+        match process.step(&mut world, &POLICY) {
+            None => {}
+            Some(Some(until)) => world.now = world.now.max(until),
+            Some(None) => {
+                rest = Some(());
+                break;
+            }
+        }
+    }
+    // What was put back last may need a moment to be well again.
+    world.now += 60_000;
+    assert!(rest.is_some(), "it never comes to rest: {:?}", process.state);
+    check(&process.state, &world, pushed.last(), newest_breaks);
+}
+
+fn check(state: &AppState, world: &World, newest: Option<&Revision>, newest_breaks: bool) {
+    assert!(state.sync.is_none());
+    let Some(newest) = newest else {
+        assert!(world.live.is_empty());
+        return;
+    };
+    let view = state
+        .held
+        .as_ref()
+        .map(|held| world.view(state, &held.revision.digest))
+        .unwrap_or_default();
+    let report = state.report(&POLICY, &view, None, None, world.now);
+    let good = matches!(world.bytes[&newest.digest].fate, Fate::Good | Fate::Slow);
+    if good && state.failure_of(&newest.digest).is_none() {
+        let held = state.held.as_ref().unwrap();
+        assert_eq!(held.revision.digest, newest.digest);
+        assert_eq!(held.revision.source, newest.source);
+        assert_eq!(
+            report.health,
+            if newest_breaks { "Failed" } else { "Healthy" },
+            "{report:?}"
+        );
+    } else {
+        assert_eq!(report.health, "Failed", "{report:?}");
+        assert!(!report.reason.is_empty());
+        if let Some(healthy) = &state.healthy {
+            assert_eq!(state.held.as_ref().unwrap().revision.digest, healthy.revision.digest);
+        }
+    }
+    // What is held and was healthy is there, all of it, and nothing else.
+    if let (Some(held), Some(healthy)) = (&state.held, &state.healthy)
+        && held.revision.digest == healthy.revision.digest
+    {
+        let wanted: BTreeSet<&ObjectRef> = world.bytes[&held.revision.digest].objects.iter().collect();
+        assert_eq!(world.live.keys().collect::<BTreeSet<_>>(), wanted);
+        assert!(world.live.values().all(|(from, _)| *from == held.revision.digest));
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Good),
+        2 => Just(Fate::Slow),
+        1 => Just(Fate::Stuck),
+        1 => Just(Fate::Crashing),
+        1 => Just(Fate::Refused),
+        1 => Just(Fate::Broken),
+    ];
+    let objects = proptest::collection::btree_set(0..6_u8, 1..5);
+    prop_oneof![
+        6 => (fate, objects).prop_map(|(fate, objects)| Event::Push { fate, objects }),
+        1 => (0..4_usize).prop_map(Event::Again),
+        2 => (0..6_u8).prop_map(Event::Edit),
+        2 => (0..6_u8).prop_map(Event::Delete),
+        4 => (0..150_000_u32).prop_map(Event::Time),
+        10 => (1..12_u8).prop_map(Event::Steps),
+        3 => Just(Event::Restart),
+        2 => (1..4_u8).prop_map(Event::Fault),
+        3 => Just(Event::Die),
+        1 => (0..3_usize).prop_map(Event::Pin),
+        1 => Just(Event::Resume),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_ends_at_the_newest_good_revision_or_a_named_reason(events in proptest::collection::vec(event(), 1..40)) {
+        run(&events);
+    }
+}
