@@ -110,7 +110,9 @@ impl Apps {
             let app = self.get(name).await?;
             let (health, reason) = standing(&app);
             let going_back = health == "Failed" && reason.contains("going back to");
-            if !going_back && !matches!(health, "Progressing" | "Waiting" | "Unknown" | "") {
+            // What the engine has not seen yet says nothing about what was asked for.
+            let seen = app.status.as_ref().and_then(|status| status.observed_generation) == app.metadata.generation;
+            if seen && !going_back && !matches!(health, "Progressing" | "Waiting" | "Unknown" | "") {
                 return Ok(app);
             }
             if told != reason {

@@ -23,7 +23,7 @@ const CPU_SECONDS: u64 = 20;
 /// How much address space it may have. The renderer reserves a stack of 1 GiB in it, of which it uses what it needs.
 const MEMORY: u64 = 4 << 30;
 /// The largest job or output, in bytes.
-const LARGEST: u64 = 128 << 20;
+const LARGEST: u64 = 96 << 20;
 /// Who it runs as: nobody.
 const NOBODY: u32 = 65534;
 
@@ -56,14 +56,15 @@ fn work() -> anyhow::Result<()> {
 /// Gives up what rendering does not need.
 fn confine() -> anyhow::Result<()> {
     let limits = [
-        (Resource::RLIMIT_AS, MEMORY),
-        (Resource::RLIMIT_CPU, CPU_SECONDS),
-        (Resource::RLIMIT_FSIZE, 0),
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NOFILE, 16),
+        (Resource::RLIMIT_AS, MEMORY, MEMORY),
+        // The first limit is told apart from being killed by somebody else.
+        (Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 1),
+        (Resource::RLIMIT_FSIZE, 0, 0),
+        (Resource::RLIMIT_CORE, 0, 0),
+        (Resource::RLIMIT_NOFILE, 16, 16),
     ];
-    for (resource, limit) in limits {
-        setrlimit(resource, limit, limit)?;
+    for (resource, soft, hard) in limits {
+        setrlimit(resource, soft, hard)?;
     }
     nix::sys::prctl::set_no_new_privs()?;
     if nix::unistd::geteuid().is_root() {
@@ -130,7 +131,7 @@ impl Workers {
         if status.success() {
             return serde_json::from_slice(&answer).map_err(|error| machine("a worker answered nonsense", &error));
         }
-        Err(Ended::Templates(why(status, &String::from_utf8_lossy(&said))))
+        Err(why(status, &String::from_utf8_lossy(&said)))
     }
 }
 
@@ -143,21 +144,22 @@ enum Ended {
 }
 
 /// Says why a worker ended without an answer.
-fn why(status: std::process::ExitStatus, said: &str) -> String {
+fn why(status: std::process::ExitStatus, said: &str) -> Ended {
     use std::os::unix::process::ExitStatusExt;
+
+    use nix::sys::signal::Signal;
     let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    match status.signal() {
-        Some(libc_signal)
-            if libc_signal == nix::sys::signal::Signal::SIGXCPU as i32
-                || libc_signal == nix::sys::signal::Signal::SIGKILL as i32 =>
-        {
-            format!("the templates computed for more than {CPU_SECONDS} s and were stopped")
-        }
-        Some(_) => format!(
-            "the templates exhausted a worker's memory or stack ({} MiB) and were stopped: {said}",
-            MEMORY >> 20
-        ),
-        None => format!("rendering failed: {said}"),
+    match status.signal().map(Signal::try_from) {
+        Some(Ok(Signal::SIGXCPU)) => Ended::Templates(format!(
+            "the templates computed for more than {CPU_SECONDS} s and were stopped"
+        )),
+        Some(Ok(Signal::SIGABRT | Signal::SIGSEGV | Signal::SIGBUS)) => Ended::Templates(format!(
+            "the templates exhausted a worker's memory or stack and were stopped: {said}"
+        )),
+        Some(_) => Ended::Machine(format!(
+            "a worker that renders was killed ({status}); is the machine out of memory?"
+        )),
+        None => Ended::Machine(format!("a worker that renders failed: {said}")),
     }
 }
 
@@ -179,8 +181,9 @@ impl setpoint_engine::Renderer for Workers {
             Ok(Ok(outcome)) => outcome.map_err(Unrendered::Failure),
             Ok(Err(Ended::Templates(reason))) => Err(failure(reason)),
             Ok(Err(Ended::Machine(reason))) => Err(Unrendered::Passing(reason)),
-            Err(_) => Err(failure(format!(
-                "the templates took more than {} s and were stopped",
+            // What a worker may compute is bounded: it is the machine that is too busy.
+            Err(_) => Err(Unrendered::Passing(format!(
+                "rendering took more than {} s and was stopped",
                 DEADLINE.as_secs()
             ))),
         }

@@ -9,7 +9,7 @@ mod publish;
 mod source;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,14 @@ pub(crate) struct AppMemory {
     pub seen: HashMap<ObjectKey, Seen>,
     /// How often pods had been started again when the sync began, by workload.
     pub baselines: HashMap<String, Baseline>,
+    /// What was degraded already when the sync began: it may get well by what the sync brings.
+    pub unwell: HashSet<ObjectKey>,
+    /// Since when everything has been ready.
+    pub ready_since: Option<Millis>,
+    /// The state as it was saved last: what could not be saved must not be acted on.
+    pub saved: AppState,
+    /// Whether the last failure may pass.
+    pub passing: bool,
     /// How often each object was put back lately.
     pub healed: HashMap<ObjectKey, Healed>,
     /// Why its pods did not get well when they were last looked at.
@@ -62,9 +70,18 @@ pub(crate) struct AppMemory {
 impl From<AppState> for AppMemory {
     fn from(state: AppState) -> AppMemory {
         AppMemory {
+            saved: state.clone(),
             state,
             ..AppMemory::default()
         }
+    }
+}
+
+impl AppMemory {
+    /// Returns what is degraded now.
+    fn unwell_now(&self) -> HashSet<ObjectKey> {
+        let unwell = self.seen.iter().filter(|(_, seen)| seen.is_degraded());
+        unwell.map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -78,6 +95,8 @@ pub(crate) struct Healed {
 /// How far an app is, for those that come after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// The repository that declares it.
+    repository: Option<String>,
     /// The newest source that it has taken up.
     source: String,
     /// Whether all of it runs and is healthy.
@@ -168,8 +187,17 @@ pub(crate) fn reconcile<'a>(shared: &'a Arc<Shared>, name: &'a Name) -> BoxFutur
 
 async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
     let memory = shared.memory_of(name);
-    let mut memory = memory.lock().await;
+    let mut memory = memory.clone().lock_owned().await;
+    if !shared.is_memory_of(name, tokio::sync::OwnedMutexGuard::mutex(&memory)) {
+        // It was forgotten while this waited for it.
+        shared.wake_app(name);
+        return Ran::Again(None);
+    }
     let Some(app) = shared.app(name) else {
+        // One that its repository declares comes back, and goes on with what is remembered.
+        if shared.declares(name) {
+            return Ran::Again(None);
+        }
         // It is gone, finalizer and all: nothing is left to be kept.
         return match finish::forget(shared, name, &mut memory).await {
             Ok(()) => Ran::Again(None),
@@ -182,7 +210,12 @@ async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
     if let Some(uid) = app.uid()
         && memory.state.uid != uid
     {
-        memory.state = fresh(shared, &memory.state, uid);
+        memory.published = None;
+        match memory.state.uid.is_empty() && !memory.state.seed.is_empty() {
+            // The App object was made again, for the same app.
+            true => memory.state.uid = uid,
+            false => *memory = AppMemory::from(fresh(shared, &memory.state, uid)),
+        }
     }
     let ran = if app.metadata.deletion_timestamp.is_some() {
         finish::finish(shared, name, &app, &mut memory).await
@@ -192,11 +225,15 @@ async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
     match ran {
         Ok(after) => Ran::Again(after),
         Err(error) => {
+            if matches!(error, AppError::Records(_)) {
+                memory.state = memory.saved.clone();
+            }
             let reason = chain(&error);
             if memory.stuck.as_deref() != Some(&reason) {
                 tracing::warn!(app = %name, "{reason}");
             }
             memory.stuck = Some(reason);
+            memory.passing = class(&error) == Class::Transient;
             publish::publish(shared, &app, &mut memory, None).await;
             Ran::Retry
         }
@@ -221,8 +258,12 @@ async fn keep(
     memory: &mut AppMemory,
 ) -> Result<Option<Duration>, AppError> {
     if !app.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        add_finalizer(shared, name, app).await?;
+        if !add_finalizer(shared, name, app).await? {
+            // Somebody else wrote first; the watch tells what.
+            return Ok(Some(Duration::from_millis(250)));
+        }
     }
+    memory.passing = false;
     let spec = source::spec(shared, name, app);
     let kept = match Kept::read(name, &spec) {
         Ok(kept) => kept,
@@ -320,7 +361,7 @@ async fn unseen(
 pub(crate) async fn save(
     shared: &Shared,
     name: &Name,
-    memory: &AppMemory,
+    memory: &mut AppMemory,
     blobs: Vec<Bytes>,
     append: Vec<Bytes>,
 ) -> Result<(), AppError> {
@@ -335,19 +376,27 @@ pub(crate) async fn save(
         append: append.into_iter().map(|entry| (series(name), entry)).collect(),
         ..Batch::default()
     };
+    // Bytes are named only with this record: they must not be collected in between.
+    let _collecting = shared.collecting.read().await;
     shared.records.commit(batch).await?;
+    memory.saved = memory.state.clone();
     Ok(())
 }
 
-async fn add_finalizer(shared: &Shared, name: &Name, app: &App) -> Result<(), AppError> {
+/// Adds the finalizer; `false` when the App was written by somebody else meanwhile.
+async fn add_finalizer(shared: &Shared, name: &Name, app: &App) -> Result<bool, AppError> {
     let mut finalizers = app.metadata.finalizers.clone().unwrap_or_default();
     finalizers.push(FINALIZER.to_owned());
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": app.resource_version()}});
     let api: Api<App> = Api::namespaced(shared.target.client().clone(), &name.namespace);
-    api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .map_err(|error| AppError::App(Box::new(error)))?;
-    Ok(())
+    let patched = api
+        .patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await;
+    match patched {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(AppError::App(Box::new(error))),
+    }
 }
 
 fn class(error: &AppError) -> Class {

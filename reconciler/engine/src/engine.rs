@@ -85,15 +85,6 @@ pub enum EngineError {
     /// The records could not be read.
     #[error(transparent)]
     Records(#[from] RecordsError),
-    /// A record is damaged.
-    #[error("the record of the app {app} cannot be read back; remove it to let the app start afresh")]
-    Damaged {
-        /// The app.
-        app: String,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
     /// Repositories on disk cannot be watched.
     #[error("cannot watch repositories on disk")]
     Watch(#[source] SourceError),
@@ -170,6 +161,8 @@ pub(crate) struct Shared {
     pub declared: RwLock<HashMap<Name, Arc<Declared>>>,
     /// What is known of each app; locked while it is worked on.
     pub memory: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<AppMemory>>>>,
+    /// Held for reading while bytes are written with what names them, for writing while those are removed that nothing names.
+    pub collecting: tokio::sync::RwLock<()>,
     /// How far each app is, for those that come after it.
     pub progress: RwLock<HashMap<Name, Progress>>,
 }
@@ -206,6 +199,26 @@ impl Shared {
     /// Returns what is known of an app, empty when it is new.
     pub fn memory_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<AppMemory>> {
         self.memory.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// Says whether this is still what is known of an app.
+    pub fn is_memory_of(&self, name: &Name, memory: &Arc<tokio::sync::Mutex<AppMemory>>) -> bool {
+        self.memory
+            .lock()
+            .get(name)
+            .is_some_and(|known| Arc::ptr_eq(known, memory))
+    }
+
+    /// Says whether a repository that is there declares an app.
+    pub fn declares(&self, name: &Name) -> bool {
+        let declared = self.declared.read();
+        declared.iter().any(|(repository, declared)| {
+            repository.namespace == name.namespace
+                && declared.apps.contains_key(&name.name)
+                && self
+                    .repository(repository)
+                    .is_some_and(|repository| repository.metadata.deletion_timestamp.is_none())
+        })
     }
 
     pub fn wake_app(&self, name: &Name) {
@@ -262,6 +275,7 @@ impl Engine {
             sources,
             declared: RwLock::new(declared),
             memory: Mutex::new(memory),
+            collecting: tokio::sync::RwLock::default(),
             progress: RwLock::default(),
         });
         shared.live.watch_pods();
@@ -292,9 +306,13 @@ impl Engine {
                     return;
                 }
                 watched.queue.wake(Key::App(Name::of(app)));
-                if let Some(repository) = &app.spec.repository {
-                    let name = Name::new(app.namespace().unwrap_or_default(), repository);
-                    watched.queue.wake(Key::Repository(name));
+                // What declares it, whatever somebody wrote into it.
+                let namespace = app.namespace().unwrap_or_default();
+                let named = app.spec.repository.iter().cloned();
+                let before = before.and_then(|before| before.spec.repository.clone());
+                let owners = app.owner_references().iter().map(|owner| owner.name.clone());
+                for repository in named.chain(before).chain(owners) {
+                    watched.queue.wake(Key::Repository(Name::new(&namespace, repository)));
                 }
             })
             .await;
@@ -364,6 +382,8 @@ async fn drive(shared: Arc<Shared>) {
     if !known.await {
         return;
     }
+    // Old restarts must not be taken for new ones because the pods are not known yet.
+    shared.live.pods_listed().await;
     let gone: Vec<Name> = {
         let memory = shared.memory.lock();
         memory
@@ -470,10 +490,14 @@ async fn load(records: &dyn Records, now: Millis) -> Result<Memories, EngineErro
     let mut memories = HashMap::new();
     for (key, bytes) in records.records(APPS).await? {
         let Some(name) = Name::parse(&key) else { continue };
-        let mut state: AppState = serde_json::from_slice(&bytes).map_err(|source| EngineError::Damaged {
-            app: key.clone(),
-            source,
-        })?;
+        let mut state: AppState = match serde_json::from_slice(&bytes) {
+            Ok(state) => state,
+            Err(error) => {
+                // One damaged record must not keep all others from being kept; what it had is found again from git.
+                tracing::error!(app = %name, %error, "the record of an app is damaged: it starts afresh, without its history's last healthy revision");
+                continue;
+            }
+        };
         state.restarted(now);
         memories.insert(name, Arc::new(tokio::sync::Mutex::new(AppMemory::from(state))));
     }
@@ -483,25 +507,22 @@ async fn load(records: &dyn Records, now: Millis) -> Result<Memories, EngineErro
 /// Removes rendered bytes that neither an app nor its history names.
 async fn collect(shared: &Shared) -> Result<(), RecordsError> {
     let mut keep = BTreeSet::new();
-    let memories: Vec<_> = shared
-        .memory
-        .lock()
-        .iter()
-        .map(|(name, memory)| (name.clone(), memory.clone()))
-        .collect();
-    // All are held while it is looked and removed, so that nothing new is named meanwhile.
-    let mut held = Vec::with_capacity(memories.len());
-    for (name, memory) in memories {
-        let memory = memory.lock_owned().await;
-        for revision in memory.state.revisions() {
+    let _collecting = shared.collecting.write().await;
+    // The records, not the memories: what is not saved names nothing that is kept.
+    for (key, bytes) in shared.records.records(APPS).await? {
+        let Ok(state) = serde_json::from_slice::<AppState>(&bytes) else {
+            tracing::warn!(app = key, "a damaged record: nothing is removed");
+            return Ok(());
+        };
+        for revision in state.revisions() {
             keep.extend(revision.blobs().map(str::to_owned));
         }
+        let Some(name) = Name::parse(&key) else { continue };
         for bytes in shared.records.series(&crate::app::series(&name), HISTORY).await? {
             if let Ok(entry) = serde_json::from_slice::<Entry>(&bytes) {
                 keep.extend(entry.revision.blobs().map(str::to_owned));
             }
         }
-        held.push(memory);
     }
     for app in shared.apps.state() {
         keep.extend(app.spec.chart.iter().map(|chart| chart.digest.clone()));

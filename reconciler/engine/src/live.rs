@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::core::ApiResource;
@@ -19,6 +20,9 @@ use tokio::task::JoinSet;
 
 use crate::api::{APP_LABEL, OWNER_ANNOTATION};
 use crate::target::{Target, TargetError};
+
+/// How long a first list is waited for.
+const FIRST_LIST: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Called with the app whose objects or pods changed: its `namespace/name`.
 pub type Wake = Arc<dyn Fn(&str) + Send + Sync>;
@@ -57,7 +61,7 @@ impl Known {
 }
 
 /// A ReplicaSet, as far as it tells which pods are new.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Generation {
     owner: String,
     revision: u64,
@@ -80,6 +84,8 @@ pub struct Live {
     watched: Arc<Mutex<HashMap<(String, String), watch::Receiver<bool>>>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
     wake: Wake,
+    /// Whether the first lists of pods and of ReplicaSets are in.
+    listed: Arc<(watch::Sender<bool>, watch::Sender<bool>)>,
 }
 
 impl Live {
@@ -92,6 +98,7 @@ impl Live {
             watched: Arc::default(),
             tasks: Arc::new(Mutex::new(JoinSet::new())),
             wake,
+            listed: Arc::new((watch::channel(false).0, watch::channel(false).0)),
         }
     }
 
@@ -106,6 +113,18 @@ impl Live {
         let mut tasks = self.tasks.lock();
         tasks.spawn(self.clone().follow_pods(client.clone()));
         tasks.spawn(self.clone().follow_generations(client));
+    }
+
+    /// Waits for the first lists of pods and ReplicaSets, but not for ever.
+    pub async fn pods_listed(&self) {
+        let (mut pods, mut sets) = (self.listed.0.subscribe(), self.listed.1.subscribe());
+        let both = async {
+            drop(pods.wait_for(|listed| *listed).await);
+            drop(sets.wait_for(|listed| *listed).await);
+        };
+        if tokio::time::timeout(FIRST_LIST, both).await.is_err() {
+            tracing::warn!("the pods are not listed yet; going on without");
+        }
     }
 
     /// Makes sure that a kind is watched, and returns once its first list is in.
@@ -134,10 +153,7 @@ impl Live {
         };
         // A list that does not come must not hold up the rest: without it everything is read.
         let wait = listed.wait_for(|listed| *listed);
-        if tokio::time::timeout(std::time::Duration::from_secs(5), wait)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(FIRST_LIST, wait).await.is_err() {
             tracing::debug!(kind = %object.kind, "the first list of a kind is late");
         }
         Ok(())
@@ -316,6 +332,7 @@ impl Live {
                     let listed = fresh.take().unwrap_or_default();
                     let controllers: Vec<String> = listed.keys().cloned().collect();
                     self.pods.write().pods = listed;
+                    self.listed.0.send_replace(true);
                     for controller in controllers {
                         self.wake_owner(&controller);
                     }
@@ -331,37 +348,31 @@ impl Live {
     }
 
     async fn follow_generations(self, client: Client) {
-        use k8s_openapi::api::apps::v1::ReplicaSet;
         let api: Api<PartialObjectMeta<ReplicaSet>> = Api::all(client);
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut fresh: HashMap<String, Generation> = HashMap::new();
         while let Some(event) = events.next().await {
             match event {
-                Ok(watcher::Event::Apply(set) | watcher::Event::InitApply(set)) => {
-                    let owner = set
-                        .owner_references()
-                        .iter()
-                        .find(|owner| owner.controller == Some(true));
-                    let (Some(uid), Some(owner)) = (set.uid(), owner) else {
+                Ok(watcher::Event::Apply(set)) => {
+                    let Some((uid, generation)) = generation_of(&set) else {
                         continue;
                     };
-                    let revision = set
-                        .annotations()
-                        .get("deployment.kubernetes.io/revision")
-                        .and_then(|revision| revision.parse().ok())
-                        .unwrap_or_default();
-                    let generation = Generation {
-                        owner: owner.uid.clone(),
-                        revision,
-                    };
-                    self.pods.write().generations.insert(uid, generation);
+                    let before = self.pods.write().generations.insert(uid.clone(), generation.clone());
+                    if before.as_ref() != Some(&generation) {
+                        self.wake_owner(&uid);
+                    }
                 }
                 Ok(watcher::Event::Delete(set)) => {
                     if let Some(uid) = set.uid() {
                         self.pods.write().generations.remove(&uid);
                     }
                 }
-                // What a lost watch missed were deletions; a ReplicaSet that is gone has no pods and decides nothing.
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                Ok(watcher::Event::Init) => fresh.clear(),
+                Ok(watcher::Event::InitApply(set)) => fresh.extend(generation_of(&set)),
+                Ok(watcher::Event::InitDone) => {
+                    self.pods.write().generations = std::mem::take(&mut fresh);
+                    self.listed.1.send_replace(true);
+                }
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -393,6 +404,24 @@ fn key_of(resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) -> 
         namespace: object.namespace(),
         name: object.name_any(),
     }
+}
+
+/// Returns a ReplicaSet's uid and what it is of its workload; `None` when it is nobody's.
+fn generation_of(set: &PartialObjectMeta<ReplicaSet>) -> Option<(String, Generation)> {
+    let owner = set
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))?;
+    let revision = set
+        .annotations()
+        .get("deployment.kubernetes.io/revision")
+        .and_then(|revision| revision.parse().ok())
+        .unwrap_or_default();
+    let generation = Generation {
+        owner: owner.uid.clone(),
+        revision,
+    };
+    Some((set.uid()?, generation))
 }
 
 /// Returns under which uid a pod is kept, and its name.

@@ -459,7 +459,11 @@ async fn take_up(
     shared.records.commit(batch).await.map_err(|error| chain(&error))?;
     let names: Vec<String> = declared.apps.keys().cloned().collect();
     shared.declared.write().insert(name.clone(), Arc::new(declared));
-    for app in names {
+    // Apps that were made through the API may have their files here, too.
+    let others = shared.apps.state().into_iter().filter(|app| {
+        app.namespace().as_deref() == Some(&name.namespace) && app.spec.repository.as_ref() == Some(&name.name)
+    });
+    for app in names.into_iter().chain(others.map(|app| app.name_any())) {
         shared.wake_app(&Name::new(&name.namespace, app));
     }
     Ok(())
@@ -509,7 +513,8 @@ async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> 
                 ));
                 continue;
             }
-            if known.spec == *spec && known.metadata.deletion_timestamp.is_none() {
+            // One that is being deleted is made again when it is gone, which is heard of.
+            if known.spec == *spec || known.metadata.deletion_timestamp.is_some() {
                 continue;
             }
         }

@@ -20,7 +20,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use report::{Report, short};
+pub use report::{Blocked, Report, short};
 
 /// Milliseconds since 1970.
 pub type Millis = i64;
@@ -212,6 +212,8 @@ pub struct View {
     pub objects: Vec<Observed>,
     /// Why pods do not get well, or why the cluster could not be worked with.
     pub trouble: Option<Trouble>,
+    /// When all that is ready has been so for long enough, where only time can tell.
+    pub proved_at: Option<Millis>,
     /// Objects of the inventory that are there, are not the goal's, and may be deleted; in order of deletion.
     pub surplus: Vec<Surplus>,
 }
@@ -326,32 +328,33 @@ impl AppState {
         });
     }
 
-    /// Returns what the objects should be, and why; `None` when they are to be left alone.
-    pub fn goal(&self, policy: &Policy, now: Millis) -> Option<(&Revision, Cause)> {
+    /// Returns what the objects should be, and why; `None` when they are to be left alone. `blocked` keeps a new revision from being
+    /// begun, not what is begun already.
+    pub fn goal(&self, policy: &Policy, blocked: bool, now: Millis) -> Option<(&Revision, Cause)> {
         if let Some(pin) = &self.pin {
             return Some((&pin.revision, Cause::Request));
         }
         let wanted = self.wanted.as_ref()?;
-        let Some(failed) = self.failure_of(&wanted.digest) else {
-            return Some((wanted, Cause::Deploy));
-        };
-        if failed.retry.is_some_and(|at| at <= now) {
+        let failed = self.failure_of(&wanted.digest);
+        let again = failed.is_none_or(|failed| failed.retry.is_some_and(|at| at <= now));
+        let syncing = self.sync.as_ref();
+        let begun = syncing.is_some_and(|sync| sync.revision.digest == wanted.digest) || self.holds(&wanted.digest);
+        if again && (!blocked || begun) {
             return Some((wanted, Cause::Deploy));
         }
-        let healthy = self.healthy.as_ref().map(|healthy| &healthy.revision);
-        match healthy {
-            Some(healthy) if policy.rollback => Some((healthy, Cause::Rollback)),
-            // Without going back, what was healthy is still kept where the failed one never got as far as being applied.
-            Some(healthy)
-                if self
-                    .held
-                    .as_ref()
-                    .is_some_and(|held| held.revision.digest == healthy.digest) =>
-            {
-                Some((healthy, Cause::Rollback))
-            }
-            _ => None,
+        // Something else is under way, and nothing is known against it.
+        if let Some(sync) = syncing.filter(|sync| self.failure_of(&sync.revision.digest).is_none()) {
+            return Some((&sync.revision, sync.cause));
         }
+        let healthy = &self.healthy.as_ref()?.revision;
+        // Without going back, what was healthy is still kept where the failed one never got as far as being applied.
+        (policy.rollback || self.holds(&healthy.digest)).then_some((healthy, Cause::Rollback))
+    }
+
+    /// Says whether a digest is held, and was healthy.
+    fn holds(&self, digest: &str) -> bool {
+        let is = |numbered: &Option<Numbered>| numbered.as_ref().is_some_and(|it| it.revision.digest == digest);
+        is(&self.held) && is(&self.healthy)
     }
 
     /// Returns what is remembered of a failed digest.
@@ -361,43 +364,25 @@ impl AppState {
 
     /// Says what is to be done next. `blocked` keeps new revisions from being begun.
     pub fn next(&self, policy: &Policy, view: &View, blocked: bool, now: Millis) -> Next {
-        let Some((goal, cause)) = self.goal(policy, now) else {
+        let Some((goal, cause)) = self.goal(policy, blocked, now) else {
             return Next::Wait {
                 until: self.retry_at(now),
             };
         };
         match &self.sync {
-            Some(sync) if sync.revision.digest == goal.digest => return progress(sync, policy, view, now),
-            Some(_) => {}
-            None if self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.revision.digest == goal.digest) =>
-            {
-                return self.hold(policy, view, now);
-            }
-            None => {}
-        }
-        if blocked && cause == Cause::Deploy {
-            return match &self.held {
-                Some(_) if self.sync.is_none() => self.hold(policy, view, now),
-                _ => Next::Wait { until: None },
-            };
-        }
-        Next::Begin {
-            revision: goal.clone(),
-            cause,
+            Some(sync) if sync.revision.digest == goal.digest => progress(sync, policy, view, now),
+            None if self.holds(&goal.digest) => self.hold(policy, view, now),
+            _ => Next::Begin {
+                revision: goal.clone(),
+                cause,
+            },
         }
     }
 
     /// Returns the revision that a view is wanted of: what [`next`](Self::next) will be asked about.
     pub fn viewed(&self, policy: &Policy, blocked: bool, now: Millis) -> Option<&Revision> {
         let held = self.held.as_ref().map(|held| &held.revision);
-        match self.goal(policy, now) {
-            None => held,
-            Some((goal, Cause::Deploy)) if blocked && held.is_some_and(|held| held.digest != goal.digest) => held,
-            Some((goal, _)) => Some(goal),
-        }
+        self.goal(policy, blocked, now).map(|(goal, _)| goal).or(held)
     }
 
     fn hold(&self, policy: &Policy, view: &View, now: Millis) -> Next {
@@ -478,21 +463,8 @@ impl AppState {
         Some(entry(sync, now, Outcome::Failed, reason.to_owned()))
     }
 
-    /// Takes note that the cluster refuses a revision, before anything of it was applied.
-    pub fn refuse(
-        &mut self,
-        revision: &Revision,
-        cause: Cause,
-        reason: &str,
-        passing: bool,
-        now: Millis,
-    ) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self
-            .sync
-            .take()
-            .map(|sync| entry(sync, now, Outcome::Superseded, String::new()))
-            .into_iter()
-            .collect();
+    /// Takes note that the cluster refuses a revision, before anything of it was applied: what is under way goes on.
+    pub fn refuse(&mut self, revision: &Revision, cause: Cause, reason: &str, passing: bool, now: Millis) -> Entry {
         self.last_number += 1;
         let sync = Sync {
             number: self.last_number,
@@ -506,8 +478,7 @@ impl AppState {
             Cause::Request => self.pin = None,
             Cause::Rollback => {}
         }
-        entries.push(entry(sync, now, Outcome::Failed, reason.to_owned()));
-        entries
+        entry(sync, now, Outcome::Failed, reason.to_owned())
     }
 
     fn remember(&mut self, revision: &Revision, reason: &str, passing: bool, now: Millis) {
@@ -563,6 +534,21 @@ impl AppState {
         numbered.chain(&self.wanted).chain(pinned).chain(syncing)
     }
 
+    /// Takes note that a revision's bytes are lost: it cannot be gone back to.
+    pub fn lose(&mut self, digest: &str) {
+        let is = |revision: &Revision| revision.digest == digest;
+        self.healthy.take_if(|healthy| is(&healthy.revision));
+        self.held.take_if(|held| is(&held.revision));
+        self.pin.take_if(|pin| is(&pin.revision));
+        self.sync.take_if(|sync| is(&sync.revision));
+    }
+
+    /// Says whether a failed digest failed for this very reason the last time.
+    pub fn failed_so(&self, digest: &str, reason: &str) -> bool {
+        self.failure_of(digest)
+            .is_some_and(|failed| failed.reason == reason && failed.attempts > 1)
+    }
+
     /// Returns the inventory without the objects of `goal`.
     pub fn surplus<'a>(&'a self, goal: &'a BTreeSet<ObjectKey>) -> impl Iterator<Item = &'a ObjectRef> {
         self.inventory.iter().filter(|object| !goal.contains(&object.key()))
@@ -586,17 +572,12 @@ fn progress(sync: &Sync, policy: &Policy, view: &View, now: Millis) -> Next {
         let Some(waiting) = waiting else {
             continue;
         };
-        if let Some(trouble) = view.trouble.as_ref().filter(|trouble| !trouble.passing) {
-            return Next::Fail {
-                reason: trouble.reason.clone(),
-                passing: false,
-            };
-        }
         if late {
             let took = (now - sync.started).max(0) / 1000;
             let (why, passing) = match &view.trouble {
                 Some(trouble) => (trouble.reason.clone(), trouble.passing),
-                None => (waiting, false),
+                // What could not even be applied in time says nothing against the revision: the cluster or this machine stood still.
+                None => (waiting, members().any(|(_, object)| !object.in_sync)),
             };
             return Next::Fail {
                 reason: format!("not healthy after {took} s: {why}"),
@@ -609,6 +590,13 @@ fn progress(sync: &Sync, policy: &Policy, view: &View, now: Millis) -> Next {
             .collect();
         if !places.is_empty() {
             return Next::Apply { places, heal: false };
+        }
+        // Only now: what was just applied may be what the pods waited for.
+        if let Some(trouble) = view.trouble.as_ref().filter(|trouble| !trouble.passing) {
+            return Next::Fail {
+                reason: trouble.reason.clone(),
+                passing: false,
+            };
         }
         let degraded = members().find(|(_, object)| object.in_sync && object.health.status == HealthStatus::Degraded);
         // What is degraded while its app goes back may well recover: only the deadline ends that.
@@ -623,6 +611,10 @@ fn progress(sync: &Sync, policy: &Policy, view: &View, now: Millis) -> Next {
         return Next::Wait {
             until: Some(sync.deadline),
         };
+    }
+    // A process without a probe is ready as soon as it runs: it has to go on doing so.
+    if let Some(proved) = view.proved_at.filter(|at| now < *at && !late) {
+        return Next::Wait { until: Some(proved) };
     }
     // It is healthy; what cannot be deleted in time must not undo that, and stays in the inventory.
     if !policy.prune || view.surplus.is_empty() || late {

@@ -93,6 +93,8 @@ pub struct Baseline {
     restarts: BTreeMap<(String, String), u32>,
     /// The uids of pods that had failed.
     failed: BTreeSet<String>,
+    /// Containers that waited for something already, by the pod's uid and their names.
+    waiting: BTreeSet<(String, String)>,
 }
 
 /// Why pods cannot get well.
@@ -204,7 +206,19 @@ impl Baseline {
         Baseline {
             restarts: restarts.collect(),
             failed: failed.collect(),
+            waiting: pods
+                .iter()
+                .flat_map(|pod| {
+                    let waiting = pod.containers.iter().filter(|container| container.waiting.is_some());
+                    waiting.map(|container| (pod.uid.clone(), container.name.clone()))
+                })
+                .collect(),
         }
+    }
+
+    /// Whether a container waited for something already: what it waits for may be just what is being applied.
+    fn waited(&self, pod: &PodFacts, container: &ContainerFacts) -> bool {
+        self.waiting.contains(&(pod.uid.clone(), container.name.clone()))
     }
 
     /// How often a container was started again since then.

@@ -101,29 +101,36 @@ impl SubresourceHandler for Requests {
         let Some(engine) = engine else {
             return Err(Status::unavailable("the engine is still starting, please try again"));
         };
-        let name = Name::new(request.namespace, request.name);
-        let revision = request.query.get("revision").map(str::to_owned);
-        let revision = revision.as_deref();
-        match request.subresource.as_str() {
-            "history" => answer(engine.history(&name).await.map(|entries| json!({"entries": entries}))),
-            "diff" => answer(engine.difference(&name).await),
-            "rendered" => answer(engine.rendered(&name, revision).await),
-            "sync" => answer(engine.sync(&name).await),
-            "rollback" => answer(engine.rollback(&name, revision).await),
-            "resume" => answer(engine.resume(&name).await),
-            "plan" => {
-                let proposal = serde_json::from_slice(&request.body)
-                    .map_err(|error| Status::bad_request(format!("this is no proposal: {error}")))?;
-                answer(engine.propose(&name, proposal).await)
-            }
-            "chart" => answer(
-                engine
-                    .keep_chart(&name, request.body)
-                    .await
-                    .map(|digest| json!({"digest": digest})),
-            ),
-            other => Err(Status::bad_request(format!("apps have no subresource {other}"))),
+        // A task of its own: a client that goes away must not cut off what it asked for between two steps.
+        let task = tokio::spawn(async move { ask(&engine, request).await });
+        task.await
+            .unwrap_or_else(|error| Err(Status::internal(format!("the request was cut off: {error}"))))
+    }
+}
+
+async fn ask(engine: &Engine, request: SubresourceRequest) -> Result<Value, Status> {
+    let name = Name::new(request.namespace, request.name);
+    let revision = request.query.get("revision").map(str::to_owned);
+    let revision = revision.as_deref();
+    match request.subresource.as_str() {
+        "history" => answer(engine.history(&name).await.map(|entries| json!({"entries": entries}))),
+        "diff" => answer(engine.difference(&name).await),
+        "rendered" => answer(engine.rendered(&name, revision).await),
+        "sync" => answer(engine.sync(&name).await),
+        "rollback" => answer(engine.rollback(&name, revision).await),
+        "resume" => answer(engine.resume(&name).await),
+        "plan" => {
+            let proposal = serde_json::from_slice(&request.body)
+                .map_err(|error| Status::bad_request(format!("this is no proposal: {error}")))?;
+            answer(engine.propose(&name, proposal).await)
         }
+        "chart" => answer(
+            engine
+                .keep_chart(&name, request.body)
+                .await
+                .map(|digest| json!({"digest": digest})),
+        ),
+        other => Err(Status::bad_request(format!("apps have no subresource {other}"))),
     }
 }
 

@@ -94,7 +94,18 @@ impl Rollback {
                 self.app
             ));
         }
-        finish(&apps, &[name], &self.wait, global.output).await
+        finish(&apps, std::slice::from_ref(&name), &self.wait, global.output).await?;
+        let app = apps.get(&name).await?;
+        let status = app.status.unwrap_or_default();
+        if !self.wait.no_wait && (status.held.is_none() || status.revision.as_deref() != Some(&gone.source)) {
+            bail!(
+                "{} could not be held at revision {}: `setpoint history {}` says why; git is followed again",
+                name.name,
+                gone.number,
+                self.app
+            );
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::Value;
-use setpoint_plan::{Baseline, Change, Desired, ObjectKey, ObjectRef, Plan, Step};
+use setpoint_plan::{Baseline, Change, Desired, HealthStatus, ObjectKey, ObjectRef, Plan, Step};
 
 use super::view::{READS, Seen};
 use super::{AppError, AppMemory, Healed, Kept, save};
@@ -42,17 +42,21 @@ pub(super) async fn begin(
         let desired = goal.desired()?;
         if let Err(refused) = validate(shared, kept, &desired, view).await? {
             let now = shared.millis();
-            let entries = memory
+            let known = memory.state.failed_so(&revision.digest, &refused.reason);
+            let entry = memory
                 .state
                 .refuse(&revision, cause, &refused.reason, refused.passing, now);
-            for entry in entries {
-                record(shared, kept, memory, entry).await?;
-            }
-            return Ok(());
+            return match known {
+                // The same again: a retry every few minutes must not push everything else out of the history.
+                true => save(shared, &kept.name, memory, Vec::new(), Vec::new()).await,
+                false => record(shared, kept, memory, entry).await,
+            };
         }
     }
     let now = shared.millis();
     memory.baselines = baselines(shared, memory);
+    memory.unwell = memory.unwell_now();
+    memory.ready_since = None;
     let objects: Vec<ObjectRef> = goal.references.iter().cloned().collect();
     let superseded = memory.state.begin(revision.clone(), cause, objects, &kept.policy, now);
     let text = match cause {
@@ -112,10 +116,7 @@ async fn validate(
     let plan = match setpoint_plan::plan(&subset, &live, &[], &kept.plan) {
         Ok(plan) => plan,
         Err(error) => {
-            return Ok(Err(Refused {
-                reason: super::chain(&error),
-                passing: false,
-            }));
+            return Ok(Err(unplanned(&error)));
         }
     };
     let missing = Missing::of(shared, kept, desired).await?;
@@ -129,6 +130,9 @@ async fn validate(
 
 /// Asks about one object; nothing when it cannot be asked about yet, since what it needs is made by the same sync.
 async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Option<Result<(), Refused>> {
+    if let Some(refused) = keeps_data(step) {
+        return Some(Err(refused));
+    }
     let body = step.body.as_ref()?;
     // What is replaced would be refused as long as the old one is there.
     if matches!(step.change, Change::Replace { .. }) || missing.concerns(&step.object) {
@@ -140,6 +144,29 @@ async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Option<Result<(
     }
 }
 
+/// Says what keeps a plan from being made.
+fn unplanned(error: &setpoint_plan::PlanError) -> Refused {
+    Refused {
+        reason: super::chain(error),
+        // An object that moves from one app to another is free once the other has let it go.
+        passing: matches!(error, setpoint_plan::PlanError::Owned { .. }),
+    }
+}
+
+/// Refuses to replace what holds data.
+fn keeps_data(step: &Step) -> Option<Refused> {
+    let Change::Replace { because, .. } = &step.change else {
+        return None;
+    };
+    (step.object.kind == "PersistentVolumeClaim").then(|| Refused {
+        reason: format!(
+            "{}: {because}; its data would be lost: delete it by hand to have it made anew",
+            step.object
+        ),
+        passing: false,
+    })
+}
+
 fn refusal(origin: Option<&setpoint_plan::Origin>, error: &TargetError) -> Refused {
     let place = origin
         .filter(|origin| !origin.file.is_empty())
@@ -147,8 +174,10 @@ fn refusal(origin: Option<&setpoint_plan::Origin>, error: &TargetError) -> Refus
         .unwrap_or_default();
     Refused {
         reason: format!("{place}{}", super::chain(error)),
-        // A kind that is not served may be defined by another app in a moment.
-        passing: error.class() == Class::Transient || matches!(error, TargetError::NoSuchKind { .. }),
+        // A kind that is not served, a namespace that is not there: another app may be about to make it.
+        passing: error.class() == Class::Transient
+            || error.is_not_found()
+            || matches!(error, TargetError::NoSuchKind { .. }),
     }
 }
 
@@ -208,6 +237,14 @@ pub(super) async fn apply(
         return Ok(true);
     };
     let desired = goal.desired()?;
+    let missing = |place: &usize| {
+        let object = view.objects.get(*place);
+        object.is_some_and(|object| object.health.status == HealthStatus::Missing)
+    };
+    if places.iter().any(missing) {
+        // Somebody may have deleted the namespace, and everything with it.
+        shared.target.ensure_namespace(&kept.namespace).await?;
+    }
     let now = shared.millis();
     let mut later = false;
     let mut wanted: Vec<(&ObjectRef, &Desired)> = Vec::with_capacity(places.len());
@@ -236,6 +273,13 @@ pub(super) async fn apply(
         match outcome {
             Ok(applied) => {
                 if applied.changed {
+                    if heal {
+                        let healed = memory
+                            .healed
+                            .entry(key.clone())
+                            .or_insert(Healed { since: now, count: 0 });
+                        healed.count += 1;
+                    }
                     let cause = if heal { "heal" } else { "sync" };
                     shared.metrics.objects.with_label_values(&[cause]).inc();
                 }
@@ -292,12 +336,8 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
     let heard = shared.live.heard(&reference.key()).change;
     let before = shared.target.get(reference).await.map_err(failed)?;
     let live: BTreeMap<ObjectKey, Value> = before.iter().map(|live| (reference.key(), live.clone())).collect();
-    let plan: Plan = setpoint_plan::plan(std::slice::from_ref(desired), &live, &[], &kept.plan).map_err(|error| {
-        Stopped::Refused(Refused {
-            reason: super::chain(&error),
-            passing: false,
-        })
-    })?;
+    let plan: Plan = setpoint_plan::plan(std::slice::from_ref(desired), &live, &[], &kept.plan)
+        .map_err(|error| Stopped::Refused(unplanned(&error)))?;
     let Some(step) = plan.steps.first() else {
         return Ok(Applied {
             seen: None,
@@ -305,6 +345,9 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
             told: None,
         });
     };
+    if let Some(refused) = keeps_data(step) {
+        return Err(Stopped::Refused(refused));
+    }
     match (&step.change, &step.body) {
         (Change::Replace { .. }, _) => {
             let uid = before
@@ -370,19 +413,12 @@ fn told(plan: &Plan) -> String {
 
 fn may_heal(memory: &mut AppMemory, key: &ObjectKey, now: Millis) -> bool {
     memory.healed.retain(|_, healed| now - healed.since < HEAL_WINDOW);
-    let healed = memory
-        .healed
-        .entry(key.clone())
-        .or_insert(Healed { since: now, count: 0 });
-    if healed.count >= HEALS {
-        return false;
-    }
-    healed.count += 1;
-    true
+    memory.healed.get(key).is_none_or(|healed| healed.count < HEALS)
 }
 
 /// Returns when objects that are changed again and again are put back next.
-pub(super) fn heal_again(memory: &AppMemory, now: Millis) -> Option<Millis> {
+pub(super) fn heal_again(memory: &mut AppMemory, now: Millis) -> Option<Millis> {
+    memory.healed.retain(|_, healed| now - healed.since < HEAL_WINDOW);
     let due = memory.healed.values().filter(|healed| healed.count >= HEALS);
     due.map(|healed| (healed.since + HEAL_WINDOW).max(now)).min()
 }

@@ -9,7 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::{AppError, AppMemory, Kept, series, view};
-use crate::api::{App, FINALIZER};
+use crate::api::{App, FINALIZER, Repository};
 use crate::engine::{APPS, Name, Shared};
 use crate::notice::NoticeKind;
 use crate::records::Batch;
@@ -21,19 +21,8 @@ pub(super) async fn finish(
     app: &App,
     memory: &mut AppMemory,
 ) -> Result<Option<Duration>, AppError> {
-    // An App that its repository still declares comes back at once: its objects stay for it.
-    let declared = app.spec.repository.as_ref().is_some_and(|repository| {
-        let repository = Name::new(&name.namespace, repository);
-        let alive = shared
-            .repository(&repository)
-            .is_some_and(|repository| repository.metadata.deletion_timestamp.is_none());
-        alive
-            && shared
-                .declared
-                .read()
-                .get(&repository)
-                .is_some_and(|declared| declared.apps.contains_key(&name.name))
-    });
+    // An App that its repository still declares comes back at once: its objects and what is remembered stay for it.
+    let declared = is_declared(shared, name, app).await?;
     if app.spec.sync.prune && !declared {
         let kept = Kept::read(name, &app.spec).or_else(|_| {
             // What cannot be read of the spec says nothing about whose the objects are.
@@ -48,7 +37,10 @@ pub(super) async fn finish(
             return Ok(Some(after));
         }
     }
-    if !declared {
+    if declared {
+        memory.state.uid.clear();
+        super::save(shared, name, memory, Vec::new(), Vec::new()).await?;
+    } else {
         forget_records(shared, name, memory).await?;
     }
     if app.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
@@ -69,6 +61,28 @@ pub(super) async fn finish(
         }
     }
     Ok(None)
+}
+
+/// Says whether the repository that an App belongs to is there and still declares it. The cluster is asked, since the end of a
+/// Repository may be heard of after that of its Apps.
+async fn is_declared(shared: &Shared, name: &Name, app: &App) -> Result<bool, AppError> {
+    let owners = app.owner_references();
+    let Some(owner) = owners.iter().find(|owner| owner.kind == "Repository") else {
+        return Ok(false);
+    };
+    let repository = Name::new(&name.namespace, &owner.name);
+    let api: Api<Repository> = Api::namespaced(shared.target.client().clone(), &name.namespace);
+    let found = api
+        .get_opt(&owner.name)
+        .await
+        .map_err(|error| AppError::App(Box::new(error)))?;
+    let alive = found
+        .is_some_and(|found| found.uid().as_deref() == Some(&owner.uid) && found.metadata.deletion_timestamp.is_none());
+    let declared = shared.declared.read();
+    Ok(alive
+        && declared
+            .get(&repository)
+            .is_some_and(|declared| declared.apps.contains_key(&name.name)))
 }
 
 /// Deletes what is left of an app; returns when to look again while something is.

@@ -10,25 +10,28 @@ use serde_json::{Value, json};
 use super::{AppMemory, Kept, Progress};
 use crate::api::{App, AppStatus};
 use crate::engine::{Name, Shared};
-use crate::state::{Policy, Report, View, short};
+use crate::state::{Blocked, Policy, Report, View, short};
 
 /// Says why a new revision of an app has to wait for others; `None` when it need not.
-pub(super) fn blocked(shared: &Shared, kept: &Kept, memory: &AppMemory) -> Option<String> {
+pub(super) fn blocked(shared: &Shared, kept: &Kept, memory: &AppMemory) -> Option<Blocked> {
     let wanted = memory.state.wanted.as_ref()?;
     let all = shared.progress.read();
+    let waits = |reason: String, failed: bool| Some(Blocked { reason, failed });
     for after in &kept.spec.after {
         let Some(progress) = all.get(&Name::new(&kept.name.namespace, after)) else {
-            return Some(format!("waits for {after}, which is not known yet"));
+            return waits(format!("waits for {after}, which is not known yet"), false);
         };
-        // Of one repository, only the same commit counts; an app that stands for itself has a history of its own.
-        if kept.spec.repository.is_some() && progress.source != wanted.source {
-            return Some(format!("waits for {after} to take up {}", short(&wanted.source)));
+        // Of one repository, only the same commit counts; others have a history of their own.
+        let together = kept.spec.repository.is_some() && progress.repository == kept.spec.repository;
+        if together && progress.source != wanted.source {
+            return waits(format!("waits for {after} to take up {}", short(&wanted.source)), false);
         }
         if !progress.settled {
-            return Some(format!(
-                "waits for {after}, which is {}",
-                progress.health.to_lowercase()
-            ));
+            return match progress.health.as_str() {
+                "Failed" => waits(format!("waits for {after}, which failed: mend that first"), true),
+                "Held" => waits(format!("waits for {after}, which is held by a rollback"), true),
+                other => waits(format!("waits for {after}, which is {}", other.to_lowercase()), false),
+            };
         }
     }
     None
@@ -52,10 +55,19 @@ pub(super) fn progress(shared: &Arc<Shared>, kept: &Kept, memory: &AppMemory) {
     let health = match () {
         () if settled => "Healthy",
         () if state.sync.is_some() => "Progressing",
-        () if state.broken.is_some() || !state.failed.is_empty() => "Failed",
+        () if state.pin.is_some() => "Held",
+        () if state.broken.is_some() => "Failed",
+        () if state
+            .wanted
+            .as_ref()
+            .is_some_and(|wanted| state.failure_of(&wanted.digest).is_some()) =>
+        {
+            "Failed"
+        }
         () => "Waiting",
     };
     let now = Progress {
+        repository: kept.spec.repository.clone(),
         source,
         settled,
         health: health.to_owned(),
@@ -101,7 +113,7 @@ pub(crate) fn report(shared: &Shared, kept: Option<&Kept>, memory: &AppMemory) -
     memory.state.report(
         &policy,
         &view,
-        blocked.as_deref(),
+        blocked.as_ref(),
         memory.stuck.as_deref(),
         shared.millis(),
     )
@@ -122,10 +134,10 @@ fn known_view(memory: &AppMemory) -> View {
 pub(super) async fn publish(shared: &Arc<Shared>, app: &App, memory: &mut AppMemory, kept: Option<&Kept>) {
     let report = match (kept, &memory.stuck) {
         (None, Some(stuck)) if memory.state.sync.is_none() => Report {
-            health: if memory.state.held.is_some() {
-                "Degraded"
-            } else {
-                "Failed"
+            health: match (&memory.state.held, memory.passing) {
+                (Some(_), _) => "Degraded",
+                (None, true) => "Progressing",
+                (None, false) => "Failed",
             },
             reason: stuck.clone(),
         },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kube::ResourceExt as _;
 use serde_json::json;
 use setpoint_templates::Capabilities;
 use setpoint_templates::job::{Job, Output, ValuesFile};
@@ -27,7 +28,7 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// Returns the spec in force: a repository's own apps are as the repository says, whatever their App objects say.
 pub(super) fn spec(shared: &Shared, name: &Name, app: &App) -> AppSpec {
-    declared(shared, name, app)
+    own(shared, name, app)
         .and_then(|declared| declared.apps.get(&name.name).cloned())
         .unwrap_or_else(|| app.spec.clone())
 }
@@ -36,6 +37,17 @@ fn declared(shared: &Shared, name: &Name, app: &App) -> Option<Arc<Declared>> {
     let repository = app.spec.repository.as_ref()?;
     let repository = Name::new(&name.namespace, repository);
     shared.declared.read().get(&repository).cloned()
+}
+
+/// Returns the repository's declaration of an app that it owns.
+fn own(shared: &Shared, name: &Name, app: &App) -> Option<Arc<Declared>> {
+    let owners = app.owner_references();
+    let owner = owners.iter().find(|owner| owner.kind == "Repository")?;
+    shared
+        .declared
+        .read()
+        .get(&Name::new(&name.namespace, &owner.name))
+        .cloned()
 }
 
 /// Files to be rendered, and when and from where they are.

@@ -14,8 +14,10 @@ use crate::api::OWNER_ANNOTATION;
 use crate::engine::Shared;
 use crate::live::Heard;
 use crate::rendered;
-use crate::state::{Observed, Revision, Surplus, Trouble, View};
+use crate::state::{Millis, Observed, Revision, Surplus, Trouble, View};
 
+/// How long containers without a readiness probe have to run before they count as well.
+const PROOF: Millis = 3_000;
 /// How many objects of an app are read at a time.
 pub(super) const READS: usize = 8;
 
@@ -28,6 +30,8 @@ pub(crate) struct Goal {
     pub references: Arc<Vec<ObjectRef>>,
     pub keys: Arc<BTreeSet<ObjectKey>>,
     stages: Arc<Vec<usize>>,
+    /// Whether containers are ready as soon as they run, because nothing probes them.
+    unproved: bool,
 }
 
 impl Goal {
@@ -64,6 +68,7 @@ impl Goal {
             objects,
             origins,
             keys: Arc::new(references.iter().map(ObjectRef::key).collect()),
+            unproved: desired.iter().any(|desired| is_unproved(&desired.object)),
             references: Arc::new(references),
             stages: Arc::new(stages),
         })
@@ -98,6 +103,22 @@ impl Goal {
     pub fn desired(&self) -> Result<Vec<Desired>, AppError> {
         Ok(rendered::read(&self.digest, &self.objects, self.origins.as_deref())?)
     }
+}
+
+/// Says whether an object runs containers that are ready as soon as they run.
+fn is_unproved(object: &Value) -> bool {
+    let spec = &object["spec"];
+    let pod = match object["kind"].as_str() {
+        Some("Pod") => spec,
+        Some("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => &spec["template"]["spec"],
+        _ => return false,
+    };
+    let patient = spec["minReadySeconds"].as_i64().is_some_and(|seconds| seconds > 0);
+    let containers = pod["containers"].as_array().into_iter().flatten();
+    !patient
+        && containers
+            .into_iter()
+            .any(|container| container["readinessProbe"].is_null())
 }
 
 /// How an object was when it was last read.
@@ -139,6 +160,11 @@ impl Seen {
         let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
         let generation = metadata["generation"].as_i64();
         let observed = live["status"]["observedGeneration"].as_i64();
+        // A controller may have seen a new template and not made its pods yet: those that there are, are the old ones.
+        let made = live["kind"] != "Deployment"
+            || live["status"]["updatedReplicas"]
+                .as_i64()
+                .is_some_and(|count| count > 0);
         Seen {
             version: Some(text("resourceVersion")),
             heard,
@@ -146,14 +172,20 @@ impl Seen {
             in_sync: changes(desired, live, &kept.plan).is_empty(),
             deleting: !metadata["deletionTimestamp"].is_null(),
             health: health::of(live),
-            observed: match (generation, observed) {
-                (Some(generation), Some(observed)) => observed >= generation,
-                _ => true,
-            },
+            observed: made
+                && match (generation, observed) {
+                    (Some(generation), Some(observed)) => observed >= generation,
+                    _ => true,
+                },
             generation: metadata["annotations"]["deployment.kubernetes.io/revision"]
                 .as_str()
                 .and_then(|revision| revision.parse().ok()),
         }
+    }
+
+    /// Says whether it failed, or will not get well by waiting.
+    pub fn is_degraded(&self) -> bool {
+        self.health.status == HealthStatus::Degraded
     }
 
     /// Says whether the object is still as it was read, as far as the watch knows.
@@ -188,8 +220,18 @@ pub(super) async fn observe(
             let goal = match Goal::load(shared, revision).await {
                 Ok(goal) => goal,
                 Err(error) => {
-                    // What is lost can be rendered again, if it is what git names.
-                    memory.state.input = None;
+                    // What is lost can be rendered again, if it is what git names; else there is nothing to go back to.
+                    if matches!(error, AppError::Lost { .. }) {
+                        match memory
+                            .state
+                            .wanted
+                            .as_ref()
+                            .is_some_and(|wanted| wanted.digest == revision.digest)
+                        {
+                            true => memory.state.input = None,
+                            false => memory.state.lose(&revision.digest),
+                        }
+                    }
                     return Err(error);
                 }
             };
@@ -213,15 +255,25 @@ pub(super) async fn observe(
                 trouble = found.or(trouble);
             }
         }
+        let mut health = seen.health.clone();
+        if seen.is_degraded() && memory.state.sync.is_some() && memory.unwell.contains(&reference.key()) {
+            health.status = HealthStatus::Progressing;
+        }
         objects.push(Observed {
             object: reference.clone(),
             stage: *stage,
             in_sync: seen.in_sync,
             deleting: seen.deleting,
-            health: seen.health.clone(),
+            health,
         });
     }
+    let now = shared.millis();
+    let ready = objects
+        .iter()
+        .all(|object| object.in_sync && object.health.status == HealthStatus::Healthy);
+    memory.ready_since = if ready { memory.ready_since.or(Some(now)) } else { None };
     Ok(View {
+        proved_at: memory.ready_since.filter(|_| goal.unproved).map(|since| since + PROOF),
         objects,
         trouble,
         surplus,
@@ -280,6 +332,7 @@ async fn surplus(shared: &Shared, kept: &Kept, memory: &AppMemory, goal: &Goal) 
     let mut inventory = Vec::new();
     let beyond: Vec<ObjectRef> = memory.state.surplus(&goal.keys).cloned().collect();
     for object in beyond {
+        shared.live.watch(&object).await?;
         if let Some(found) = shared.target.get(&object).await? {
             live.insert(object.key(), found);
             inventory.push(object);
@@ -305,6 +358,7 @@ pub(super) fn deletions(live: &BTreeMap<ObjectKey, Value>, inventory: &[ObjectRe
     plan.steps
         .into_iter()
         .filter(|step| matches!(step.change, setpoint_plan::Change::Delete) && mine(&step.object))
+        .filter(|step| step.object.kind != "CustomResourceDefinition" || may_go(live.get(&step.object.key())))
         .map(|step| Surplus {
             deleting: live
                 .get(&step.object.key())
@@ -312,6 +366,12 @@ pub(super) fn deletions(live: &BTreeMap<ObjectKey, Value>, inventory: &[ObjectRe
             object: step.object,
         })
         .collect()
+}
+
+/// Says whether a definition may be deleted, and every object of its kind with it, whoever made that: only where it says so itself.
+fn may_go(definition: Option<&Value>) -> bool {
+    definition
+        .is_some_and(|definition| definition["metadata"]["annotations"][setpoint_plan::PRUNE_ANNOTATION] == "true")
 }
 
 /// Says why the newest pods of a workload do not get well.

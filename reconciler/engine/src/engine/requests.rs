@@ -13,6 +13,9 @@ use crate::drive::Ran;
 use crate::records::{Batch, digest};
 use crate::state::{Entry, Numbered, Outcome, Revision, short};
 
+/// How long the engine's watch may be behind a request.
+const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// A request that cannot be met.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -212,7 +215,7 @@ impl Engine {
     /// # Errors
     /// [`RequestError`].
     pub async fn sync(&self, name: &Name) -> Result<Standing, RequestError> {
-        self.require(name)?;
+        self.caught_up(name).await?;
         let memory = self.shared.memory_of(name);
         {
             let mut memory = memory.lock().await;
@@ -223,7 +226,7 @@ impl Engine {
             }
             memory.seen.clear();
             memory.healed.clear();
-            app::save(&self.shared, name, &memory, Vec::new(), Vec::new()).await?;
+            app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await?;
         }
         if let Some(repository) = self.shared.app(name).and_then(|app| app.spec.repository.clone()) {
             let repository = Name::new(&name.namespace, repository);
@@ -266,7 +269,7 @@ impl Engine {
         {
             let mut memory = memory.lock().await;
             memory.state.pin(found.revision.clone());
-            app::save(&self.shared, name, &memory, Vec::new(), Vec::new()).await?;
+            app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await?;
         }
         Ok(RollbackAnswer {
             number: found.number,
@@ -286,7 +289,7 @@ impl Engine {
             let mut memory = memory.lock().await;
             let held = memory.state.pin.is_some();
             memory.state.resume();
-            app::save(&self.shared, name, &memory, Vec::new(), Vec::new()).await?;
+            app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await?;
             held
         };
         Ok(ResumeAnswer {
@@ -308,10 +311,33 @@ impl Engine {
             put: vec![(super::CHARTS.to_owned(), digest.clone(), uploaded.into())],
             ..Batch::default()
         };
+        let _collecting = self.shared.collecting.read().await;
         let kept = self.shared.records.commit(batch).await;
         kept.map_err(|error| RequestError::Failed(app::chain(&error)))?;
         self.shared.wake_app(name);
         Ok(digest)
+    }
+
+    /// Waits until the engine has seen an app as it is now: who asks has perhaps just written it.
+    async fn caught_up(&self, name: &Name) -> Result<(), RequestError> {
+        let api: kube::Api<crate::api::App> =
+            kube::Api::namespaced(self.shared.target.client().clone(), &name.namespace);
+        let live = api.get_opt(&name.name).await;
+        let live = live.map_err(|error| RequestError::Failed(app::chain(&error)))?;
+        let Some(live) = live else {
+            return Err(RequestError::NoApp(name.clone()));
+        };
+        let end = tokio::time::Instant::now() + CAUGHT_UP;
+        loop {
+            let seen = self.shared.app(name);
+            let same = seen.is_some_and(|seen| {
+                seen.metadata.uid == live.metadata.uid && seen.metadata.generation >= live.metadata.generation
+            });
+            if same || tokio::time::Instant::now() >= end {
+                return self.require(name);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     fn require(&self, name: &Name) -> Result<(), RequestError> {

@@ -13,6 +13,15 @@ pub struct Report {
     pub reason: String,
 }
 
+/// Why a new revision has to wait for another app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// In words.
+    pub reason: String,
+    /// Whether the other has failed.
+    pub failed: bool,
+}
+
 impl Report {
     fn new(health: &'static str, reason: impl Into<String>) -> Report {
         Report {
@@ -28,7 +37,7 @@ impl AppState {
         &self,
         policy: &Policy,
         view: &View,
-        blocked: Option<&str>,
+        blocked: Option<&Blocked>,
         stuck: Option<&str>,
         now: Millis,
     ) -> Report {
@@ -71,7 +80,11 @@ impl AppState {
             return Report::new("Failed", format!("{}{rest}{retry}", self.why_failed()));
         }
         if let Some(blocked) = blocked {
-            return Report::new("Waiting", blocked);
+            // Behind what failed there is nothing to wait for: that has to be mended first.
+            return Report::new(
+                if blocked.failed { "Failed" } else { "Waiting" },
+                blocked.reason.clone(),
+            );
         }
         if self.held.is_none() {
             return match &self.wanted {

@@ -215,8 +215,8 @@ fn without_rollback_what_failed_stays_and_is_left_alone() {
 fn what_is_refused_before_it_began_leaves_what_was_held() {
     let mut state = healthy("a");
     state.want(revision("b"));
-    let entries = state.refuse(&revision("b"), Cause::Deploy, "spec.replicas: no", false, 5);
-    assert_eq!(entries.last().unwrap().outcome, Outcome::Failed);
+    let entry = state.refuse(&revision("b"), Cause::Deploy, "spec.replicas: no", false, 5);
+    assert_eq!(entry.outcome, Outcome::Failed);
     let well = view(vec![seen("web", true, HealthStatus::Healthy)]);
     assert_eq!(state.next(&POLICY, &well, false, 6), Next::Wait { until: None });
     let drifted = view(vec![seen("web", false, HealthStatus::Healthy)]);
@@ -306,6 +306,78 @@ fn who_comes_after_others_waits_and_keeps_what_it_had() {
     assert_eq!(state.viewed(&POLICY, true, 1).unwrap().digest, "a");
     assert!(matches!(state.next(&POLICY, &drifted, false, 1), Next::Begin { .. }));
     assert_eq!(state.viewed(&POLICY, false, 1).unwrap().digest, "b");
+}
+
+#[test]
+fn a_sync_under_way_goes_on_while_something_newer_is_blocked_or_was_refused() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.begin(revision("b"), Cause::Deploy, [object("web")], &POLICY, 0);
+    state.want(revision("c"));
+    let there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    assert_eq!(state.next(&POLICY, &there, true, 1), Next::Succeed);
+    let mut refused = state.clone();
+    refused.refuse(&revision("c"), Cause::Deploy, "no", false, 1);
+    assert_eq!(refused.next(&POLICY, &there, false, 1), Next::Succeed);
+    // What fails while something newer is blocked goes back all the same.
+    state.fail("no", false, 2);
+    assert!(matches!(
+        state.next(&POLICY, &there, true, 3),
+        Next::Begin {
+            cause: Cause::Rollback,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn what_was_applied_and_never_healthy_is_synced_again_when_it_is_tried_again() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    state.fail("the registry is down", true, 1);
+    let there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    let Next::Wait { until: Some(at) } = state.next(&POLICY, &there, false, 2) else {
+        panic!("a retry is due");
+    };
+    assert!(matches!(
+        state.next(&POLICY, &there, false, at),
+        Next::Begin {
+            cause: Cause::Deploy,
+            ..
+        }
+    ));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, at);
+    assert_eq!(state.next(&POLICY, &there, false, at), Next::Succeed);
+}
+
+#[test]
+fn what_a_revision_brings_is_applied_before_its_pods_are_judged() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    let mut waiting = view(vec![
+        seen("secret", false, HealthStatus::Missing),
+        seen("web", true, HealthStatus::Progressing),
+    ]);
+    waiting.trouble = Some(Trouble {
+        reason: "a Secret does not exist".to_owned(),
+        passing: false,
+    });
+    assert!(matches!(state.next(&POLICY, &waiting, false, 1), Next::Apply { .. }));
+    waiting.objects[0] = seen("secret", true, HealthStatus::Healthy);
+    assert!(matches!(state.next(&POLICY, &waiting, false, 1), Next::Fail { .. }));
+}
+
+#[test]
+fn a_process_without_a_probe_has_to_go_on_running() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    let mut there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    there.proved_at = Some(3_000);
+    assert_eq!(state.next(&POLICY, &there, false, 1), Next::Wait { until: Some(3_000) });
+    assert_eq!(state.next(&POLICY, &there, false, 3_000), Next::Succeed);
 }
 
 #[test]

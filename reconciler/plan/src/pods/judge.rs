@@ -47,7 +47,9 @@ fn judge(pod: &PodFacts, container: &ContainerFacts, baseline: &Baseline) -> Opt
     if let Some(waiting) = &container.waiting
         && let Some(failure) = judge_waiting(container, waiting)
     {
-        return Some(failure);
+        // The deadline decides about what waited before.
+        let passing = failure.passing || baseline.waited(pod, container);
+        return Some(Failure { passing, ..failure });
     }
     // The crash after which it was not started again yet counts as well.
     let down = container.terminated.is_some()

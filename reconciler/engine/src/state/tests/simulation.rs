@@ -22,6 +22,8 @@ enum Fate {
     Refused,
     /// Does not render.
     Broken,
+    /// Its registry is down until a moment.
+    Down(Millis),
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ enum Event {
     Die,
     Pin(usize),
     Resume,
+    /// Something that it comes after is not well, or is again.
+    Block(bool),
 }
 
 struct Bytes {
@@ -58,6 +62,7 @@ struct World {
     now: Millis,
     faults: u8,
     die: bool,
+    blocked: bool,
 }
 
 impl World {
@@ -72,12 +77,21 @@ impl World {
                 (None, _) => HealthStatus::Missing,
                 (_, Fate::Good | Fate::Refused | Fate::Broken) => HealthStatus::Healthy,
                 (_, Fate::Slow) if since >= 20_000 => HealthStatus::Healthy,
+                (_, Fate::Down(until)) if self.now >= until => HealthStatus::Healthy,
                 _ => HealthStatus::Progressing,
             };
             if in_sync && bytes.fate == Fate::Crashing && since >= 2_000 {
                 view.trouble = Some(Trouble {
                     reason: "crashed three times".to_owned(),
                     passing: false,
+                });
+            }
+            if let (true, Fate::Down(until)) = (in_sync, bytes.fate)
+                && self.now < until
+            {
+                view.trouble = Some(Trouble {
+                    reason: "the registry is down".to_owned(),
+                    passing: true,
                 });
             }
             view.objects.push(Observed {
@@ -122,9 +136,9 @@ impl Process {
 
     /// Does one thing; returns when to look again if there was nothing to do.
     fn step(&mut self, world: &mut World, policy: &Policy) -> Option<Option<Millis>> {
-        let viewed = self.state.viewed(policy, false, world.now).cloned();
+        let viewed = self.state.viewed(policy, world.blocked, world.now).cloned();
         let view = viewed.map_or_else(View::default, |revision| world.view(&self.state, &revision.digest));
-        let next = self.state.next(policy, &view, false, world.now);
+        let next = self.state.next(policy, &view, world.blocked, world.now);
         if !matches!(next, Next::Wait { .. }) && world.faults > 0 {
             world.faults -= 1;
             return None;
@@ -134,7 +148,12 @@ impl Process {
             Next::Begin { revision, cause } => self.begin(world, policy, revision, cause),
             Next::Apply { places, .. } => {
                 for place in places {
-                    let digest = self.state.viewed(policy, false, world.now).unwrap().digest.clone();
+                    let digest = self
+                        .state
+                        .viewed(policy, world.blocked, world.now)
+                        .unwrap()
+                        .digest
+                        .clone();
                     world
                         .live
                         .insert(view.objects[place].object.clone(), (digest, world.now));
@@ -272,9 +291,11 @@ fn run(events: &[Event]) {
                 process.state.resume();
                 process.save();
             }
+            Event::Block(blocked) => world.blocked = *blocked,
         }
     }
     // Everything from outside stops; the end must be reached in bounded time.
+    world.blocked = false;
     process.state.resume();
     process.save();
     let mut rest = None;
@@ -306,11 +327,17 @@ fn check(state: &AppState, world: &World, newest: Option<&Revision>, newest_brea
         .map(|held| world.view(state, &held.revision.digest))
         .unwrap_or_default();
     let report = state.report(&POLICY, &view, None, None, world.now);
-    let good = matches!(world.bytes[&newest.digest].fate, Fate::Good | Fate::Slow);
-    if good && state.failure_of(&newest.digest).is_none() {
+    // Whether a slow one was in time depends on when it was looked at.
+    let good = match world.bytes[&newest.digest].fate {
+        Fate::Good | Fate::Down(_) => true,
+        Fate::Slow => state.failure_of(&newest.digest).is_none(),
+        _ => false,
+    };
+    if good {
         let held = state.held.as_ref().unwrap();
         assert_eq!(held.revision.digest, newest.digest);
         assert_eq!(held.revision.source, newest.source);
+        assert_eq!(state.healthy.as_ref(), Some(held));
         assert_eq!(
             report.health,
             if newest_breaks { "Failed" } else { "Healthy" },
@@ -341,6 +368,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Fate::Crashing),
         1 => Just(Fate::Refused),
         1 => Just(Fate::Broken),
+        1 => (0..1_000_000_i64).prop_map(Fate::Down),
     ];
     let objects = proptest::collection::btree_set(0..6_u8, 1..5);
     prop_oneof![
@@ -355,6 +383,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Die),
         1 => (0..3_usize).prop_map(Event::Pin),
         1 => Just(Event::Resume),
+        2 => any::<bool>().prop_map(Event::Block),
     ]
 }
 
