@@ -1,4 +1,4 @@
-//! The Node object: what this machine has and how it is. [`keep`] keeps it so, and says that the machine lives.
+//! The Node object: what this machine has and how it is. `keep` keeps it so, and says that the machine lives.
 
 mod keep;
 

@@ -257,11 +257,10 @@ async fn keep(
     app: &App,
     memory: &mut AppMemory,
 ) -> Result<Option<Duration>, AppError> {
-    if !app.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        if !add_finalizer(shared, name, app).await? {
-            // Somebody else wrote first; the watch tells what.
-            return Ok(Some(Duration::from_millis(250)));
-        }
+    let finalized = app.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if !finalized && !add_finalizer(shared, name, app).await? {
+        // Somebody else wrote first; the watch tells what.
+        return Ok(Some(Duration::from_millis(250)));
     }
     memory.passing = false;
     let spec = source::spec(shared, name, app);

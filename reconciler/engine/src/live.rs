@@ -60,6 +60,8 @@ impl Known {
     }
 }
 
+type Watched = HashMap<(String, String), watch::Receiver<bool>>;
+
 /// A ReplicaSet, as far as it tells which pods are new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Generation {
@@ -81,7 +83,8 @@ pub struct Live {
     target: Target,
     known: Arc<RwLock<Known>>,
     pods: Arc<RwLock<Pods>>,
-    watched: Arc<Mutex<HashMap<(String, String), watch::Receiver<bool>>>>,
+    /// By group and kind: whether the first list is in.
+    watched: Arc<Mutex<Watched>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
     wake: Wake,
     /// Whether the first lists of pods and of ReplicaSets are in.

@@ -1,6 +1,6 @@
 //! Reading with places: documents as trees whose nodes know where they stand.
 //!
-//! What it gives differs from [`read`](super::read) in two ways: integers stay integers, and errors carry line and
+//! What it gives differs from `read` in two ways: integers stay integers, and errors carry line and
 //! column. Depth and size are bounded, aliases count as often as they are used.
 
 use std::collections::HashMap;

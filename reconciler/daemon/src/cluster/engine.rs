@@ -136,7 +136,7 @@ async fn ask(engine: &Engine, request: SubresourceRequest) -> Result<Value, Stat
 
 fn answer(outcome: Result<impl Serialize, RequestError>) -> Result<Value, Status> {
     match outcome {
-        Ok(value) => serde_json::to_value(value).map_err(|error| Status::internal(error)),
+        Ok(value) => serde_json::to_value(value).map_err(Status::internal),
         Err(RequestError::NoApp(name)) => Err(Status::not_found(setpoint_engine::api::GROUP, "apps", &name.name)),
         Err(error @ (RequestError::NoRevision(_) | RequestError::Invalid(_))) => {
             Err(Status::bad_request(error.to_string()))

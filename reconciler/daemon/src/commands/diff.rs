@@ -71,5 +71,5 @@ pub fn print(name: &str, answer: &Value) {
 /// Says whether a plan does anything.
 pub fn has_changes(plan: &Value) -> bool {
     let steps = plan["steps"].as_array().into_iter().flatten();
-    steps.into_iter().any(|step| step["change"]["action"] != "unchanged")
+    steps.into_iter().any(|step| step["action"] != "unchanged")
 }

@@ -106,14 +106,16 @@ fn an_archive_of_docker_save_is_imported_and_runs() {
 }
 
 /// A registry of its own on a free port, in a folder of its own.
-struct Registry {
+pub struct Registry {
     process: Child,
-    address: String,
+    /// Host and port.
+    pub address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Registry {
-    fn start() -> Registry {
+    /// Starts it.
+    pub fn start() -> Registry {
         let folder = tempfile::tempdir().unwrap();
         // The program cannot be given port 0 and say which it took: take one that is free, now.
         let address = TcpListener::bind("127.0.0.1:0")

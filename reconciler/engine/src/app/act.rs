@@ -78,6 +78,9 @@ fn baselines(shared: &Shared, memory: &AppMemory) -> std::collections::HashMap<S
         .collect()
 }
 
+/// An object as it was read, if it is there.
+type Read = Result<(ObjectKey, Option<Value>), TargetError>;
+
 struct Refused {
     reason: String,
     passing: bool,
@@ -98,7 +101,7 @@ async fn validate(
         .filter(|(_, object)| !object.in_sync)
         .map(|(place, _)| place)
         .collect();
-    let mut reads: Vec<BoxFuture<'_, Result<(ObjectKey, Option<Value>), TargetError>>> = Vec::new();
+    let mut reads: Vec<BoxFuture<'_, Read>> = Vec::new();
     for place in &changing {
         let object = &view.objects[*place].object;
         reads.push(async move { Ok((object.key(), shared.target.get(object).await?)) }.boxed());

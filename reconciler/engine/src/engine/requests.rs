@@ -156,7 +156,7 @@ impl Engine {
             source: revision.source,
             broken,
             text: plan.to_string(),
-            plan: masked(plan),
+            plan: plan.masked(),
         })
     }
 
@@ -184,7 +184,7 @@ impl Engine {
             source: "proposal".to_owned(),
             broken: None,
             text: plan.to_string(),
-            plan: masked(plan),
+            plan: plan.masked(),
         })
     }
 
@@ -416,17 +416,4 @@ impl Engine {
             revision: found.revision.clone(),
         })
     }
-}
-
-fn masked(mut plan: Plan) -> Plan {
-    for step in &mut plan.steps {
-        step.body = step.body.as_ref().map(setpoint_plan::mask::object);
-        match &mut step.change {
-            setpoint_plan::Change::Update { changes } | setpoint_plan::Change::Replace { changes, .. } => {
-                *changes = setpoint_plan::mask::changes(&step.object, changes);
-            }
-            _ => {}
-        }
-    }
-    plan
 }

@@ -2,6 +2,7 @@
 
 use super::{Fleet, WEB, following, good, toml, values};
 use crate::harness::{World, http_get};
+use crate::images::Registry;
 
 /// Pushes something broken, waits until it is given up, looks that nothing was lost, mends it.
 fn breaks(world: &World, fleet: &Fleet, before: &str, files: &[(&str, &str)], reason: &[&str]) -> String {
@@ -24,10 +25,7 @@ fn breaks(world: &World, fleet: &Fleet, before: &str, files: &[(&str, &str)], re
     let good = fleet.commit(&[
         ("web.yaml", &good("one")),
         ("web/web.yaml.hbs", WEB),
-        (
-            "setpoint.toml",
-            &toml(&["web", "other"], "sync = { deadline = \"8s\" }"),
-        ),
+        ("setpoint.toml", &toml(&["web"], "")),
     ]);
     world.healthy_at("web", &good);
     good
@@ -37,13 +35,15 @@ fn breaks(world: &World, fleet: &Fleet, before: &str, files: &[(&str, &str)], re
 fn whatever_is_broken_goes_back_by_itself_with_its_reason() {
     let (world, fleet) = following(&["web"], "");
     let before = fleet.git(&["rev-parse", "HEAD"]);
-    let image = values("setpoint.dev/demo:nowhere", "two", "/healthz");
+    let registry = Registry::start();
+    let image = format!("{}/no/such:v1", registry.address);
+    let absent = values(&image, "two", "/healthz");
     let before = breaks(
         &world,
         &fleet,
         &before,
-        &[("web.yaml", &image)],
-        &["setpoint.dev/demo:nowhere"],
+        &[("web.yaml", &absent)],
+        &[&image, "does not exist"],
     );
     let crash = values("setpoint.dev/demo:crash", "two", "/healthz");
     let before = breaks(
@@ -59,7 +59,7 @@ fn whatever_is_broken_goes_back_by_itself_with_its_reason() {
         &world,
         &fleet,
         &before,
-        &[("web.yaml", &probe)],
+        &[("web.yaml", &probe), ("setpoint.toml", &impatient)],
         &["Deployment default/web"],
     );
     let template = WEB.replace("{{Values.image}}", "{{Values.imago}}");
