@@ -35,6 +35,8 @@ pub use source::pack;
 pub(crate) use source::{preview, unpack};
 pub(crate) use view::{Goal, Seen};
 
+/// When what cannot be put back now is tried again, if nothing wakes the app before.
+const LATER: Duration = Duration::from_secs(15);
 /// How many things a run does before others get their turn.
 const STEPS: usize = 64;
 
@@ -321,7 +323,7 @@ async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Resu
             Next::Begin { revision, cause } => act::begin(shared, kept, memory, &view, revision, cause).await?,
             Next::Apply { places, heal } => {
                 if !act::apply(shared, kept, memory, &view, &places, heal).await? {
-                    return Ok(Some(Duration::from_secs(1)));
+                    return Ok(Some(LATER));
                 }
             }
             Next::Prune(objects) => act::prune(shared, kept, memory, &objects).await?,

@@ -99,6 +99,17 @@ impl TargetError {
         }
     }
 
+    /// Returns the HTTP status that the cluster answered with.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            TargetError::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Says whether the object was not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, TargetError::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 404))

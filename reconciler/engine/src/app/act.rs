@@ -143,7 +143,7 @@ async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Option<Result<(
     }
     match shared.target.apply(&step.object, body, true).await {
         Ok(_) => Some(Ok(())),
-        Err(error) => Some(Err(refusal(step.origin.as_ref(), &error))),
+        Err(error) => Some(Err(refusal(&step.object, step.origin.as_ref(), &error))),
     }
 }
 
@@ -170,13 +170,20 @@ fn keeps_data(step: &Step) -> Option<Refused> {
     })
 }
 
-fn refusal(origin: Option<&setpoint_plan::Origin>, error: &TargetError) -> Refused {
+fn refusal(object: &ObjectRef, origin: Option<&setpoint_plan::Origin>, error: &TargetError) -> Refused {
     let place = origin
         .filter(|origin| !origin.file.is_empty())
         .map(|origin| format!("{origin}: "))
         .unwrap_or_default();
+    let said = match (object.kind.as_str(), error.code()) {
+        // A refusal quotes what it refuses, and this is shown to whoever may see the app.
+        ("Secret", Some(code)) => format!(
+            "the cluster refuses {object} ({code}); what it says is not shown since it may quote the secret: `setpoint render` and `kubectl apply --dry-run=server` show it"
+        ),
+        _ => super::chain(error),
+    };
     Refused {
-        reason: format!("{place}{}", super::chain(error)),
+        reason: format!("{place}{said}"),
         // A kind that is not served, a namespace that is not there: another app may be about to make it.
         passing: error.class() == Class::Transient
             || error.is_not_found()
@@ -334,7 +341,7 @@ enum Stopped {
 async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desired) -> Result<Applied, Stopped> {
     let failed = |error: TargetError| match error.class() {
         Class::Transient => Stopped::Failed(error.into()),
-        Class::Terminal => Stopped::Refused(refusal(Some(&desired.origin), &error)),
+        Class::Terminal => Stopped::Refused(refusal(reference, Some(&desired.origin), &error)),
     };
     let heard = shared.live.heard(&reference.key()).change;
     let before = shared.target.get(reference).await.map_err(failed)?;
