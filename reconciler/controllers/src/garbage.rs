@@ -114,9 +114,14 @@ impl Collector {
 
     fn list_done(&self) {
         if self.lists.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let look = self.graph.lock().owned();
-            self.ask(look);
+            self.look_at_owned();
         }
+    }
+
+    /// Asks for a look at everything that is owned.
+    fn look_at_owned(&self) {
+        let look = self.graph.lock().owned();
+        self.ask(look);
     }
 
     fn ask(&self, look: Vec<Arc<str>>) {

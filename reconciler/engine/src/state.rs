@@ -342,8 +342,8 @@ impl AppState {
         if again && (!blocked || begun) {
             return Some((wanted, Cause::Deploy));
         }
-        // Something else is under way, and nothing is known against it.
-        if let Some(sync) = syncing.filter(|sync| self.failure_of(&sync.revision.digest).is_none()) {
+        // Something else is under way: it is ended, well or badly, before anything else is gone to.
+        if let Some(sync) = syncing {
             return Some((&sync.revision, sync.cause));
         }
         let healthy = &self.healthy.as_ref()?.revision;
@@ -351,10 +351,12 @@ impl AppState {
         (policy.rollback || self.holds(&healthy.digest)).then_some((healthy, Cause::Rollback))
     }
 
-    /// Says whether a digest is held, and was healthy.
+    /// Says whether a digest is held, and the sync that brought it ended as well as it could.
     fn holds(&self, digest: &str) -> bool {
-        let is = |numbered: &Option<Numbered>| numbered.as_ref().is_some_and(|it| it.revision.digest == digest);
-        is(&self.held) && is(&self.healthy)
+        match (&self.held, &self.healthy) {
+            (Some(held), Some(healthy)) => held.revision.digest == digest && held.number == healthy.number,
+            _ => false,
+        }
     }
 
     /// Returns what is remembered of a failed digest.
@@ -457,8 +459,13 @@ impl AppState {
         match sync.cause {
             Cause::Deploy => self.remember(&sync.revision, reason, passing, now),
             // What was asked for by hand and fails is given up, so that git is followed again.
-            Cause::Request => self.pin = None,
-            Cause::Rollback => {}
+            Cause::Request => self.resume(),
+            // There is nothing better to go to: it is held as it is, and not begun again and again.
+            Cause::Rollback => {
+                if let Some(healthy) = &mut self.healthy {
+                    healthy.number = sync.number;
+                }
+            }
         }
         Some(entry(sync, now, Outcome::Failed, reason.to_owned()))
     }
@@ -475,7 +482,7 @@ impl AppState {
         };
         match cause {
             Cause::Deploy => self.remember(revision, reason, passing, now),
-            Cause::Request => self.pin = None,
+            Cause::Request => self.resume(),
             Cause::Rollback => {}
         }
         entry(sync, now, Outcome::Failed, reason.to_owned())
@@ -514,6 +521,12 @@ impl AppState {
     /// Follows git again; what failed stays failed.
     pub fn resume(&mut self) {
         self.pin = None;
+        // What was held may be the same bytes under an older commit.
+        if let Some(wanted) = self.wanted.clone() {
+            let broken = self.broken.take();
+            self.want(wanted);
+            self.broken = broken;
+        }
     }
 
     /// Gives a sync that a restart interrupted some time, whatever the clock did meanwhile.

@@ -54,14 +54,18 @@ pub(super) async fn run(collector: Arc<Collector>, cluster: Cluster, kinds: watc
                         tasks.spawn(watch_kind(collector, cluster, served, changed.clone(), awaited))
                     });
                 }
-                first = false;
-                kinds.send_if_modified(|known| {
+                let news = kinds.send_if_modified(|known| {
                     let news = *known != found;
                     if news {
                         *known = found;
                     }
                     news
                 });
+                if news && !first {
+                    // An owner of a kind that nobody knew was taken for there; now it can be asked for.
+                    collector.look_at_owned();
+                }
+                first = false;
             }
             Err(error) => {
                 tracing::warn!(error = error.reason_text(), "cannot discover the kinds to collect");

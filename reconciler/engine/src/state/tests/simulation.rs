@@ -387,6 +387,27 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Found by the law below: a retry under way when something that is refused is pushed.
+#[test]
+fn a_retry_goes_on_although_something_refused_came_after_it() {
+    let objects: BTreeSet<u8> = [0].into();
+    run(&[
+        Event::Push {
+            fate: Fate::Slow,
+            objects: objects.clone(),
+        },
+        Event::Steps(1),
+        Event::Time(120_000),
+        Event::Steps(1),
+        Event::Time(30_000),
+        Event::Steps(1),
+        Event::Push {
+            fate: Fate::Refused,
+            objects,
+        },
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
