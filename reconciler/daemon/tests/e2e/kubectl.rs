@@ -3,7 +3,7 @@
 #[path = "kubectl/operations.rs"]
 mod operations;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -294,13 +294,18 @@ fn logs_and_exec() {
     );
     assert!(world.kubectl_fails(&["logs", name, "-c", "nosuch"]).contains("nosuch"));
     // Follow until the container ends.
-    let follower = world
+    let mut follower = world
         .kubectl_command(&["logs", "-f", name])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap());
+    let mut said = String::new();
+    // The pod must not be gone before it is followed.
+    lines.read_line(&mut said).unwrap();
     world.kubectl(&["delete", "pod", name]);
-    let said = text(&follower.wait_with_output().unwrap().stdout);
+    lines.read_to_string(&mut said).unwrap();
+    follower.wait().unwrap();
     assert!(
         said.contains("demo v1 listens") && said.contains("demo stops"),
         "{said}"

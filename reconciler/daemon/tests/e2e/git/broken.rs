@@ -68,7 +68,7 @@ fn whatever_is_broken_goes_back_by_itself_with_its_reason() {
         &fleet,
         &before,
         &[("web/web.yaml.hbs", &template)],
-        &["web/web.yaml.hbs:17", "imago"],
+        &["web/web.yaml.hbs:15:20", "imago"],
     );
     let refused = WEB.replace("containerPort: 8080", "containerPort: 99999");
     breaks(
