@@ -122,7 +122,7 @@ pub(crate) enum Request {
         /// Whether input is wanted.
         stdin: bool,
     },
-    /// This session has no more input; the container's is closed where it ends with the first client.
+    /// The client has no more input; the container's is closed where it ends with the first client.
     CloseInput {
         /// The attempt's id.
         container: String,
@@ -177,7 +177,7 @@ pub(crate) enum Message {
         /// What was wrong; `None` when all was well.
         failure: Option<Failure>,
     },
-    /// The process of this session ended.
+    /// The process that was asked for ended.
     ExecExited {
         /// Its exit code.
         code: i32,

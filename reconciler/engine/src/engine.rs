@@ -328,7 +328,10 @@ impl Engine {
             loop {
                 tokio::time::sleep(COLLECT).await;
                 if let Err(error) = collect(&collected).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "old revisions stay for now");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "old revisions could not be removed; it is tried again in an hour"
+                    );
                 }
             }
         });

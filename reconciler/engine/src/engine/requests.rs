@@ -120,10 +120,11 @@ impl Engine {
         let series = app::series(name);
         let entries = self.shared.records.series(&series, HISTORY).await;
         let entries = entries.map_err(|error| RequestError::Failed(app::chain(&error)))?;
-        Ok(entries
+        entries
             .iter()
-            .filter_map(|bytes| serde_json::from_slice(bytes).ok())
-            .collect())
+            .map(|bytes| serde_json::from_slice(bytes))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| RequestError::Failed(format!("an entry of the history of {name} is damaged: {error}")))
     }
 
     /// Compares what runs with what git names, or with what holds where git names nothing that renders.
