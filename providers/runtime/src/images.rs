@@ -6,17 +6,19 @@
 //! * `references.json` – which image a name stands for;
 //! * `staging/` – what is being unpacked; emptied by whoever opens the store while nobody else uses it.
 //!
-//! Invariants: a layer or record appears by one rename when it is whole and verified, so a crash leaves nothing half
-//! done; several processes may use one store (the daemon and the CLI): writers of `references.json` take a file lock,
-//! readers read the files as they are.
+//! Invariants: a layer or record appears by one rename when it is whole, verified and on the disk, layers before the record that names them, so
+//! neither a crash nor a power cut leaves anything half done; several processes may use one store (the daemon and the CLI): writers of
+//! records and `references.json` take a file lock, readers read the files as they are. An image whose name moved on to another one stays, and
+//! stays to be had by its digest: a rollback needs it without a network.
 
 mod error;
 mod install;
 mod layer;
+mod names;
 mod record;
 mod unpack;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -80,16 +82,23 @@ impl ImageStore {
 
     /// Returns the image that `reference` stands for here, without asking any registry; `None` when it is not here.
     ///
-    /// A reference with a digest matches an image of that manifest digest, whatever its name.
+    /// A reference with a digest (`NAME@DIGEST`, `NAME:TAG@DIGEST`) means the image that was installed with that digest, whatever
+    /// its name was or has become since; it is shown with that digest.
     pub fn resolve(&self, reference: &str) -> Result<Option<Image>, ImageError> {
         if reference.starts_with("sha256:") {
             return self.get(reference);
         }
         let reference: ImageReference = reference.parse()?;
+        let names = names::read(&self.root)?;
         if let Some(digest) = reference.digest() {
-            return Ok(self.list()?.into_iter().find(|image| image.digest == digest));
+            let records = record::read_all(&self.root)?;
+            let found = records.into_iter().find(|record| record.answers_to(digest));
+            return Ok(found.map(|record| Image {
+                digest: digest.to_owned(),
+                ..record.into_image(&self.root, &names)
+            }));
         }
-        match self.references()?.get(&reference.to_string()) {
+        match names.get(&reference.to_string()) {
             Some(id) => self.get(id),
             None => Ok(None),
         }
@@ -98,18 +107,18 @@ impl ImageStore {
     /// Returns the image with this id (`sha256:…` of its configuration).
     pub fn get(&self, id: &str) -> Result<Option<Image>, ImageError> {
         match record::read(&self.root, id)? {
-            Some(record) => Ok(Some(record.into_image(&self.root, &self.references()?))),
+            Some(record) => Ok(Some(record.into_image(&self.root, &names::read(&self.root)?))),
             None => Ok(None),
         }
     }
 
     /// Returns every image, by id.
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
-        let references = self.references()?;
+        let names = names::read(&self.root)?;
         let records = record::read_all(&self.root)?;
         Ok(records
             .into_iter()
-            .map(|record| record.into_image(&self.root, &references))
+            .map(|record| record.into_image(&self.root, &names))
             .collect())
     }
 
@@ -124,7 +133,10 @@ impl ImageStore {
         let pulled = async {
             let remote = RemoteRegistry::new(reference.clone(), credentials)?;
             let manifest = remote.manifest().await?;
-            self.install(&remote, &manifest, std::slice::from_ref(&reference)).await
+            // The registry's bytes had the digest that was asked for, if one was; it may be that of an index.
+            let digest = reference.digest();
+            self.install(&remote, &manifest, std::slice::from_ref(&reference), digest)
+                .await
         }
         .await;
         drop(guard);
@@ -142,7 +154,7 @@ impl ImageStore {
         let local = blocking(move || LocalImages::open(&path, &staging).map_err(ImageError::from)).await?;
         let mut installed = Vec::new();
         for (references, manifest) in local.images() {
-            installed.push(self.install(&local, manifest, references).await?);
+            installed.push(self.install(&local, manifest, references, None).await?);
         }
         Ok(installed)
     }
@@ -151,50 +163,42 @@ impl ImageStore {
     ///
     /// `name` may also be an image's id, which removes the image with all its names. The caller makes sure that no container uses it.
     /// Returns whether there was something to remove.
-    pub fn remove(&self, name: &str) -> Result<bool, ImageError> {
-        let _lock = self.lock_references()?;
-        let mut references = self.references()?;
-        let id = if name.starts_with("sha256:") {
-            references.retain(|_, id| id != name);
-            Some(name.to_string())
-        } else {
-            references.remove(&name.parse::<ImageReference>()?.to_string())
-        };
-        let Some(id) = id else { return Ok(false) };
-        self.write_references(&references)?;
-        let mut found = true;
-        if !references.values().any(|other| *other == id) {
-            found = record::remove(&self.root, &id)?;
-            layer::remove_unused(&self.root, &record::read_all(&self.root)?)?;
-        }
-        Ok(found)
+    ///
+    /// Nothing else removes images, those without a name included. Whatever comes to clean up by itself has to ask first, before it calls
+    /// this: the containers of this host, and everything that an app may go back to (the revisions in its history name images by digest).
+    pub async fn remove(&self, name: &str) -> Result<bool, ImageError> {
+        let lock = names::lock(&self.root).await?;
+        let (root, name) = (self.root.clone(), name.to_owned());
+        blocking(move || {
+            let (found, doomed) = take_away(&root, &name, &lock)?;
+            // Names are free again while files are removed, which may take long.
+            drop(lock);
+            for layer in doomed {
+                let path = layer.path().to_path_buf();
+                layer.close().map_err(ImageError::io("remove", &path))?;
+            }
+            Ok(found)
+        })
+        .await
     }
+}
 
-    fn references(&self) -> Result<BTreeMap<String, String>, ImageError> {
-        let path = self.root.join("references.json");
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| ImageError::Damaged { path, source: e }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-            Err(error) => Err(ImageError::io("read", &path)(error)),
-        }
+/// Takes a name or an image out of sight; returns whether it was there, and the layers that are to be removed.
+fn take_away(root: &Path, name: &str, lock: &names::Lock) -> Result<(bool, Vec<tempfile::TempDir>), ImageError> {
+    let mut names = names::read(root)?;
+    let id = if name.starts_with("sha256:") {
+        names.retain(|_, id| id != name);
+        Some(name.to_owned())
+    } else {
+        names.remove(&name.parse::<ImageReference>()?.to_string())
+    };
+    let Some(id) = id else { return Ok((false, Vec::new())) };
+    names::write(root, &names, lock)?;
+    if names.values().any(|other| *other == id) {
+        return Ok((true, Vec::new()));
     }
-
-    fn write_references(&self, references: &BTreeMap<String, String>) -> Result<(), ImageError> {
-        record::write_json(&self.root, &self.root.join("references.json"), references)
-    }
-
-    /// Takes the lock under which names change; it is released when the file is dropped.
-    fn lock_references(&self) -> Result<File, ImageError> {
-        let path = self.root.join("references.lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(ImageError::io("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|e| ImageError::io("lock", &path)(e.into()))?;
-        Ok(file)
-    }
+    let found = record::remove(root, &id)?;
+    Ok((found, layer::discard_unused(root, &record::read_all(root)?)?))
 }
 
 /// Runs blocking work away from the async threads; a panic there becomes an error here.

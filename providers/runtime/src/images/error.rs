@@ -52,6 +52,16 @@ pub enum ImageError {
         #[source]
         source: std::io::Error,
     },
+    /// Another process did not let go of the store in time.
+    #[error(
+        "{path} has been locked for {seconds} s: another setpoint process that is at work on these images hangs; end it and try again"
+    )]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A file of the store is damaged.
     #[error("{path} is damaged: remove it and import or pull its images again")]
     Damaged {
@@ -77,7 +87,10 @@ impl ImageError {
             ImageError::Source(source) => source.class(),
             ImageError::Digest { .. } | ImageError::Invalid { .. } | ImageError::Damaged { .. } => Class::Invalid,
             ImageError::Unpack { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => Class::Invalid,
-            ImageError::Unpack { .. } | ImageError::Io { .. } | ImageError::Interrupted { .. } => Class::Transient,
+            ImageError::Unpack { .. }
+            | ImageError::Io { .. }
+            | ImageError::Locked { .. }
+            | ImageError::Interrupted { .. } => Class::Transient,
         }
     }
 

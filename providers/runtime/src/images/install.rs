@@ -1,7 +1,7 @@
 //! From a source's blobs to an installed image.
 
-use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,7 +14,7 @@ use tokio_util::io::SyncIoBridge;
 
 use super::record::{self, Record};
 use super::unpack::{self, Limits};
-use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer};
+use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer, names};
 
 /// How many layers of an image are fetched at once.
 const PARALLEL_LAYERS: usize = 3;
@@ -61,12 +61,14 @@ impl From<RawConfig> for ImageConfig {
 }
 
 impl ImageStore {
-    /// Installs one image under its references; layers that are here already are kept.
+    /// Installs one image under its references; layers that are here already are kept. `asked` is the digest that the source was asked
+    /// for and has answered with, when that may be another one than the manifest's.
     pub(super) async fn install(
         &self,
         source: &dyn Source,
         manifest: &ImageManifest,
         references: &[ImageReference],
+        asked: Option<&str>,
     ) -> Result<Image, ImageError> {
         let name = references
             .first()
@@ -102,32 +104,23 @@ impl ImageStore {
             .buffered(PARALLEL_LAYERS)
             .try_collect()
             .await?;
-        let record = Record {
+        let mut record = Record {
             id: manifest.config.digest.clone(),
             digest: manifest.digest.clone(),
+            other_digests: Vec::new(),
             config: raw.config.unwrap_or_default().into(),
             layers: diff_ids,
             size: sizes.iter().sum(),
         };
-        let _lock = self.lock_references()?;
-        // Somebody may have removed the layers between their check and the lock: then say so rather than break later.
-        if let Some(gone) = record
-            .layers
-            .iter()
-            .find(|digest| !layer::folder(&self.root, digest).exists())
-        {
-            return Err(invalid(format!("layer {gone} was removed meanwhile; try again")));
+        if let Some(asked) = asked {
+            record.also_answer_to(asked);
         }
-        record::write(&self.root, &record)?;
-        let mut all: BTreeMap<String, String> = self.references()?;
-        for reference in references {
-            // A reference by digest needs no name of its own: the record carries the digest.
-            if reference.digest().is_none() {
-                all.insert(reference.to_string(), record.id.clone());
-            }
-        }
-        self.write_references(&all)?;
-        Ok(record.into_image(&self.root, &all))
+        // A reference by digest needs no name of its own: the record carries the digest.
+        let tags = references.iter().filter(|reference| reference.digest().is_none());
+        let tags: Vec<String> = tags.map(ToString::to_string).collect();
+        let lock = names::lock(&self.root).await?;
+        let root = self.root.clone();
+        blocking(move || remember(&root, &name, record, tags, &lock)).await
     }
 
     async fn read_config(
@@ -175,9 +168,8 @@ impl ImageStore {
         descriptor: &Descriptor,
         diff_id: &str,
     ) -> Result<u64, ImageError> {
-        let target = layer::folder(&self.root, diff_id);
-        if target.exists() {
-            return layer::size(&target);
+        if let Some(size) = self.whole_layer(diff_id).await? {
+            return Ok(size);
         }
         let failed = |source| ImageError::Unpack {
             image: image.into(),
@@ -220,14 +212,69 @@ impl ImageStore {
                 });
             }
         }
-        layer::write_size(&folder, outcome.size)?;
-        match std::fs::rename(&folder, &target) {
-            Ok(()) => Ok(outcome.size),
-            // Another process was faster with the same bytes.
-            Err(_) if target.exists() => Ok(outcome.size),
-            Err(error) => Err(ImageError::io("write", &target)(error)),
-        }
+        let (root, diff_id) = (self.root.clone(), diff_id.to_owned());
+        blocking(move || {
+            // Held until the layer is out of it.
+            let _staging = staging;
+            layer::write_size(&folder, outcome.size)?;
+            layer::publish(&root, &folder, &diff_id)?;
+            Ok(outcome.size)
+        })
+        .await
     }
+
+    /// Returns the size of a layer that is here; one that is not whole is put out of the way, to be unpacked anew.
+    async fn whole_layer(&self, diff_id: &str) -> Result<Option<u64>, ImageError> {
+        let folder = layer::folder(&self.root, diff_id);
+        let size = layer::size(&folder)?;
+        if size.is_some() || !folder.exists() {
+            return Ok(size);
+        }
+        let lock = names::lock(&self.root).await?;
+        let root = self.root.clone();
+        blocking(move || {
+            let _lock = lock;
+            // Another process may have replaced it meanwhile.
+            let size = layer::size(&folder)?;
+            if size.is_none() && folder.exists() {
+                tracing::warn!(layer = %folder.display(), "a layer is not whole; unpacking it anew");
+                let doomed = layer::discard(&root, &folder)?;
+                doomed.close().map_err(ImageError::io("remove", &folder))?;
+            }
+            Ok(size)
+        })
+        .await
+    }
+}
+
+/// Writes an image's record and names, once its layers are here.
+fn remember(
+    root: &Path,
+    image: &str,
+    mut record: Record,
+    tags: Vec<String>,
+    lock: &names::Lock,
+) -> Result<Image, ImageError> {
+    // Somebody may have removed the layers between their check and the lock: then say so rather than break later.
+    let mut layers = record.layers.iter();
+    if let Some(gone) = layers.find(|digest| !layer::folder(root, digest).exists()) {
+        return Err(ImageError::Invalid {
+            image: image.to_owned(),
+            reason: format!("layer {gone} was removed meanwhile; try again"),
+        });
+    }
+    match record::read(root, &record.id) {
+        Ok(Some(earlier)) => record.succeed(earlier),
+        Ok(None) => {}
+        // Installing it anew is what mends it.
+        Err(error @ ImageError::Damaged { .. }) => tracing::warn!(%error, image, "replacing the record of an image"),
+        Err(error) => return Err(error),
+    }
+    record::write(root, &record)?;
+    let mut names = names::read(root)?;
+    names.extend(tags.into_iter().map(|tag| (tag, record.id.clone())));
+    names::write(root, &names, lock)?;
+    Ok(record.into_image(root, &names))
 }
 
 struct Outcome {
@@ -236,7 +283,7 @@ struct Outcome {
     size: u64,
 }
 
-fn unpack_verified(mut reader: SyncIoBridge<HashingReader>, folder: &std::path::Path) -> std::io::Result<Outcome> {
+fn unpack_verified(mut reader: SyncIoBridge<HashingReader>, folder: &Path) -> std::io::Result<Outcome> {
     let (unpacked, size) = unpack::unpack(&mut reader, &layer::files(folder), &Limits::default())?;
     // What follows the end of the tar belongs to the blob's digest too.
     std::io::copy(&mut reader.by_ref().take(64 << 20), &mut std::io::sink())?;

@@ -1,14 +1,14 @@
 //! What the store remembers of an image.
 
-use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ImageError;
-use super::layer;
+use super::names::Names;
+use super::{ImageError, layer};
 
 /// How an image wants to be run, unless the container says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Image {
 pub(super) struct Record {
     pub id: String,
     pub digest: String,
+    /// What else it was installed as: a configuration may have several manifests (packed anew, elsewhere), and a manifest several indexes.
+    #[serde(default)]
+    pub other_digests: Vec<String>,
     pub config: ImageConfig,
     /// The digests of the unpacked layers, bottom first.
     pub layers: Vec<String>,
@@ -56,9 +59,35 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub fn into_image(self, root: &Path, references: &BTreeMap<String, String>) -> Image {
+    /// Whether a reference by this digest means this image.
+    pub fn answers_to(&self, digest: &str) -> bool {
+        // The id: an image of a docker archive, which has no manifest, is shown with it.
+        digest == self.digest || digest == self.id || self.other_digests.iter().any(|other| other == digest)
+    }
+
+    /// Keeps answering to what an earlier record of this image did.
+    pub fn succeed(&mut self, earlier: Record) {
+        let mut digests = earlier.other_digests;
+        digests.push(earlier.digest.clone());
+        if self.digest == self.id {
+            // It came without a manifest this time; a digest that a registry knows is worth more.
+            digests.push(std::mem::replace(&mut self.digest, earlier.digest));
+        }
+        for digest in digests {
+            self.also_answer_to(&digest);
+        }
+    }
+
+    /// Notes another digest that means this image.
+    pub fn also_answer_to(&mut self, digest: &str) {
+        if !self.answers_to(digest) {
+            self.other_digests.push(digest.to_owned());
+        }
+    }
+
+    pub fn into_image(self, root: &Path, names: &Names) -> Image {
         Image {
-            references: references
+            references: names
                 .iter()
                 .filter(|(_, id)| **id == self.id)
                 .map(|(name, _)| name.clone())
@@ -121,7 +150,7 @@ pub(super) fn remove(root: &Path, id: &str) -> Result<bool, ImageError> {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
@@ -145,7 +174,7 @@ pub(super) fn write_json(root: &Path, path: &Path, value: &impl Serialize) -> Re
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
     write().map_err(ImageError::io("write", path))
 }

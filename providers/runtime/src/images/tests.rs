@@ -35,6 +35,11 @@ fn tar_of(entries: &[Entry]) -> Vec<u8> {
 
 /// Writes an OCI layout with one image, `example.org/x:v1`, of gzipped layers; returns the layers' blob paths.
 fn layout(root: &Path, layers: &[Vec<u8>]) -> Vec<PathBuf> {
+    noted_layout(root, layers, "")
+}
+
+/// As [`layout`], with a note in the manifest, which makes it another one of the same configuration.
+fn noted_layout(root: &Path, layers: &[Vec<u8>], note: &str) -> Vec<PathBuf> {
     std::fs::create_dir_all(root.join("blobs/sha256")).unwrap();
     let mut paths = Vec::new();
     let mut blob = |bytes: &[u8]| {
@@ -60,7 +65,7 @@ fn layout(root: &Path, layers: &[Vec<u8>]) -> Vec<PathBuf> {
         .as_bytes(),
     );
     let manifest = blob(
-        serde_json::json!({"config": config, "layers": packed})
+        serde_json::json!({"config": config, "layers": packed, "annotations": {"note": note}})
             .to_string()
             .as_bytes(),
     );
@@ -185,8 +190,8 @@ async fn removing_the_last_name_removes_the_image_and_its_layers() {
     let (_folder, store, imported) =
         import(&[tar_of(&[("a", FILE, b"1", "")]), tar_of(&[("b", FILE, b"2", "")])]).await;
     assert_eq!(imported.unwrap()[0].layers.len(), 2);
-    assert!(store.remove("example.org/x:v1").unwrap());
-    assert!(!store.remove("example.org/x:v1").unwrap());
+    assert!(store.remove("example.org/x:v1").await.unwrap());
+    assert!(!store.remove("example.org/x:v1").await.unwrap());
     nothing_is_left(&store);
 }
 
@@ -200,4 +205,154 @@ async fn a_bomb_stops_at_the_limit() {
     };
     let error = unpack::unpack(&mut tar.as_slice(), &folder.path().join("x"), &limits).unwrap_err();
     assert!(error.to_string().contains("larger than allowed"), "{error}");
+}
+
+/// Two images of one name, the second installed after the first.
+async fn two_versions(folder: &Path) -> (ImageStore, [Image; 2]) {
+    let store = ImageStore::open(&folder.join("store")).unwrap();
+    let mut versions = Vec::new();
+    for content in [&b"one"[..], b"two"] {
+        let root = folder.join(String::from_utf8_lossy(content).as_ref());
+        layout(&root, &[tar_of(&[("version", FILE, content, "")])]);
+        versions.extend(store.import(&root).await.unwrap());
+    }
+    (store, versions.try_into().unwrap())
+}
+
+fn version(image: &Image) -> String {
+    std::fs::read_to_string(image.layers[0].join("version")).unwrap()
+}
+
+#[tokio::test]
+async fn an_image_whose_tag_moved_on_is_found_by_its_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, [one, two]) = two_versions(folder.path()).await;
+    assert_eq!(version(&store.resolve("example.org/x:v1").unwrap().unwrap()), "two");
+    for reference in [
+        format!("example.org/x@{}", one.digest),
+        format!("example.org/x:v1@{}", one.digest),
+    ] {
+        let found = store.resolve(&reference).unwrap().unwrap();
+        assert_eq!((version(&found), &found.id), ("one".to_owned(), &one.id), "{reference}");
+        assert!(found.references.is_empty());
+    }
+    // Nor does it go when the name that it had is removed.
+    assert!(store.remove("example.org/x:v1").await.unwrap());
+    assert_eq!(store.get(&two.id).unwrap(), None);
+    let found = store.resolve(&format!("example.org/x@{}", one.digest)).unwrap();
+    assert_eq!(version(&found.unwrap()), "one");
+}
+
+#[tokio::test]
+async fn an_image_of_several_manifests_is_found_by_each_of_their_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    let layers = [tar_of(&[("a", FILE, b"hello", "")])];
+    let mut digests = Vec::new();
+    for note in ["first", "again"] {
+        noted_layout(&folder.path().join(note), &layers, note);
+        digests.push(store.import(&folder.path().join(note)).await.unwrap().remove(0).digest);
+    }
+    assert_ne!(digests[0], digests[1]);
+    for digest in &digests {
+        let found = store.resolve(&format!("example.org/x@{digest}")).unwrap().unwrap();
+        assert_eq!(found.digest, *digest);
+    }
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(
+        store.resolve("example.org/x:v1").unwrap().unwrap().digest,
+        digests[1],
+        "a name shows the newest"
+    );
+}
+
+#[tokio::test]
+async fn an_image_that_was_asked_for_by_the_digest_of_its_index_is_found_by_that() {
+    let folder = tempfile::tempdir().unwrap();
+    layout(&folder.path().join("layout"), &[tar_of(&[("a", FILE, b"hello", "")])]);
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    let source = LocalImages::open(&folder.path().join("layout"), folder.path()).unwrap();
+    let index = digest_of(b"an index");
+    let asked: ImageReference = format!("example.org/y@{index}").parse().unwrap();
+    let (_, manifest) = &source.images()[0];
+    let installed = store
+        .install(&source, manifest, std::slice::from_ref(&asked), asked.digest())
+        .await
+        .unwrap();
+    for digest in [&index, &manifest.digest] {
+        let found = store.resolve(&format!("example.org/y@{digest}")).unwrap();
+        assert_eq!(found.unwrap().id, installed.id);
+    }
+}
+
+/// Writes what `docker save` does for one image, `example.org/x:v1`, of one layer.
+fn archive(root: &Path, layer: &[u8]) {
+    std::fs::create_dir_all(root).unwrap();
+    let config = serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+        "config": {"Entrypoint": ["/x"], "Env": ["A=b"], "User": "7"}});
+    let manifest =
+        serde_json::json!([{"Config": "config.json", "RepoTags": ["example.org/x:v1"], "Layers": ["layer.tar"]}]);
+    std::fs::write(root.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(root.join("layer.tar"), layer).unwrap();
+    std::fs::write(root.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn the_digest_that_an_image_of_an_archive_is_shown_with_finds_it_also_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    let layer = tar_of(&[("a", FILE, b"hello", "")]);
+    archive(&folder.path().join("archive"), &layer);
+    layout(&folder.path().join("layout"), std::slice::from_ref(&layer));
+    let saved = store.import(&folder.path().join("archive")).await.unwrap().remove(0);
+    assert_eq!(saved.digest, saved.id);
+    let found = |digest: &str| store.resolve(&format!("example.org/x@{digest}")).unwrap();
+    assert_eq!(found(&saved.digest).unwrap(), saved);
+    // The same image with its manifest: that is what registries know it by.
+    let whole = store.import(&folder.path().join("layout")).await.unwrap().remove(0);
+    assert_eq!(whole.id, saved.id);
+    assert_ne!(whole.digest, saved.digest);
+    let again = store.import(&folder.path().join("archive")).await.unwrap().remove(0);
+    assert_eq!(again.digest, whole.digest);
+    assert_eq!(found(&saved.digest).unwrap().id, saved.id);
+    assert_eq!(found(&whole.digest).unwrap().id, saved.id);
+}
+
+#[tokio::test]
+async fn a_layer_that_a_power_cut_left_without_its_size_is_unpacked_anew() {
+    let (folder, store, imported) = import(&[tar_of(&[("a", FILE, b"hello", "")])]).await;
+    let layer = imported.unwrap()[0].layers[0].parent().unwrap().to_path_buf();
+    for damage in ["", "not a number"] {
+        std::fs::write(layer.join("size"), damage).unwrap();
+        std::fs::write(layer.join("fs/a"), "").unwrap();
+        let image = store.import(&folder.path().join("layout")).await.unwrap().remove(0);
+        assert_eq!(image.size, 5);
+        assert_eq!(std::fs::read(image.layers[0].join("a")).unwrap(), b"hello");
+    }
+    assert_eq!(std::fs::read_dir(store.root.join("staging")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_mended_by_installing_the_image_anew() {
+    let (folder, store, imported) = import(&[tar_of(&[("a", FILE, b"hello", "")])]).await;
+    let image = imported.unwrap().remove(0);
+    let record = store
+        .root
+        .join("images")
+        .join(format!("{}.json", image.id.replace(':', "-")));
+    std::fs::write(record, "").unwrap();
+    assert!(matches!(store.get(&image.id), Err(ImageError::Damaged { .. })));
+    store.import(&folder.path().join("layout")).await.unwrap();
+    assert_eq!(store.get(&image.id).unwrap(), Some(image));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_another_process_does_not_let_go_of_is_named_after_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = names::lock(folder.path()).await.unwrap();
+    let error = names::lock(folder.path()).await.unwrap_err();
+    assert!(error.to_string().contains("references.lock"), "{error}");
+    assert_eq!(error.class(), ImageErrorClass::Transient);
+    drop(held);
+    names::lock(folder.path()).await.unwrap();
 }
