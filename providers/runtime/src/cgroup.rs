@@ -165,6 +165,13 @@ impl Group {
         }
     }
 
+    /// Returns whether a process is in the group or below it.
+    pub(crate) fn contains(&self, pid: i32) -> bool {
+        self.parts
+            .iter()
+            .any(|(_, directory)| processes(directory).contains(&pid))
+    }
+
     /// Returns whether no live process is in the group or below it.
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.iter().all(|(_, directory)| processes(directory).is_empty())

@@ -92,6 +92,9 @@ pub enum RuntimeError {
     /// The shim of a sandbox is gone, and with it its containers.
     #[error("the shim of sandbox {0} is gone")]
     ShimGone(String),
+    /// The shim of a sandbox may live, but this daemon could not connect to it yet.
+    #[error("the shim of sandbox {0} cannot be reached; its containers are left as they are, and it is tried again")]
+    Unreached(String),
     /// The shim speaks another protocol than this build.
     #[error("the shim of sandbox {sandbox} speaks protocol {theirs}, this build {ours}; delete the pod to replace it")]
     Protocol {

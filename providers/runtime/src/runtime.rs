@@ -31,9 +31,8 @@ use crate::images::{Image, ImageStore};
 use crate::logs;
 use crate::protocol::{Request, ShimSetup};
 use crate::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
-use channel::Channel;
 use link::{Greeted, Link, greet};
-use spawn::Spawner;
+use spawn::{Spawner, Spawning};
 
 /// How long a shim may take to kill its containers and end.
 const SHIM_END: Duration = Duration::from_secs(10);
@@ -103,8 +102,7 @@ struct Inner {
     images: Arc<ImageStore>,
     net: Option<Arc<Net>>,
     hierarchies: Hierarchies,
-    /// `None` after it failed; the next use starts another one.
-    spawner: tokio::sync::Mutex<Option<Spawner>>,
+    spawning: Spawning,
     sandboxes: Mutex<Sandboxes>,
     events: broadcast::Sender<RuntimeEvent>,
 }
@@ -114,8 +112,16 @@ struct Sandboxes {
     live: BTreeMap<String, Arc<Link>>,
     /// Those without a shim, of which logs and exit codes are kept.
     closed: BTreeMap<String, SandboxState>,
+    /// Those whose shim could not be reached when this runtime was opened, as last recorded: they run on, and it is tried again.
+    unreached: BTreeMap<String, Option<SandboxState>>,
     /// Ids that are being made or taken away.
     busy: BTreeSet<String>,
+}
+
+impl Sandboxes {
+    fn is_known(&self, id: &str) -> bool {
+        self.live.contains_key(id) || self.closed.contains_key(id) || self.unreached.contains_key(id)
+    }
 }
 
 impl Inner {
@@ -129,11 +135,11 @@ impl Inner {
 
     fn link(&self, sandbox: &str) -> Result<Arc<Link>, RuntimeError> {
         let sandboxes = self.sandboxes.lock();
-        sandboxes
-            .live
-            .get(sandbox)
-            .cloned()
-            .ok_or_else(|| RuntimeError::NoSandbox(sandbox.to_owned()))
+        match sandboxes.live.get(sandbox) {
+            Some(link) => Ok(link.clone()),
+            None if sandboxes.unreached.contains_key(sandbox) => Err(RuntimeError::Unreached(sandbox.to_owned())),
+            None => Err(RuntimeError::NoSandbox(sandbox.to_owned())),
+        }
     }
 
     /// Takes a greeted shim among the live ones.
@@ -170,29 +176,6 @@ impl Inner {
         });
     }
 
-    async fn fork_shim(&self, setup: &ShimSetup) -> Result<Channel, RuntimeError> {
-        let mut spawner = self.spawner.lock().await;
-        let mut last = None;
-        // Twice: the first one may have died since it was last used.
-        for _ in 0..2 {
-            let running = match spawner.take() {
-                Some(running) => running,
-                None => Spawner::start().map_err(RuntimeError::Spawner)?,
-            };
-            let (ours, theirs) = Channel::pair().map_err(RuntimeError::Spawner)?;
-            match running.fork(setup, &theirs).await {
-                Ok(()) => {
-                    *spawner = Some(running);
-                    return Ok(ours);
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(RuntimeError::Spawner(
-            last.unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into()),
-        ))
-    }
-
     async fn make_sandbox(self: &Arc<Self>, spec: SandboxSpec) -> Result<SandboxState, RuntimeError> {
         let id = spec.id.clone();
         let ip = spec.ip;
@@ -206,14 +189,22 @@ impl Inner {
             hierarchies: self.hierarchies.clone(),
         };
         let begun = Instant::now();
-        let channel = self.fork_shim(&setup).await?;
-        let greeted = greet(&id, channel, true).await?;
+        let (channel, spawner) = self.spawning.fork(&setup).await?;
+        let greeted = match greet(&id, channel, true).await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                if matches!(error, RuntimeError::Deadline { .. }) {
+                    self.spawning.replace(&spawner).await;
+                }
+                return Err(error);
+            }
+        };
         tracing::debug!(sandbox = id, took = ?begun.elapsed(), "the shim is up");
         if let (Some(ip), Some(net)) = (ip, &self.net)
             && let Err(source) = attach(net, &id, greeted.state().pid, ip).await
         {
             let link = greeted.into_link(self.events.clone(), || {})?;
-            link.shut_down().await;
+            link.shut_down(SHIM_END).await;
             link.gone(SHIM_END).await;
             return Err(RuntimeError::Network {
                 operation: "attach",
@@ -249,6 +240,8 @@ fn make_private(path: &Path) -> Result<(), RuntimeError> {
 
 impl Runtime {
     /// Starts the process that makes shims, and adopts every live sandbox of this instance; what is left of dead ones is taken away.
+    ///
+    /// Of a shim that cannot be reached it is not known whether it lives: its sandbox is kept, and returned as last recorded.
     pub async fn open(
         config: RuntimeConfig,
         images: Arc<ImageStore>,
@@ -257,13 +250,13 @@ impl Runtime {
         make_private(&config.data_dir.join("sandboxes"))?;
         make_private(&config.run_dir.join("shims"))?;
         let hierarchies = adopt::hierarchies(&config.data_dir)?;
-        let spawner = Spawner::start().map_err(RuntimeError::Spawner)?;
+        let spawning = Spawning::new(Spawner::start).map_err(RuntimeError::Spawner)?;
         let inner = Arc::new(Inner {
             config,
             images,
             net,
             hierarchies,
-            spawner: tokio::sync::Mutex::new(Some(spawner)),
+            spawning,
             sandboxes: Mutex::default(),
             events: broadcast::channel(EVENTS).0,
         });
@@ -290,8 +283,7 @@ impl Runtime {
         }
         {
             let mut sandboxes = self.inner.sandboxes.lock();
-            let known = sandboxes.live.contains_key(&id) || sandboxes.closed.contains_key(&id);
-            if known || !sandboxes.busy.insert(id.clone()) {
+            if sandboxes.is_known(&id) || !sandboxes.busy.insert(id.clone()) {
                 return Err(RuntimeError::Exists { what: "sandbox", id });
             }
         }
@@ -441,14 +433,17 @@ impl Runtime {
         let removed = tokio::spawn(async move {
             let link = inner.sandboxes.lock().live.get(&sandbox).cloned();
             if let Some(link) = link {
-                link.shut_down().await;
+                link.shut_down(SHIM_END).await;
                 link.gone(SHIM_END).await;
+            } else {
+                inner.kill_unreached(&sandbox);
             }
             let result = inner.clean(&sandbox).await;
             let mut sandboxes = inner.sandboxes.lock();
             sandboxes.live.remove(&sandbox);
             if result.is_ok() {
                 sandboxes.closed.remove(&sandbox);
+                sandboxes.unreached.remove(&sandbox);
             }
             sandboxes.busy.remove(&sandbox);
             result
@@ -458,22 +453,25 @@ impl Runtime {
             .unwrap_or_else(|_| Err(RuntimeError::ShimGone(id.to_owned())))
     }
 
-    /// Returns every sandbox as last reported by its shim, the closed ones (of which `pid` is 0) included.
+    /// Returns every sandbox as last reported by its shim, the closed ones (of which `pid` is 0) and those that cannot be reached included.
     pub fn sandboxes(&self) -> Vec<SandboxState> {
         let sandboxes = self.inner.sandboxes.lock();
         let live = sandboxes.live.values().map(|link| link.current());
-        let closed = sandboxes
-            .closed
-            .iter()
-            .filter(|(id, _)| !sandboxes.live.contains_key(*id));
-        live.chain(closed.map(|(_, state)| state.clone())).collect()
+        let closed = sandboxes.closed.iter().map(|(id, state)| (id, Some(state)));
+        let unreached = sandboxes.unreached.iter().map(|(id, state)| (id, state.as_ref()));
+        let others = closed
+            .chain(unreached)
+            .filter(|(id, _)| !sandboxes.live.contains_key(*id))
+            .filter_map(|(_, state)| state);
+        live.chain(others.cloned()).collect()
     }
 
-    /// Returns one sandbox as last reported by its shim, also when it is closed.
+    /// Returns one sandbox as last reported by its shim, also when it is closed or cannot be reached.
     pub fn sandbox(&self, id: &str) -> Option<SandboxState> {
         let sandboxes = self.inner.sandboxes.lock();
         let live = sandboxes.live.get(id).map(|link| link.current());
         live.or_else(|| sandboxes.closed.get(id).cloned())
+            .or_else(|| sandboxes.unreached.get(id).cloned().flatten())
     }
 
     /// Runs a process inside a running container.

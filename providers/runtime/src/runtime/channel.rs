@@ -30,14 +30,16 @@ impl Channel {
     /// Makes a connected pair: our end, and the other as a plain descriptor to be passed on.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        Ok((
-            Self {
-                socket: UnixStream::from_std(ours)?,
-                inbox: Inbox::default(),
-            },
-            theirs.into(),
-        ))
+        Ok((Self::of(ours)?, theirs.into()))
+    }
+
+    /// Takes over a connected socket.
+    pub(super) fn of(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: UnixStream::from_std(socket)?,
+            inbox: Inbox::default(),
+        })
     }
 
     /// Returns the process at the other end of a connection that was made by a path.

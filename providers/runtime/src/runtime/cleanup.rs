@@ -147,7 +147,7 @@ async fn shut_down(socket: &Path) {
         let link = greet(&id, channel, true)
             .await?
             .into_link(tokio::sync::broadcast::channel(1).0, || {})?;
-        link.shut_down().await;
+        link.shut_down(SHIM_END).await;
         link.gone(SHIM_END).await;
         Ok::<(), RuntimeError>(())
     };

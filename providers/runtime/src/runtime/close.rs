@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Inner, Runtime, SHIM_END, resolve};
 use crate::error::RuntimeError;
 use crate::record;
-use crate::spec::SandboxState;
+use crate::spec::{SandboxSpec, SandboxState};
 
 /// The record of a closed sandbox in its directory.
 const CLOSED: &str = "closed.json";
@@ -69,7 +69,7 @@ impl Inner {
             state.pid = 0;
             // Before the shim goes: whoever finds none takes what a record without this mark says for the remains of an accident.
             self.write_closed(id, &state)?;
-            link.shut_down().await;
+            link.shut_down(SHIM_END).await;
             link.gone(SHIM_END).await;
             self.sandboxes.lock().live.remove(id);
         }
@@ -102,12 +102,22 @@ impl Inner {
 
     /// Takes a sandbox without a shim among the closed ones, if its record says that it is one.
     pub(super) async fn adopt_closed(self: &Arc<Self>, id: &str) -> Option<SandboxState> {
-        let recorded = recorded(&self.directory(id)).ok()??;
-        if recorded.pid != 0 {
+        let closed = match record::read(&self.directory(id).join(CLOSED)) {
+            Ok(closed) => closed?,
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    sandbox = id,
+                    "the record of a completed sandbox is unreadable; its logs are kept, and what its shim recorded"
+                );
+                self.presume_closed(id)
+            }
+        };
+        if closed.pid != 0 {
             return None;
         }
-        self.sandboxes.lock().closed.insert(id.to_owned(), recorded.clone());
-        if let Err(error) = self.finish_closing(id, recorded).await {
+        self.sandboxes.lock().closed.insert(id.to_owned(), closed.clone());
+        if let Err(error) = self.finish_closing(id, closed).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 sandbox = id,
@@ -115,5 +125,35 @@ impl Inner {
             );
         }
         self.sandboxes.lock().closed.get(id).cloned()
+    }
+
+    /// Makes a record of a closed sandbox anew from what its shim wrote last. Only a sandbox that was closed has such a record at all, however
+    /// unreadable it became, so what is in the directory is not the remains of an accident.
+    fn presume_closed(&self, id: &str) -> SandboxState {
+        let last = record::read(&self.directory(id).join("state.json")).unwrap_or_else(|error| {
+            tracing::warn!(%error, sandbox = id, "what the shim of a completed sandbox recorded is unreadable too");
+            None
+        });
+        let (spec, mut containers) = last.map_or_else(Default::default, |last| (last.spec, last.containers));
+        // The shim may have been behind; none of them runs.
+        containers.retain(|container| container.exit.is_some());
+        let closed = SandboxState {
+            spec: SandboxSpec {
+                id: id.to_owned(),
+                // Whether it was given back is not known, and it may be somebody else's by now.
+                ip: None,
+                ..spec
+            },
+            pid: 0,
+            containers,
+        };
+        if let Err(error) = self.write_closed(id, &closed) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                sandbox = id,
+                "the record of a completed sandbox cannot be mended"
+            );
+        }
+        closed
     }
 }

@@ -19,8 +19,11 @@ use crate::sys;
 /// How long a shim may take to say hello.
 const HELLO: Duration = Duration::from_secs(30);
 
-/// How long a shim may take to answer. Starting a container includes its mounts.
+/// How long a shim may take to answer, the time until the request reaches it included. Starting a container includes its mounts.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// How many requests wait for a shim that is slow to read.
+const WAITING: usize = 16;
 
 struct Command {
     request: Request,
@@ -105,7 +108,7 @@ impl Greeted {
         let gone = || RuntimeError::ShimGone(id.clone());
         let pid = Pid::from_raw(self.state.pid).ok_or_else(gone)?;
         let shim = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
-        let (commands, inbox) = mpsc::channel(16);
+        let (commands, inbox) = mpsc::channel(WAITING);
         let (sender, state) = watch::channel(self.state);
         let sandbox = id.clone();
         tokio::spawn(async move {
@@ -139,8 +142,14 @@ async fn serve(
             command = inbox.recv() => {
                 // Without a runtime that could ask, there is nothing to keep the connection for.
                 let Some(command) = command else { return Ok(()) };
+                // What nobody waits for any more must not happen late, when the shim reads again; but its end stays wanted.
+                if command.answer.is_closed() && !matches!(command.request, Request::Shutdown) {
+                    continue;
+                }
                 next += 1;
                 pending.insert(next, command.answer);
+                // Without a deadline: half a request would spoil the connection, and a shim that is only stopped for a while keeps its pod.
+                // Who waits for an answer has a deadline, and who wants the shim's end kills it, which ends this too.
                 channel.send(&Call { id: next, request: command.request }, &[]).await?;
             }
             message = channel.receive::<Message>() => match message? {
@@ -170,34 +179,33 @@ impl Link {
     pub(super) async fn call(&self, operation: &'static str, request: Request) -> Result<(), RuntimeError> {
         let (answer, answered) = oneshot::channel();
         let gone = || RuntimeError::ShimGone(self.id.clone());
-        self.commands
-            .send(Command { request, answer })
-            .await
-            .map_err(|_| gone())?;
-        let result = tokio::time::timeout(ANSWER, answered)
+        let asking = async {
+            let command = Command { request, answer };
+            self.commands.send(command).await.map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())
+        };
+        let result = tokio::time::timeout(ANSWER, asking)
             .await
             .map_err(|_| RuntimeError::Deadline {
                 operation: format!("the answer of the shim of sandbox {} to {operation}", self.id),
                 seconds: ANSWER.as_secs(),
             })?;
-        result
-            .map_err(|_| gone())?
-            .map_err(|failure| from_failure(&self.id, operation, failure))
+        result?.map_err(|failure| from_failure(&self.id, operation, failure))
     }
 
-    /// Asks the shim to end; its end is seen by [`Link::gone`].
-    pub(super) async fn shut_down(&self) {
+    /// Asks the shim to end, and kills it when that cannot be said within `patience`; its end is seen by [`Link::gone`].
+    pub(super) async fn shut_down(&self, patience: Duration) {
         self.removing.store(true, Ordering::Release);
         let (answer, _) = oneshot::channel();
-        // A shim that is gone already needs no asking.
-        drop(
-            self.commands
-                .send(Command {
-                    request: Request::Shutdown,
-                    answer,
-                })
-                .await,
-        );
+        let command = Command {
+            request: Request::Shutdown,
+            answer,
+        };
+        match tokio::time::timeout(patience, self.commands.send(command)).await {
+            // A shim that is gone already needs no asking.
+            Ok(Ok(()) | Err(_)) => {}
+            Err(_) => self.kill("it does not read what it is asked for"),
+        }
     }
 
     /// Waits until the shim is gone, and kills it after `patience`.
@@ -205,10 +213,14 @@ impl Link {
         let mut state = self.state.clone();
         let closed = async { while state.changed().await.is_ok() {} };
         if tokio::time::timeout(patience, closed).await.is_err() {
-            tracing::warn!(sandbox = self.id, "killing a shim that does not end");
-            if let Err(error) = sys::process::signal(self.shim.as_fd(), libc::SIGKILL) {
-                tracing::debug!(%error, "the shim is gone");
-            }
+            self.kill("it does not end");
+        }
+    }
+
+    fn kill(&self, why: &str) {
+        tracing::warn!(sandbox = self.id, why, "killing a shim");
+        if let Err(error) = sys::process::signal(self.shim.as_fd(), libc::SIGKILL) {
+            tracing::debug!(%error, "the shim is gone");
         }
     }
 
@@ -230,5 +242,78 @@ pub(super) fn from_failure(sandbox: &str, operation: &'static str, failure: Fail
             operation,
             message: failure.message,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::spec::SandboxSpec;
+
+    /// A shim that is frozen: a process that lives, and a socket that nobody reads.
+    fn frozen() -> (Arc<Link>, tokio::process::Child, OwnedFd) {
+        let mut command = tokio::process::Command::new("sleep");
+        let process = command.arg("1000").kill_on_drop(true).spawn().unwrap();
+        let (channel, theirs) = Channel::pair().unwrap();
+        let state = SandboxState {
+            spec: SandboxSpec::default(),
+            pid: process.id().unwrap().try_into().unwrap(),
+            containers: Vec::new(),
+        };
+        let greeted = Greeted { channel, state };
+        let link = greeted.into_link(broadcast::channel(1).0, || {}).unwrap();
+        (link, process, theirs)
+    }
+
+    fn large() -> Request {
+        Request::Stop {
+            container: "-".repeat(1 << 20),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_shim_holds_up_no_request_for_ever() {
+        let (link, _process, _socket) = frozen();
+        let calls = (0..2 * WAITING).map(|_| link.call("stop a container", large()));
+        for result in join_all(calls).await {
+            assert!(matches!(result, Err(RuntimeError::Deadline { .. })), "{result:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_shim_that_is_to_end_is_killed() {
+        let (link, mut process, socket) = frozen();
+        let calls = join_all((0..2 * WAITING).map(|_| link.call("stop a container", large())));
+        let ending = async {
+            // After the calls, which fill the queue.
+            tokio::task::yield_now().await;
+            link.shut_down(Duration::from_secs(1)).await;
+            assert_eq!(
+                std::os::unix::process::ExitStatusExt::signal(&process.wait().await.unwrap()),
+                Some(libc::SIGKILL)
+            );
+            // As the end of a process closes its sockets.
+            drop(socket);
+            link.gone(Duration::from_secs(1)).await;
+        };
+        let (results, ()) = tokio::join!(calls, ending);
+        assert!(results.iter().all(Result::is_err));
+        assert!(link.state.has_changed().is_err(), "the link has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shim_that_reads_again_is_not_asked_for_what_nobody_waits_for() {
+        let (link, _process, socket) = frozen();
+        let calls = (0..WAITING / 2).map(|_| link.call("stop a container", large()));
+        join_all(calls).await;
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        let mut theirs = Channel::of(socket).unwrap();
+        link.shut_down(Duration::from_secs(1)).await;
+        let first: Call = theirs.receive().await.unwrap().unwrap();
+        assert!(matches!(first.request, Request::Stop { .. }), "it was half sent");
+        let second: Call = theirs.receive().await.unwrap().unwrap();
+        assert!(matches!(second.request, Request::Shutdown), "{:?}", second.request);
     }
 }

@@ -27,6 +27,10 @@ pub fn tests() -> Vec<Trial> {
             killed_shim_of_a_user,
         ),
         trial("a_closed_sandbox_keeps_logs_and_exit_codes_and_nothing_else", closed),
+        trial(
+            "a_closed_sandbox_with_an_unreadable_record_keeps_logs_and_exit_codes",
+            closed_with_damage,
+        ),
         trial("logs_opened_while_a_sandbox_is_closed_are_whole", logs_amid_closing),
         trial("a_shim_is_called_after_its_pod", titled),
         trial("a_sandbox_that_died_meanwhile_is_taken_away_at_open", died_meanwhile),
@@ -224,6 +228,34 @@ async fn closed() {
     world.runtime.remove_sandbox("a").await.unwrap();
     assert!(world.runtime.sandbox("a").is_none());
     assert!(!world.folder.join("data/sandboxes/a").exists());
+    world.finish().await;
+}
+
+async fn closed_with_damage() {
+    let mut world = World::new().await;
+    world.sandbox("a").await;
+    let (ended, _) = world.run("a", script("app", "echo done; exit 3")).await;
+    world.runtime.close_sandbox("a").await.unwrap();
+    let directory = world.folder.join("data/sandboxes/a");
+    // What a power cut leaves of a file that was not synced. The second time also of what the shim wrote.
+    for (files, containers) in [(&["closed.json"][..], 1), (&["closed.json", "state.json"], 0)] {
+        for file in files {
+            std::fs::write(directory.join(file), "").unwrap();
+        }
+        (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
+        let [kept] = world.adopted.as_slice() else {
+            panic!("{:?}", world.adopted)
+        };
+        assert_eq!((kept.pid, kept.spec.ip, kept.spec.id.as_str()), (0, None, "a"));
+        let codes = kept
+            .containers
+            .iter()
+            .map(|container| container.exit.as_ref().unwrap().code);
+        assert_eq!(codes.collect::<Vec<_>>(), vec![3; containers]);
+        assert_eq!(world.log("a", &ended).await, "done\n");
+    }
+    world.runtime.remove_sandbox("a").await.unwrap();
+    assert!(!directory.exists());
     world.finish().await;
 }
 
