@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,6 +49,7 @@ impl Up {
             bail!("`up` starts a cluster on this machine; --kubeconfig and --context name one that runs already");
         }
         logging::init(global.output == Format::Text)?;
+        raise_open_files();
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("a TLS provider was installed already");
         }
@@ -101,6 +103,16 @@ impl Up {
             (None, Some(source)) => fleet::find(source, paths, name, branch).map(Some),
             _ => Ok(None),
         }
+    }
+}
+
+/// Raises how many files this process may open to what it is allowed at most: every pod, client and watched file costs some, and the usual
+/// limit of 1024 is from another time. Containers get a limit of their own.
+fn raise_open_files() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files; with many pods they may run out");
     }
 }
 
