@@ -90,6 +90,12 @@ pub struct Duplicate {
 /// # Errors
 /// What does not parse, nests too deep or is too large.
 pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, YamlError> {
+    super::parse_leniently(text, parse_strictly, |error| {
+        (error.message == super::TOO_FAR_LEFT).then_some(error.line as usize)
+    })
+}
+
+fn parse_strictly(text: &str) -> Result<Vec<Rc<Node>>, YamlError> {
     let mut reader = Reader {
         parser: Parser::new_from_str_with_options(text, super::events()),
         anchors: HashMap::new(),

@@ -9,7 +9,7 @@ use super::scalar::{Scalar, resolve};
 
 /// How deep nodes may nest.
 const DEPTH_LIMIT: usize = 1000;
-/// How many nodes a document may have once its aliases are followed.
+/// How many nodes a document may have once its aliases are followed; 64 bytes of a scalar count as one more.
 const NODE_LIMIT: usize = 5_000_000;
 
 /// Splits a stream at the lines that begin with `---`, as Kubernetes' reader of documents does.
@@ -39,14 +39,17 @@ pub fn documents(text: &str) -> Vec<String> {
 /// # Errors
 /// Go's words for what does not parse.
 pub fn read(text: &str) -> Result<Value, String> {
-    let mut reader = Reader {
-        parser: Parser::new_from_str_with_options(text, super::events()),
-        anchors: HashMap::new(),
-        nodes: 0,
+    let parse = |text: &str| {
+        let mut reader = Reader {
+            parser: Parser::new_from_str_with_options(text, super::events()),
+            anchors: HashMap::new(),
+            nodes: 0,
+            too_far_left: None,
+        };
+        reader.document().map_err(|words| (words, reader.too_far_left))
     };
-    reader
-        .document()
-        .map_err(|error| format!("error converting YAML to JSON: {error}"))
+    super::parse_leniently(text, parse, |(_, line)| *line)
+        .map_err(|(words, _)| format!("error converting YAML to JSON: {words}"))
 }
 
 /// Reads the first document, which must be a map or nothing.
@@ -71,6 +74,8 @@ struct Reader<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, (Value, usize)>,
     nodes: usize,
+    /// The line within quotes that the parser refuses for its indentation.
+    too_far_left: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -78,7 +83,11 @@ impl<'a> Reader<'a> {
         match self.parser.next() {
             Some(Ok((event, _))) => Ok(event),
             Some(Err(error)) => {
-                let words = words(&error.info()).to_owned();
+                let info = error.info();
+                if info == super::TOO_FAR_LEFT {
+                    self.too_far_left = Some(error.marker().line());
+                }
+                let words = words(&info).to_owned();
                 // libyaml notices a missing colon one line later.
                 let line = error.marker().line() + usize::from(words.ends_with("':'"));
                 Err(format!("yaml: line {line}: {words}"))
@@ -117,7 +126,10 @@ impl<'a> Reader<'a> {
         self.count(1)?;
         let before = self.nodes;
         let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(&text, style, tag.as_deref())?),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(text.len() / 64)?;
+                (anchor, scalar(&text, style, tag.as_deref())?)
+            }
             Event::SequenceStart(_, anchor, _) => {
                 let mut items = Vec::new();
                 loop {

@@ -122,3 +122,24 @@ fn what_json_cannot_hold_is_an_error() {
         "json: unsupported value: NaN"
     );
 }
+
+#[test]
+fn lines_within_quotes_may_stand_at_the_left() {
+    let text = "a:\n  b: \"one\ntwo\n\n three\"\n  c: 'x\ny'\nd: 1\n";
+    let wanted = json!({"a": {"b": "one two\nthree", "c": "x y"}, "d": 1.0});
+    assert_eq!(read(text).unwrap(), wanted);
+    let nodes = super::node::parse(text).unwrap();
+    assert_eq!(nodes[0].json(&mut Vec::new()).unwrap()["a"], wanted["a"]);
+    // What is wrong for another reason stays wrong, at its line.
+    assert!(
+        read("a: \"x\ny\"\nb: c: d\n")
+            .unwrap_err()
+            .contains("line 3: mapping values")
+    );
+}
+
+#[test]
+fn text_counts_as_often_as_its_aliases() {
+    let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a,".repeat(10_000));
+    assert!(read(&text).unwrap_err().contains("excessive aliasing"));
+}
