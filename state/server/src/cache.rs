@@ -158,7 +158,7 @@ impl Cache {
         }
     }
 
-    /// One object; `resource` is `core/pods` or `apps/deployments`, `namespace` empty for what has none.
+    /// One object, also a damaged one; `resource` is `core/pods` or `apps/deployments`, `namespace` empty for what has none.
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Stored>> {
         let key = object_key(namespace, name);
         self.state
@@ -170,20 +170,21 @@ impl Cache {
             .cloned()
     }
 
-    /// All objects of a kind, in key order, perhaps of one namespace only.
+    /// All objects of a kind but damaged ones, in key order, perhaps of one namespace only.
     pub fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Stored>> {
         self.snapshot(resource, namespace, None).items
     }
 
-    /// The objects of a kind after a key, with the revision at which this is the truth.
+    /// The objects of a kind after a key but damaged ones, with the revision at which this is the truth.
     pub fn snapshot(&self, resource: &str, namespace: Option<&str>, after: Option<&str>) -> Snapshot {
         let state = self.state.read();
         let prefix = namespace.map(|namespace| format!("{namespace}/"));
+        let whole = |stored: &&Arc<Stored>| stored.damage.is_none();
         let items = state
             .kinds
             .get(resource)
             .map_or_else(Vec::new, |kind| match (&prefix, after) {
-                (None, None) => kind.objects.values().cloned().collect(),
+                (None, None) => kind.objects.values().filter(whole).cloned().collect(),
                 _ => {
                     let from = match (&prefix, after) {
                         (_, Some(after)) => Bound::Excluded(after),
@@ -193,7 +194,9 @@ impl Cache {
                     kind.objects
                         .range::<str, _>((from, Bound::Unbounded))
                         .take_while(|(key, _)| prefix.as_deref().is_none_or(|prefix| key.starts_with(prefix)))
-                        .map(|(_, stored)| stored.clone())
+                        .map(|(_, stored)| stored)
+                        .filter(whole)
+                        .cloned()
                         .collect()
                 }
             });

@@ -39,6 +39,7 @@ pub(super) async fn load(cache: &Cache, log: &dyn Log) -> Result<Revision, Store
         };
         let row = row_of(&cache.scheme, resource);
         let stored = Stored::new(key, kv.modified, kv.value.clone(), row.as_deref());
+        report_damage(resource, &stored);
         let kind = state
             .kinds
             .entry(resource.into())
@@ -193,6 +194,7 @@ fn prepare(cache: &Cache, change: Change) -> Prepared {
             }
             let row = row_of(&cache.scheme, resource);
             let stored = Stored::new(rest, *modified, value.clone(), row.as_deref());
+            report_damage(resource, &stored);
             Prepared {
                 revision: *modified,
                 key: key.clone(),
@@ -209,6 +211,19 @@ fn prepare(cache: &Cache, change: Change) -> Prepared {
                 current: None,
             }
         }
+    }
+}
+
+/// Says that an object is damaged, once for each time that it comes out of the log.
+fn report_damage(resource: &str, stored: &Stored) {
+    if let Some(damage) = &stored.damage {
+        tracing::error!(
+            kind = resource,
+            key = &*stored.key,
+            revision = stored.revision,
+            error = &**damage,
+            "a stored object is no JSON object; it is left out of lists and watches until it is deleted by its name and made anew, or replaced"
+        );
     }
 }
 

@@ -40,20 +40,21 @@ impl EventType {
 pub struct ObjectEvent {
     /// The revision of the change.
     pub revision: Revision,
-    /// The object after it; `None` when it was deleted.
+    /// The object after it; `None` when it was deleted or is damaged.
     pub current: Option<Arc<Stored>>,
-    /// The object before it; `None` when it was created.
+    /// The object before it; `None` when it was created or was damaged.
     pub previous: Option<Arc<Stored>>,
     lines: [OnceLock<Bytes>; 3],
 }
 
 impl ObjectEvent {
-    /// Makes an event; not serialized before somebody watches.
+    /// Makes an event; not serialized before somebody watches. To watchers a damaged object is none: one that became damaged is gone.
     pub fn new(revision: Revision, current: Option<Arc<Stored>>, previous: Option<Arc<Stored>>) -> ObjectEvent {
+        let whole = |stored: &Arc<Stored>| stored.damage.is_none();
         ObjectEvent {
             revision,
-            current,
-            previous,
+            current: current.filter(whole),
+            previous: previous.filter(whole),
             lines: Default::default(),
         }
     }

@@ -1,7 +1,10 @@
 //! One object as it is kept: the log's bytes and what is asked of them most often.
+//!
+//! Bytes that are no JSON object (the store was damaged, or written by something else) are kept too, as a damaged object: it keeps its name, so
+//! that it can be asked for and deleted, and is never sent, because one of it in a list would make the list no JSON.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use setpoint_api::{Resource, meta};
 use setpoint_store::Revision;
 
@@ -31,16 +34,20 @@ pub struct Stored {
     pub owners: Box<[Box<str>]>,
     /// Whether the object was asked to go.
     pub deleting: bool,
+    /// Why the bytes are no object, where they are none.
+    pub damage: Option<Box<str>>,
     /// Where `resourceVersion` goes in the bytes.
     splice: u32,
 }
 
 impl Stored {
     /// Reads what is kept beside the bytes; `row` says which fields can be selected, `None` that none can.
-    ///
-    /// Bytes that are no object (a damaged store) are kept with what the key says, so that they can be seen and deleted.
     pub fn new(key: &str, revision: Revision, bytes: Bytes, row: Option<&Resource>) -> Stored {
-        let object: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let (object, damage) = match serde_json::from_slice(&bytes) {
+            Ok(object @ Value::Object(_)) => (object, None),
+            Ok(_) => (Value::Null, Some("it is JSON, but no object".into())),
+            Err(error) => (Value::Null, Some(error.to_string().into())),
+        };
         let splice = find(&bytes, METADATA).map_or(0, |at| (at + METADATA.len()) as u32);
         let (namespace, name) = key.split_once('/').unwrap_or(("-", key));
         let labels = meta::labels(&object).cloned().unwrap_or_default();
@@ -58,6 +65,7 @@ impl Stored {
                 .filter_map(|owner| owner.get("uid").and_then(Value::as_str).map(Into::into))
                 .collect(),
             deleting: meta::is_being_deleted(&object),
+            damage,
             splice,
             bytes,
         }
@@ -76,11 +84,26 @@ impl Stored {
         }
     }
 
-    /// The object with `metadata.resourceVersion`.
+    /// The object with `metadata.resourceVersion`; of a damaged one what its key says.
     pub fn value(&self) -> Value {
-        let mut object: Value = serde_json::from_slice(&self.bytes).unwrap_or(Value::Null);
+        let mut object = match serde_json::from_slice(&self.bytes) {
+            Ok(object @ Value::Object(_)) => object,
+            _ => self.remains(),
+        };
         meta::set(&mut object, "resourceVersion", self.revision.to_string());
         object
+    }
+
+    /// What is known of a damaged object. Which one it was is not, so it has a uid of its own: whoever replaces it replaces another object, and
+    /// what the former one owned is not the new one's.
+    fn remains(&self) -> Value {
+        // A UUID of version 8, whose content is for its maker to choose: the revision is unique.
+        let revision = self.revision & 0xffff_ffff_ffff;
+        let mut metadata = json!({"name": self.name, "uid": format!("00000000-0000-8000-8000-{revision:012x}")});
+        if !self.namespace.is_empty() {
+            metadata["namespace"] = json!(self.namespace);
+        }
+        json!({"metadata": metadata})
     }
 
     /// How many bytes [`Stored::write`] appends, at most.

@@ -47,6 +47,7 @@ pub(crate) struct List {
 /// Writes an answer.
 pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> Response<Body> {
     let accept = call.accept;
+    let answer = answer.and_then(|answer| undamaged(call, answer));
     let retry = answer.as_ref().err().and_then(retry_after);
     let (code, body) = match answer {
         Err(status) => (status_code(&status), Bytes::from(status.to_value().to_string())),
@@ -91,6 +92,27 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
     }
     warn(&mut response, &call.warnings);
     response
+}
+
+/// Lets nothing through of which the bytes are no object: asked for by name it is an error that says what to do, in a list it is left out.
+///
+/// Lists from memory come without such objects; those of a past revision do not.
+fn undamaged(call: &Call<'_>, answer: Answer) -> Result<Answer, Status> {
+    match answer {
+        Answer::Stored(stored) => match &stored.damage {
+            None => Ok(Answer::Stored(stored)),
+            Some(damage) => Err(Status::internal(format!(
+                "{} \"{}\" is damaged in the store ({damage}): delete it and make it anew, or replace it",
+                call.row.qualified(),
+                stored.name
+            ))),
+        },
+        Answer::List(mut list) => {
+            list.items.retain(|stored| stored.damage.is_none());
+            Ok(Answer::List(list))
+        }
+        other => Ok(other),
+    }
 }
 
 fn retry_after(status: &Status) -> Option<u32> {
