@@ -23,6 +23,7 @@
 //! * Every function of Go templates is a helper with the same order of arguments: `{{default "x" Values.y}}`,
 //!   `{{join "," Values.hosts}}`, `{{#if (and (eq Values.kind "a") (gt Values.replicas 1))}}`. `include`, `tpl` and the
 //!   cluster's `lookup` are not: partials take their place, and `lookup` reads a field by a computed name.
+//! * What a partial is given by name is seen within its blocks too, unless the item has a field of that name.
 //! * Empty maps are false in `{{#if}}`, as in Go templates. Decorators, inline partials and blocks of partials are not
 //!   there.
 //!

@@ -8,7 +8,7 @@ use super::render::{Renderer, error};
 use super::scope::{Scopes, field, unknown};
 use super::tree::{At, Call, Expr, ExprKind};
 use crate::gotemplate::exec::Param;
-use crate::value::{ListKind, MapKind, Str, Value, from_json};
+use crate::value::{ListKind, MapKind, Str, Value};
 
 /// What compares numbers, whatever their types.
 const COMPARING: [&str; 6] = ["eq", "ne", "lt", "le", "gt", "ge"];
@@ -17,9 +17,9 @@ impl Renderer<'_> {
     /// Evaluates an expression.
     pub(super) fn evaluate(&mut self, file: &Rc<str>, scopes: &Scopes, expr: &Expr) -> Result<Value, Error> {
         match &expr.kind {
-            ExprKind::Literal(value) => Ok(from_json(value)),
+            ExprKind::Literal(value) => Ok(value.clone()),
             ExprKind::Call(call) => self.call(file, scopes, call),
-            ExprKind::Path(path) => scopes.resolve(path).or_else(|words| {
+            ExprKind::Path(path) => scopes.resolve(path).or_else(|missing| {
                 // A name alone may be a helper without arguments.
                 let call = match path.names.as_slice() {
                     [name] if path.up == 0 && !path.is_data && !path.is_this => crate::functions::find(name)
@@ -33,7 +33,7 @@ impl Renderer<'_> {
                 };
                 match call {
                     Some(call) => self.call(file, scopes, &call),
-                    None => Err(error(file, expr.at, words)),
+                    None => Err(error(file, expr.at, missing.words())),
                 }
             }),
         }

@@ -1,12 +1,16 @@
 //! What rendering writes: text with marks in the places of values, and where each part of it comes from.
+//!
+//! A mark begins with characters of its own and a secret of the rendering, so that nothing that stands in a template or
+//! in a value can be taken for one, not even by way of an escape in YAML.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::tree::At;
 
-/// Begins a mark; the number of its value follows.
+/// Begins a mark; the secret and the number of its value follow.
 pub(super) const OPEN: char = '\u{e000}';
 /// Ends a mark.
 pub(super) const CLOSE: char = '\u{e001}';
@@ -15,17 +19,12 @@ pub(super) const CLOSE_MAP: char = '\u{e002}';
 /// Ends the mark of a list that is alone on its line; `- ` stands before it.
 pub(super) const CLOSE_LIST: char = '\u{e003}';
 
-/// Says whether a character is one of those that marks are made of.
-pub(super) fn is_mark(c: char) -> bool {
-    (OPEN..=CLOSE_LIST).contains(&c)
-}
-
 /// A value that was interpolated.
 #[derive(Debug)]
 pub(super) struct Mark {
     pub value: Value,
     /// How it is written in the template.
-    pub text: String,
+    pub text: Rc<str>,
     pub file: Rc<str>,
     pub at: At,
 }
@@ -40,16 +39,42 @@ struct Origin {
 }
 
 /// The text as it grows.
-#[derive(Default)]
 pub(super) struct Output {
     pub text: String,
     pub marks: Vec<Mark>,
     origins: Vec<Origin>,
     /// What lines begin with now.
     pub indent: String,
+    /// What only marks have in them.
+    pub secret: Rc<str>,
+    /// Where the lines begin, once the text is whole.
+    lines: OnceCell<Vec<usize>>,
 }
 
 impl Output {
+    pub fn new(secret: Rc<str>) -> Self {
+        Self {
+            text: String::new(),
+            marks: Vec::new(),
+            origins: Vec::new(),
+            indent: String::new(),
+            secret,
+            lines: OnceCell::new(),
+        }
+    }
+
+    /// Says what it takes to write a text: each of its lines is indented and knows where it comes from.
+    pub fn cost(&self, text: &str) -> usize {
+        let lines = memchr::memchr_iter(b'\n', text.as_bytes()).count() + 1;
+        let each = self.indent.len().saturating_add(size_of::<Origin>());
+        text.len().saturating_add(lines.saturating_mul(each))
+    }
+
+    /// Says what it takes to write a mark, besides its value.
+    pub fn mark_cost(&self) -> usize {
+        size_of::<Mark>() + size_of::<Origin>() + self.secret.len() + self.indent.len()
+    }
+
     fn origin(&mut self, file: &Rc<str>, at: At, is_text: bool) {
         self.origins.push(Origin {
             offset: self.text.len(),
@@ -98,21 +123,18 @@ impl Output {
         self.origin(&Rc::clone(&mark.file), mark.at, false);
         let number = self.marks.len();
         self.marks.push(mark);
-        self.text.push_str(&format!("{OPEN}{number}{CLOSE}"));
+        self.text.push_str(&format!("{OPEN}{}{number}{CLOSE}", self.secret));
     }
 
     /// Finds where a place of the text comes from; `None` when nothing was written.
     pub fn source(&self, line: u32, column: u32) -> Option<(Rc<str>, At)> {
-        let wanted = line.max(1) as usize - 1;
-        let mut start = 0;
-        let mut text = "";
-        for (index, content) in self.text.split_inclusive('\n').enumerate() {
-            start += text.len();
-            text = content;
-            if index == wanted {
-                break;
-            }
-        }
+        let lines = self.lines.get_or_init(|| {
+            let after = memchr::memchr_iter(b'\n', self.text.as_bytes()).map(|at| at + 1);
+            std::iter::once(0).chain(after).collect()
+        });
+        let index = (line.max(1) as usize - 1).min(lines.len() - 1);
+        let start = lines[index];
+        let text = &self.text[start..lines.get(index + 1).copied().unwrap_or(self.text.len())];
         let within = text
             .char_indices()
             .nth(column.max(1) as usize - 1)
@@ -137,10 +159,10 @@ impl Output {
         for line in self.text.split_inclusive('\n') {
             match self.alone(line) {
                 Some((indent, number, rest, Value::Object(_))) => {
-                    out.push_str(&format!("{indent}{OPEN}{number}{CLOSE_MAP}: ~{rest}"));
+                    out.push_str(&format!("{indent}{OPEN}{}{number}{CLOSE_MAP}: ~{rest}", self.secret));
                 }
                 Some((indent, number, rest, Value::Array(_))) => {
-                    out.push_str(&format!("{indent}- {OPEN}{number}{CLOSE_LIST}{rest}"));
+                    out.push_str(&format!("{indent}- {OPEN}{}{number}{CLOSE_LIST}{rest}", self.secret));
                 }
                 _ => out.push_str(line),
             }
@@ -152,7 +174,10 @@ impl Output {
     fn alone<'l>(&self, line: &'l str) -> Option<(&'l str, usize, &'l str, &Value)> {
         let trimmed = line.trim_start_matches(' ');
         let indent = &line[..line.len() - trimmed.len()];
-        let (number, rest) = trimmed.strip_prefix(OPEN)?.split_once(CLOSE)?;
+        let (number, rest) = trimmed
+            .strip_prefix(OPEN)?
+            .strip_prefix(&*self.secret)?
+            .split_once(CLOSE)?;
         let after = rest.trim_start_matches([' ', '\t', '\r', '\n']);
         let is_comment = after.starts_with('#') && rest.starts_with([' ', '\t']);
         if !after.is_empty() && !is_comment {

@@ -2,7 +2,6 @@
 
 mod expression;
 
-use super::output::is_mark;
 use super::tree::{At, Block, Call, Element, Partial};
 
 /// How deep blocks and subexpressions may nest.
@@ -17,19 +16,31 @@ pub(super) fn parse(source: &str) -> Result<Vec<Element>, Fault> {
         lines: std::iter::once(0)
             .chain(source.match_indices('\n').map(|(at, _)| at + 1))
             .collect(),
+        chars: source
+            .as_bytes()
+            .chunks(STRIDE)
+            .scan(0, |before, chunk| {
+                let chars = *before;
+                *before += begun(chunk);
+                Some(chars)
+            })
+            .collect(),
+        blank: (usize::MAX, 0),
     };
-    if let Some(at) = source.find(is_mark) {
-        return Err((
-            parser.at(at),
-            "characters from U+E000 to U+E003 cannot be used in templates".to_owned(),
-        ));
-    }
     let (elements, stop) = parser.body(0)?;
     match stop {
         Stop::End => Ok(elements),
         Stop::Close(at, name) => Err((at, format!("{{{{/{name}}}}} closes what is not open"))),
         Stop::Else(at, _) => Err((at, "{{else}} stands outside of a block".to_owned())),
     }
+}
+
+/// How far apart the places are whose characters are counted beforehand.
+const STRIDE: usize = 256;
+
+/// Counts the characters that begin in a text.
+fn begun(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// What is wrong, and where.
@@ -48,6 +59,10 @@ struct Parser<'s> {
     /// Where the text begins that is not yet an element.
     text_start: usize,
     lines: Vec<usize>,
+    /// How many characters there are before each place, [`STRIDE`] bytes apart: a line can be as long as the file.
+    chars: Vec<usize>,
+    /// A line that was looked at, and where it stops being blank.
+    blank: (usize, usize),
 }
 
 impl<'s> Parser<'s> {
@@ -56,8 +71,26 @@ impl<'s> Parser<'s> {
         let start = self.lines[line - 1];
         At {
             line: u32::try_from(line).unwrap_or(u32::MAX),
-            column: u32::try_from(self.source[start..pos].chars().count() + 1).unwrap_or(u32::MAX),
+            column: u32::try_from(self.chars_before(pos) - self.chars_before(start) + 1).unwrap_or(u32::MAX),
         }
+    }
+
+    fn chars_before(&self, pos: usize) -> usize {
+        let counted = self.chars.get(pos / STRIDE).copied();
+        let from = pos / STRIDE * STRIDE;
+        counted.map_or_else(
+            || begun(&self.source.as_bytes()[..pos]),
+            |counted| counted + begun(&self.source.as_bytes()[from..pos]),
+        )
+    }
+
+    /// Says whether a line is blank up to a place.
+    fn is_blank(&mut self, line: usize, upto: usize) -> bool {
+        if self.blank.0 != line {
+            let rest = &self.source[line..];
+            self.blank = (line, self.source.len() - rest.trim_start().len());
+        }
+        self.blank.1 >= upto
     }
 
     fn rest(&self) -> &'s str {
@@ -100,8 +133,9 @@ impl<'s> Parser<'s> {
         let line = self.lines[self.lines.partition_point(|line| *line <= start) - 1];
         let before = &self.source[line..start];
         let after = self.rest();
-        let tail = after.split('\n').next().unwrap_or_default();
-        let alone = alone && before.trim().is_empty() && tail.trim().is_empty();
+        let next = self.lines.get(self.lines.partition_point(|line| *line <= self.pos));
+        let tail = &self.source[self.pos..next.map_or(self.source.len(), |next| next - 1)];
+        let alone = alone && self.is_blank(line, start) && tail.chars().all(char::is_whitespace);
         let end = match () {
             () if trims.0 => {
                 self.text_start
@@ -163,19 +197,21 @@ impl<'s> Parser<'s> {
         self.pos += 2;
         let left = self.take("~");
         if self.take("!") {
-            let (open, close) = if self.take("--") {
-                (self.pos, "--")
-            } else {
-                (self.pos, "")
+            let close = if self.take("--") { "--" } else { "" };
+            // The end is sought from brace to brace, so that this takes no longer than the comment is.
+            let mut from = self.pos;
+            let end = loop {
+                let Some(found) = self.source[from..].find("}}") else {
+                    return self.fault(start, "this comment has no end");
+                };
+                let inner = &self.source[self.pos..from + found];
+                let inner = inner.strip_suffix('~').unwrap_or(inner);
+                if let Some(inner) = inner.strip_suffix(close) {
+                    break self.pos + inner.len() + close.len();
+                }
+                from += found + 1;
             };
-            let found = ["}}", "~}}"]
-                .iter()
-                .filter_map(|end| self.source[open..].find(&format!("{close}{end}")))
-                .min();
-            let Some(found) = found else {
-                return self.fault(start, "this comment has no end");
-            };
-            self.pos = open + found + close.len();
+            self.pos = end;
             let right = self.take("~");
             self.pos += 2;
             self.around(start, (left, right), true, elements);

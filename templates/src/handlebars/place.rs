@@ -53,7 +53,7 @@ impl<'o> Placing<'o> {
         }
         match &node.kind {
             Kind::Scalar { text, style, tag } => {
-                let parts = parts(text);
+                let parts = self.parts(text);
                 if !has_marks(&parts) {
                     self.spend(node, text.len())?;
                     return node
@@ -68,9 +68,7 @@ impl<'o> Placing<'o> {
                     [Part::Mark(number, _)] if *style == Style::Plain => {
                         let mark = self.mark(*number, node)?;
                         self.spend(node, size(&mark.value))?;
-                        if depth + nesting(&mark.value) > DEPTH_LIMIT {
-                            return Err(self.locate(node.error(format!("this nests deeper than {DEPTH_LIMIT} levels"))));
-                        }
+                        self.nests(node, depth, &mark.value)?;
                         Ok(mark.value.clone())
                     }
                     parts => self.joined(parts, *style == Style::Block, node).map(Value::String),
@@ -81,14 +79,23 @@ impl<'o> Placing<'o> {
         }
     }
 
+    /// Makes sure that a value is not too deep for its place.
+    fn nests(&self, node: &Node, depth: usize, value: &Value) -> Result<(), Error> {
+        if depth + nesting(value) > DEPTH_LIMIT {
+            return Err(self.locate(node.error(format!("this nests deeper than {DEPTH_LIMIT} levels"))));
+        }
+        Ok(())
+    }
+
     fn list(&mut self, items: &[Rc<Node>], depth: usize) -> Result<Value, Error> {
         let mut list = Vec::new();
         for item in items {
             match self.spliced(item, CLOSE_LIST)? {
                 Some(Mark {
-                    value: Value::Array(values),
+                    value: whole @ Value::Array(values),
                     ..
                 }) => {
+                    self.nests(item, depth, whole)?;
                     self.spend(item, values.iter().map(size).sum())?;
                     list.extend(values.iter().cloned());
                 }
@@ -103,11 +110,16 @@ impl<'o> Placing<'o> {
         let mut merged = Map::new();
         for (key, value) in entries {
             if let Some(Mark {
-                value: Value::Object(values),
+                value: whole @ Value::Object(values),
                 text,
                 ..
             }) = self.spliced(key, CLOSE_MAP)?
             {
+                self.nests(key, depth, whole)?;
+                if !matches!(&value.kind, Kind::Scalar { text, .. } if text == "~") {
+                    let words = format!("{text} is a map that stands alone; nothing can go on from it");
+                    return Err(self.locate(value.error(words)));
+                }
                 self.spend(key, values.iter().map(|(key, value)| key.len() + size(value)).sum())?;
                 for (name, value) in values {
                     if map.insert(name.clone(), value.clone()).is_some() {
@@ -136,7 +148,7 @@ impl<'o> Placing<'o> {
 
     fn key(&mut self, key: &Node) -> Result<String, Error> {
         match &key.kind {
-            Kind::Scalar { text, .. } if text.contains(OPEN) => self.joined(&parts(text), false, key),
+            Kind::Scalar { text, .. } if text.contains(OPEN) => self.joined(&self.parts(text), false, key),
             _ => key.key().map_err(|fault| self.locate(fault)),
         }
     }
@@ -151,7 +163,7 @@ impl<'o> Placing<'o> {
         else {
             return Ok(None);
         };
-        match parts(text).as_slice() {
+        match self.parts(text).as_slice() {
             [Part::Mark(number, found)] if *found == close => self.mark(*number, node).map(Some),
             _ => Ok(None),
         }
@@ -160,6 +172,10 @@ impl<'o> Placing<'o> {
     fn mark(&self, number: usize, node: &Node) -> Result<&'o Mark, Error> {
         let mark = self.output.marks.get(number);
         mark.ok_or_else(|| self.locate(node.error("this value is cut apart")))
+    }
+
+    fn parts<'t>(&self, text: &'t str) -> Vec<Part<'t>> {
+        parts(text, &self.output.secret)
     }
 
     fn spend(&mut self, node: &Node, bytes: usize) -> Result<(), Error> {
@@ -220,36 +236,45 @@ impl<'o> Placing<'o> {
             column: 1,
             kind: Kind::List(Vec::new()),
         };
-        self.joined(&parts(text), true, &node)
+        self.joined(&self.parts(text), true, &node)
     }
 }
 
 /// Takes text apart into what stands between marks, and marks.
-fn parts(text: &str) -> Vec<Part<'_>> {
+fn parts<'t>(text: &'t str, secret: &str) -> Vec<Part<'t>> {
     let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(OPEN) {
-        let Some(end) = after.find([CLOSE, CLOSE_MAP, CLOSE_LIST]) else {
-            break;
+    // What comes before the next mark begins here.
+    let mut begin = 0;
+    let mut from = 0;
+    while let Some(found) = text[from..].find(OPEN) {
+        let open = from + found;
+        from = open + OPEN.len_utf8();
+        let Some(after) = text[from..].strip_prefix(secret) else {
+            continue;
         };
-        let close = after[end..].chars().next().unwrap_or(CLOSE);
-        let number = after[..end].parse().unwrap_or(usize::MAX);
-        rest = &after[end + close.len_utf8()..];
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let close = after[digits..].chars().next();
+        let (Ok(number), Some(close @ (CLOSE | CLOSE_MAP | CLOSE_LIST))) = (after[..digits].parse(), close) else {
+            continue;
+        };
+        let before = &text[begin..open];
         let before = if close == CLOSE_LIST {
             before.strip_suffix("- ").unwrap_or(before)
         } else {
             before
         };
-        if close == CLOSE_MAP {
-            rest = rest.strip_prefix(": ~").unwrap_or(rest);
-        }
         if !before.is_empty() {
             parts.push(Part::Text(before));
         }
         parts.push(Part::Mark(number, close));
+        from += secret.len() + digits + close.len_utf8();
+        if close == CLOSE_MAP && text[from..].starts_with(": ~") {
+            from += 3;
+        }
+        begin = from;
     }
-    if !rest.is_empty() {
-        parts.push(Part::Text(rest));
+    if begin < text.len() {
+        parts.push(Part::Text(&text[begin..]));
     }
     parts
 }

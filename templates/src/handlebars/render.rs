@@ -6,10 +6,10 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::call::{shown, text};
-use super::output::{Mark, Output, is_mark};
+use super::output::{Mark, Output};
 use super::parse::parse;
 use super::place::Placing;
-use super::scope::{Frame, Scopes};
+use super::scope::{Data, Frame, Scopes};
 use super::tree::{At, Block, Element, Partial};
 use super::{Document, Error, is_partial};
 use crate::functions::Random;
@@ -62,7 +62,12 @@ impl Templates {
             } else {
                 format!("{folder}/{stem}")
             };
-            self.partials.insert((base.to_owned(), partial), path.to_owned());
+            let key = (base.to_owned(), partial);
+            if let Some(first) = self.partials.get(&key).filter(|first| *first != path) {
+                let words = format!("the partial {} is there already: {first}", key.1);
+                return Err(error(&name, At { line: 1, column: 1 }, words));
+            }
+            self.partials.insert(key, path.to_owned());
         }
         let file = File {
             path: name,
@@ -97,6 +102,8 @@ pub struct Renderer<'t> {
     templates: &'t Templates,
     pub(super) exec: Exec<'t>,
     depth: usize,
+    /// What only marks have in them.
+    secret: Rc<str>,
 }
 
 impl<'t> Renderer<'t> {
@@ -108,8 +115,12 @@ impl<'t> Renderer<'t> {
             random: Random::new(seed.map(|byte| byte ^ 0x5a)),
             lookup: None,
         };
+        let mut secret = Random::new(seed.map(|byte| byte ^ 0xa5));
+        let secret: [u8; 8] = std::array::from_fn(|_| secret.byte());
         Self {
             templates,
+            // A letter ends it: the number of a mark follows.
+            secret: Rc::from(hex::encode(secret) + "m"),
             exec: Exec::new(Rc::new(Set::default()), host, LIMITS),
             depth: 0,
         }
@@ -156,11 +167,11 @@ impl<'t> Renderer<'t> {
     }
 
     fn run(&mut self, path: &str, scope: &Value) -> Result<Output, Error> {
-        let mut output = Output::default();
+        let mut output = Output::new(Rc::clone(&self.secret));
         let Some(file) = self.templates.files.get(path) else {
             return Err(error(path, At { line: 1, column: 1 }, "there is no such template"));
         };
-        let mut scopes = Scopes::new(scope.clone(), scope.clone(), Vec::new());
+        let mut scopes = Scopes::new(scope.clone());
         self.elements(file, &file.elements, &mut scopes, &mut output)?;
         Ok(output)
     }
@@ -176,7 +187,7 @@ impl<'t> Renderer<'t> {
             match element {
                 Element::Text(text, at) => {
                     self.tick(&file.path, *at)?;
-                    self.spend(&file.path, *at, text.len() + output.indent.len())?;
+                    self.spend(&file.path, *at, output.cost(text))?;
                     output.text(text, &file.path, *at);
                 }
                 Element::Value { value: expr, raw } => {
@@ -190,22 +201,16 @@ impl<'t> Renderer<'t> {
                                 fault(format!("{} is {}: write {{{{{{toYaml …}}}}}}", expr.text, shown(value)))
                             })?,
                         };
-                        if text.contains(is_mark) {
-                            return Err(fault(format!(
-                                "{} has characters from U+E000 to U+E003, which cannot be written as they are",
-                                expr.text
-                            )));
-                        }
-                        self.spend(&file.path, expr.at, text.len())?;
+                        self.spend(&file.path, expr.at, output.cost(&text))?;
                         output.raw(&text, &file.path, expr.at);
                         continue;
                     }
                     let mut size = 0;
                     let value = json(&value, 0, &mut size).map_err(&fault)?;
-                    self.spend(&file.path, expr.at, size)?;
+                    self.spend(&file.path, expr.at, size + output.mark_cost())?;
                     output.mark(Mark {
                         value,
-                        text: expr.text.clone(),
+                        text: Rc::clone(&expr.text),
                         file: Rc::clone(&file.path),
                         at: expr.at,
                     });
@@ -235,10 +240,20 @@ impl<'t> Renderer<'t> {
             );
             return Err(error(&file.path, call.at, words));
         };
+        let names = match call.name.as_str() {
+            "each" => 2,
+            "with" => 1,
+            _ => 0,
+        };
+        if block.names.len() > names {
+            let words = format!("{} gives {names} names, and `as` asks for more", call.name);
+            return Err(error(&file.path, call.at, words));
+        }
         let value = self.evaluate(&file.path, scopes, param)?;
         match call.name.as_str() {
             "each" => return self.each(file, block, value, scopes, output),
-            "with" if value.truth() => {
+            // Zero is something to be with.
+            "with" if value.truth() || matches!(value, Value::Int(..) | Value::Float(_)) => {
                 let locals = block
                     .names
                     .iter()
@@ -247,7 +262,7 @@ impl<'t> Renderer<'t> {
                     .collect();
                 scopes.push(Frame {
                     context: value,
-                    data: Vec::new(),
+                    data: scopes.data(),
                     locals,
                 });
                 let done = self.elements(file, &block.body, scopes, output);
@@ -286,18 +301,22 @@ impl<'t> Renderer<'t> {
             return self.elements(file, &block.otherwise, scopes, output);
         }
         let count = items.len();
+        let around = scopes.data();
         for (index, (key, item)) in items.into_iter().enumerate() {
             self.tick(&file.path, block.call.at)?;
             let number = Value::int(index as i64);
             let locals = block.names.iter().zip([item.clone(), key.clone()]);
             scopes.push(Frame {
                 context: item.clone(),
-                data: vec![
-                    ("index", number),
-                    ("key", key.clone()),
-                    ("first", Value::Bool(index == 0)),
-                    ("last", Value::Bool(index + 1 == count)),
-                ],
+                data: Some(Rc::new(Data {
+                    entries: [
+                        ("index", number),
+                        ("key", key.clone()),
+                        ("first", Value::Bool(index == 0)),
+                        ("last", Value::Bool(index + 1 == count)),
+                    ],
+                    around: around.clone(),
+                })),
                 locals: locals.map(|(name, value)| (name.clone(), value)).collect(),
             });
             let done = self.elements(file, &block.body, scopes, output);
@@ -325,11 +344,11 @@ impl<'t> Renderer<'t> {
             Some(context) => self.evaluate(&file.path, scopes, context)?,
             None => scopes.context(),
         };
-        let mut locals = Vec::new();
+        let mut named = Vec::new();
         for (key, expr) in &call.hash {
-            locals.push((key.clone(), self.evaluate(&file.path, scopes, expr)?));
+            named.push((key.clone(), self.evaluate(&file.path, scopes, expr)?));
         }
-        let mut inner = Scopes::new(scopes.root().clone(), context, locals);
+        let mut inner = scopes.partial(context, named);
         let length = output.indent.len();
         output.indent.push_str(&call.indent);
         self.depth += 1;

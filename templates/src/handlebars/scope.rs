@@ -1,5 +1,7 @@
 //! What names mean.
 
+use std::rc::Rc;
+
 use super::tree::Path;
 use crate::value::Value;
 
@@ -21,37 +23,77 @@ pub(super) struct Frame {
     /// What `this` is.
     pub context: Value,
     /// What begins with `@`.
-    pub data: Vec<(&'static str, Value)>,
-    /// The names after `as`, and those that a partial is given.
+    pub data: Option<Rc<Data>>,
+    /// The names after `as`.
     pub locals: Vec<(String, Value)>,
+}
+
+/// What a turn of a loop gives under names that begin with `@`.
+pub(super) struct Data {
+    pub entries: [(&'static str, Value); 4],
+    /// What the loop around it gives: `@../index`.
+    pub around: Option<Rc<Self>>,
 }
 
 /// The contexts at work, the innermost last; there is always one.
 pub(super) struct Scopes {
     root: Value,
     frames: Vec<Frame>,
+    /// What a partial is given by name: it belongs to the outermost context here.
+    named: Vec<(String, Value)>,
+}
+
+/// Why a path leads nowhere. The words are made when they are wanted: they name what is there.
+pub(super) enum Missing {
+    /// These words.
+    Words(String),
+    /// A name that the value at a path does not have.
+    Name { value: Value, path: String, name: String },
+}
+
+impl Missing {
+    pub fn words(&self) -> String {
+        match self {
+            Self::Words(words) => words.clone(),
+            Self::Name { value, path, name } => unknown(value, path, name),
+        }
+    }
 }
 
 impl Scopes {
-    /// Begins with a context.
-    pub fn new(root: Value, context: Value, locals: Vec<(String, Value)>) -> Self {
-        let frame = Frame {
-            context,
-            data: Vec::new(),
-            locals,
-        };
+    /// Begins with the context of a file.
+    pub fn new(context: Value) -> Self {
         Self {
-            root,
-            frames: vec![frame],
+            root: context.clone(),
+            frames: vec![Frame {
+                context,
+                data: None,
+                locals: Vec::new(),
+            }],
+            named: Vec::new(),
         }
     }
 
-    pub fn root(&self) -> &Value {
-        &self.root
+    /// Begins with the context of a partial that is called from here, and what it is given by name.
+    pub fn partial(&self, context: Value, named: Vec<(String, Value)>) -> Self {
+        Self {
+            root: self.root.clone(),
+            frames: vec![Frame {
+                context,
+                data: self.data(),
+                locals: Vec::new(),
+            }],
+            named,
+        }
     }
 
     pub fn context(&self) -> Value {
         self.frames.last().map_or(Value::Nil, |frame| frame.context.clone())
+    }
+
+    /// What begins with `@` here.
+    pub fn data(&self) -> Option<Rc<Data>> {
+        self.frames.last().and_then(|frame| frame.data.clone())
     }
 
     pub fn push(&mut self, frame: Frame) {
@@ -67,13 +109,13 @@ impl Scopes {
     /// Finds what a path leads to.
     ///
     /// # Errors
-    /// Words for what is not there.
-    pub fn resolve(&self, path: &Path) -> Result<Value, String> {
+    /// What is not there.
+    pub fn resolve(&self, path: &Path) -> Result<Value, Missing> {
         if path.is_data {
-            return self.data(path);
+            return self.resolve_data(path);
         }
         let Some(at) = self.frames.len().checked_sub(path.up + 1) else {
-            return Err("../ leads out of the template".to_owned());
+            return Err(Missing::Words("../ leads out of the template".to_owned()));
         };
         let context = &self.frames[at].context;
         let Some(first) = path.names.first() else {
@@ -87,34 +129,66 @@ impl Scopes {
                 .find(|(name, _)| name == first)
                 .map(|(_, value)| value.clone())
         };
-        let top = || field(&self.root, first).filter(|_| is_free && TOP.contains(&first.as_str()));
-        let value = match local().or_else(|| field(context, first)).or_else(top) {
-            Some(value) => value,
-            None => return Err(unknown(context, "", first)),
+        let named = |holds: bool| {
+            let found = self
+                .named
+                .iter()
+                .rev()
+                .filter(|_| holds)
+                .find(|(name, _)| name == first);
+            found.map(|(_, value)| value.clone())
         };
-        walk(value, &path.names, 1)
+        let top = || field(&self.root, first).filter(|_| is_free && TOP.contains(&first.as_str()));
+        // What a partial is given wins over its context, and what is within a block wins over both.
+        let value = local()
+            .or_else(|| named(at == 0))
+            .or_else(|| field(context, first))
+            .or_else(|| named(is_free))
+            .or_else(top);
+        match value {
+            Some(value) => walk(value, &path.names, 1),
+            None => Err(Missing::Name {
+                value: context.clone(),
+                path: String::new(),
+                name: first.clone(),
+            }),
+        }
     }
 
-    fn data(&self, path: &Path) -> Result<Value, String> {
+    fn resolve_data(&self, path: &Path) -> Result<Value, Missing> {
         let Some(first) = path.names.first() else {
-            return Err("@ needs a name".to_owned());
+            return Err(Missing::Words("@ needs a name".to_owned()));
         };
         if first == "root" {
             return walk(self.root.clone(), &path.names, 1);
         }
-        let upto = self.frames.len().saturating_sub(path.up);
-        let data = self.frames[..upto].iter().rev().flat_map(|frame| frame.data.iter());
-        match data.into_iter().find(|(name, _)| name == first) {
+        let mut data = self.data();
+        for _ in 0..path.up {
+            data = data.and_then(|data| data.around.clone());
+        }
+        let found = data
+            .as_ref()
+            .and_then(|data| data.entries.iter().find(|(name, _)| name == first));
+        match found {
             Some((_, value)) => walk(value.clone(), &path.names, 1),
-            None => Err(format!("there is no @{first} here")),
+            None => Err(Missing::Words(format!("there is no @{first} here"))),
         }
     }
 }
 
 /// Follows names from the one at `from` on.
-fn walk(mut value: Value, names: &[String], from: usize) -> Result<Value, String> {
+fn walk(mut value: Value, names: &[String], from: usize) -> Result<Value, Missing> {
     for (index, name) in names.iter().enumerate().skip(from) {
-        value = field(&value, name).ok_or_else(|| unknown(&value, &names[..index].join("."), name))?;
+        value = match field(&value, name) {
+            Some(found) => found,
+            None => {
+                return Err(Missing::Name {
+                    value,
+                    path: names[..index].join("."),
+                    name: name.clone(),
+                });
+            }
+        };
     }
     Ok(value)
 }

@@ -1,6 +1,8 @@
 //! What a template is made of.
 
-use serde_json::Value;
+use std::rc::Rc;
+
+use crate::value::Value;
 
 /// Where something stands in its file: line and column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +49,8 @@ pub(super) struct Partial {
 #[derive(Debug)]
 pub(super) struct Expr {
     pub at: At,
-    /// How it is written.
-    pub text: String,
+    /// How it is written, cut where that is long.
+    pub text: Rc<str>,
     pub kind: ExprKind,
 }
 

@@ -1,9 +1,13 @@
 //! What stands within the braces: names, literals, calls and their arguments.
 
-use serde_json::{Number, Value};
+use std::rc::Rc;
 
 use super::super::tree::{At, Call, Expr, ExprKind, Partial, Path};
 use super::{DEPTH_LIMIT, Fault, Parser};
+use crate::value::Value;
+
+/// How much of an expression errors show, in bytes.
+const SHOWN: usize = 120;
 
 /// The arguments of a tag.
 #[derive(Default)]
@@ -44,13 +48,16 @@ impl<'s> Parser<'s> {
             let text = &self.source[start..self.pos];
             Expr {
                 at: self.at(start),
-                text: text.to_owned(),
+                text: shown(text),
                 kind: ExprKind::Literal(Value::from(text)),
             }
         };
         let mut arguments = self.arguments(0)?;
         if arguments.params.len() > 1 {
             return self.fault(start, "a partial takes one context, and named values");
+        }
+        if !arguments.names.is_empty() {
+            return self.fault(start, "a partial gives no names: `as |…|` is for each and with");
         }
         Ok(Partial {
             at,
@@ -75,6 +82,12 @@ impl<'s> Parser<'s> {
         if let Some((key, value)) = arguments.hash.first() {
             return Err((value.at, format!("{} has no argument {key}", first.text)));
         }
+        if !arguments.names.is_empty() {
+            return Err((
+                first.at,
+                "a value gives no names: `as |…|` is for each and with".to_owned(),
+            ));
+        }
         if arguments.params.is_empty() {
             return Ok(first);
         }
@@ -97,7 +110,7 @@ impl<'s> Parser<'s> {
         });
         Ok(Expr {
             at: first.at,
-            text: self.source[start..self.pos].trim().to_owned(),
+            text: shown(self.source[start..self.pos].trim()),
             kind,
         })
     }
@@ -181,13 +194,13 @@ impl<'s> Parser<'s> {
                 (_, kind) => kind,
             }
         } else if self.rest().starts_with(['"', '\'']) {
-            ExprKind::Literal(Value::String(self.string()?))
+            ExprKind::Literal(Value::from(self.string()?))
         } else {
             self.literal_or_path()?
         };
         Ok(Expr {
             at: self.at(start),
-            text: self.source[start..self.pos].to_owned(),
+            text: shown(&self.source[start..self.pos]),
             kind,
         })
     }
@@ -231,12 +244,15 @@ impl<'s> Parser<'s> {
         let literal = match text {
             "true" => Some(Value::Bool(true)),
             "false" => Some(Value::Bool(false)),
-            "null" | "undefined" => Some(Value::Null),
-            text if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => text
-                .parse::<i64>()
-                .ok()
-                .map(Value::from)
-                .or_else(|| text.parse().ok().and_then(Number::from_f64).map(Value::Number)),
+            "null" | "undefined" => Some(Value::Nil),
+            text if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+                text.parse().ok().map(Value::int).or_else(|| {
+                    text.parse()
+                        .ok()
+                        .filter(|number: &f64| number.is_finite())
+                        .map(Value::Float)
+                })
+            }
             _ => None,
         };
         if let Some(literal) = literal {
@@ -291,6 +307,15 @@ impl<'s> Parser<'s> {
         debug_assert!(self.pos > start);
         Ok(ExprKind::Path(path))
     }
+}
+
+/// Cuts what is long: every value keeps how it was written.
+fn shown(text: &str) -> Rc<str> {
+    if text.len() <= SHOWN {
+        return Rc::from(text);
+    }
+    let end = text.floor_char_boundary(SHOWN);
+    Rc::from(format!("{}…", &text[..end]))
 }
 
 /// Says whether a character can be part of a name.
