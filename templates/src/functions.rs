@@ -32,7 +32,11 @@ mod toml;
 pub(crate) use helm::floats;
 pub(crate) use paths::clean as clean_path;
 pub use random::Random;
+pub(crate) use regexes::Patterns;
 pub use semver::{Constraint, Version};
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -9,6 +9,7 @@ mod go_float;
 mod json;
 mod object;
 mod print;
+mod release;
 mod time;
 
 pub(crate) use convert::parse_int;
@@ -17,10 +18,11 @@ pub use go_float::{float_general, float_json};
 pub use json::{from_json, to_json, to_json_pretty, to_json_raw, write_json_string};
 pub use object::Object;
 pub use print::{go_quote, print, printf, sprint, sprintln, string_value};
+use release::Cell;
+pub use release::Items;
 pub use time::{DateTime, format_duration, parse_duration};
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -140,7 +142,7 @@ pub struct List {
     /// The Go type.
     pub kind: ListKind,
     /// The elements.
-    pub items: Rc<Vec<Value>>,
+    pub items: Rc<Items>,
     /// Whether it is a nil slice, which JSON and YAML write as null.
     pub nil: bool,
 }
@@ -166,7 +168,7 @@ pub type Entries = BTreeMap<Str, Value>;
 pub struct Map {
     /// The Go type as which this holder sees it.
     pub kind: MapKind,
-    cell: Rc<RefCell<Entries>>,
+    cell: Rc<Cell>,
 }
 
 impl fmt::Debug for Map {
@@ -185,7 +187,7 @@ impl Map {
     pub fn with_kind(kind: MapKind, entries: Entries) -> Self {
         Self {
             kind,
-            cell: Rc::new(RefCell::new(entries)),
+            cell: Rc::new(Cell::new(entries)),
         }
     }
 
@@ -303,7 +305,7 @@ impl Value {
     pub fn typed_list(kind: ListKind, items: Vec<Self>) -> Self {
         Self::List(List {
             kind,
-            items: Rc::new(items),
+            items: Rc::new(Items::from(items)),
             nil: false,
         })
     }
@@ -312,7 +314,7 @@ impl Value {
     pub fn nil_list() -> Self {
         Self::List(List {
             kind: ListKind::Any,
-            items: Rc::new(Vec::new()),
+            items: Rc::new(Items::default()),
             nil: true,
         })
     }

@@ -63,8 +63,12 @@ struct Key {
     pem: String,
 }
 
+/// What the time is worth that a key and a certificate take.
+const COST: u64 = 1000;
+
 impl Key {
     fn draw(exec: &mut Exec<'_>) -> Result<Self, String> {
+        exec.charge(COST)?;
         // PKCS #8 of an Ed25519 key (RFC 8410) is this, and then the key.
         let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
         der.extend((0..32).map(|_| exec.host.random.byte()));

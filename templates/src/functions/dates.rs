@@ -46,7 +46,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         _ => string("0"),
     }),
     row!("ago", "a", |exec, a| {
-        let since = exec.host.now.seconds - instant(exec, &a[0]).seconds;
+        let since = exec.host.now.seconds.saturating_sub(instant(exec, &a[0]).seconds);
         string(format_duration(since.saturating_mul(1_000_000_000)))
     }),
     row!("duration", "a", |_, a| {
@@ -61,7 +61,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let nanos = match &a[0] {
             Value::Str(text) => parse_duration(&text.text()).unwrap_or(0),
             Value::Int(IntKind::Int64, nanos) => *nanos,
-            Value::Time(time) => (exec.host.now.seconds - time.seconds).saturating_mul(1_000_000_000),
+            Value::Time(time) => exec
+                .host
+                .now
+                .seconds
+                .saturating_sub(time.seconds)
+                .saturating_mul(1_000_000_000),
             _ => 0,
         };
         string(rounded(nanos.unsigned_abs()))

@@ -27,21 +27,28 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 .collect(),
         ))
     }),
-    row!("keys", "*m", |_, a| {
+    row!("keys", "*m", |exec, a| {
+        let count: u64 = (0..a.len()).map(|index| map(a, index).len() as u64).sum();
+        exec.charge(count)?;
         Ok(Value::strings(
             (0..a.len()).flat_map(|index| map(a, index).entries().into_keys()),
         ))
     }),
-    row!("values", "m", |_, a| Ok(Value::list(
-        map(a, 0).entries().into_values().collect()
-    ))),
-    row!("pick", "m*s", |_, a| {
-        let mut entries = map(a, 0).entries();
+    row!("values", "m", |exec, a| {
+        exec.charge(map(a, 0).len() as u64)?;
+        Ok(Value::list(map(a, 0).entries().into_values().collect()))
+    }),
+    row!("pick", "m*s", |exec, a| {
+        let map = map(a, 0);
+        exec.charge((map.len() as u64).saturating_mul(a.len() as u64))?;
+        let mut entries = map.entries();
         entries.retain(|key, _| (1..a.len()).any(|index| bytes(a, index) == &**key));
         Ok(Value::map(entries))
     }),
-    row!("omit", "m*s", |_, a| {
-        let mut entries = map(a, 0).entries();
+    row!("omit", "m*s", |exec, a| {
+        let map = map(a, 0);
+        exec.charge((map.len() as u64).saturating_mul(a.len() as u64))?;
+        let mut entries = map.entries();
         entries.retain(|key, _| !(1..a.len()).any(|index| bytes(a, index) == &**key));
         Ok(Value::map(entries))
     }),

@@ -36,19 +36,25 @@ pub(super) const FUNCTIONS: &[Function] = &[
         exec.spend(written.len())?;
         string(written.strip_suffix('\n').unwrap_or(&written))
     }),
-    row!("fromYaml", "s", |_, a| Ok(match yaml::read_map(&text(a, 0)) {
-        Ok(entries) => from_json(&serde_json::Value::Object(entries)),
-        Err(words) => error_map(&words),
-    })),
-    row!("fromYamlArray", "s", |_, a| Ok(match yaml::read(&text(a, 0)) {
-        Ok(serde_json::Value::Array(items)) => from_json(&serde_json::Value::Array(items)),
-        Ok(serde_json::Value::Null) => Value::nil_list(),
-        Ok(other) => Value::list(vec![Value::from(format!(
-            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type []interface {{}}",
-            json_kind(&other)
-        ))]),
-        Err(words) => Value::list(vec![Value::from(words)]),
-    })),
+    row!("fromYaml", "s", |exec, a| made(
+        exec,
+        match yaml::read_map(&text(a, 0)) {
+            Ok(entries) => from_json(&serde_json::Value::Object(entries)),
+            Err(words) => error_map(&words),
+        }
+    )),
+    row!("fromYamlArray", "s", |exec, a| made(
+        exec,
+        match yaml::read(&text(a, 0)) {
+            Ok(serde_json::Value::Array(items)) => from_json(&serde_json::Value::Array(items)),
+            Ok(serde_json::Value::Null) => Value::nil_list(),
+            Ok(other) => Value::list(vec![Value::from(format!(
+                "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type []interface {{}}",
+                json_kind(&other)
+            ))]),
+            Err(words) => Value::list(vec![Value::from(words)]),
+        }
+    )),
     row!("toJson", "a", |_, a| string(to_json(&a[0]).unwrap_or_default())),
     row!("mustToJson", "a", |_, a| string(to_json(&a[0])?)),
     row!("toPrettyJson", "a", |_, a| string(
@@ -57,26 +63,38 @@ pub(super) const FUNCTIONS: &[Function] = &[
     row!("mustToPrettyJson", "a", |_, a| string(to_json_pretty(&a[0])?)),
     row!("toRawJson", "a", |_, a| string(to_json_raw(&a[0])?)),
     row!("mustToRawJson", "a", |_, a| string(to_json_raw(&a[0])?)),
-    row!("fromJson", "s", |_, a| Ok(match read_json(bytes(a, 0)) {
-        Ok(value @ Value::Map(_)) => value,
-        Ok(Value::Nil) => Value::map(Entries::new()),
-        Ok(other) => error_map(&format!(
-            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            kind_of(&other)
-        )),
-        Err(words) => error_map(&words),
-    })),
-    row!("fromJsonArray", "s", |_, a| Ok(match read_json(bytes(a, 0)) {
-        Ok(value @ Value::List(_)) => value,
-        Ok(Value::Nil) => Value::nil_list(),
-        Ok(other) => Value::list(vec![Value::from(format!(
-            "json: cannot unmarshal {} into Go value of type []interface {{}}",
-            kind_of(&other)
-        ))]),
-        Err(words) => Value::list(vec![Value::from(words)]),
-    })),
-    row!("mustFromJson", "s", |_, a| Ok(read_json(bytes(a, 0))?)),
+    row!("fromJson", "s", |exec, a| made(
+        exec,
+        match read_json(bytes(a, 0)) {
+            Ok(value @ Value::Map(_)) => value,
+            Ok(Value::Nil) => Value::map(Entries::new()),
+            Ok(other) => error_map(&format!(
+                "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                kind_of(&other)
+            )),
+            Err(words) => error_map(&words),
+        }
+    )),
+    row!("fromJsonArray", "s", |exec, a| made(
+        exec,
+        match read_json(bytes(a, 0)) {
+            Ok(value @ Value::List(_)) => value,
+            Ok(Value::Nil) => Value::nil_list(),
+            Ok(other) => Value::list(vec![Value::from(format!(
+                "json: cannot unmarshal {} into Go value of type []interface {{}}",
+                kind_of(&other)
+            ))]),
+            Err(words) => Value::list(vec![Value::from(words)]),
+        }
+    )),
+    row!("mustFromJson", "s", |exec, a| made(exec, read_json(bytes(a, 0))?)),
 ];
+
+/// Counts a value that was read from a text: what is in it may be many times the text, by way of aliases.
+fn made(exec: &mut Exec<'_>, value: Value) -> Outcome {
+    exec.weigh(std::slice::from_ref(&value))?;
+    Ok(value)
+}
 
 fn wrapped(words: &str) -> Failure {
     Failure::new(format!("HELM_ERR_START{words}HELM_ERR_END"))
@@ -164,6 +182,8 @@ fn tpl(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
         exec.spend(out.len())?;
         return string(out);
     }
+    // Parsing it takes time even where it writes nothing.
+    exec.weigh(&args[..1])?;
     let text = source.text();
     let templates = parse("gotpl", &text, &|name| super::find(name).is_some())
         .map_err(|words| Failure::new(words).within(format!("cannot parse template {}: ", go_quote(&source))))?;

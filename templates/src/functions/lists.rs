@@ -1,9 +1,11 @@
 //! Lists.
 
+use std::collections::HashSet;
+
 use super::arguments::{Outcome, int, items};
 use super::strings::strings;
 use crate::gotemplate::exec::{Exec, Function};
-use crate::value::{List, ListKind, Value, to_int64};
+use crate::value::{List, ListKind, Str, Value, to_int64};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     row!("list", "*a", |_, a| Ok(Value::list(a.to_vec()))),
@@ -69,6 +71,9 @@ fn prepend(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
 }
 
 fn first(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
+    if let Value::List(list) = &args[0] {
+        return Ok(list.items.first().cloned().unwrap_or(Value::Nil));
+    }
     Ok(list_of(&args[0], "Cannot find first on type")?
         .first()
         .cloned()
@@ -76,6 +81,9 @@ fn first(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
 }
 
 fn last(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
+    if let Value::List(list) = &args[0] {
+        return Ok(list.items.last().cloned().unwrap_or(Value::Nil));
+    }
     Ok(list_of(&args[0], "Cannot find last on type")?
         .last()
         .cloned()
@@ -112,18 +120,27 @@ fn compact(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
     Ok(Value::list(list))
 }
 
-fn uniq(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
+fn uniq(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let mut found: Vec<Value> = Vec::new();
+    let mut texts: HashSet<Str> = HashSet::new();
     for item in list_of(&args[0], "Cannot find uniq on type")? {
-        if !found.iter().any(|known| known.deep_equal(&item)) {
+        let is_new = match &item {
+            Value::Str(text) => texts.insert(text.clone()),
+            item => {
+                exec.charge(found.len() as u64)?;
+                !found.iter().any(|known| known.deep_equal(item))
+            }
+        };
+        if is_new {
             found.push(item);
         }
     }
     Ok(Value::list(found))
 }
 
-fn without(_: &mut Exec<'_>, args: &[Value]) -> Outcome {
+fn without(exec: &mut Exec<'_>, args: &[Value]) -> Outcome {
     let mut list = list_of(&args[0], "Cannot find without on type")?;
+    exec.charge((list.len() as u64).saturating_mul(args.len() as u64) / 8)?;
     list.retain(|item| !args[1..].iter().any(|omitted| omitted.deep_equal(item)));
     Ok(Value::list(list))
 }

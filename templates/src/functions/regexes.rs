@@ -2,45 +2,57 @@
 
 use super::arguments::{bytes, int, string};
 use crate::gotemplate::exec::{Exec, Failure, Function};
-use crate::value::{List, ListKind, Value};
+use crate::value::{List, ListKind, Str, Value};
 use regex::bytes::{Regex, RegexBuilder};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    row!("regexMatch", "ss", |_, a| Ok(Value::Bool(
-        compile(bytes(a, 0)).is_ok_and(|r| r.is_match(bytes(a, 1)))
+    row!("regexMatch", "ss", |exec, a| Ok(Value::Bool(
+        compiled(exec, bytes(a, 0))?.is_some_and(|r| r.is_match(bytes(a, 1)))
     ))),
-    row!("mustRegexMatch", "ss", |_, a| Ok(Value::Bool(
-        compile(bytes(a, 0))?.is_match(bytes(a, 1))
+    row!("mustRegexMatch", "ss", |exec, a| Ok(Value::Bool(
+        compile(exec, a)?.is_match(bytes(a, 1))
     ))),
-    row!("regexFind", "ss", |_, a| find(&must(a)?, a)),
-    row!("mustRegexFind", "ss", |_, a| find(&compile(bytes(a, 0))?, a)),
-    row!("regexFindAll", "ssi", |exec, a| find_all(exec, &must(a)?, a)),
-    row!("mustRegexFindAll", "ssi", |exec, a| find_all(
-        exec,
-        &compile(bytes(a, 0))?,
-        a
-    )),
-    row!("regexReplaceAll", "sss", |exec, a| replace(exec, &must(a)?, a, true)),
-    row!("mustRegexReplaceAll", "sss", |exec, a| {
-        replace(exec, &compile(bytes(a, 0))?, a, true)
+    row!("regexFind", "ss", |exec, a| {
+        let regex = must(exec, a)?;
+        find(&regex, a)
     }),
-    row!("regexReplaceAllLiteral", "sss", |exec, a| replace(
-        exec,
-        &must(a)?,
-        a,
-        false
-    )),
+    row!("mustRegexFind", "ss", |exec, a| {
+        let regex = compile(exec, a)?;
+        find(&regex, a)
+    }),
+    row!("regexFindAll", "ssi", |exec, a| {
+        let regex = must(exec, a)?;
+        find_all(exec, &regex, a)
+    }),
+    row!("mustRegexFindAll", "ssi", |exec, a| {
+        let regex = compile(exec, a)?;
+        find_all(exec, &regex, a)
+    }),
+    row!("regexReplaceAll", "sss", |exec, a| {
+        let regex = must(exec, a)?;
+        replace(exec, &regex, a, true)
+    }),
+    row!("mustRegexReplaceAll", "sss", |exec, a| {
+        let regex = compile(exec, a)?;
+        replace(exec, &regex, a, true)
+    }),
+    row!("regexReplaceAllLiteral", "sss", |exec, a| {
+        let regex = must(exec, a)?;
+        replace(exec, &regex, a, false)
+    }),
     row!("mustRegexReplaceAllLiteral", "sss", |exec, a| {
-        replace(exec, &compile(bytes(a, 0))?, a, false)
+        let regex = compile(exec, a)?;
+        replace(exec, &regex, a, false)
     }),
     row!("regexSplit", "ssi", |exec, a| {
-        let regex = must(a)?;
+        let regex = must(exec, a)?;
         spend_parts(exec, &regex, a)?;
         Ok(split(&regex, bytes(a, 1), int(a, 2)))
     }),
     row!("mustRegexSplit", "ssi", |exec, a| {
-        let regex = compile(bytes(a, 0))?;
+        let regex = compile(exec, a)?;
         spend_parts(exec, &regex, a)?;
         Ok(split(&regex, bytes(a, 1), int(a, 2)))
     }),
@@ -56,14 +68,20 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
-fn must(args: &[Value]) -> Result<Regex, Failure> {
-    compile(bytes(args, 0)).map_err(|error| {
-        format!(
-            "regexp: Compile({}): {error}",
-            quote_pattern(&String::from_utf8_lossy(bytes(args, 0)))
-        )
-        .into()
+fn must(exec: &mut Exec<'_>, args: &[Value]) -> Result<Rc<Regex>, Failure> {
+    compiled(exec, bytes(args, 0))?.ok_or_else(|| {
+        let pattern = quote_pattern(&String::from_utf8_lossy(bytes(args, 0)));
+        format!("regexp: Compile({pattern}): {}", refusal(args)).into()
     })
+}
+
+fn compile(exec: &mut Exec<'_>, args: &[Value]) -> Result<Rc<Regex>, Failure> {
+    compiled(exec, bytes(args, 0))?.ok_or_else(|| refusal(args).into())
+}
+
+fn refusal(args: &[Value]) -> String {
+    let pattern = quote_pattern(&String::from_utf8_lossy(bytes(args, 0)));
+    format!("error parsing regexp: invalid or unsupported Perl syntax: {pattern}")
 }
 
 fn quote_pattern(pattern: &str) -> String {
@@ -169,6 +187,8 @@ fn translate(pattern: &str) -> String {
 }
 
 fn repetition(chars: &[char]) -> bool {
+    // The longest that there is: `{1000,1000}`.
+    let chars = &chars[..chars.len().min(12)];
     let inner: String = chars[1..].iter().take_while(|c| **c != '}').collect();
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     chars.contains(&'}')
@@ -179,17 +199,45 @@ fn repetition(chars: &[char]) -> bool {
         }
 }
 
-fn compile(pattern: &[u8]) -> Result<Regex, Failure> {
-    let pattern = String::from_utf8_lossy(pattern);
-    RegexBuilder::new(&translate(&pattern))
-        .size_limit(10 << 20)
-        .build()
-        .map_err(|_| {
-            Failure::new(format!(
-                "error parsing regexp: invalid or unsupported Perl syntax: {}",
-                quote_pattern(&pattern)
-            ))
-        })
+/// How large a compiled pattern may be, and what the time is worth that compiling one of that size takes.
+const SIZES: [(usize, u64); 3] = [(64 << 10, 500), (1 << 20, 20_000), (10 << 20, 200_000)];
+
+/// Patterns that are compiled already.
+#[derive(Default)]
+pub(crate) struct Patterns {
+    known: HashMap<Str, Rc<Regex>>,
+    /// What they have cost.
+    cost: u64,
+}
+
+/// What the patterns that are kept may have cost: a hundred megabytes of the largest.
+const KEPT: u64 = 2_000_000;
+
+/// Gives what a pattern compiles to; `None` where it is wrong or too large.
+fn compiled(exec: &mut Exec<'_>, pattern: &[u8]) -> Result<Option<Rc<Regex>>, Failure> {
+    if let Some(known) = exec.patterns.known.get(pattern) {
+        return Ok(Some(Rc::clone(known)));
+    }
+    let translated = translate(&String::from_utf8_lossy(pattern));
+    for (size, cost) in SIZES {
+        exec.charge(cost)?;
+        match RegexBuilder::new(&translated).size_limit(size).build() {
+            Ok(regex) => {
+                let regex = Rc::new(regex);
+                let patterns = &mut exec.patterns;
+                patterns.cost += cost;
+                if patterns.cost > KEPT {
+                    patterns.known.clear();
+                    patterns.cost = cost;
+                }
+                patterns.known.insert(Str::from(pattern), Rc::clone(&regex));
+                return Ok(Some(regex));
+            }
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 fn find(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
@@ -199,9 +247,26 @@ fn find(regex: &Regex, args: &[Value]) -> Result<Value, Failure> {
 /// What each part of a text takes besides its bytes.
 const PART: usize = 64;
 
+/// How many bytes of a text that a search may have to look at count as one value.
+const LOOKED_AT: u64 = 512;
+
+/// Counts the matches. Each may have looked at the whole rest of the text.
+fn count(exec: &mut Exec<'_>, regex: &Regex, text: &[u8]) -> Result<usize, Failure> {
+    let (mut matches, mut looked_at) = (0, 0u64);
+    for found in regex.find_iter(text) {
+        matches += 1;
+        looked_at += (text.len() - found.start()) as u64;
+        if looked_at > LOOKED_AT << 10 {
+            exec.charge(looked_at / LOOKED_AT)?;
+            looked_at = 0;
+        }
+    }
+    Ok(matches)
+}
+
 /// Counts what a text takes once it is taken apart.
 fn spend_parts(exec: &mut Exec<'_>, regex: &Regex, args: &[Value]) -> Result<(), Failure> {
-    let parts = regex.find_iter(bytes(args, 1)).count() + 1;
+    let parts = count(exec, regex, bytes(args, 1))? + 1;
     Ok(exec.spend(parts.saturating_mul(PART))?)
 }
 
@@ -216,7 +281,7 @@ fn find_all(exec: &mut Exec<'_>, regex: &Regex, args: &[Value]) -> Result<Value,
     let nil = found.is_empty();
     Ok(Value::List(List {
         kind: ListKind::Strings,
-        items: Rc::new(found),
+        items: Rc::new(found.into()),
         nil,
     }))
 }
@@ -229,7 +294,7 @@ fn replace(exec: &mut Exec<'_>, regex: &Regex, args: &[Value], expand: bool) -> 
     } else {
         0
     };
-    let literal = regex.find_iter(source).count().saturating_mul(replacement.len());
+    let literal = count(exec, regex, source)?.saturating_mul(replacement.len());
     exec.spend(literal.saturating_add(groups.saturating_mul(source.len())))?;
     string(if expand {
         regex.replace_all(source, go_template(replacement)).into_owned()

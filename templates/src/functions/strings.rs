@@ -220,7 +220,7 @@ fn indent(exec: &mut Exec<'_>, args: &[Value], newline: bool) -> Outcome {
     let spaces = usize::try_from(int(args, 0)).map_err(|_| "strings: negative Repeat count")?;
     let source = bytes(args, 1);
     let lines = 1 + source.iter().filter(|b| **b == b'\n').count();
-    let size = source.len().saturating_add(lines.saturating_mul(spaces)) + 1;
+    let size = lines.saturating_mul(spaces).saturating_add(source.len() + 1);
     exec.spend(size)?;
     let mut out = Vec::with_capacity(size);
     if newline {

@@ -18,7 +18,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         exec.spend(written.len())?;
         string(written)
     }),
-    row!("fromToml", "s", |_, a| from(&text(a, 0))),
+    row!("fromToml", "s", |exec, a| {
+        let value = from(&text(a, 0))?;
+        exec.weigh(std::slice::from_ref(&value))?;
+        Ok(value)
+    }),
 ];
 
 fn from(text: &str) -> Outcome {

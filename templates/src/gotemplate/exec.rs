@@ -105,6 +105,8 @@ pub struct Exec<'a> {
     pub host: Host<'a>,
     /// How often each name is being included now.
     pub including: HashMap<Str, usize>,
+    /// The regular expressions that are compiled already.
+    pub(crate) patterns: crate::functions::Patterns,
     limits: Limits,
     depth: usize,
     steps: u64,
@@ -134,6 +136,7 @@ impl<'a> Exec<'a> {
             set,
             host,
             including: HashMap::new(),
+            patterns: crate::functions::Patterns::default(),
             limits,
             depth: 0,
             steps: 0,
@@ -213,6 +216,18 @@ impl<'a> Exec<'a> {
         Ok(())
     }
 
+    /// Counts values that are gone through.
+    ///
+    /// # Errors
+    /// That the limit is reached.
+    pub(crate) fn charge(&mut self, values: u64) -> Result<(), String> {
+        self.walked = self.walked.saturating_add(values);
+        if self.walked > WALK_LIMIT {
+            return Err("values are too large to be gone through so often".to_owned());
+        }
+        Ok(())
+    }
+
     fn weigh_at(&mut self, value: &Value, depth: usize) -> Result<(), String> {
         let weight = match value {
             Value::Str(text) | Value::Bytes(text) => text.len() as u64 / 16,
@@ -220,10 +235,7 @@ impl<'a> Exec<'a> {
             Value::Map(map) => map.len() as u64,
             _ => return Ok(()),
         };
-        self.walked = self.walked.saturating_add(1 + weight);
-        if self.walked > WALK_LIMIT {
-            return Err("values are too large to be gone through so often".to_owned());
-        }
+        self.charge(1 + weight)?;
         match value {
             _ if depth > WALK_DEPTH => Ok(()),
             Value::List(list) => list.items.iter().try_for_each(|value| self.weigh_at(value, depth + 1)),
@@ -332,7 +344,11 @@ impl<'a> Exec<'a> {
                     )
                 }))
             }
-            Value::Map(map) => Box::new(map.entries().into_iter().map(|(key, value)| (Value::Str(key), value))),
+            Value::Map(map) => {
+                // Its entries are copied, however soon the loop is left.
+                self.charge(map.len() as u64).map_err(|words| frame.fail(&words))?;
+                Box::new(map.entries().into_iter().map(|(key, value)| (Value::Str(key), value)))
+            }
             Value::Int(kind, count) => {
                 if branch.pipe.decl.len() > 1 {
                     return Err(frame.fail(&format!(

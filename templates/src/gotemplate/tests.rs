@@ -60,6 +60,44 @@ fn recursion_and_endless_work_end_in_errors() {
 }
 
 #[test]
+fn work_that_grows_with_the_square_ends_in_errors() {
+    assert!(run("{{uniq (until 20000) | len}}").contains("values are too large to be gone through so often"));
+    assert_eq!(run("{{uniq (until 2000) | len}}"), "2000");
+    // A pattern is compiled once.
+    assert_eq!(
+        run("{{range 20000}}{{if regexMatch \"(\\\\w{50}){40}\" \"x\"}}y{{end}}{{end}}"),
+        ""
+    );
+}
+
+#[test]
+fn values_can_be_put_into_one_another_without_a_stack_as_deep() {
+    assert!(run("{{$x := dict}}{{range 20000}}{{$x = dict \"a\" $x}}{{end}}").contains("output grows over"));
+    let mut deep = Value::Nil;
+    for _ in 0..200_000 {
+        deep = Value::list(vec![Value::map([(crate::value::Str::from("a"), deep)].into())]);
+    }
+    drop(deep);
+}
+
+#[test]
+fn the_errors_of_nested_texts_stay_readable() {
+    let text = "{{define \"x\"}}{{tpl .s .}}{{end}}{{include \"x\" (dict \"s\" (printf \"%s{{include \\\"x\\\" .}}\" (repeat 9000 \"y\")))}}";
+    let got = run(text);
+    assert!(got.contains("exceeded maximum template depth"));
+    assert!(got.len() < 2 << 20);
+}
+
+#[test]
+fn floats_are_written_with_as_many_digits_as_asked_for() {
+    let got = run("{{printf \"%.70000f\" 1.5}}");
+    assert_eq!(got.len(), 70_002);
+    assert!(got.starts_with("1.50") && got.ends_with("00"));
+    assert!(run("{{printf \"%.70000e\" 1.5}}").ends_with("00e+00"));
+    assert_eq!(run("{{printf \"%.70000g\" 1.5}}"), "1.5");
+}
+
+#[test]
 fn toml_is_written_with_tables_last_and_reads_back() {
     let written = run(
         "{{ dict \"b\" 1 \"a\" (dict \"x\" \"q\\\"\" \"t\" (dict \"y z\" true)) \"l\" (list 1 \"z\") \"ts\" (list (dict \"n\" 2.0)) | toToml }}",

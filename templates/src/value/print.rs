@@ -469,12 +469,20 @@ fn float(number: f64, verb: char, flags: &Flags) -> Option<String> {
             None => float_general(number),
             Some(precision) => general_with_precision(number, precision.max(1)),
         },
-        'f' | 'F' => format!("{number:.*}", flags.precision.unwrap_or(6)),
+        'f' | 'F' => {
+            let (precision, zeros) = digits_and_zeros(flags.precision.unwrap_or(6));
+            format!("{number:.precision$}{zeros}")
+        }
         'e' | 'E' => {
-            let text = format!("{number:.*e}", flags.precision.unwrap_or(6));
+            let (precision, zeros) = digits_and_zeros(flags.precision.unwrap_or(6));
+            let text = format!("{number:.precision$e}");
             let (digits, exponent) = text.split_once('e')?;
             let exponent: i32 = exponent.parse().ok()?;
-            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+            format!(
+                "{digits}{zeros}e{}{:02}",
+                if exponent < 0 { '-' } else { '+' },
+                exponent.abs()
+            )
         }
         _ => return None,
     };
@@ -491,7 +499,15 @@ fn float(number: f64, verb: char, flags: &Flags) -> Option<String> {
     })
 }
 
+/// How many digits after the point a float can have; those that follow are zeros. Rust refuses to write more than 65535.
+const DIGITS: usize = 1100;
+
+fn digits_and_zeros(precision: usize) -> (usize, String) {
+    (precision.min(DIGITS), "0".repeat(precision.saturating_sub(DIGITS)))
+}
+
 fn general_with_precision(number: f64, precision: usize) -> String {
+    let precision = precision.min(DIGITS);
     let text = format!("{number:.*e}", precision - 1);
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);

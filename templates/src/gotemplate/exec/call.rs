@@ -13,6 +13,9 @@ const SHALLOW: [&str; 36] = [
     "push", "required", "rest", "set", "ternary", "tpl", "tuple", "typeIs", "typeOf", "unset", "values",
 ];
 
+/// What a list or a map takes besides what is in it.
+const CONTAINER: usize = 96;
+
 /// One row of the table of functions.
 pub struct Function {
     /// The name in templates.
@@ -114,7 +117,10 @@ impl Exec<'_> {
         let value = (function.call)(self, values)?;
         match &value {
             Value::Str(text) | Value::Bytes(text) => self.spend(text.len())?,
-            Value::List(list) => self.spend(list.items.len().saturating_mul(size_of::<Value>()))?,
+            Value::List(list) => {
+                self.spend(CONTAINER.saturating_add(list.items.len().saturating_mul(size_of::<Value>())))?;
+            }
+            Value::Map(_) => self.spend(CONTAINER)?,
             _ => {}
         }
         Ok(value)

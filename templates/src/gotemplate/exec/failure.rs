@@ -5,6 +5,11 @@ use std::fmt;
 use crate::gotemplate::node::{Command, Node, Operand, Pipe, Template};
 use crate::value::go_quote;
 
+/// How long what one level adds may be, in bytes.
+const PREFIX_LIMIT: usize = 64 << 10;
+/// How long the whole may get, in bytes.
+const WHOLE_LIMIT: usize = 1 << 20;
+
 /// A chain of errors: each piece is what one level adds before the text of the next.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -20,9 +25,17 @@ impl Failure {
         }
     }
 
-    /// Wraps it: `prefix` comes before its text.
+    /// Wraps it: `prefix` comes before its text. Where the whole gets too long to be of use, prefixes are cut, then left
+    /// out: a text of `tpl` is in the words of each of its levels.
     #[must_use]
-    pub fn within(mut self, prefix: String) -> Self {
+    pub fn within(mut self, mut prefix: String) -> Self {
+        if self.pieces.iter().map(String::len).sum::<usize>() > WHOLE_LIMIT {
+            return self;
+        }
+        if prefix.len() > PREFIX_LIMIT {
+            prefix.truncate(prefix.floor_char_boundary(PREFIX_LIMIT));
+            prefix.push_str("…: ");
+        }
         self.pieces.push(prefix);
         self
     }
