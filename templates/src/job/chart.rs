@@ -201,9 +201,11 @@ fn add_rendered(collector: &mut Collector<'_>, file: &str, text: &str) -> Result
         return Ok(());
     }
     let mut number = 0;
+    let (mut passed, mut before) = (0, 0);
     for document in split(text) {
         let offset = document.as_ptr() as usize - text.as_ptr() as usize;
-        let before = text[..offset].matches('\n').count();
+        before += text[passed..offset].matches('\n').count();
+        passed = offset;
         let located = |error: crate::yaml::node::YamlError| {
             let line = before + error.line as usize;
             fault(

@@ -80,9 +80,12 @@ fn scope(job: &Job, values: Values) -> Result<crate::value::Value, Failure> {
 fn add_json(collector: &mut Collector<'_>, file: &str, text: &str) -> Result<(), Failure> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut number = 0;
+    let (mut passed, mut line) = (0, 1usize);
     loop {
         let rest = &text[documents.byte_offset()..];
         let start = text.len() - rest.trim_start().len();
+        line += text[passed..start].matches('\n').count();
+        passed = start;
         let Some(value) = documents.next() else {
             return Ok(());
         };
@@ -102,7 +105,7 @@ fn add_json(collector: &mut Collector<'_>, file: &str, text: &str) -> Result<(),
         let document = Document {
             value,
             file: file.to_owned(),
-            line: u32::try_from(1 + text[..start].matches('\n').count()).ok(),
+            line: u32::try_from(line).ok(),
             items: Vec::new(),
         };
         collector.add(document, number, false)?;
