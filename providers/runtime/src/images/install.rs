@@ -5,13 +5,14 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use ring::digest;
 use serde::Deserialize;
 use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::io::SyncIoBridge;
 
+use super::layer::Staged;
 use super::record::{self, Record};
 use super::unpack::{self, Limits};
 use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer, names};
@@ -100,17 +101,43 @@ impl ImageStore {
         for (descriptor, diff_id) in manifest.layers.iter().zip(&diff_ids) {
             installs.push(self.install_layer(source, &name, descriptor, diff_id).boxed());
         }
-        let sizes: Vec<u64> = futures::stream::iter(installs)
-            .buffered(PARALLEL_LAYERS)
-            .try_collect()
-            .await?;
+        let mut layers = futures::stream::iter(installs).buffered(PARALLEL_LAYERS);
+        let (mut size, mut staged, mut failure) = (0, Vec::new(), None);
+        while let Some(layer) = layers.next().await {
+            match layer {
+                Ok((bytes, unpacked)) => {
+                    size += bytes;
+                    staged.extend(unpacked);
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(layers);
+        let root = self.root.clone();
+        let published = blocking(move || layer::publish(&root, staged)).await;
+        // What came before a failure is kept, so that the next try need not fetch it again.
+        match (failure, published) {
+            (None, published) => published?,
+            (Some(failure), Ok(())) => return Err(failure),
+            (Some(failure), Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    image = name,
+                    "cannot keep layers"
+                );
+                return Err(failure);
+            }
+        }
         let mut record = Record {
             id: manifest.config.digest.clone(),
             digest: manifest.digest.clone(),
             other_digests: Vec::new(),
             config: raw.config.unwrap_or_default().into(),
             layers: diff_ids,
-            size: sizes.iter().sum(),
+            size,
         };
         if let Some(asked) = asked {
             record.also_answer_to(asked);
@@ -160,16 +187,16 @@ impl ImageStore {
         serde_json::from_slice(&bytes).map_err(|e| invalid(format!("its configuration: {e}")))
     }
 
-    /// Unpacks one layer unless it is here; returns the size of its files in bytes.
+    /// Unpacks one layer unless it is here; returns the size of its files in bytes, and the layer if it has yet to be put in its place.
     async fn install_layer(
         &self,
         source: &dyn Source,
         image: &str,
         descriptor: &Descriptor,
         diff_id: &str,
-    ) -> Result<u64, ImageError> {
+    ) -> Result<(u64, Option<Staged>), ImageError> {
         if let Some(size) = self.whole_layer(diff_id).await? {
-            return Ok(size);
+            return Ok((size, None));
         }
         let failed = |source| ImageError::Unpack {
             image: image.into(),
@@ -212,15 +239,13 @@ impl ImageStore {
                 });
             }
         }
-        let (root, diff_id) = (self.root.clone(), diff_id.to_owned());
-        blocking(move || {
-            // Held until the layer is out of it.
-            let _staging = staging;
-            layer::write_size(&folder, outcome.size)?;
-            layer::publish(&root, &folder, &diff_id)?;
-            Ok(outcome.size)
-        })
-        .await
+        layer::write_size(&folder, outcome.size)?;
+        let staged = Staged {
+            place: staging,
+            folder,
+            diff_id: diff_id.to_owned(),
+        };
+        Ok((outcome.size, Some(staged)))
     }
 
     /// Returns the size of a layer that is here; one that is not whole is put out of the way, to be unpacked anew.

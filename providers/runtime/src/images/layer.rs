@@ -40,19 +40,35 @@ pub(super) fn write_size(folder: &Path, size: u64) -> Result<(), ImageError> {
     std::fs::write(&path, size.to_string()).map_err(ImageError::io("write", &path))
 }
 
-/// Gives a staged layer its place.
+/// A layer that is unpacked and verified, but not yet where it belongs. Dropping it removes it.
+pub(super) struct Staged {
+    /// What it was unpacked in.
+    pub place: TempDir,
+    /// Its folder in that.
+    pub folder: PathBuf,
+    /// The digest of its unpacked tar.
+    pub diff_id: String,
+}
+
+/// Gives staged layers their places.
 ///
-/// Its files are on the disk before it has the name, and the name is before this returns, so that a record that is written afterwards names
-/// nothing that a power cut could empty. One `syncfs` for the layer costs less than an `fsync` for each of its files.
-pub(super) fn publish(root: &Path, staged: &Path, diff_id: &str) -> Result<(), ImageError> {
-    let target = folder(root, diff_id);
-    let synced = File::open(staged).and_then(|staged| Ok(rustix::fs::syncfs(&staged)?));
-    synced.map_err(ImageError::io("sync", staged))?;
-    match std::fs::rename(staged, &target) {
-        Ok(()) => {}
-        // Another process was faster with the same bytes.
-        Err(_) if target.exists() => {}
-        Err(error) => return Err(ImageError::io("write", &target)(error)),
+/// Their files are on the disk before they have names, and the names are before this returns, so that a record that is written afterwards names
+/// nothing that a power cut could empty. One `syncfs` for an image costs less than an `fsync` for each of its files.
+pub(super) fn publish(root: &Path, staged: Vec<Staged>) -> Result<(), ImageError> {
+    if staged.is_empty() {
+        return Ok(());
+    }
+    let synced = File::open(root).and_then(|root| Ok(rustix::fs::syncfs(&root)?));
+    synced.map_err(ImageError::io("sync", root))?;
+    for layer in staged {
+        let target = folder(root, &layer.diff_id);
+        match std::fs::rename(&layer.folder, &target) {
+            Ok(()) => {}
+            // Another process, or the same layer further down in this image, was faster with the same bytes.
+            Err(_) if target.exists() => {}
+            Err(error) => return Err(ImageError::io("write", &target)(error)),
+        }
+        layer.place.close().map_err(ImageError::io("remove", &layer.folder))?;
     }
     let layers = root.join("layers");
     let synced = File::open(&layers).and_then(|layers| layers.sync_all());

@@ -186,6 +186,32 @@ async fn a_layer_with_other_bytes_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn layers_before_a_failed_one_are_kept_for_the_next_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = [tar_of(&[("a", FILE, b"1", "")]), tar_of(&[("b", FILE, b"2", "")])];
+    let blobs = layout(&folder.path().join("layout"), &layers);
+    let whole = std::fs::read(&blobs[1]).unwrap();
+    std::fs::write(&blobs[1], &whole[..whole.len() / 2]).unwrap();
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    let count = |name: &str| std::fs::read_dir(store.root.join(name)).unwrap().count();
+    assert!(store.import(&folder.path().join("layout")).await.is_err());
+    assert_eq!((count("layers"), count("images"), count("staging")), (1, 0, 0));
+    std::fs::write(&blobs[1], &whole).unwrap();
+    std::fs::remove_file(&blobs[0]).unwrap();
+    let image = store.import(&folder.path().join("layout")).await.unwrap().remove(0);
+    assert_eq!((image.layers.len(), image.size), (2, 2));
+}
+
+#[tokio::test]
+async fn a_layer_that_an_image_has_twice_is_installed_once() {
+    let layer = tar_of(&[("a", FILE, b"1", "")]);
+    let (_folder, store, imported) = import(&[layer.clone(), tar_of(&[]), layer]).await;
+    assert_eq!(imported.unwrap()[0].layers.len(), 3);
+    assert_eq!(std::fs::read_dir(store.root.join("layers")).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(store.root.join("staging")).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn removing_the_last_name_removes_the_image_and_its_layers() {
     let (_folder, store, imported) =
         import(&[tar_of(&[("a", FILE, b"1", "")]), tar_of(&[("b", FILE, b"2", "")])]).await;
