@@ -70,7 +70,8 @@ pub async fn find(
         });
     }
     let policy = pull_policy(container);
-    if policy != "Always" {
+    // A digest means one image for ever: there is nothing to ask a registry about.
+    if policy != "Always" || reference.contains('@') {
         match containers.resolve_image(reference).await {
             Ok(Some(image)) => return Ok((image, Found::Present)),
             Ok(None) if policy == "Never" => {

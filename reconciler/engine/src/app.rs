@@ -57,6 +57,8 @@ pub(crate) struct AppMemory {
     pub ready_since: Option<Millis>,
     /// The state as it was saved last: what could not be saved must not be acted on.
     pub saved: AppState,
+    /// Whether the source is to be read again although its name is the same.
+    pub unread: bool,
     /// Whether the last failure may pass.
     pub passing: bool,
     /// How often each object was put back lately.
@@ -326,6 +328,7 @@ async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Resu
                     return Ok(Some(LATER));
                 }
             }
+            Next::Fix { digest, images } => act::fix(shared, kept, memory, &digest, &images).await?,
             Next::Prune(objects) => act::prune(shared, kept, memory, &objects).await?,
             Next::Succeed => {
                 let entry = memory.state.succeed(&view, now);

@@ -14,6 +14,7 @@ pub mod app;
 pub mod declaration;
 mod drive;
 mod engine;
+pub mod images;
 pub mod live;
 mod metrics;
 mod notice;

@@ -72,13 +72,16 @@ impl Declared {
     }
 }
 
+/// When the last look at a repository began.
+type Began = Option<tokio::time::Instant>;
+
 /// The repositories as sources: the watcher of those on disk, the mirrors of the others.
 pub(crate) struct Sources {
     watcher: Watcher,
     watched: Mutex<HashMap<Name, PathBuf>>,
     fetched: Mutex<HashMap<Name, tokio::time::Instant>>,
     /// One look at a time: two must not write one mirror.
-    looking: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
+    looking: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Began>>>>,
     mirrors: PathBuf,
 }
 
@@ -98,7 +101,7 @@ impl Sources {
         })
     }
 
-    fn looking(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+    fn looking(&self, name: &Name) -> Arc<tokio::sync::Mutex<Began>> {
         self.looking.lock().entry(name.clone()).or_default().clone()
     }
 
@@ -112,11 +115,6 @@ impl Sources {
 
     fn mirror(&self, name: &Name) -> PathBuf {
         self.mirrors.join(&name.namespace).join(format!("{}.git", name.name))
-    }
-
-    /// Asks that a remote is fetched with the next look, whatever its interval.
-    pub fn fetch_again(&self, name: &Name) {
-        self.fetched.lock().remove(name);
     }
 }
 
@@ -138,12 +136,16 @@ enum Text {
 
 /// Brings a repository one look further.
 pub(crate) fn reconcile<'a>(shared: &'a Arc<Shared>, name: &'a Name) -> BoxFuture<'a, Ran> {
-    run(shared, name).boxed()
+    async move {
+        let looking = shared.sources.looking(name);
+        let mut began = looking.lock().await;
+        *began = Some(tokio::time::Instant::now());
+        run(shared, name).await
+    }
+    .boxed()
 }
 
 async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
-    let looking = shared.sources.looking(name);
-    let _looking = looking.lock().await;
     let Some(repository) = shared.repository(name) else {
         shared.sources.forget(name);
         shared.declared.write().remove(name);
@@ -582,8 +584,17 @@ fn object(repository: &Name, app: &str, spec: &AppSpec, uid: &str) -> Value {
 
 /// Looks at a repository now, remotes included.
 pub(crate) async fn look_again(shared: &Arc<Shared>, name: &Name) {
-    shared.sources.fetch_again(name);
-    if matches!(reconcile(shared, name).await, Ran::Retry) {
+    let asked = tokio::time::Instant::now();
+    let looking = shared.sources.looking(name);
+    let mut began = looking.lock().await;
+    // A look that somebody else began meanwhile has seen all that this one would: a hundred apps are synced with one.
+    if began.is_some_and(|began| began > asked) {
+        return;
+    }
+    *began = Some(tokio::time::Instant::now());
+    // A remote is fetched, whatever its interval.
+    shared.sources.fetched.lock().remove(name);
+    if matches!(run(shared, name).boxed().await, Ran::Retry) {
         shared.queue.wake(Key::Repository(name.clone()));
     }
 }

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use setpoint_plan::health::{Health, HealthStatus};
 use setpoint_plan::{ObjectKey, ObjectRef};
 
+use crate::images::{Images, Shown};
+
 mod report;
 #[cfg(test)]
 mod tests;
@@ -47,6 +49,9 @@ pub struct Revision {
     /// The digest of where they were written.
     #[serde(default)]
     pub origins: String,
+    /// The images that it ran with.
+    #[serde(default, skip_serializing_if = "Images::is_empty")]
+    pub images: Images,
 }
 
 impl Revision {
@@ -216,6 +221,10 @@ pub struct View {
     pub proved_at: Option<Millis>,
     /// Objects of the inventory that are there, are not the goal's, and may be deleted; in order of deletion.
     pub surplus: Vec<Surplus>,
+    /// The images of all pods of the app.
+    pub images: Shown,
+    /// The images of the newest pods.
+    pub newest: Shown,
 }
 
 /// An object that is there and no longer wanted.
@@ -243,6 +252,13 @@ pub enum Next {
         places: Vec<usize>,
         /// Whether nobody asked: somebody else changed them.
         heal: bool,
+    },
+    /// Apply a revision with the digests of these images: their names mean something else now.
+    Fix {
+        /// The digest of the revision.
+        digest: String,
+        /// The names.
+        images: BTreeSet<String>,
     },
     /// Delete these.
     Prune(Vec<ObjectRef>),
@@ -299,6 +315,10 @@ impl AppState {
     /// Takes up what git names now.
     pub fn want(&mut self, revision: Revision) {
         self.broken = None;
+        let mut revision = revision;
+        if let Some(known) = self.revisions().find(|known| known.digest == revision.digest) {
+            revision.images = known.images.clone();
+        }
         if self
             .pin
             .as_ref()
@@ -371,6 +391,14 @@ impl AppState {
                 until: self.retry_at(now),
             };
         };
+        // What git names now may use what its names mean now; what is gone back to is to be what it was.
+        if cause != Cause::Deploy {
+            let images = goal.images.moved(&view.images);
+            if !images.is_empty() {
+                let digest = goal.digest.clone();
+                return Next::Fix { digest, images };
+            }
+        }
         match &self.sync {
             Some(sync) if sync.revision.digest == goal.digest => progress(sync, policy, view, now),
             None if self.holds(&goal.digest) => self.hold(policy, view, now),
@@ -404,6 +432,19 @@ impl AppState {
     fn retry_at(&self, now: Millis) -> Option<Millis> {
         let wanted = self.wanted.as_ref()?;
         self.failure_of(&wanted.digest)?.retry.filter(|at| *at > now)
+    }
+
+    /// Takes note that names of a revision's images mean something else now.
+    pub fn fix(&mut self, digest: &str, images: &BTreeSet<String>) {
+        let numbered = [&mut self.held, &mut self.healthy].into_iter().flatten();
+        let syncing = self.sync.iter_mut().map(|sync| &mut sync.revision);
+        let pinned = self.pin.iter_mut().map(|pin| &mut pin.revision);
+        let all = numbered.map(|numbered| &mut numbered.revision);
+        for revision in all.chain(syncing).chain(pinned).chain(&mut self.wanted) {
+            if revision.digest == digest {
+                revision.images.fixed.extend(images.iter().cloned());
+            }
+        }
     }
 
     /// Begins a sync; returns the entry of the one that it supersedes. `objects` are the new revision's.
@@ -442,10 +483,19 @@ impl AppState {
         let objects = view.objects.iter().map(|object| &object.object);
         let surplus = view.surplus.iter().map(|surplus| &surplus.object);
         self.inventory = objects.chain(surplus).cloned().collect();
+        let mut sync = sync;
+        if sync.cause == Cause::Deploy || sync.revision.images.is_empty() {
+            sync.revision.images.remember(&view.newest);
+        }
         let numbered = Numbered {
             number: sync.number,
             revision: sync.revision.clone(),
         };
+        if let Some(wanted) = &mut self.wanted
+            && wanted.digest == sync.revision.digest
+        {
+            wanted.images = sync.revision.images.clone();
+        }
         self.failed
             .retain(|failed| failed.revision.digest != sync.revision.digest);
         self.held = Some(numbered.clone());

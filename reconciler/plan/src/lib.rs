@@ -31,5 +31,5 @@ pub use ignore::{Ignore, IgnoreError, body};
 pub use object::{Desired, IdentityError, ObjectKey, ObjectRef, Origin};
 pub use order::{OrderError, wave};
 pub use plan::{Change, Counts, PRUNE_ANNOTATION, Plan, PlanError, Step, plan};
-pub use pods::{Baseline, Failure, PodFacts, verdict};
+pub use pods::{Baseline, ContainerFacts, Failure, PodFacts, verdict};
 pub use policy::Policy;

@@ -45,6 +45,8 @@ pub struct ContainerFacts {
     pub name: String,
     /// The image as the pod names it.
     pub image: String,
+    /// The digest of the image that it was given, `sha256:…`; empty while there is none.
+    pub digest: String,
     /// Whether it runs before the others.
     pub init: bool,
     /// How often it was started again.
@@ -161,6 +163,12 @@ fn kept(text: Option<&str>) -> String {
     crate::text::brief(text.unwrap_or_default(), MAX_MESSAGE)
 }
 
+/// Returns the digest in an image's id: `REPOSITORY@DIGEST`, or the digest alone.
+fn digest(id: &str) -> &str {
+    let digest = id.rsplit_once('@').map_or(id, |(_, digest)| digest);
+    if digest.starts_with("sha256:") { digest } else { "" }
+}
+
 fn container(pod: &Pod, status: &ContainerStatus, init: bool) -> ContainerFacts {
     let definitions = pod.spec.as_ref().map(|spec| {
         let inits = spec.init_containers.iter().flatten();
@@ -183,6 +191,7 @@ fn container(pod: &Pod, status: &ContainerStatus, init: bool) -> ContainerFacts 
         image: named
             .filter(|image| !image.is_empty())
             .unwrap_or_else(|| status.image.clone()),
+        digest: digest(&status.image_id).to_owned(),
         init,
         restarts: u32::try_from(status.restart_count).unwrap_or_default(),
         ready: status.ready,

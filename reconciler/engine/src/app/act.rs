@@ -1,6 +1,6 @@
 //! What is done to the cluster: begin, apply, put back, prune, and the end of a sync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) async fn begin(
     revision: Revision,
     cause: Cause,
 ) -> Result<(), AppError> {
-    let Some(goal) = memory.goal.clone().filter(|goal| goal.digest == revision.digest) else {
+    let Some(goal) = memory.goal.clone().filter(|goal| goal.is(&revision)) else {
         // The view was of something else: the next look is at this.
         memory.goal = None;
         return Ok(());
@@ -431,6 +431,23 @@ pub(super) fn heal_again(memory: &mut AppMemory, now: Millis) -> Option<Millis> 
     memory.healed.retain(|_, healed| now - healed.since < HEAL_WINDOW);
     let due = memory.healed.values().filter(|healed| healed.count >= HEALS);
     due.map(|healed| (healed.since + HEAL_WINDOW).max(now)).min()
+}
+
+/// Takes note that names of images mean something else than when a revision was healthy; the next look applies it with their digests.
+pub(super) async fn fix(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    memory: &mut AppMemory,
+    digest: &str,
+    images: &BTreeSet<String>,
+) -> Result<(), AppError> {
+    memory.state.fix(digest, images);
+    save(shared, &kept.name, memory, Vec::new(), Vec::new()).await?;
+    for image in images {
+        let text = format!("{image} means another image now: going back to the one that was healthy, by its digest");
+        shared.notice(&kept.name.name, NoticeKind::Begun, text);
+    }
+    Ok(())
 }
 
 /// Deletes objects that git no longer names.

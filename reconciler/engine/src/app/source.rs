@@ -13,6 +13,7 @@ use setpoint_templates::job::{Job, Output, ValuesFile};
 use super::{AppError, AppMemory, Kept, save};
 use crate::api::{App, AppSpec};
 use crate::engine::{Name, Shared};
+use crate::images::Images;
 use crate::notice::NoticeKind;
 use crate::records::digest;
 use crate::rendered::{PrepareError, Rendered, Unrendered};
@@ -65,13 +66,25 @@ pub(super) async fn take_up(
     app: &App,
     memory: &mut AppMemory,
 ) -> Result<Option<Duration>, AppError> {
+    let again = read(shared, kept, app, memory).await?;
+    memory.unread &= again.is_some();
+    Ok(again)
+}
+
+async fn read(
+    shared: &Arc<Shared>,
+    kept: &Kept,
+    app: &App,
+    memory: &mut AppMemory,
+) -> Result<Option<Duration>, AppError> {
     let (source, subject, time) = match origin(shared, kept, app, memory) {
         Some(origin) => origin,
         None => return Ok(None),
     };
     let quick = digest(json!([FORMAT, source, kept.spec]).to_string().as_bytes());
     let state = &memory.state;
-    if state.input.as_ref().is_some_and(|input| input.quick == quick)
+    if !memory.unread
+        && state.input.as_ref().is_some_and(|input| input.quick == quick)
         && (state.wanted.is_some() || state.broken.is_some())
     {
         return Ok(None);
@@ -93,9 +106,10 @@ pub(super) async fn take_up(
             quick,
             ..before.clone()
         });
-        return save(shared, &kept.name, memory, Vec::new(), Vec::new())
-            .await
-            .map(|()| None);
+        if memory.state != memory.saved {
+            save(shared, &kept.name, memory, Vec::new(), Vec::new()).await?;
+        }
+        return Ok(None);
     }
     let files = match files(shared, kept, app).await {
         Ok(files) => files,
@@ -116,6 +130,7 @@ pub(super) async fn take_up(
                 subject,
                 digest: rendered.digest(),
                 origins: digest(&rendered.origins),
+                images: Images::default(),
             };
             memory.state.warnings = rendered.warnings.clone();
             memory.state.want(revision);

@@ -12,6 +12,7 @@ use setpoint_plan::{Baseline, Desired, Health, HealthStatus, ObjectKey, ObjectRe
 use super::{AppError, AppMemory, Kept};
 use crate::api::OWNER_ANNOTATION;
 use crate::engine::Shared;
+use crate::images::{self, Images, Shown};
 use crate::live::Heard;
 use crate::rendered;
 use crate::state::{Millis, Observed, Revision, Surplus, Trouble, View};
@@ -25,6 +26,7 @@ pub(super) const READS: usize = 8;
 #[derive(Clone)]
 pub(crate) struct Goal {
     pub digest: String,
+    images: Images,
     objects: Bytes,
     origins: Option<Bytes>,
     pub references: Arc<Vec<ObjectRef>>,
@@ -48,14 +50,19 @@ impl Goal {
                 digest: revision.digest.clone(),
             })?;
         let origins = shared.records.blob(&revision.origins).await?;
-        Goal::of(revision.digest.clone(), objects, origins)
+        Goal::of(revision.digest.clone(), revision.images.clone(), objects, origins)
+    }
+
+    /// Says whether this is what a revision means now.
+    pub fn is(&self, revision: &Revision) -> bool {
+        self.digest == revision.digest && self.images.fixed == revision.images.fixed
     }
 
     /// Takes bytes up.
     ///
     /// # Errors
     /// When they are damaged.
-    pub fn of(digest: String, objects: Bytes, origins: Option<Bytes>) -> Result<Goal, AppError> {
+    pub fn of(digest: String, images: Images, objects: Bytes, origins: Option<Bytes>) -> Result<Goal, AppError> {
         let desired = rendered::read(&digest, &objects, origins.as_deref())?;
         let references = desired
             .iter()
@@ -65,6 +72,7 @@ impl Goal {
         let stages = rendered::stages(&desired).map_err(crate::rendered::PrepareError::from)?;
         Ok(Goal {
             digest,
+            images,
             objects,
             origins,
             keys: Arc::new(references.iter().map(ObjectRef::key).collect()),
@@ -101,7 +109,11 @@ impl Goal {
     /// # Errors
     /// When the bytes are damaged, which they were not when they were taken up.
     pub fn desired(&self) -> Result<Vec<Desired>, AppError> {
-        Ok(rendered::read(&self.digest, &self.objects, self.origins.as_deref())?)
+        let mut desired = rendered::read(&self.digest, &self.objects, self.origins.as_deref())?;
+        for desired in &mut desired {
+            self.images.fix(&mut desired.object);
+        }
+        Ok(desired)
     }
 }
 
@@ -136,6 +148,8 @@ pub(crate) struct Seen {
     observed: bool,
     /// The generation of its pods that it means.
     generation: Option<u64>,
+    /// Whether it is a kind that makes pods, or is one.
+    makes_pods: bool,
 }
 
 impl Seen {
@@ -154,6 +168,7 @@ impl Seen {
                 },
                 observed: true,
                 generation: None,
+                makes_pods: false,
             };
         };
         let metadata = &live["metadata"];
@@ -180,6 +195,7 @@ impl Seen {
             generation: metadata["annotations"]["deployment.kubernetes.io/revision"]
                 .as_str()
                 .and_then(|revision| revision.parse().ok()),
+            makes_pods: images::pod_pointer(desired).is_some(),
         }
     }
 
@@ -215,7 +231,7 @@ pub(super) async fn observe(
     revision: &Revision,
 ) -> Result<View, AppError> {
     let goal = match &memory.goal {
-        Some(goal) if goal.digest == revision.digest => goal.clone(),
+        Some(goal) if goal.is(revision) => goal.clone(),
         _ => {
             let goal = match Goal::load(shared, revision).await {
                 Ok(goal) => goal,
@@ -267,6 +283,7 @@ pub(super) async fn observe(
             health,
         });
     }
+    let (images, newest) = images(shared, memory);
     let now = shared.millis();
     let ready = objects
         .iter()
@@ -277,7 +294,20 @@ pub(super) async fn observe(
         objects,
         trouble,
         surplus,
+        images,
+        newest,
     })
+}
+
+/// Returns the images of all pods of an app, and of the newest.
+fn images(shared: &Shared, memory: &AppMemory) -> (Shown, Shown) {
+    let (mut all, mut newest) = (Shown::new(), Shown::new());
+    for seen in memory.seen.values().filter(|seen| seen.makes_pods) {
+        images::show(&mut all, &shared.live.all_pods(&seen.uid));
+        let pods = shared.live.new_pods(&seen.uid, seen.generation);
+        images::show(&mut newest, &pods.unwrap_or_default());
+    }
+    (all, newest)
 }
 
 /// Reads every object whose version changed since it was last read.

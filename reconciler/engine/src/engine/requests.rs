@@ -8,8 +8,9 @@ use setpoint_plan::{Desired, ObjectKey, ObjectRef, Plan};
 
 use super::{Engine, HISTORY, Name};
 use crate::api::AppSpec;
-use crate::app::{self, AppError, Goal, Kept};
+use crate::app::{self, AppError, AppMemory, Goal, Kept};
 use crate::drive::Ran;
+use crate::images::Images;
 use crate::records::{Batch, digest};
 use crate::state::{Entry, Numbered, Outcome, Revision, short};
 
@@ -179,7 +180,12 @@ impl Engine {
         let rendered = app::preview(&self.shared, &kept, &seed, proposal.job)
             .await
             .map_err(RequestError::Invalid)?;
-        let goal = Goal::of(rendered.digest(), rendered.objects, Some(rendered.origins))?;
+        let goal = Goal::of(
+            rendered.digest(),
+            Images::default(),
+            rendered.objects,
+            Some(rendered.origins),
+        )?;
         let plan = self.plan(&kept, &goal.desired()?, &inventory).await?;
         Ok(Difference {
             source: "proposal".to_owned(),
@@ -217,23 +223,31 @@ impl Engine {
     /// [`RequestError`].
     pub async fn sync(&self, name: &Name) -> Result<Standing, RequestError> {
         self.caught_up(name).await?;
-        let memory = self.shared.memory_of(name);
-        {
-            let mut memory = memory.lock().await;
+        self.change(name, |memory| {
             memory.state.retry();
-            if let Some(input) = &mut memory.state.input {
-                // Read again; rendered again only if it differs, so that the same files go on giving the same bytes.
-                input.quick.clear();
-            }
+            // Read again; rendered again only if it differs, so that the same files go on giving the same bytes.
+            memory.unread = true;
             memory.seen.clear();
             memory.healed.clear();
-            app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await?;
-        }
+        })
+        .await?;
         if let Some(repository) = self.shared.app(name).and_then(|app| app.spec.repository.clone()) {
             let repository = Name::new(&name.namespace, repository);
             crate::repository::look_again(&self.shared, &repository).await;
         }
         Ok(self.look(name).await)
+    }
+
+    /// Changes what is remembered of an app; nothing is changed when it cannot be saved.
+    async fn change<T>(&self, name: &Name, change: impl FnOnce(&mut AppMemory) -> T) -> Result<T, RequestError> {
+        let memory = self.shared.memory_of(name);
+        let mut memory = memory.lock().await;
+        let done = change(&mut memory);
+        if memory.state != memory.saved {
+            let saved = app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await;
+            saved.inspect_err(|_| memory.state = memory.saved.clone())?;
+        }
+        Ok(done)
     }
 
     /// Looks at an app now and says how it is then: what a request asked for has begun when this returns.
@@ -266,12 +280,8 @@ impl Engine {
         };
         // Without its bytes nothing can be gone back to.
         Goal::load(&self.shared, &found.revision).await?;
-        let memory = self.shared.memory_of(name);
-        {
-            let mut memory = memory.lock().await;
-            memory.state.pin(found.revision.clone());
-            app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await?;
-        }
+        self.change(name, |memory| memory.state.pin(found.revision.clone()))
+            .await?;
         Ok(RollbackAnswer {
             number: found.number,
             source: found.revision.source,
@@ -285,14 +295,13 @@ impl Engine {
     /// [`RequestError`].
     pub async fn resume(&self, name: &Name) -> Result<ResumeAnswer, RequestError> {
         self.require(name)?;
-        let memory = self.shared.memory_of(name);
-        let held = {
-            let mut memory = memory.lock().await;
-            let held = memory.state.pin.is_some();
-            memory.state.resume();
-            app::save(&self.shared, name, &mut memory, Vec::new(), Vec::new()).await?;
-            held
-        };
+        let held = self
+            .change(name, |memory| {
+                let held = memory.state.pin.is_some();
+                memory.state.resume();
+                held
+            })
+            .await?;
         Ok(ResumeAnswer {
             held,
             standing: self.look(name).await,

@@ -4,6 +4,8 @@ mod simulation;
 
 use setpoint_plan::{Health, HealthStatus, ObjectRef};
 
+use crate::images::Images;
+
 use super::{AppState, Cause, Next, Observed, Outcome, Policy, Revision, Surplus, Trouble, View};
 
 const POLICY: Policy = Policy {
@@ -19,6 +21,7 @@ fn revision(digest: &str) -> Revision {
         subject: String::new(),
         digest: digest.to_owned(),
         origins: String::new(),
+        images: Images::default(),
     }
 }
 
@@ -408,4 +411,50 @@ fn a_state_is_read_back_as_it_was_written() {
     state.broke("c", "values.yaml:3:1: no");
     let text = serde_json::to_vec(&state).unwrap();
     assert_eq!(serde_json::from_slice::<AppState>(&text).unwrap(), state);
+}
+
+#[test]
+fn an_image_whose_name_has_moved_on_is_gone_back_to_by_its_digest_and_not_otherwise() {
+    let shown = |digest: &str| [("web:v1".to_owned(), [digest.to_owned()].into())].into();
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    let mut seen_a = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    seen_a.newest = shown("sha256:1");
+    state.succeed(&seen_a, 1);
+    state.want(revision("b"));
+    state.begin(revision("b"), Cause::Deploy, [object("web")], &POLICY, 2);
+    state.fail("it crashed", false, 3);
+
+    let mut back = view(vec![seen("web", false, HealthStatus::Healthy)]);
+    back.images = shown("sha256:1");
+    assert!(matches!(
+        state.next(&POLICY, &back, false, 4),
+        Next::Begin {
+            cause: Cause::Rollback,
+            ..
+        }
+    ));
+    back.images = shown("sha256:2");
+    let Next::Fix { digest, images } = state.next(&POLICY, &back, false, 4) else {
+        panic!("the name has moved");
+    };
+    state.fix(&digest, &images);
+    let Next::Begin {
+        revision: gone_back,
+        cause: Cause::Rollback,
+    } = state.next(&POLICY, &back, false, 4)
+    else {
+        panic!("it goes back");
+    };
+    assert!(gone_back.images.fixed.contains("web:v1"));
+    // Git comes back to the same bytes: what runs is that, and stays as it is.
+    state.begin(gone_back, Cause::Rollback, [object("web")], &POLICY, 5);
+    state.succeed(&view(vec![seen("web", true, HealthStatus::Healthy)]), 6);
+    state.want(revision("a"));
+    assert!(
+        state
+            .viewed(&POLICY, false, 7)
+            .is_some_and(|wanted| wanted.images.fixed.contains("web:v1"))
+    );
 }

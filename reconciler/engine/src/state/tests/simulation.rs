@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use setpoint_plan::{Health, HealthStatus, ObjectRef};
 
 use super::{POLICY, object};
+use crate::images::Images;
 use crate::state::{AppState, Cause, Millis, Next, Observed, Outcome, Policy, Revision, Surplus, Trouble, View};
 
 /// What becomes of a revision that is applied.
@@ -47,6 +48,8 @@ enum Event {
     Resume,
     /// Something that it comes after is not well, or is again.
     Block(bool),
+    /// The name of the image means another one from now on.
+    Retag,
 }
 
 struct Bytes {
@@ -59,19 +62,49 @@ struct Bytes {
 struct World {
     bytes: BTreeMap<String, Bytes>,
     live: BTreeMap<ObjectRef, (String, Millis)>,
+    /// The image that each object was given, and whether it was asked for by its digest.
+    images: BTreeMap<ObjectRef, (String, bool)>,
+    /// How often the name of the image has moved.
+    moves: u32,
     now: Millis,
     faults: u8,
     die: bool,
     blocked: bool,
 }
 
+/// The name of the image that all objects run.
+const IMAGE: &str = "web:v1";
+
+/// Returns a revision's images as they are remembered.
+fn images_of(state: &AppState, digest: &str) -> Images {
+    let known = state.revisions().find(|known| known.digest == digest);
+    known.map(|known| known.images.clone()).unwrap_or_default()
+}
+
 impl World {
+    fn apply(&mut self, object: &ObjectRef, digest: &str, images: &Images) {
+        self.live.insert(object.clone(), (digest.to_owned(), self.now));
+        let image = match images.fixed.contains(IMAGE) {
+            true => (images.digests[IMAGE].clone(), true),
+            false => (format!("sha256:{}", self.moves), false),
+        };
+        self.images.insert(object.clone(), image);
+    }
+
     fn view(&self, state: &AppState, digest: &str) -> View {
         let bytes = &self.bytes[digest];
         let mut view = View::default();
+        let fixed = images_of(state, digest).fixed.contains(IMAGE);
         for wanted in &bytes.objects {
             let live = self.live.get(wanted);
-            let in_sync = live.is_some_and(|(from, _)| from == digest);
+            let is_fixed = self.images.get(wanted).is_some_and(|(_, is_fixed)| *is_fixed);
+            let in_sync = live.is_some_and(|(from, _)| from == digest && is_fixed == fixed);
+            if let (Some(_), Some((image, false))) = (live, self.images.get(wanted)) {
+                view.images.entry(IMAGE.to_owned()).or_default().insert(image.clone());
+                if in_sync {
+                    view.newest.entry(IMAGE.to_owned()).or_default().insert(image.clone());
+                }
+            }
             let since = live.map_or(0, |(_, at)| self.now - at);
             let status = match (live, bytes.fate) {
                 (None, _) => HealthStatus::Missing,
@@ -154,15 +187,21 @@ impl Process {
                         .unwrap()
                         .digest
                         .clone();
-                    world
-                        .live
-                        .insert(view.objects[place].object.clone(), (digest, world.now));
+                    let images = images_of(&self.state, &digest);
+                    world.apply(&view.objects[place].object, &digest, &images);
                     // The invariant that pruning rests on: it is remembered before it is there.
                     assert!(self.state.inventory.contains(&view.objects[place].object));
                     if std::mem::take(&mut world.die) {
                         self.restart(world.now);
                         return None;
                     }
+                }
+            }
+            Next::Fix { digest, images } => {
+                self.state.fix(&digest, &images);
+                match std::mem::take(&mut world.die) {
+                    true => self.restart(world.now),
+                    false => self.save(),
                 }
             }
             Next::Prune(objects) => {
@@ -240,6 +279,7 @@ fn run(events: &[Event]) {
                     subject: String::new(),
                     digest,
                     origins: String::new(),
+                    images: Images::default(),
                 };
                 pushed.push(revision.clone());
                 process.state.want(revision);
@@ -292,6 +332,7 @@ fn run(events: &[Event]) {
                 process.save();
             }
             Event::Block(blocked) => world.blocked = *blocked,
+            Event::Retag => world.moves += 1,
         }
     }
     // Everything from outside stops; the end must be reached in bounded time.
@@ -357,6 +398,15 @@ fn check(state: &AppState, world: &World, newest: Option<&Revision>, newest_brea
         let wanted: BTreeSet<&ObjectRef> = world.bytes[&held.revision.digest].objects.iter().collect();
         assert_eq!(world.live.keys().collect::<BTreeSet<_>>(), wanted);
         assert!(world.live.values().all(|(from, _)| *from == held.revision.digest));
+        // What was gone back to runs the images that it was healthy with, whatever their names mean now.
+        if held.revision.digest != newest.digest
+            && let Some(image) = held.revision.images.digests.get(IMAGE)
+        {
+            assert!(
+                world.live.keys().all(|object| world.images[object].0 == *image),
+                "{held:?}"
+            );
+        }
     }
 }
 
@@ -384,6 +434,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..3_usize).prop_map(Event::Pin),
         1 => Just(Event::Resume),
         2 => any::<bool>().prop_map(Event::Block),
+        2 => Just(Event::Retag),
     ]
 }
 
