@@ -207,6 +207,15 @@ impl<R: Rules> Work<R> {
             if !self.services.complete() || !self.slices.complete() {
                 continue;
             }
+            // Most events change nothing that the rules are made from.
+            let changed = self.services.take_changed() | self.slices.take_changed();
+            if !changed && Instant::now() < look_again {
+                continue;
+            }
+            if changed {
+                self.view
+                    .send_replace(Arc::new(View::new(self.services.entries(), self.slices.entries())));
+            }
             let wait = match self.apply().await {
                 Ok(()) => {
                     retry = FIRST_RETRY;
@@ -241,10 +250,6 @@ impl<R: Rules> Work<R> {
     }
 
     async fn apply(&mut self) -> Result<(), NetError> {
-        if self.services.take_changed() | self.slices.take_changed() {
-            self.view
-                .send_replace(Arc::new(View::new(self.services.entries(), self.slices.entries())));
-        }
         let view = Arc::clone(&self.view.borrow());
         let table = table::build(&view);
         let started = Instant::now();

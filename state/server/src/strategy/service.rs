@@ -57,7 +57,7 @@ impl Ranges {
     }
 
     /// A free address; from the upper part, so that fixed ones find room in the lower.
-    fn free_address(&self, taken: &HashSet<String>) -> Option<Ipv4Addr> {
+    fn free_address(&self, taken: &HashSet<Ipv4Addr>) -> Option<Ipv4Addr> {
         let size = (1u32 << self.bits) - 2;
         let reserved = (size / 16).clamp(1, 256);
         let start = rand::rng().random_range(reserved..size);
@@ -67,7 +67,7 @@ impl Ranges {
             .filter(|offset| *offset >= reserved)
             .chain(1..reserved)
             .map(|offset| Ipv4Addr::from(self.base + 1 + offset))
-            .find(|address| !taken.contains(&address.to_string()))
+            .find(|address| !taken.contains(address))
     }
 
     fn free_port(&self, taken: &HashSet<i64>) -> Option<i64> {
@@ -108,13 +108,8 @@ impl Services {
         let is_own = |stored: &Stored| {
             old.is_some_and(|old| *stored.namespace == *meta::namespace(old) && *stored.name == *meta::name(old))
         };
-        let others: Vec<Value> = scene
-            .cache
-            .list(RESOURCE, None)
-            .iter()
-            .filter(|stored| !is_own(stored))
-            .map(|stored: &Arc<Stored>| stored.value())
-            .collect();
+        let mut others = scene.cache.list(RESOURCE, None);
+        others.retain(|stored| !is_own(stored));
         let name = meta::name(object).to_owned();
         let spec = meta::map_mut(meta::map_of(object), "spec");
         let invalid = |error: FieldError| Status::invalid("", "Service", &name, &[error]);
@@ -149,7 +144,7 @@ impl Services {
         self.ports(spec, &others).map_err(invalid)
     }
 
-    fn address(&self, spec: &mut Map<String, Value>, others: &[Value]) -> Result<(), FieldError> {
+    fn address(&self, spec: &mut Map<String, Value>, others: &[Arc<Stored>]) -> Result<(), FieldError> {
         let first_of_list = spec
             .get("clusterIPs")
             .and_then(Value::as_array)
@@ -164,28 +159,24 @@ impl Services {
         let address = if wanted == "None" {
             wanted
         } else {
-            let taken: HashSet<String> = others
+            let taken: HashSet<Ipv4Addr> = others
                 .iter()
-                .map(|other| meta::str_at(other, &["spec", "clusterIP"]))
-                .filter(|address| !matches!(*address, "" | "None"))
-                .map(str::to_owned)
+                .filter_map(|other| other.field("spec.clusterIP").parse().ok())
                 .collect();
             if wanted.is_empty() {
                 let free = self.ranges.free_address(&taken);
                 free.ok_or_else(|| internal("spec.clusterIPs", "failed to allocate IP: range is full"))?
                     .to_string()
             } else {
-                let inside = wanted
-                    .parse::<Ipv4Addr>()
-                    .is_ok_and(|address| self.ranges.contains(address));
-                if !inside {
+                let address = wanted.parse().ok();
+                let Some(address) = address.filter(|address| self.ranges.contains(*address)) else {
                     let detail = format!(
                         "failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
                         self.ranges
                     );
                     return Err(FieldError::invalid("spec.clusterIPs", json!([wanted]), detail));
-                }
-                if taken.contains(&wanted) {
+                };
+                if taken.contains(&address) {
                     let detail = format!("failed to allocate IP {wanted}: provided IP is already allocated");
                     return Err(FieldError::invalid("spec.clusterIPs", json!([wanted]), detail));
                 }
@@ -197,16 +188,21 @@ impl Services {
         Ok(())
     }
 
-    fn ports(&self, spec: &mut Map<String, Value>, others: &[Value]) -> Result<(), FieldError> {
+    fn ports(&self, spec: &mut Map<String, Value>, others: &[Arc<Stored>]) -> Result<(), FieldError> {
         if !matches!(text(spec, "type"), "NodePort" | "LoadBalancer") {
             clear_node_ports(spec);
             return Ok(());
         }
-        let mut taken: HashSet<i64> = others
+        // Only these have ports of nodes: the others need not be read.
+        let holders = others
             .iter()
-            .flat_map(|other| meta::list_at(other, &["spec", "ports"]))
-            .filter_map(|port| meta::int_at(port, &["nodePort"]))
-            .collect();
+            .filter(|other| matches!(other.field("spec.type"), "NodePort" | "LoadBalancer"));
+        let mut taken = HashSet::new();
+        for holder in holders {
+            let holder = holder.value();
+            let ports = meta::list_at(&holder, &["spec", "ports"]).iter();
+            taken.extend(ports.filter_map(|port| meta::int_at(port, &["nodePort"])));
+        }
         let allocate = spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
         let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
             return Ok(());
@@ -340,11 +336,11 @@ mod tests {
     fn a_range_is_given_out_to_its_last_address() {
         let ranges = Ranges::parse("10.96.0.9/28", 30000..=30001).unwrap();
         assert_eq!(ranges.first().to_string(), "10.96.0.1");
-        let mut taken = HashSet::from([ranges.first().to_string()]);
+        let mut taken = HashSet::from([ranges.first()]);
         for _ in 0..13 {
             let free = ranges.free_address(&taken).unwrap();
             assert!(ranges.contains(free), "{free}");
-            assert!(taken.insert(free.to_string()));
+            assert!(taken.insert(free));
         }
         assert_eq!(ranges.free_address(&taken), None);
         let mut ports = HashSet::new();
