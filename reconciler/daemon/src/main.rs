@@ -20,6 +20,10 @@ mod render_worker;
 
 use std::process::ExitCode;
 
+/// Objects come and go as small pieces of JSON on every thread: this allocator takes half the time of the system's for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // The runtime's hidden roles come before everything: they are small single-threaded processes and must stay so.
     setpoint_runtime::reexec_main();

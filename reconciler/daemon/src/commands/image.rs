@@ -85,7 +85,11 @@ impl Image {
                 if let Some(pod) = used_by(&paths, &image.id)?.filter(|_| goes) {
                     bail!("{} is used by {pod}; delete that first", rm.name);
                 }
-                if store.remove(&rm.name)? { Ok(()) } else { Err(absent()) }
+                if store.remove(&rm.name).await? {
+                    Ok(())
+                } else {
+                    Err(absent())
+                }
             }
         }
     }
