@@ -147,7 +147,10 @@ impl ImageStore {
         let tags: Vec<String> = tags.map(ToString::to_string).collect();
         let lock = names::lock(&self.root).await?;
         let root = self.root.clone();
-        blocking(move || remember(&root, &name, record, tags, &lock)).await
+        let image = blocking(move || remember(&root, &name, record, tags, &lock)).await?;
+        // As it will be shown whenever it is resolved by what was asked for.
+        let digest = asked.map_or_else(|| image.digest.clone(), str::to_owned);
+        Ok(Image { digest, ..image })
     }
 
     async fn read_config(

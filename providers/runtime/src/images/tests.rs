@@ -305,6 +305,7 @@ async fn an_image_that_was_asked_for_by_the_digest_of_its_index_is_found_by_that
         .install(&source, manifest, std::slice::from_ref(&asked), asked.digest())
         .await
         .unwrap();
+    assert_eq!(installed.digest, index);
     for digest in [&index, &manifest.digest] {
         let found = store.resolve(&format!("example.org/y@{digest}")).unwrap();
         assert_eq!(found.unwrap().id, installed.id);
