@@ -7,7 +7,8 @@
 //! Invariants:
 //! * `inventory` names every object that may be there because of this app: it grows before anything is applied and shrinks
 //!   only after a revision is healthy and the rest is gone.
-//! * A digest in `failed` is not begun again until its retry is due, it is asked for by hand, or it is no longer wanted.
+//! * A digest in `failed` is not begun again until its retry is due, it is asked for by hand, it is no longer wanted, or, where there
+//!   is nothing better to go to, what was applied of it has become well by itself.
 //! * `healthy` is only ever a revision whose sync ended well.
 
 use std::collections::BTreeSet;
@@ -201,6 +202,13 @@ pub struct Observed {
     pub health: Health,
 }
 
+impl Observed {
+    /// Says whether a sync has nothing more to do or to wait for here.
+    pub fn is_ready(&self) -> bool {
+        self.in_sync && !self.deleting && matches!(self.health.status, HealthStatus::Healthy | HealthStatus::Suspended)
+    }
+}
+
 /// Why new pods do not get well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -225,6 +233,8 @@ pub struct View {
     pub images: Shown,
     /// The images of the newest pods.
     pub newest: Shown,
+    /// Objects of the inventory whose kinds are not served now: whether they are there cannot be told.
+    pub unserved: Vec<ObjectRef>,
 }
 
 /// An object that is there and no longer wanted.
@@ -387,9 +397,7 @@ impl AppState {
     /// Says what is to be done next. `blocked` keeps new revisions from being begun.
     pub fn next(&self, policy: &Policy, view: &View, blocked: bool, now: Millis) -> Next {
         let Some((goal, cause)) = self.goal(policy, blocked, now) else {
-            return Next::Wait {
-                until: self.retry_at(now),
-            };
+            return self.tend(policy, view, now);
         };
         // What git names now may use what its names mean now; what is gone back to is to be what it was.
         if cause != Cause::Deploy {
@@ -426,6 +434,37 @@ impl AppState {
         }
         Next::Wait {
             until: self.retry_at(now),
+        }
+    }
+
+    /// Says what is done about what failed and stays, since there is nothing better to go to: it is put back as far as it got, and
+    /// begun again once it is well.
+    fn tend(&self, policy: &Policy, view: &View, now: Millis) -> Next {
+        let rest = Next::Wait {
+            until: self.retry_at(now),
+        };
+        let Some(held) = &self.held else { return rest };
+        let unready = view.objects.iter().filter(|object| !object.is_ready());
+        let Some(stage) = unready.map(|object| object.stage).min() else {
+            return match view.proved_at.filter(|at| now < *at) {
+                _ if view.objects.is_empty() => rest,
+                Some(proved) => Next::Wait { until: Some(proved) },
+                None => Next::Begin {
+                    revision: held.revision.clone(),
+                    cause: match &self.wanted {
+                        Some(wanted) if wanted.digest == held.revision.digest => Cause::Deploy,
+                        _ => Cause::Rollback,
+                    },
+                },
+            };
+        };
+        // A later stage still waits for this one.
+        let places: Vec<usize> = drifted(view)
+            .filter(|place| view.objects[*place].stage <= stage)
+            .collect();
+        match policy.heal && !places.is_empty() {
+            true => Next::Apply { places, heal: true },
+            false => rest,
         }
     }
 
@@ -482,7 +521,7 @@ impl AppState {
         let sync = self.sync.take()?;
         let objects = view.objects.iter().map(|object| &object.object);
         let surplus = view.surplus.iter().map(|surplus| &surplus.object);
-        self.inventory = objects.chain(surplus).cloned().collect();
+        self.inventory = objects.chain(surplus).chain(&view.unserved).cloned().collect();
         let mut sync = sync;
         if sync.cause == Cause::Deploy || sync.revision.images.is_empty() {
             sync.revision.images.remember(&view.newest);
@@ -579,10 +618,27 @@ impl AppState {
         }
     }
 
-    /// Gives a sync that a restart interrupted some time, whatever the clock did meanwhile.
+    /// Gives a sync that a restart interrupted some time, and never more than it had, whatever the clock did meanwhile.
     pub fn restarted(&mut self, now: Millis) {
         if let Some(sync) = &mut self.sync {
-            sync.deadline = sync.deadline.max(now.saturating_add(GRACE));
+            let allowed = sync.deadline.saturating_sub(sync.started).max(GRACE);
+            let latest = now.saturating_add(allowed);
+            sync.started = sync.started.min(now);
+            sync.deadline = sync.deadline.clamp(now.saturating_add(GRACE), latest);
+        }
+        for at in self.failed.iter_mut().filter_map(|failed| failed.retry.as_mut()) {
+            *at = (*at).min(now.saturating_add(LAST_RETRY));
+        }
+    }
+
+    /// Moves what is due at some time, since the clock jumped by `by`.
+    pub fn shift(&mut self, by: Millis) {
+        if let Some(sync) = &mut self.sync {
+            sync.started = sync.started.saturating_add(by);
+            sync.deadline = sync.deadline.saturating_add(by);
+        }
+        for at in self.failed.iter_mut().filter_map(|failed| failed.retry.as_mut()) {
+            *at = at.saturating_add(by);
         }
     }
 
@@ -630,7 +686,7 @@ fn progress(sync: &Sync, policy: &Policy, view: &View, now: Millis) -> Next {
                 .filter(move |(_, object)| object.stage == stage)
         };
         let waiting = members()
-            .find(|(_, object)| !ready(object))
+            .find(|(_, object)| !object.is_ready())
             .map(|(_, object)| describe(object));
         let Some(waiting) = waiting else {
             continue;
@@ -706,12 +762,6 @@ fn drifted(view: &View) -> impl Iterator<Item = usize> {
         .enumerate()
         .filter(|(_, object)| !object.in_sync && !object.deleting)
         .map(|(place, _)| place)
-}
-
-fn ready(object: &Observed) -> bool {
-    object.in_sync
-        && !object.deleting
-        && matches!(object.health.status, HealthStatus::Healthy | HealthStatus::Suspended)
 }
 
 fn describe(object: &Observed) -> String {

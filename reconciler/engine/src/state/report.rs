@@ -152,7 +152,7 @@ fn waiting_for(view: &View) -> String {
     if let Some(trouble) = &view.trouble {
         return trouble.reason.clone();
     }
-    let waiting = view.objects.iter().find(|object| !super::ready(object));
+    let waiting = view.objects.iter().find(|object| !object.is_ready());
     waiting.map(super::describe).unwrap_or_default()
 }
 

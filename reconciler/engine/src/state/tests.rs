@@ -201,7 +201,73 @@ fn a_cause_that_may_pass_is_tried_again_later_and_later() {
 }
 
 #[test]
-fn without_rollback_what_failed_stays_and_is_left_alone() {
+fn what_failed_with_nothing_to_go_back_to_is_kept_and_begun_again_once_it_is_well() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    let coming = view(vec![seen("web", true, HealthStatus::Progressing)]);
+    assert!(matches!(
+        state.next(&POLICY, &coming, false, 120_000),
+        Next::Fail { passing: false, .. }
+    ));
+    state.fail("not healthy after 120 s", false, 120_000);
+    let rest = Next::Wait { until: None };
+    assert_eq!(state.next(&POLICY, &coming, false, 120_001), rest);
+    assert_eq!(state.report(&POLICY, &coming, None, None, 120_001).health, "Failed");
+    // It is put back meanwhile, and what waits for it goes on waiting.
+    let mut later = seen("later", false, HealthStatus::Missing);
+    later.stage = 1;
+    let drifted = view(vec![seen("web", false, HealthStatus::Progressing), later.clone()]);
+    let heal = Next::Apply {
+        places: vec![0],
+        heal: true,
+    };
+    assert_eq!(state.next(&POLICY, &drifted, false, 120_002), heal);
+    let first = view(vec![seen("web", true, HealthStatus::Healthy), later]);
+    let second = Next::Apply {
+        places: vec![1],
+        heal: true,
+    };
+    assert_eq!(state.next(&POLICY, &first, false, 120_003), second);
+    let mut there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    there.proved_at = Some(200_000);
+    assert_eq!(
+        state.next(&POLICY, &there, false, 190_000),
+        Next::Wait { until: Some(200_000) }
+    );
+    let begin = Next::Begin {
+        revision: revision("a"),
+        cause: Cause::Deploy,
+    };
+    assert_eq!(state.next(&POLICY, &there, false, 200_000), begin);
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 200_000);
+    assert_eq!(state.next(&POLICY, &there, false, 200_001), Next::Succeed);
+    state.succeed(&there, 200_001);
+    assert_eq!(state.report(&POLICY, &there, None, None, 200_002).health, "Healthy");
+}
+
+#[test]
+fn what_runs_is_tended_while_what_git_names_was_refused_and_nothing_was_ever_healthy() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
+    state.fail("too slow", false, 1);
+    state.want(revision("b"));
+    state.refuse(&revision("b"), Cause::Deploy, "no", false, 2);
+    let there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    let back = Next::Begin {
+        revision: revision("a"),
+        cause: Cause::Rollback,
+    };
+    assert_eq!(state.next(&POLICY, &there, false, 3), back);
+    state.begin(revision("a"), Cause::Rollback, [object("web")], &POLICY, 3);
+    state.succeed(&there, 4);
+    assert_eq!(state.next(&POLICY, &there, false, 5), Next::Wait { until: None });
+    assert_eq!(state.report(&POLICY, &there, None, None, 5).health, "Failed");
+}
+
+#[test]
+fn without_rollback_what_failed_stays_and_is_kept() {
     let policy = Policy {
         rollback: false,
         ..POLICY
@@ -211,7 +277,19 @@ fn without_rollback_what_failed_stays_and_is_left_alone() {
     state.begin(revision("b"), Cause::Deploy, [object("web")], &policy, 0);
     state.fail("no", false, 1);
     let drifted = view(vec![seen("web", false, HealthStatus::Healthy)]);
-    assert_eq!(state.next(&policy, &drifted, false, 2), Next::Wait { until: None });
+    let heal = Next::Apply {
+        places: vec![0],
+        heal: true,
+    };
+    assert_eq!(state.next(&policy, &drifted, false, 2), heal);
+    let left = Policy { heal: false, ..policy };
+    assert_eq!(state.next(&left, &drifted, false, 2), Next::Wait { until: None });
+    let there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    let begin = Next::Begin {
+        revision: revision("b"),
+        cause: Cause::Deploy,
+    };
+    assert_eq!(state.next(&policy, &there, false, 3), begin);
 }
 
 #[test]
@@ -340,7 +418,8 @@ fn what_was_applied_and_never_healthy_is_synced_again_when_it_is_tried_again() {
     state.begin(revision("a"), Cause::Deploy, [object("web")], &POLICY, 0);
     state.fail("the registry is down", true, 1);
     let there = view(vec![seen("web", true, HealthStatus::Healthy)]);
-    let Next::Wait { until: Some(at) } = state.next(&POLICY, &there, false, 2) else {
+    let coming = view(vec![seen("web", true, HealthStatus::Progressing)]);
+    let Next::Wait { until: Some(at) } = state.next(&POLICY, &coming, false, 2) else {
         panic!("a retry is due");
     };
     assert!(matches!(
@@ -400,6 +479,54 @@ fn a_restart_gives_a_sync_some_time_but_not_for_ever() {
         state.next(&POLICY, &coming, false, 10_030_000),
         Next::Fail { .. }
     ));
+}
+
+#[test]
+fn a_clock_that_was_ahead_before_a_restart_keeps_nothing_waiting() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.refuse(&revision("b"), Cause::Deploy, "no", true, 10_000_000);
+    state.want(revision("c"));
+    state.begin(revision("c"), Cause::Deploy, [], &POLICY, 10_000_000);
+    state.restarted(1_000);
+    assert_eq!(state.sync.as_ref().unwrap().deadline, 1_000 + POLICY.deadline);
+    assert!(state.failure_of("b").unwrap().retry.unwrap() <= 1_000 + 600_000);
+}
+
+#[test]
+fn a_jump_of_the_clock_fails_no_sync_and_brings_no_retry_forward() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.refuse(&revision("b"), Cause::Deploy, "no", true, 1_000);
+    state.begin(revision("b"), Cause::Deploy, [object("web")], &POLICY, 1_000);
+    state.shift(3_600_000);
+    let coming = view(vec![seen("web", true, HealthStatus::Progressing)]);
+    assert_eq!(
+        state.next(&POLICY, &coming, false, 3_601_001),
+        Next::Wait {
+            until: Some(3_600_000 + 1_000 + POLICY.deadline)
+        }
+    );
+    assert_eq!(state.failure_of("b").unwrap().retry, Some(3_600_000 + 1_000 + 30_000));
+}
+
+#[test]
+fn an_object_whose_kind_is_not_served_stays_in_the_inventory() {
+    let mut state = AppState::default();
+    state.want(revision("a"));
+    state.begin(revision("a"), Cause::Deploy, [object("web"), object("odd")], &POLICY, 0);
+    let mut there = view(vec![seen("web", true, HealthStatus::Healthy)]);
+    there.unserved = vec![object("odd")];
+    assert_eq!(state.next(&POLICY, &there, false, 1), Next::Succeed);
+    state.succeed(&there, 1);
+    assert_eq!(state.inventory, [object("odd"), object("web")].into());
+}
+
+#[test]
+fn what_is_suspended_is_ready() {
+    assert!(seen("web", true, HealthStatus::Suspended).is_ready());
+    assert!(!seen("web", false, HealthStatus::Suspended).is_ready());
+    assert!(!seen("web", true, HealthStatus::Progressing).is_ready());
 }
 
 #[test]
