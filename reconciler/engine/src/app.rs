@@ -21,7 +21,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use setpoint_plan::{Baseline, Ignore, ObjectKey};
 
-use crate::api::{App, AppSpec, AppStatus, FINALIZER, MANAGER};
+use crate::api::{App, AppSpec, AppStatus, FINALIZER, MANAGER, SyncPolicy};
 use crate::declaration::duration;
 use crate::drive::Ran;
 use crate::engine::{APPS, Name, Shared};
@@ -37,6 +37,10 @@ pub(crate) use view::{Goal, Seen};
 
 /// When what cannot be put back now is tried again, if nothing wakes the app before.
 const LATER: Duration = Duration::from_secs(15);
+/// When an app is looked at again although nothing was heard, while some of its kinds cannot be watched.
+const UNHEARD: Millis = 15_000;
+/// A difference between the clock and a steady one that is no jump.
+const JUMP: Millis = 10_000;
 /// How many things a run does before others get their turn.
 const STEPS: usize = 64;
 
@@ -53,6 +57,16 @@ pub(crate) struct AppMemory {
     pub baselines: HashMap<String, Baseline>,
     /// What was degraded already when the sync began: it may get well by what the sync brings.
     pub unwell: HashSet<ObjectKey>,
+    /// The number of the sync that both of these are of.
+    pub counted: Option<u64>,
+    /// Whether some of the goal's kinds are not watched, so that nobody tells of changes.
+    pub unheard: bool,
+    /// Whether what was seen is read once more before it is believed.
+    pub doubted: bool,
+    /// The clock when it was last asked, and a steady one.
+    pub clock: Option<(Millis, tokio::time::Instant)>,
+    /// The spec as it could last be read.
+    pub readable: Option<AppSpec>,
     /// Since when everything has been ready.
     pub ready_since: Option<Millis>,
     /// The state as it was saved last: what could not be saved must not be acted on.
@@ -82,11 +96,37 @@ impl From<AppState> for AppMemory {
 }
 
 impl AppMemory {
+    /// Returns the time. What is due at some time moves with a clock that was set, or that went on while the machine was suspended.
+    fn now(&mut self, shared: &Shared) -> Millis {
+        let (now, steady) = (shared.millis(), tokio::time::Instant::now());
+        let Some((before, since)) = self.clock.replace((now, steady)) else {
+            return now;
+        };
+        let by = jump(before, now, steady.duration_since(since));
+        if by != 0 {
+            tracing::warn!(seconds = by / 1000, "the clock jumped");
+            self.state.shift(by);
+            self.saved.shift(by);
+            self.ready_since = self.ready_since.map(|since| since.saturating_add(by));
+            for healed in self.healed.values_mut() {
+                healed.since = healed.since.saturating_add(by);
+            }
+        }
+        now
+    }
+
     /// Returns what is degraded now.
     fn unwell_now(&self) -> HashSet<ObjectKey> {
         let unwell = self.seen.iter().filter(|(_, seen)| seen.is_degraded());
         unwell.map(|(key, _)| key.clone()).collect()
     }
+}
+
+/// Returns by how much a clock went on more, or less, than a steady one did.
+fn jump(before: Millis, now: Millis, steady: Duration) -> Millis {
+    let steady = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
+    let by = now.saturating_sub(before).saturating_sub(steady);
+    if by.abs() < JUMP { 0 } else { by }
 }
 
 /// How often an object was put back, and since when that is counted.
@@ -122,6 +162,8 @@ pub(crate) enum AppError {
     Encode(#[source] serde_json::Error),
     #[error("the rendered objects {digest} are not kept any more")]
     Lost { digest: String },
+    #[error("{0}")]
+    Spec(String),
     #[error("cannot write the App object")]
     App(#[source] Box<kube::Error>),
 }
@@ -238,6 +280,7 @@ async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
             }
             memory.stuck = Some(reason);
             memory.passing = class(&error) == Class::Transient;
+            // It is tried again anyway, and with it the status is written.
             publish::publish(shared, &app, &mut memory, None).await;
             Ran::Retry
         }
@@ -268,18 +311,26 @@ async fn keep(
     }
     memory.passing = false;
     let spec = source::spec(shared, name, app);
-    let kept = match Kept::read(name, &spec) {
-        Ok(kept) => kept,
+    let (kept, unreadable) = match Kept::read(name, &spec) {
+        Ok(kept) => {
+            memory.readable = Some(spec);
+            (kept, None)
+        }
+        // A sync under way is ended as it was begun.
+        Err(reason) if memory.state.sync.is_some() => (last_readable(name, &spec, memory)?, Some(reason)),
         Err(reason) => {
             // What runs is left alone until somebody mends the spec.
             memory.stuck = Some(reason);
-            publish::publish(shared, app, memory, None).await;
-            return Ok(None);
+            return Ok(publish::publish(shared, app, memory, None).await);
         }
     };
     memory.stuck = None;
-    let unread = source::take_up(shared, &kept, app, memory).await?;
+    let unread = match &unreadable {
+        None => source::take_up(shared, &kept, app, memory).await?,
+        Some(_) => None,
+    };
     let after = work(shared, &kept, memory).await;
+    memory.stuck = unreadable.or(memory.stuck.take());
     let (after, failed) = match after {
         Ok(after) => ([after, unread].into_iter().flatten().min(), None),
         Err(error) => (None, Some(error)),
@@ -289,7 +340,7 @@ async fn keep(
         .take()
         .or_else(|| failed.as_ref().map(|error| chain(error)));
     publish::progress(shared, &kept, memory);
-    publish::publish(shared, app, memory, Some(&kept)).await;
+    let unpublished = publish::publish(shared, app, memory, Some(&kept)).await;
     match failed {
         // A sync that cannot get through must still be ended by its deadline.
         Some(error) if memory.state.sync.is_none() || class(&error) == Class::Transient => Err(error),
@@ -297,15 +348,27 @@ async fn keep(
             tracing::warn!(app = %name, error = &error as &dyn std::error::Error, "stuck");
             Ok(Some(Duration::from_secs(5)))
         }
-        None => Ok(after),
+        None => Ok([after, unpublished].into_iter().flatten().min()),
     }
+}
+
+/// Returns how an app is kept while its spec cannot be read: as it last could, or, after a restart, as far as it can.
+fn last_readable(name: &Name, spec: &AppSpec, memory: &AppMemory) -> Result<Kept, AppError> {
+    let readable = memory.readable.clone().unwrap_or_else(|| {
+        let mut spec = spec.clone();
+        spec.ignore.retain(|text| Ignore::parse(text).is_ok());
+        spec.sync.deadline = SyncPolicy::default().deadline;
+        spec
+    });
+    Kept::read(name, &readable).map_err(AppError::Spec)
 }
 
 /// Acts until there is nothing to do.
 async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Result<Option<Duration>, AppError> {
+    let mut sure = false;
     for _ in 0..STEPS {
         let blocked = publish::blocked(shared, kept, memory);
-        let now = shared.millis();
+        let now = memory.now(shared);
         let revision = memory.state.viewed(&kept.policy, blocked.is_some(), now).cloned();
         let view = match &revision {
             Some(revision) => match view::observe(shared, kept, memory, revision).await {
@@ -315,12 +378,18 @@ async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Resu
             None => Default::default(),
         };
         memory.trouble.clone_from(&view.trouble);
-        let now = shared.millis();
+        let now = memory.now(shared);
         match memory.state.next(&kept.policy, &view, blocked.is_some(), now) {
             Next::Wait { until } => {
                 let retry = act::heal_again(memory, now);
-                let until = [until, retry].into_iter().flatten().min();
+                let net = memory.unheard.then(|| now.saturating_add(UNHEARD));
+                let until = [until, retry, net].into_iter().flatten().min();
                 return Ok(until.map(|at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1))));
+            }
+            // A watch may have been silent: nothing fails because of what was only heard.
+            Next::Fail { .. } if !sure => {
+                sure = true;
+                memory.doubted = true;
             }
             Next::Begin { revision, cause } => act::begin(shared, kept, memory, &view, revision, cause).await?,
             Next::Apply { places, heal } => {
@@ -350,7 +419,7 @@ async fn unseen(
     memory: &mut AppMemory,
     error: AppError,
 ) -> Result<Option<Duration>, AppError> {
-    let now = shared.millis();
+    let now = memory.now(shared);
     if let Some(sync) = &memory.state.sync
         && now >= sync.deadline
     {
@@ -407,7 +476,7 @@ fn class(error: &AppError) -> Class {
     match error {
         AppError::Target(error) | AppError::Prepare(PrepareError::Target(error)) => error.class(),
         AppError::App(_) | AppError::Records(_) => Class::Transient,
-        AppError::Prepare(_) | AppError::Encode(_) | AppError::Lost { .. } => Class::Terminal,
+        AppError::Prepare(_) | AppError::Encode(_) | AppError::Lost { .. } | AppError::Spec(_) => Class::Terminal,
     }
 }
 
@@ -424,4 +493,19 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::jump;
+
+    #[test]
+    fn only_what_a_steady_clock_did_not_see_pass_is_a_jump() {
+        assert_eq!(jump(1_000, 3_601_000, Duration::from_secs(3_600)), 0);
+        assert_eq!(jump(1_000, 4_000, Duration::from_secs(1)), 0);
+        assert_eq!(jump(1_000, 3_602_000, Duration::from_secs(1)), 3_600_000);
+        assert_eq!(jump(3_601_000, 2_000, Duration::from_secs(1)), -3_600_000);
+    }
 }

@@ -24,6 +24,11 @@ use crate::target::{Target, TargetError};
 /// How long a first list is waited for.
 const FIRST_LIST: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The wait before a watch that failed is started again; it doubles.
+const FIRST_WAIT: std::time::Duration = std::time::Duration::from_millis(250);
+/// The longest such wait.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Called with the app whose objects or pods changed: its `namespace/name`.
 pub type Wake = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -60,7 +65,22 @@ impl Known {
     }
 }
 
-type Watched = HashMap<(String, String), watch::Receiver<bool>>;
+/// A kind that is followed.
+#[derive(Clone)]
+struct Followed {
+    /// Whether a list is in and the watch goes on.
+    listed: watch::Receiver<bool>,
+    /// Whether a list was waited for in vain.
+    late: bool,
+}
+
+impl Followed {
+    fn is_listed(&self) -> bool {
+        *self.listed.borrow()
+    }
+}
+
+type Watched = HashMap<(String, String), Followed>;
 
 /// A ReplicaSet, as far as it tells which pods are new.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +103,7 @@ pub struct Live {
     target: Target,
     known: Arc<RwLock<Known>>,
     pods: Arc<RwLock<Pods>>,
-    /// By group and kind: whether the first list is in.
+    /// By group and kind.
     watched: Arc<Mutex<Watched>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
     wake: Wake,
@@ -130,36 +150,45 @@ impl Live {
         }
     }
 
-    /// Makes sure that a kind is watched, and returns once its first list is in.
+    /// Makes sure that a kind is watched, and says whether it is: the first list is in, and the watch goes on.
+    ///
+    /// A first list is waited for, but only once: what does not come then must not hold up every look.
     ///
     /// # Errors
     /// When the cluster cannot say how it serves the kind. One that is not served is not watched.
-    pub async fn watch(&self, object: &ObjectRef) -> Result<(), TargetError> {
+    pub async fn watch(&self, object: &ObjectRef) -> Result<bool, TargetError> {
         let key = (object.group.clone(), object.kind.clone());
         let known = self.watched.lock().get(&key).cloned();
-        let mut listed = match known {
-            Some(listed) => listed,
+        let mut followed = match known {
+            Some(followed) => followed,
             None => {
                 let served = self.target.served(&object.group, &object.version, &object.kind).await?;
-                let Some(served) = served else { return Ok(()) };
+                let Some(served) = served else { return Ok(false) };
                 let mut watched = self.watched.lock();
                 match watched.get(&key) {
-                    Some(listed) => listed.clone(),
+                    Some(followed) => followed.clone(),
                     None => {
                         let (sender, listed) = watch::channel(false);
-                        watched.insert(key, listed.clone());
+                        let followed = Followed { listed, late: false };
+                        watched.insert(key.clone(), followed.clone());
                         self.tasks.lock().spawn(self.clone().follow(served.resource, sender));
-                        listed
+                        followed
                     }
                 }
             }
         };
+        if followed.is_listed() || followed.late {
+            return Ok(followed.is_listed());
+        }
         // A list that does not come must not hold up the rest: without it everything is read.
-        let wait = listed.wait_for(|listed| *listed);
+        let wait = followed.listed.wait_for(|listed| *listed);
         if tokio::time::timeout(FIRST_LIST, wait).await.is_err() {
             tracing::debug!(kind = %object.kind, "the first list of a kind is late");
+            if let Some(followed) = self.watched.lock().get_mut(&key) {
+                followed.late = true;
+            }
         }
-        Ok(())
+        Ok(followed.is_listed())
     }
 
     /// Returns an object's version as last heard of.
@@ -201,40 +230,51 @@ impl Live {
             .collect()
     }
 
+    /// Follows a kind for ever. Whatever goes wrong ends in a list: a watch that goes on does not say since when it does.
     async fn follow(self, resource: ApiResource, listed: watch::Sender<bool>) {
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.target.client().clone(), &resource);
-        let config = watcher::Config::default().labels(APP_LABEL);
-        let mut events = watcher(api, config).default_backoff().boxed();
-        let mut before: HashSet<ObjectKey> = HashSet::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(watcher::Event::Apply(object)) => self.applied(&resource, &object),
-                Ok(watcher::Event::Delete(object)) => self.gone(&key_of(&resource, &object)),
-                Ok(watcher::Event::Init) => {
-                    let known = self.known.read();
-                    let same = |key: &ObjectKey| key.kind == resource.kind && key.group == resource.group;
-                    before = known
-                        .objects
-                        .iter()
-                        .filter(|(key, version)| same(key) && version.revision.is_some())
-                        .map(|(key, _)| key.clone())
-                        .collect();
-                }
-                Ok(watcher::Event::InitApply(object)) => {
-                    before.remove(&key_of(&resource, &object));
-                    self.applied(&resource, &object);
-                }
-                Ok(watcher::Event::InitDone) => {
-                    for key in before.drain() {
-                        self.gone(&key);
+        let mut wait = FIRST_WAIT;
+        loop {
+            let config = watcher::Config::default().labels(APP_LABEL);
+            let mut events = watcher(api.clone(), config).boxed();
+            let mut before: HashSet<ObjectKey> = HashSet::new();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(watcher::Event::Apply(object)) => self.applied(&resource, &object),
+                    Ok(watcher::Event::Delete(object)) => self.gone(&key_of(&resource, &object)),
+                    Ok(watcher::Event::Init) => before = self.known_of(&resource),
+                    Ok(watcher::Event::InitApply(object)) => {
+                        before.remove(&key_of(&resource, &object));
+                        self.applied(&resource, &object);
                     }
-                    listed.send_replace(true);
-                }
-                Err(error) => {
-                    tracing::warn!(kind = %resource.kind, error = &error as &dyn std::error::Error, "a watch failed and starts again");
+                    Ok(watcher::Event::InitDone) => {
+                        for key in before.drain() {
+                            self.gone(&key);
+                        }
+                        wait = FIRST_WAIT;
+                        listed.send_replace(true);
+                    }
+                    Err(error) => {
+                        tracing::warn!(kind = %resource.kind, error = &error as &dyn std::error::Error, "a watch failed and starts again");
+                        break;
+                    }
                 }
             }
+            listed.send_replace(false);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LAST_WAIT);
         }
+    }
+
+    /// Returns the objects of a kind that are there as far as it was heard.
+    fn known_of(&self, resource: &ApiResource) -> HashSet<ObjectKey> {
+        let known = self.known.read();
+        let same = |key: &ObjectKey| key.kind == resource.kind && key.group == resource.group;
+        let there = known
+            .objects
+            .iter()
+            .filter(|(key, version)| same(key) && version.revision.is_some());
+        there.map(|(key, _)| key.clone()).collect()
     }
 
     fn applied(&self, resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) {

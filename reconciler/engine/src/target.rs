@@ -256,6 +256,15 @@ impl Target {
         Ok(path)
     }
 
+    /// Says whether the cluster serves an object's kind now.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub async fn serves(&self, object: &ObjectRef) -> Result<bool, TargetError> {
+        let served = self.served(&object.group, &object.version, &object.kind).await?;
+        Ok(served.is_some())
+    }
+
     /// Reads an object; `None` when it is not there, or its kind is not served.
     ///
     /// # Errors

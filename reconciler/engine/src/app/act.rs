@@ -41,7 +41,7 @@ pub(super) async fn begin(
     if cause != Cause::Rollback {
         let desired = goal.desired()?;
         if let Err(refused) = validate(shared, kept, &desired, view).await? {
-            let now = shared.millis();
+            let now = memory.now(shared);
             let known = memory.state.failed_so(&revision.digest, &refused.reason);
             let entry = memory
                 .state
@@ -53,12 +53,13 @@ pub(super) async fn begin(
             };
         }
     }
-    let now = shared.millis();
+    let now = memory.now(shared);
     memory.baselines = baselines(shared, memory);
     memory.unwell = memory.unwell_now();
     memory.ready_since = None;
     let objects: Vec<ObjectRef> = goal.references.iter().cloned().collect();
     let superseded = memory.state.begin(revision.clone(), cause, objects, &kept.policy, now);
+    memory.counted = memory.state.sync.as_ref().map(|sync| sync.number);
     let text = match cause {
         Cause::Deploy => format!("deploying {}", named(&revision)),
         Cause::Rollback => format!("going back to {}", named(&revision)),
@@ -72,7 +73,7 @@ pub(super) async fn begin(
     Ok(())
 }
 
-fn baselines(shared: &Shared, memory: &AppMemory) -> std::collections::HashMap<String, Baseline> {
+pub(super) fn baselines(shared: &Shared, memory: &AppMemory) -> std::collections::HashMap<String, Baseline> {
     let uids = memory.seen.values().map(|seen| &seen.uid).filter(|uid| !uid.is_empty());
     uids.map(|uid| (uid.clone(), Baseline::of(&shared.live.all_pods(uid))))
         .collect()
@@ -123,27 +124,40 @@ async fn validate(
         }
     };
     let missing = Missing::of(shared, kept, desired).await?;
-    let mut asked: Vec<BoxFuture<'_, Option<Result<(), Refused>>>> = Vec::with_capacity(plan.steps.len());
+    let mut asked: Vec<BoxFuture<'_, Result<Result<(), Refused>, AppError>>> = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         asked.push(ask(shared, step, &missing).boxed());
     }
-    let answers: Vec<Option<Result<(), Refused>>> = stream::iter(asked).buffered(READS).collect().await;
-    Ok(answers.into_iter().flatten().collect())
+    let answers: Vec<_> = stream::iter(asked).buffered(READS).collect().await;
+    // What is refused for good says more than what could not be asked about for now.
+    let mut unasked = None;
+    for answer in answers {
+        match answer {
+            Ok(Ok(())) => {}
+            Ok(Err(refused)) => return Ok(Err(refused)),
+            Err(error) => {
+                unasked.get_or_insert(error);
+            }
+        }
+    }
+    unasked.map_or(Ok(Ok(())), Err)
 }
 
-/// Asks about one object; nothing when it cannot be asked about yet, since what it needs is made by the same sync.
-async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Option<Result<(), Refused>> {
+/// Asks about one object; not when it cannot be asked about yet, since what it needs is made by the same sync.
+async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Result<Result<(), Refused>, AppError> {
     if let Some(refused) = keeps_data(step) {
-        return Some(Err(refused));
+        return Ok(Err(refused));
     }
-    let body = step.body.as_ref()?;
+    let Some(body) = &step.body else { return Ok(Ok(())) };
     // What is replaced would be refused as long as the old one is there.
     if matches!(step.change, Change::Replace { .. }) || missing.concerns(&step.object) {
-        return None;
+        return Ok(Ok(()));
     }
     match shared.target.apply(&step.object, body, true).await {
-        Ok(_) => Some(Ok(())),
-        Err(error) => Some(Err(refusal(&step.object, step.origin.as_ref(), &error))),
+        Ok(_) => Ok(Ok(())),
+        // A cluster that does not answer has not refused anything.
+        Err(error) if error.class() == Class::Transient => Err(error.into()),
+        Err(error) => Ok(Err(refusal(&step.object, step.origin.as_ref(), &error))),
     }
 }
 
@@ -255,7 +269,7 @@ pub(super) async fn apply(
         // Somebody may have deleted the namespace, and everything with it.
         shared.target.ensure_namespace(&kept.namespace).await?;
     }
-    let now = shared.millis();
+    let now = memory.now(shared);
     let mut later = false;
     let mut wanted: Vec<(&ObjectRef, &Desired)> = Vec::with_capacity(places.len());
     for place in places {
@@ -316,7 +330,8 @@ pub(super) async fn apply(
             memory.stuck = Some(format!("cannot put back what git says: {}", refused.reason));
             return Ok(false);
         }
-        let entry = memory.state.fail(&refused.reason, refused.passing, shared.millis());
+        let now = memory.now(shared);
+        let entry = memory.state.fail(&refused.reason, refused.passing, now);
         ended(shared, kept, memory, entry).await?;
         return Ok(true);
     }

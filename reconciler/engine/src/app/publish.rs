@@ -1,6 +1,7 @@
 //! What others see of an app: its status, its progress for those that come after it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
@@ -11,6 +12,9 @@ use super::{AppMemory, Kept, Progress};
 use crate::api::{App, AppStatus};
 use crate::engine::{Name, Shared};
 use crate::state::{Blocked, Policy, Report, View, short};
+
+/// When a status that could not be written is written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Says why a new revision of an app has to wait for others; `None` when it need not.
 pub(super) fn blocked(shared: &Shared, kept: &Kept, memory: &AppMemory) -> Option<Blocked> {
@@ -130,8 +134,13 @@ fn known_view(memory: &AppMemory) -> View {
     view
 }
 
-/// Writes an app's status where it changed. A failure is told and not more: the next look writes it.
-pub(super) async fn publish(shared: &Arc<Shared>, app: &App, memory: &mut AppMemory, kept: Option<&Kept>) {
+/// Writes an app's status where it changed; returns when to look again where that failed.
+pub(super) async fn publish(
+    shared: &Arc<Shared>,
+    app: &App,
+    memory: &mut AppMemory,
+    kept: Option<&Kept>,
+) -> Option<Duration> {
     let report = match (kept, &memory.stuck) {
         (None, Some(stuck)) if memory.state.sync.is_none() => Report {
             health: match (&memory.state.held, memory.passing) {
@@ -165,7 +174,7 @@ pub(super) async fn publish(shared: &Arc<Shared>, app: &App, memory: &mut AppMem
     };
     if memory.published.as_ref() == Some(&status) || app.status.as_ref() == Some(&status) {
         memory.published = Some(status);
-        return;
+        return None;
     }
     let api: Api<App> = Api::namespaced(shared.target.client().clone(), &app.namespace().unwrap_or_default());
     let patch = json!({"status": merge(&status)});
@@ -173,10 +182,14 @@ pub(super) async fn publish(shared: &Arc<Shared>, app: &App, memory: &mut AppMem
         .patch_status(&app.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
         .await
     {
-        Ok(_) => memory.published = Some(status),
-        Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+        Ok(_) => {
+            memory.published = Some(status);
+            None
+        }
+        Err(kube::Error::Api(answer)) if answer.code == 404 => None,
         Err(error) => {
             tracing::warn!(app = %app.name_any(), error = &error as &dyn std::error::Error, "cannot write the status of an app");
+            Some(WRITE_AGAIN)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How an app's objects are: read when their version changed, compared with what they should be.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -204,6 +204,11 @@ impl Seen {
         self.health.status == HealthStatus::Degraded
     }
 
+    /// Says whether both are the same version of an object.
+    fn is_same(&self, other: &Seen) -> bool {
+        self.version.is_some() && self.version == other.version && self.uid == other.uid
+    }
+
     /// Says whether the object is still as it was read, as far as the watch knows.
     fn is_fresh(&self, heard: &Heard) -> bool {
         if heard.change == self.heard {
@@ -257,7 +262,15 @@ pub(super) async fn observe(
         }
     };
     refresh(shared, kept, memory, &goal).await?;
-    let surplus = surplus(shared, kept, memory, &goal).await?;
+    if let Some(number) = memory.state.sync.as_ref().map(|sync| sync.number)
+        && memory.counted != Some(number)
+    {
+        // It was begun before a restart: what its pods had gone through by then is not known any more, and counts for nothing.
+        memory.baselines = super::act::baselines(shared, memory);
+        memory.unwell = memory.unwell_now();
+        memory.counted = Some(number);
+    }
+    let (surplus, unserved) = surplus(shared, kept, memory, &goal).await?;
     let mut objects = Vec::with_capacity(goal.references.len());
     let mut trouble: Option<Trouble> = None;
     for (reference, stage) in goal.references.iter().zip(goal.stages.iter()) {
@@ -285,9 +298,7 @@ pub(super) async fn observe(
     }
     let (images, newest) = images(shared, memory);
     let now = shared.millis();
-    let ready = objects
-        .iter()
-        .all(|object| object.in_sync && object.health.status == HealthStatus::Healthy);
+    let ready = objects.iter().all(Observed::is_ready);
     memory.ready_since = if ready { memory.ready_since.or(Some(now)) } else { None };
     Ok(View {
         proved_at: memory.ready_since.filter(|_| goal.unproved).map(|since| since + PROOF),
@@ -296,6 +307,7 @@ pub(super) async fn observe(
         surplus,
         images,
         newest,
+        unserved,
     })
 }
 
@@ -321,9 +333,18 @@ async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal
             kinds.push(reference);
         }
     }
+    let mut watched: HashSet<(&str, &str)> = HashSet::new();
+    let mut unheard = false;
     for kind in kinds {
-        shared.live.watch(kind).await?;
+        match shared.live.watch(kind).await? {
+            true => {
+                watched.insert((&kind.group, &kind.kind));
+            }
+            false => unheard = true,
+        }
     }
+    memory.unheard = unheard;
+    let doubted = std::mem::take(&mut memory.doubted);
     let stale: Vec<usize> = goal
         .references
         .iter()
@@ -331,7 +352,9 @@ async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal
         .filter(|(_, reference)| {
             let key = reference.key();
             let heard = shared.live.heard(&key);
-            !memory.seen.get(&key).is_some_and(|seen| seen.is_fresh(&heard))
+            // Where nobody tells of changes, nothing is known without reading it.
+            let told = !doubted && watched.contains(&(reference.group.as_str(), reference.kind.as_str()));
+            !(told && memory.seen.get(&key).is_some_and(|seen| seen.is_fresh(&heard)))
         })
         .map(|(place, _)| place)
         .collect();
@@ -352,23 +375,39 @@ async fn refresh(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory, goal
         reads.push(read.boxed());
     }
     let read: Vec<(ObjectKey, Seen)> = stream::iter(reads).buffer_unordered(READS).try_collect().await?;
-    memory.seen.extend(read);
+    for (key, mut seen) in read {
+        // What the cluster makes different from what was applied was accepted as it is in this version.
+        let before = memory.seen.get(&key).filter(|before| before.is_same(&seen));
+        seen.in_sync |= before.is_some_and(|before| before.in_sync);
+        memory.seen.insert(key, seen);
+    }
     Ok(())
 }
 
-/// Returns what the inventory has beyond the goal, is there, and is this app's: in the order of deletion.
-async fn surplus(shared: &Shared, kept: &Kept, memory: &AppMemory, goal: &Goal) -> Result<Vec<Surplus>, AppError> {
+/// Returns what the inventory has beyond the goal, is there, and is this app's: in the order of deletion; and that of which this
+/// cannot be told, since its kind is not served.
+async fn surplus(
+    shared: &Shared,
+    kept: &Kept,
+    memory: &AppMemory,
+    goal: &Goal,
+) -> Result<(Vec<Surplus>, Vec<ObjectRef>), AppError> {
     let mut live = BTreeMap::new();
     let mut inventory = Vec::new();
+    let mut unserved = Vec::new();
     let beyond: Vec<ObjectRef> = memory.state.surplus(&goal.keys).cloned().collect();
     for object in beyond {
         shared.live.watch(&object).await?;
+        if !shared.target.serves(&object).await? {
+            unserved.push(object);
+            continue;
+        }
         if let Some(found) = shared.target.get(&object).await? {
             live.insert(object.key(), found);
             inventory.push(object);
         }
     }
-    Ok(deletions(&live, &inventory, kept))
+    Ok((deletions(&live, &inventory, kept), unserved))
 }
 
 /// Returns which objects of an inventory may be deleted, in the order of deletion.
