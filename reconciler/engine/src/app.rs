@@ -24,12 +24,13 @@ use setpoint_plan::{Baseline, Ignore, ObjectKey};
 use crate::api::{App, AppSpec, AppStatus, FINALIZER, MANAGER, SyncPolicy};
 use crate::declaration::duration;
 use crate::drive::Ran;
-use crate::engine::{APPS, Name, Shared};
+use crate::engine::{APPS, Name, SEEDS, Shared};
 use crate::records::{Batch, RecordsError};
 use crate::rendered::PrepareError;
-use crate::state::{AppState, Millis, Next, Policy, Trouble};
+use crate::state::{AppState, Millis, Next, Policy, Revision, Trouble};
 use crate::target::{Class, TargetError};
 
+pub(crate) use act::inherit;
 pub(crate) use publish::report;
 pub use source::pack;
 pub(crate) use source::{preview, unpack};
@@ -81,6 +82,8 @@ pub(crate) struct AppMemory {
     pub trouble: Option<Trouble>,
     /// Why the last attempt to act did not get through.
     pub stuck: Option<String>,
+    /// How often a deletion was looked at since it last got further.
+    pub looks: u32,
     /// The status as it was last written.
     pub published: Option<AppStatus>,
 }
@@ -143,6 +146,8 @@ pub(crate) struct Progress {
     repository: Option<String>,
     /// The newest source that it has taken up.
     source: String,
+    /// What it is to be made of that, if that rendered.
+    wanted: Option<Revision>,
     /// Whether all of it runs and is healthy.
     settled: bool,
     /// How it is, in words.
@@ -366,6 +371,10 @@ fn last_readable(name: &Name, spec: &AppSpec, memory: &AppMemory) -> Result<Kept
 /// Acts until there is nothing to do.
 async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Result<Option<Duration>, AppError> {
     let mut sure = false;
+    if shared.live.take_released(&kept.name.to_string()) {
+        let now = memory.now(shared);
+        memory.state.hasten(now);
+    }
     for _ in 0..STEPS {
         let blocked = publish::blocked(shared, kept, memory);
         let now = memory.now(shared);
@@ -439,9 +448,14 @@ pub(crate) async fn save(
     append: Vec<Bytes>,
 ) -> Result<(), AppError> {
     let state = serde_json::to_vec(&memory.state).map_err(AppError::Encode)?;
+    let mut put = vec![(APPS.to_owned(), name.to_string(), state.into())];
+    if memory.state.seed != memory.saved.seed {
+        // A second place for what nothing else could give back.
+        put.push((SEEDS.to_owned(), name.to_string(), memory.state.seed.clone().into()));
+    }
     let batch = Batch {
         blobs,
-        put: vec![(APPS.to_owned(), name.to_string(), state.into())],
+        put,
         keep_series: match append.is_empty() {
             true => Vec::new(),
             false => vec![(series(name), crate::engine::HISTORY)],

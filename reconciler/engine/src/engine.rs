@@ -1,6 +1,8 @@
 //! The engine: what the daemon starts, listens to and asks.
 
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -26,11 +28,11 @@ use crate::drive::{Queue, Ran};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notice::{Notice, NoticeKind};
-use crate::records::{Records, RecordsError};
+use crate::records::{Batch, Records, RecordsError};
 use crate::rendered::Renderer;
 use crate::repository::{Declared, Sources};
 use crate::source::SourceError;
-use crate::state::{AppState, Entry, Millis};
+use crate::state::{AppState, Entry, Millis, Numbered, Outcome};
 use crate::target::Target;
 
 /// The target of the log's lines that say the same as a [`Notice`].
@@ -39,12 +41,16 @@ pub const NOTICES: &str = "setpoint_engine::notice";
 /// A clock.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
-/// How many apps and repositories are worked on at a time.
+/// How many apps are worked on at a time.
 const AT_ONCE: usize = 8;
+/// How many repositories are looked at at a time: most of that is waiting for remotes, which must not hold up the apps.
+const LOOKS_AT_ONCE: usize = 16;
 /// How many syncs of an app are remembered.
 pub(crate) const HISTORY: usize = 50;
 /// The collection of the apps' states.
 pub(crate) const APPS: &str = "apps";
+/// The collection of the apps' seeds: a second place for what nothing else could give back.
+pub(crate) const SEEDS: &str = "seeds";
 /// The collection of charts that were handed in, with the time of that.
 pub(crate) const CHARTS: &str = "charts";
 /// How long a chart that no App names is kept, so that the App can be made after it.
@@ -136,13 +142,6 @@ impl fmt::Display for Name {
     }
 }
 
-/// What a reconcile is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    App(Name),
-    Repository(Name),
-}
-
 /// What every reconcile works with.
 pub(crate) struct Shared {
     pub target: Target,
@@ -153,7 +152,10 @@ pub(crate) struct Shared {
     pub random: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
     pub metrics: Metrics,
     pub notices: broadcast::Sender<Notice>,
-    pub queue: Queue<Key>,
+    /// The apps to be looked at.
+    pub queue: Queue<Name>,
+    /// The repositories to be looked at.
+    pub looks: Queue<Name>,
     pub apps: Store<App>,
     pub repositories: Store<Repository>,
     pub sources: Sources,
@@ -215,14 +217,27 @@ impl Shared {
         declared.iter().any(|(repository, declared)| {
             repository.namespace == name.namespace
                 && declared.apps.contains_key(&name.name)
-                && self
-                    .repository(repository)
-                    .is_some_and(|repository| repository.metadata.deletion_timestamp.is_none())
+                && self.repository(repository).is_some_and(|repository| {
+                    repository.metadata.deletion_timestamp.is_none() && declared.is_of(&repository)
+                })
         })
     }
 
     pub fn wake_app(&self, name: &Name) {
-        self.queue.wake(Key::App(name.clone()));
+        self.queue.wake(name.clone());
+    }
+
+    pub fn wake_repository(&self, name: &Name) {
+        self.looks.wake(name.clone());
+    }
+
+    /// Returns what a repository declares; `None` while that is not known, also when what is known is of another one of its name.
+    pub fn declared_by(&self, repository: &Name) -> Option<Arc<Declared>> {
+        let declared = self.declared.read().get(repository).cloned()?;
+        match self.repository(repository) {
+            Some(repository) if !declared.is_of(&repository) => None,
+            _ => Some(declared),
+        }
     }
 }
 
@@ -243,22 +258,21 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         define(&config.client).await?;
         let metrics = Metrics::register(&config.metrics)?;
-        let queue: Queue<Key> = Queue::new();
+        let (queue, looks): (Queue<Name>, Queue<Name>) = (Queue::new(), Queue::new());
         let target = Target::new(config.client.clone());
         let woken = queue.clone();
         let live = Live::new(
             target.clone(),
             Arc::new(move |app: &str| {
                 if let Some(name) = Name::parse(app) {
-                    woken.wake(Key::App(name));
+                    woken.wake(name);
                 }
             }),
         );
-        let woken = queue.clone();
-        let sources =
-            Sources::new(config.mirrors, move |name| woken.wake(Key::Repository(name))).map_err(EngineError::Watch)?;
+        let woken = looks.clone();
+        let sources = Sources::new(config.mirrors, move |name| woken.wake(name)).map_err(EngineError::Watch)?;
         let (apps, repositories) = (Writer::<App>::default(), Writer::<Repository>::default());
-        let memory = load(&*config.records, (config.now)().as_millisecond()).await?;
+        let memory = load(&*config.records, &*config.random, (config.now)().as_millisecond()).await?;
         let declared = Declared::load(&*config.records).await?;
         let shared = Arc::new(Shared {
             target,
@@ -270,6 +284,7 @@ impl Engine {
             metrics,
             notices: broadcast::channel(256).0,
             queue,
+            looks,
             apps: apps.as_reader(),
             repositories: repositories.as_reader(),
             sources,
@@ -283,7 +298,7 @@ impl Engine {
         let (watched, api) = (shared.clone(), Api::<Repository>::all(client.clone()));
         tasks.spawn(async move {
             follow(api, repositories, move |repository: &Repository, _| {
-                watched.queue.wake(Key::Repository(Name::of(repository)));
+                watched.wake_repository(&Name::of(repository));
             })
             .await;
             (
@@ -305,14 +320,14 @@ impl Engine {
                 if same {
                     return;
                 }
-                watched.queue.wake(Key::App(Name::of(app)));
+                watched.wake_app(&Name::of(app));
                 // What declares it, whatever somebody wrote into it.
                 let namespace = app.namespace().unwrap_or_default();
                 let named = app.spec.repository.iter().cloned();
                 let before = before.and_then(|before| before.spec.repository.clone());
                 let owners = app.owner_references().iter().map(|owner| owner.name.clone());
                 for repository in named.chain(before).chain(owners) {
-                    watched.queue.wake(Key::Repository(Name::new(&namespace, repository)));
+                    watched.wake_repository(&Name::new(&namespace, repository));
                 }
             })
             .await;
@@ -370,7 +385,7 @@ impl Engine {
             self.shared.wake_app(&Name::of(&*app));
         }
         for repository in self.shared.repositories.state() {
-            self.shared.queue.wake(Key::Repository(Name::of(&*repository)));
+            self.shared.wake_repository(&Name::of(&*repository));
         }
     }
 }
@@ -398,25 +413,30 @@ async fn drive(shared: Arc<Shared>) {
     for name in gone {
         shared.wake_app(&name);
     }
-    let queue = shared.queue.clone();
-    queue
-        .drive(AT_ONCE, move |key| {
-            let shared = shared.clone();
-            async move {
-                shared
-                    .metrics
-                    .queued
-                    .set(i64::try_from(shared.queue.len()).unwrap_or(i64::MAX));
-                let ran = match &key {
-                    Key::App(name) => crate::app::reconcile(&shared, name).await,
-                    Key::Repository(name) => crate::repository::reconcile(&shared, name).await,
-                };
-                let outcome = if matches!(ran, Ran::Retry) { "retry" } else { "done" };
-                shared.metrics.reconciles.with_label_values(&[outcome]).inc();
-                ran
-            }
-        })
-        .await;
+    let (apps, repositories) = (shared.clone(), shared.clone());
+    let apps = shared.queue.drive(AT_ONCE, move |name| {
+        let shared = apps.clone();
+        async move {
+            let ran = crate::app::reconcile(&shared, &name).await;
+            counted(&shared, ran)
+        }
+    });
+    let repositories = shared.looks.drive(LOOKS_AT_ONCE, move |name| {
+        let shared = repositories.clone();
+        async move {
+            let ran = crate::repository::reconcile(&shared, &name).await;
+            counted(&shared, ran)
+        }
+    });
+    futures::future::join(apps, repositories).await;
+}
+
+fn counted(shared: &Shared, ran: Ran) -> Ran {
+    let queued = shared.queue.len() + shared.looks.len();
+    shared.metrics.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
+    let outcome = if matches!(ran, Ran::Retry) { "retry" } else { "done" };
+    shared.metrics.reconciles.with_label_values(&[outcome]).inc();
+    ran
 }
 
 /// Watches a kind for ever: the store holds a change before it is told.
@@ -489,22 +509,85 @@ async fn define(client: &Client) -> Result<(), EngineError> {
 
 type Memories = HashMap<Name, Arc<tokio::sync::Mutex<AppMemory>>>;
 
-async fn load(records: &dyn Records, now: Millis) -> Result<Memories, EngineError> {
+async fn load(
+    records: &dyn Records,
+    random: &(dyn Fn() -> [u8; 32] + Send + Sync),
+    now: Millis,
+) -> Result<Memories, EngineError> {
     let mut memories = HashMap::new();
     for (key, bytes) in records.records(APPS).await? {
         let Some(name) = Name::parse(&key) else { continue };
         let mut state: AppState = match serde_json::from_slice(&bytes) {
             Ok(state) => state,
             Err(error) => {
-                // One damaged record must not keep all others from being kept; what it had is found again from git.
-                tracing::error!(app = %name, %error, "the record of an app is damaged: it starts afresh, without its history's last healthy revision");
-                continue;
+                // One damaged record must not keep all others from being kept.
+                tracing::error!(app = %name, %error, "the record of an app is damaged; it is made anew of its history and of git");
+                recover(records, random, &name).await?
             }
         };
         state.restarted(now);
         memories.insert(name, Arc::new(tokio::sync::Mutex::new(AppMemory::from(state))));
     }
     Ok(memories)
+}
+
+/// Makes an app's record anew, in place of a damaged one: its seed as it was kept beside, the last healthy revision of its history,
+/// and every object of its history, so that what git no longer names is still deleted. What was begun since the last sync ended and
+/// is no more in git is not known, and stays.
+async fn recover(
+    records: &dyn Records,
+    random: &(dyn Fn() -> [u8; 32] + Send + Sync),
+    name: &Name,
+) -> Result<AppState, RecordsError> {
+    let kept = records.records(SEEDS).await?.into_iter();
+    let kept = kept.filter(|(key, _)| *key == name.to_string());
+    let seed = kept
+        .filter_map(|(_, seed)| String::from_utf8(seed.to_vec()).ok())
+        .next();
+    let mut state = AppState {
+        // Random values change only where no seed was ever kept.
+        seed: seed.unwrap_or_else(|| hex::encode(random())),
+        ..AppState::default()
+    };
+    for bytes in records.series(&crate::app::series(name), HISTORY).await? {
+        let entry: Entry = match serde_json::from_slice(&bytes) {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::warn!(app = %name, %error, "an entry of the history of an app is damaged");
+                continue;
+            }
+        };
+        state.last_number = state.last_number.max(entry.number);
+        let Some(objects) = records.blob(&entry.revision.digest).await? else {
+            continue;
+        };
+        let desired = match crate::rendered::read(&entry.revision.digest, &objects, None) {
+            Ok(desired) => desired,
+            Err(error) => {
+                tracing::warn!(app = %name, error = &error as &dyn std::error::Error, "a revision of an app is damaged");
+                continue;
+            }
+        };
+        let references = desired.iter().filter_map(|desired| desired.reference().ok());
+        state.inventory.extend(references);
+        if state.healthy.is_none() && entry.outcome == Outcome::Healthy {
+            state.healthy = Some(Numbered {
+                number: entry.number,
+                revision: entry.revision,
+            });
+        }
+    }
+    let bytes = serde_json::to_vec(&state).map_err(|error| RecordsError {
+        operation: "written",
+        source: Box::new(error),
+    })?;
+    let put = |collection: &str, bytes| (collection.to_owned(), name.to_string(), bytes);
+    let batch = Batch {
+        put: vec![put(APPS, bytes.into()), put(SEEDS, state.seed.clone().into())],
+        ..Batch::default()
+    };
+    records.commit(batch).await?;
+    Ok(state)
 }
 
 /// Removes rendered bytes that neither an app nor its history names.
@@ -514,7 +597,10 @@ async fn collect(shared: &Shared) -> Result<(), RecordsError> {
     // The records, not the memories: what is not saved names nothing that is kept.
     for (key, bytes) in shared.records.records(APPS).await? {
         let Ok(state) = serde_json::from_slice::<AppState>(&bytes) else {
-            tracing::warn!(app = key, "a damaged record: nothing is removed");
+            tracing::warn!(
+                app = key,
+                "a damaged record: nothing is removed until the next start makes it anew"
+            );
             return Ok(());
         };
         for revision in state.revisions() {

@@ -3,7 +3,7 @@
 //! Nothing of an object is kept but its version and its app: a change wakes the app, which reads the object again. Pods and
 //! what makes them are kept as slim facts, since one pod's crash decides about a revision.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -97,6 +97,15 @@ struct Pods {
     generations: HashMap<String, Generation>,
 }
 
+/// Apps that want objects which others have.
+#[derive(Default)]
+struct Wanting {
+    /// By object.
+    waiting: HashMap<ObjectKey, BTreeSet<String>>,
+    /// Those whose object was let go since they last asked.
+    released: BTreeSet<String>,
+}
+
 /// The versions of what runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
@@ -105,6 +114,7 @@ pub struct Live {
     pods: Arc<RwLock<Pods>>,
     /// By group and kind.
     watched: Arc<Mutex<Watched>>,
+    wanting: Arc<Mutex<Wanting>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
     wake: Wake,
     /// Whether the first lists of pods and of ReplicaSets are in.
@@ -119,6 +129,7 @@ impl Live {
             known: Arc::default(),
             pods: Arc::default(),
             watched: Arc::default(),
+            wanting: Arc::default(),
             tasks: Arc::new(Mutex::new(JoinSet::new())),
             wake,
             listed: Arc::new((watch::channel(false).0, watch::channel(false).0)),
@@ -199,6 +210,35 @@ impl Live {
             change: version.change,
             revision: version.revision.clone(),
         })
+    }
+
+    /// Wakes an app when another one has let an object go: see [`take_released`](Self::take_released).
+    pub fn await_release(&self, object: &ObjectKey, app: &str) {
+        let mut wanting = self.wanting.lock();
+        wanting
+            .waiting
+            .entry(object.clone())
+            .or_default()
+            .insert(app.to_owned());
+    }
+
+    /// Says, once, whether an object that an app waited for was let go.
+    pub fn take_released(&self, app: &str) -> bool {
+        self.wanting.lock().released.remove(app)
+    }
+
+    fn release(&self, object: &ObjectKey) {
+        let waiting = {
+            let mut wanting = self.wanting.lock();
+            let Some(waiting) = wanting.waiting.remove(object) else {
+                return;
+            };
+            wanting.released.extend(waiting.iter().cloned());
+            waiting
+        };
+        for app in waiting {
+            (self.wake)(&app);
+        }
     }
 
     /// Returns the pods that run a workload in its newest form, `generation` as its controller numbers it; `None` while
@@ -293,7 +333,7 @@ impl Live {
         let change = known.change();
         known.owners.insert(uid.clone(), owner.clone());
         known.objects.insert(
-            key,
+            key.clone(),
             Version {
                 revision,
                 owner: owner.clone(),
@@ -305,6 +345,7 @@ impl Live {
         // Somebody may have changed the annotation itself: the app that was named before must put that back.
         if let Some(before) = before.filter(|before| before.owner != owner) {
             (self.wake)(&before.owner);
+            self.release(&key);
         }
         (self.wake)(&owner);
     }
@@ -321,6 +362,7 @@ impl Live {
         known.owners.remove(&uid);
         drop(known);
         (self.wake)(&owner);
+        self.release(key);
     }
 
     /// Forgets what was known of an app that is gone.
@@ -328,6 +370,13 @@ impl Live {
         let mut known = self.known.write();
         known.owners.retain(|_, owner| owner != app);
         known.objects.retain(|_, version| version.owner != app);
+        drop(known);
+        let mut wanting = self.wanting.lock();
+        wanting.released.remove(app);
+        wanting.waiting.retain(|_, waiting| {
+            waiting.remove(app);
+            !waiting.is_empty()
+        });
     }
 
     async fn follow_pods(self, client: Client) {
@@ -476,3 +525,6 @@ fn place_of(pod: &Pod) -> (String, String) {
         .map(|owner| owner.uid.clone());
     (controller.or_else(|| pod.uid()).unwrap_or_default(), pod.name_any())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use crate::api::{App, AppSpec, FINALIZER, Repository, RepositoryStatus, SyncPoli
 use crate::app::chain;
 use crate::declaration::{self, duration};
 use crate::drive::Ran;
-use crate::engine::{EngineError, Key, Name, Shared};
+use crate::engine::{EngineError, Name, Shared};
 use crate::notice::NoticeKind;
 use crate::records::{Batch, Records, RecordsError};
 use crate::source::{self, Class, Credentials, Head, Limits, Location, SourceError, Watcher};
@@ -52,9 +52,22 @@ pub struct Declared {
     pub git: PathBuf,
     /// The apps by name.
     pub apps: BTreeMap<String, AppSpec>,
+    /// The uid of the Repository object.
+    #[serde(default)]
+    pub uid: String,
+    /// Its URL.
+    #[serde(default)]
+    pub url: String,
 }
 
 impl Declared {
+    /// Says whether this was read of a repository as it is now, and not of another one of its name.
+    pub(crate) fn is_of(&self, repository: &Repository) -> bool {
+        // Records of older versions do not say.
+        let same = |known: &str, now: &str| known.is_empty() || known == now;
+        same(&self.uid, repository.metadata.uid.as_deref().unwrap_or_default()) && same(&self.url, &repository.spec.url)
+    }
+
     /// Reads what was in force when the process ended.
     pub(crate) async fn load(records: &dyn Records) -> Result<HashMap<Name, Arc<Declared>>, EngineError> {
         let mut all = HashMap::new();
@@ -161,6 +174,12 @@ async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
     if repository.metadata.deletion_timestamp.is_some() {
         return Ran::Again(None);
     }
+    let other = |declared: &Arc<Declared>| !declared.is_of(&repository);
+    if shared.declared.read().get(name).is_some_and(other) {
+        // Another repository of the same name: what that one declared says nothing about this one.
+        shared.declared.write().remove(name);
+        shared.sources.fetch_again(name);
+    }
     let mut status = RepositoryStatus {
         observed_generation: repository.metadata.generation,
         ..RepositoryStatus::default()
@@ -219,6 +238,38 @@ enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// Joins what went wrong in two places.
+    fn and(self, other: RepositoryError) -> RepositoryError {
+        let join = |one: String, other: String| if one == other { one } else { format!("{one}; {other}") };
+        match (self, other) {
+            (
+                RepositoryError::Wrong { reason, after },
+                RepositoryError::Wrong {
+                    reason: other,
+                    after: sooner,
+                },
+            ) => RepositoryError::Wrong {
+                reason: join(reason, other),
+                after: after.min(sooner),
+            },
+            (RepositoryError::Passing(one), RepositoryError::Passing(other))
+            | (RepositoryError::Passing(one), RepositoryError::Wrong { reason: other, .. })
+            | (RepositoryError::Wrong { reason: one, .. }, RepositoryError::Passing(other)) => {
+                RepositoryError::Passing(join(one, other))
+            }
+        }
+    }
+
+    /// Makes it something that is asked again before long, and does not end the look that it came up in.
+    fn often(self) -> RepositoryError {
+        match self {
+            RepositoryError::Wrong { reason, .. } | RepositoryError::Passing(reason) => RepositoryError::Wrong {
+                reason,
+                after: INTERVAL,
+            },
+        }
+    }
+
     fn wrong(reason: impl Into<String>) -> RepositoryError {
         RepositoryError::Wrong {
             reason: reason.into(),
@@ -253,13 +304,37 @@ impl From<RecordsError> for RepositoryError {
     }
 }
 
+/// Makes the App objects what is in force, looks at the repository, and does so again if something else is in force by then: a
+/// repository that cannot be read must not keep its apps from being kept.
 async fn follow(
     shared: &Arc<Shared>,
     name: &Name,
     repository: &Repository,
     status: &mut RepositoryStatus,
 ) -> Result<Duration, RepositoryError> {
+    let in_force = || shared.declared.read().get(name).map(|declared| declared.commit.clone());
+    let before = in_force();
+    let mut declared = declare(shared, name, repository).await;
+    let looked = look_at(shared, name, repository, status).await;
+    if in_force() != before {
+        declared = declare(shared, name, repository).await;
+    }
+    match (looked, declared) {
+        (Ok(after), Ok(())) => Ok(after),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Err(looked), Err(declared)) => Err(looked.and(declared)),
+    }
+}
+
+/// Fetches a remote, reads the branch, and puts what its head declares in force.
+async fn look_at(
+    shared: &Arc<Shared>,
+    name: &Name,
+    repository: &Repository,
+    status: &mut RepositoryStatus,
+) -> Result<Duration, RepositoryError> {
     let location = Location::parse(&repository.spec.url)?;
+    let on_disk = matches!(location, Location::Path(_));
     let (path, after) = match location {
         Location::Path(path) => (path, NET),
         Location::Remote(remote) => {
@@ -284,9 +359,11 @@ async fn follow(
             (mirror, interval)
         }
     };
-    if after == NET {
-        watch(shared, name, &path).await?;
-    }
+    // One that cannot be watched is asked instead.
+    let unwatched = match on_disk {
+        true => watch(shared, name, &path).await.err().map(RepositoryError::often),
+        false => None,
+    };
     let branch = repository.spec.branch.clone().filter(|branch| !branch.is_empty());
     let known = shared.declared.read().get(name).cloned();
     let looked = blocking(move || look(&path, branch.as_deref(), known.as_deref())).await?;
@@ -298,16 +375,20 @@ async fn follow(
     };
     status.branch = Some(head.branch.clone());
     status.revision = Some(head.commit.clone());
-    let before = repository.status.as_ref();
     let wrong = match looked.text {
         Text::Same => None,
-        Text::Missing => Some(missing(shared, name, &head)),
-        Text::Found(text) => take_up(shared, name, &head, &looked.git, &text, before).await.err(),
+        Text::Missing => Some(RepositoryError::Wrong {
+            reason: missing(shared, name, &head),
+            after,
+        }),
+        Text::Found(text) => take_up(shared, name, repository, &head, &looked.git, &text, after)
+            .await
+            .err(),
     };
-    declare(shared, name, repository).await?;
-    match wrong {
-        Some(reason) => Err(RepositoryError::Wrong { reason, after }),
-        None => Ok(after),
+    match (wrong, unwatched) {
+        (None, None) => Ok(after),
+        (Some(error), None) | (None, Some(error)) => Err(error),
+        (Some(wrong), Some(unwatched)) => Err(wrong.and(unwatched)),
     }
 }
 
@@ -421,11 +502,13 @@ async fn blocking<T: Send + 'static>(
 async fn take_up(
     shared: &Arc<Shared>,
     name: &Name,
+    repository: &Repository,
     head: &Head,
     git: &Path,
     text: &[u8],
-    before: Option<&RepositoryStatus>,
-) -> Result<(), String> {
+    after: Duration,
+) -> Result<(), RepositoryError> {
+    let before = repository.status.as_ref();
     let new = before.and_then(|status| status.revision.as_deref()) != Some(head.commit.as_str());
     if new {
         shared.notice(
@@ -441,7 +524,8 @@ async fn take_up(
     let declaration = parsed.map_err(|reason| match shared.declared.read().get(name) {
         Some(declared) => format!("{reason}; {} stays in force", short(&declared.commit)),
         None => reason,
-    })?;
+    });
+    let declaration = declaration.map_err(|reason| RepositoryError::Wrong { reason, after })?;
     let declared = Declared {
         commit: head.commit.clone(),
         subject: head.subject.clone(),
@@ -452,13 +536,18 @@ async fn take_up(
             .into_iter()
             .map(|app| (app.name.clone(), spec_of(&name.name, app)))
             .collect(),
+        uid: repository.uid().unwrap_or_default(),
+        url: repository.spec.url.clone(),
     };
-    let bytes = serde_json::to_vec(&declared).map_err(|error| error.to_string())?;
+    let bytes = serde_json::to_vec(&declared).map_err(|error| RepositoryError::Wrong {
+        reason: format!("{commit}: what it declares cannot be kept: {error}"),
+        after,
+    })?;
     let batch = Batch {
         put: vec![(REPOSITORIES.to_owned(), name.to_string(), bytes.into())],
         ..Batch::default()
     };
-    shared.records.commit(batch).await.map_err(|error| chain(&error))?;
+    shared.records.commit(batch).await?;
     let names: Vec<String> = declared.apps.keys().cloned().collect();
     shared.declared.write().insert(name.clone(), Arc::new(declared));
     // Apps that were made through the API may have their files here, too.
@@ -502,11 +591,9 @@ async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> 
     for (app, spec) in &declared.apps {
         let known = shared.app(&Name::new(&name.namespace, app));
         if let Some(known) = &known {
-            if !owned(known, &uid) {
-                let whose = known
-                    .spec
-                    .repository
-                    .as_ref()
+            if !is_ours(known, name) {
+                let whose = owner(known)
+                    .or(known.spec.repository.as_ref())
                     .map_or("stands for itself".to_owned(), |other| {
                         format!("is the repository {other}'s")
                     });
@@ -516,7 +603,8 @@ async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> 
                 continue;
             }
             // One that is being deleted is made again when it is gone, which is heard of.
-            if known.spec == *spec || known.metadata.deletion_timestamp.is_some() {
+            let same = known.spec == *spec && owned(known, &uid);
+            if same || known.metadata.deletion_timestamp.is_some() {
                 continue;
             }
         }
@@ -529,7 +617,7 @@ async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> 
     }
     for app in shared.apps.state() {
         let gone = app.namespace().as_deref() == Some(&name.namespace)
-            && owned(&app, &uid)
+            && owner(&app) == Some(&name.name)
             && !declared.apps.contains_key(&app.name_any())
             && app.metadata.deletion_timestamp.is_none();
         if gone {
@@ -556,8 +644,25 @@ async fn declare(shared: &Arc<Shared>, name: &Name, repository: &Repository) -> 
     }
 }
 
+/// Says whether an App is the repository's to keep: the one that owns it, or, where none does, the one that it names. A Repository
+/// that was made again is the same one with another uid.
+fn is_ours(app: &App, repository: &Name) -> bool {
+    let named = owner(app).or(app.spec.repository.as_ref());
+    named == Some(&repository.name)
+}
+
+/// Returns the name of the Repository that owns an App.
+pub(crate) fn owner(app: &App) -> Option<&String> {
+    let owners = app.owner_references();
+    let owner = owners.iter().find(|owner| owner.kind == Repository::kind(&()));
+    owner.map(|owner| &owner.name)
+}
+
+/// Says whether an App is marked as owned by this very Repository object, and by no former one.
 fn owned(app: &App, repository_uid: &str) -> bool {
-    app.owner_references().iter().any(|owner| owner.uid == repository_uid)
+    let mut owners = app.owner_references().iter();
+    owners.all(|owner| owner.kind != Repository::kind(&()) || owner.uid == repository_uid)
+        && app.owner_references().iter().any(|owner| owner.uid == repository_uid)
 }
 
 fn object(repository: &Name, app: &str, spec: &AppSpec, uid: &str) -> Value {
@@ -595,6 +700,9 @@ pub(crate) async fn look_again(shared: &Arc<Shared>, name: &Name) {
     // A remote is fetched, whatever its interval.
     shared.sources.fetched.lock().remove(name);
     if matches!(run(shared, name).boxed().await, Ran::Retry) {
-        shared.queue.wake(Key::Repository(name.clone()));
+        shared.wake_repository(name);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -599,6 +599,18 @@ impl AppState {
         }
     }
 
+    /// Brings the retry of the wanted revision forward: what it failed for may have passed.
+    pub fn hasten(&mut self, now: Millis) {
+        let Some(wanted) = &self.wanted else { return };
+        let failed = self
+            .failed
+            .iter_mut()
+            .find(|failed| failed.revision.digest == wanted.digest);
+        if let Some(retry) = failed.and_then(|failed| failed.retry.as_mut()) {
+            *retry = now.min(*retry);
+        }
+    }
+
     /// Holds a revision until git names other bytes or [`resume`](Self::resume).
     pub fn pin(&mut self, revision: Revision) {
         self.pin = Some(Pin {

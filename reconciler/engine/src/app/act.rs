@@ -12,8 +12,10 @@ use setpoint_plan::{Baseline, Change, Desired, HealthStatus, ObjectKey, ObjectRe
 
 use super::view::{READS, Seen};
 use super::{AppError, AppMemory, Healed, Kept, save};
-use crate::engine::Shared;
+use crate::api::OWNER_ANNOTATION;
+use crate::engine::{Name, Shared};
 use crate::notice::NoticeKind;
+use crate::repository::{Declared, owner};
 use crate::state::{Cause, Entry, Millis, Outcome, Revision, View, short};
 use crate::target::{Class, TargetError};
 
@@ -41,6 +43,9 @@ pub(super) async fn begin(
     if cause != Cause::Rollback {
         let desired = goal.desired()?;
         if let Err(refused) = validate(shared, kept, &desired, view).await? {
+            if let Some(object) = &refused.owned {
+                shared.live.await_release(object, &kept.name.to_string());
+            }
             let now = memory.now(shared);
             let known = memory.state.failed_so(&revision.digest, &refused.reason);
             let entry = memory
@@ -85,6 +90,8 @@ type Read = Result<(ObjectKey, Option<Value>), TargetError>;
 struct Refused {
     reason: String,
     passing: bool,
+    /// What another app has.
+    owned: Option<ObjectKey>,
 }
 
 /// Asks the cluster whether it would take each object that changes, without changing anything.
@@ -109,7 +116,8 @@ async fn validate(
     }
     let read: Vec<_> = stream::iter(reads).buffer_unordered(READS).collect().await;
     for object in read {
-        if let (key, Some(object)) = object? {
+        if let (key, Some(mut object)) = object? {
+            inherit(shared, kept, &mut object);
             live.insert(key, object);
         }
     }
@@ -161,12 +169,47 @@ async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Result<Result<(
     }
 }
 
+/// Takes its owner's name off an object as it was read, where this app may have it: the repository of both has that one no more.
+///
+/// The other one keeps the object until it carries the new name.
+pub(crate) fn inherit(shared: &Shared, kept: &Kept, live: &mut Value) {
+    let Some(annotations) = live["metadata"]["annotations"].as_object_mut() else {
+        return;
+    };
+    let theirs = annotations
+        .get(OWNER_ANNOTATION)
+        .and_then(Value::as_str)
+        .and_then(Name::parse);
+    if theirs.is_some_and(|theirs| theirs != kept.name && is_heir(shared, kept, &theirs)) {
+        annotations.remove(OWNER_ANNOTATION);
+    }
+}
+
+fn is_heir(shared: &Shared, kept: &Kept, of: &Name) -> bool {
+    let Some(repository) = &kept.spec.repository else {
+        return false;
+    };
+    let declared = shared.declared_by(&Name::new(&kept.name.namespace, repository));
+    let handed = declared.is_some_and(|declared| hands_over(&declared, &kept.name.name, &of.name));
+    let app = shared.app(of);
+    handed && of.namespace == kept.name.namespace && app.is_some_and(|app| owner(&app) == Some(repository))
+}
+
+/// Says whether a repository has one app and has the other no more.
+fn hands_over(declared: &Declared, to: &str, from: &str) -> bool {
+    declared.apps.contains_key(to) && !declared.apps.contains_key(from)
+}
+
 /// Says what keeps a plan from being made.
 fn unplanned(error: &setpoint_plan::PlanError) -> Refused {
     Refused {
         reason: super::chain(error),
         // An object that moves from one app to another is free once the other has let it go.
         passing: matches!(error, setpoint_plan::PlanError::Owned { .. }),
+        owned: match error {
+            setpoint_plan::PlanError::Owned { object, .. } => Some(object.key()),
+            _ => None,
+        },
     }
 }
 
@@ -181,6 +224,7 @@ fn keeps_data(step: &Step) -> Option<Refused> {
             step.object
         ),
         passing: false,
+        owned: None,
     })
 }
 
@@ -202,6 +246,7 @@ fn refusal(object: &ObjectRef, origin: Option<&setpoint_plan::Origin>, error: &T
         passing: error.class() == Class::Transient
             || error.is_not_found()
             || matches!(error, TargetError::NoSuchKind { .. }),
+        owned: None,
     }
 }
 
@@ -360,7 +405,8 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
     };
     let heard = shared.live.heard(&reference.key()).change;
     let before = shared.target.get(reference).await.map_err(failed)?;
-    let live: BTreeMap<ObjectKey, Value> = before.iter().map(|live| (reference.key(), live.clone())).collect();
+    let mut live: BTreeMap<ObjectKey, Value> = before.iter().map(|live| (reference.key(), live.clone())).collect();
+    live.values_mut().for_each(|live| inherit(shared, kept, live));
     let plan: Plan = setpoint_plan::plan(std::slice::from_ref(desired), &live, &[], &kept.plan)
         .map_err(|error| Stopped::Refused(unplanned(&error)))?;
     let Some(step) = plan.steps.first() else {

@@ -73,6 +73,7 @@ pub(super) fn progress(shared: &Arc<Shared>, kept: &Kept, memory: &AppMemory) {
     let now = Progress {
         repository: kept.spec.repository.clone(),
         source,
+        wanted: state.wanted.clone().filter(|_| state.broken.is_none()),
         settled,
         health: health.to_owned(),
     };
@@ -84,11 +85,16 @@ pub(super) fn progress(shared: &Arc<Shared>, kept: &Kept, memory: &AppMemory) {
         .metrics
         .apps
         .set(i64::try_from(shared.progress.read().len()).unwrap_or(i64::MAX));
+    wake_dependents(shared, &kept.name);
+}
+
+/// Wakes those that come after an app, and those that are going and may have something for it.
+pub(super) fn wake_dependents(shared: &Shared, on: &Name) {
     for app in shared.apps.state() {
         let name = Name::of(&*app);
-        if name.namespace == kept.name.namespace && name != kept.name {
-            let after = super::source::spec(shared, &name, &app).after;
-            if after.contains(&kept.name.name) {
+        if name.namespace == on.namespace && name != *on {
+            let going = app.metadata.deletion_timestamp.is_some();
+            if going || super::source::spec(shared, &name, &app).after.contains(&on.name) {
                 shared.wake_app(&name);
             }
         }
@@ -152,6 +158,24 @@ pub(super) async fn publish(
         },
         _ => report(shared, kept, memory),
     };
+    write(shared, app, memory, report).await
+}
+
+/// Writes why an App that is being deleted is still there; returns when to look again where that failed.
+pub(super) async fn ending(
+    shared: &Arc<Shared>,
+    app: &App,
+    memory: &mut AppMemory,
+    reason: String,
+) -> Option<Duration> {
+    let report = Report {
+        health: "Progressing",
+        reason: format!("is being deleted: {reason}"),
+    };
+    write(shared, app, memory, report).await
+}
+
+async fn write(shared: &Shared, app: &App, memory: &mut AppMemory, report: Report) -> Option<Duration> {
     let state = &memory.state;
     let previous = memory.published.clone().or_else(|| app.status.clone());
     let status = AppStatus {

@@ -37,18 +37,14 @@ pub(super) fn spec(shared: &Shared, name: &Name, app: &App) -> AppSpec {
 fn declared(shared: &Shared, name: &Name, app: &App) -> Option<Arc<Declared>> {
     let repository = app.spec.repository.as_ref()?;
     let repository = Name::new(&name.namespace, repository);
-    shared.declared.read().get(&repository).cloned()
+    shared.declared_by(&repository)
 }
 
 /// Returns the repository's declaration of an app that it owns.
 fn own(shared: &Shared, name: &Name, app: &App) -> Option<Arc<Declared>> {
     let owners = app.owner_references();
     let owner = owners.iter().find(|owner| owner.kind == "Repository")?;
-    shared
-        .declared
-        .read()
-        .get(&Name::new(&name.namespace, &owner.name))
-        .cloned()
+    shared.declared_by(&Name::new(&name.namespace, &owner.name))
 }
 
 /// Files to be rendered, and when and from where they are.

@@ -367,7 +367,8 @@ impl Engine {
         let references = desired.iter().filter_map(|desired| desired.reference().ok());
         let wanted: BTreeSet<ObjectRef> = references.chain(inventory.iter().cloned()).collect();
         for object in &wanted {
-            if let Some(found) = self.shared.target.get(object).await.map_err(AppError::from)? {
+            if let Some(mut found) = self.shared.target.get(object).await.map_err(AppError::from)? {
+                app::inherit(&self.shared, kept, &mut found);
                 live.insert(object.key(), found);
             }
         }

@@ -523,6 +523,24 @@ fn an_object_whose_kind_is_not_served_stays_in_the_inventory() {
 }
 
 #[test]
+fn a_retry_is_brought_forward_and_what_is_not_tried_again_stays_so() {
+    let mut state = healthy("a");
+    state.want(revision("b"));
+    state.refuse(&revision("b"), Cause::Deploy, "belongs to the app other", true, 5);
+    state.hasten(6);
+    assert!(matches!(
+        state.next(&POLICY, &View::default(), false, 6),
+        Next::Begin { .. }
+    ));
+    state.refuse(&revision("b"), Cause::Deploy, "no", false, 7);
+    state.hasten(8);
+    assert_eq!(
+        state.next(&POLICY, &View::default(), false, 8),
+        Next::Wait { until: None }
+    );
+}
+
+#[test]
 fn what_is_suspended_is_ready() {
     assert!(seen("web", true, HealthStatus::Suspended).is_ready());
     assert!(!seen("web", false, HealthStatus::Suspended).is_ready());
