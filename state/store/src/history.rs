@@ -173,10 +173,8 @@ impl History {
         read::records(&self.shared, collection).await
     }
 
-    /// Returns the bytes that have a digest.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when what is stored under the digest are other bytes.
+    /// Returns the bytes that have a digest. What is stored under it and is not those bytes is deleted and counts as not there, so that
+    /// the next batch that has them brings them back.
     pub async fn blob(&self, digest: &str) -> Result<Option<Bytes>, StoreError> {
         read::blob(&self.shared, digest).await
     }

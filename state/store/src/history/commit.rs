@@ -36,6 +36,20 @@ pub(super) async fn keep_only_blobs(shared: &Shared, keep: &BTreeSet<String>) ->
     settle(&mut writer, swept)
 }
 
+/// Deletes a blob, if its row still is as it was read.
+pub(super) async fn drop_blob(shared: &Shared, digest: &str, compressed: Vec<u8>) -> Result<(), StoreError> {
+    let mut writer = shared.writer.lock().await;
+    let connection = writer.connection(shared).await?;
+    let dropped = sqlx::query("DELETE FROM blob WHERE digest = ?1 AND compressed = ?2")
+        .bind(digest)
+        .bind(compressed)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(shared.failure("delete a damaged blob"));
+    settle(&mut writer, dropped)
+}
+
 /// Gives up a connection whose transaction failed: what state it is in is not known.
 fn settle<T>(writer: &mut Writer, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     if outcome.is_err() {

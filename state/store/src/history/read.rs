@@ -38,10 +38,19 @@ pub(super) async fn blob(shared: &Shared, digest: &str) -> Result<Option<Bytes>,
         return Ok(None);
     };
     let wanted = digest.to_owned();
-    let unpacked = tokio::task::spawn_blocking(move || packed::unpack(&wanted, size, &compressed)).await;
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let unpacked = packed::unpack(&wanted, size, &compressed);
+        (unpacked, compressed)
+    })
+    .await;
     match unpacked {
-        Ok(Ok(plain)) => Ok(Some(plain)),
-        Ok(Err(unusable)) => Err(shared.damaged(format!("blob {digest} is not what was stored: {unusable}"))),
+        Ok((Ok(plain), _)) => Ok(Some(plain)),
+        Ok((Err(unusable), compressed)) => {
+            // What is not there any more is written anew by whoever has it; a damaged row would only be in its place.
+            tracing::error!(digest, %unusable, "a blob is not what was stored: it is deleted");
+            super::commit::drop_blob(shared, digest, compressed).await?;
+            Ok(None)
+        }
         // The runtime is going down.
         Err(_) => Err(StoreError::Closed),
     }
