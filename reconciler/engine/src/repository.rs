@@ -5,6 +5,7 @@
 //! changes in those is put back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::drive::Ran;
 use crate::engine::{EngineError, Name, Shared};
 use crate::notice::NoticeKind;
 use crate::records::{Batch, Records, RecordsError};
-use crate::source::{self, Class, Credentials, Head, Limits, Location, SourceError, Watcher};
+use crate::source::{self, Class, Credentials, GitPaths, Head, Limits, Location, SourceError, Watcher};
 use crate::state::short;
 
 /// The collection of what repositories declare.
@@ -88,10 +89,33 @@ impl Declared {
 /// When the last look at a repository began.
 type Began = Option<tokio::time::Instant>;
 
+/// What is watched of a repository on disk: another one may have taken its place although the paths are the same.
+#[derive(Clone, PartialEq)]
+struct Place {
+    paths: GitPaths,
+    /// Device and inode of the git folder.
+    folder: (u64, u64),
+}
+
+impl Place {
+    fn of(path: &Path) -> Result<Place, SourceError> {
+        let paths = source::Repository::open(path)?.paths();
+        let folder = std::fs::metadata(&paths.git_dir).map_err(|source| SourceError::Disk {
+            operation: "read",
+            path: paths.git_dir.clone(),
+            source,
+        })?;
+        Ok(Place {
+            paths,
+            folder: (folder.dev(), folder.ino()),
+        })
+    }
+}
+
 /// The repositories as sources: the watcher of those on disk, the mirrors of the others.
 pub(crate) struct Sources {
     watcher: Watcher,
-    watched: Mutex<HashMap<Name, PathBuf>>,
+    watched: Mutex<HashMap<Name, Place>>,
     fetched: Mutex<HashMap<Name, tokio::time::Instant>>,
     /// One look at a time: two must not write one mirror.
     looking: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Began>>>>,
@@ -178,7 +202,7 @@ async fn run(shared: &Arc<Shared>, name: &Name) -> Ran {
     if shared.declared.read().get(name).is_some_and(other) {
         // Another repository of the same name: what that one declared says nothing about this one.
         shared.declared.write().remove(name);
-        shared.sources.fetch_again(name);
+        shared.sources.fetched.lock().remove(name);
     }
     let mut status = RepositoryStatus {
         observed_generation: repository.metadata.generation,
@@ -458,16 +482,21 @@ async fn credentials(
     }))
 }
 
-/// Watches a repository on disk, if it is not watched already.
+/// Watches a repository on disk, if this very one is not watched already.
 async fn watch(shared: &Arc<Shared>, name: &Name, path: &Path) -> Result<(), RepositoryError> {
-    let before = shared.sources.watched.lock().get(name).cloned();
-    if before.as_deref() == Some(path) && shared.sources.watcher.watches(&name.to_string()) {
+    let at = path.to_owned();
+    let place = blocking(move || Place::of(&at)).await?;
+    let (sources, key) = (&shared.sources, name.to_string());
+    let before = sources.watched.lock().get(name).cloned();
+    if before.as_ref() == Some(&place) && sources.watcher.watches(&key) {
         return Ok(());
     }
-    let at = path.to_owned();
-    let paths = blocking(move || Ok(source::Repository::open(&at)?.paths())).await?;
-    shared.sources.watcher.watch(&name.to_string(), &paths)?;
-    shared.sources.watched.lock().insert(name.clone(), path.to_owned());
+    if before.is_some_and(|before| before != place) {
+        // Also where the paths are the same: what is watched is the folder that was there.
+        sources.watcher.unwatch(&key);
+    }
+    sources.watcher.watch(&key, &place.paths)?;
+    sources.watched.lock().insert(name.clone(), place);
     Ok(())
 }
 

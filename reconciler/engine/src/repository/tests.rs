@@ -73,3 +73,16 @@ fn what_may_pass_in_one_of_two_places_is_tried_again_soon() {
     );
     assert!(matches!(passing, RepositoryError::Passing(reason) if reason.contains("the disk is full")));
 }
+
+#[test]
+fn a_repository_in_the_place_of_another_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet");
+    git2::Repository::init(&path).unwrap();
+    let before = Place::of(&path).unwrap();
+    assert!(before == Place::of(&path).unwrap());
+    std::fs::rename(&path, folder.path().join("old")).unwrap();
+    git2::Repository::init(&path).unwrap();
+    let after = Place::of(&path).unwrap();
+    assert!(before.paths == after.paths && before != after);
+}

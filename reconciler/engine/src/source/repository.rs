@@ -46,6 +46,8 @@ pub struct GitPaths {
     pub git_dir: PathBuf,
     /// Where `refs` and `packed-refs` are.
     pub common_dir: PathBuf,
+    /// The work tree or bare repository as it was named: another one may be put in its place.
+    pub root: PathBuf,
 }
 
 /// What a branch points at.
@@ -110,6 +112,7 @@ impl Repository {
         GitPaths {
             git_dir: self.inner.path().to_path_buf(),
             common_dir: self.inner.commondir().to_path_buf(),
+            root: self.path.clone(),
         }
     }
 

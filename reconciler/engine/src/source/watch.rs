@@ -2,7 +2,8 @@
 //!
 //! An event only wakes: whoever is woken reads the ref again and compares commits. Each repository has its git folder watched (HEAD),
 //! its common folder (packed-refs) and everything below `refs`: branches nest, and for a new nested one often only the creation of its
-//! folder is told. Objects are not watched and reflogs not relied on (bare repositories have none).
+//! folder is told. Objects are not watched and reflogs not relied on (bare repositories have none). The folder around the repository is
+//! watched where that is possible: whoever moves a work tree away and puts another one in its place changes nothing inside.
 //!
 //! An event wakes at once, and again when 50 ms have passed without another: a write may come between an event and the moment when the
 //! kernel watches a folder that is new. While events go on, there is one wake in 50 ms.
@@ -13,7 +14,8 @@ mod debounce;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -45,7 +47,18 @@ struct State {
 
 struct Folder {
     recursive: bool,
-    keys: BTreeSet<String>,
+    /// Whom it concerns, and which of the names in it.
+    keys: BTreeMap<String, BTreeSet<OsString>>,
+}
+
+/// A folder that a repository needs watched.
+struct Wanted {
+    folder: PathBuf,
+    recursive: bool,
+    /// The names in it that matter; all where it is recursive.
+    names: Vec<OsString>,
+    /// Whether the repository is not watched without it.
+    needed: bool,
 }
 
 impl Watcher {
@@ -77,33 +90,50 @@ impl Watcher {
         }
         self.drop_key(&mut notify, key);
         self.sweep(&mut notify);
-        for (folder, recursive) in wanted(paths) {
+        for wanted in wanted(paths) {
+            let folder = &wanted.folder;
             let already = {
                 let mut state = self.state.lock();
                 let entry = state.folders.entry(folder.clone()).or_insert_with(|| Folder {
-                    recursive,
-                    keys: BTreeSet::new(),
+                    recursive: wanted.recursive,
+                    keys: BTreeMap::new(),
                 });
                 let already = !entry.keys.is_empty();
-                entry.keys.insert(key.to_owned());
+                entry.keys.entry(key.to_owned()).or_default().extend(wanted.names);
                 already
             };
-            let mode = if recursive {
+            let mode = if wanted.recursive {
                 RecursiveMode::Recursive
             } else {
                 RecursiveMode::NonRecursive
             };
-            if !already && let Err(error) = notify.watch(&folder, mode) {
-                let error = explain(error, &folder);
-                self.drop_key(&mut notify, key);
-                return Err(error);
+            if already {
+                continue;
+            }
+            match notify.watch(folder, mode) {
+                Ok(()) => {}
+                Err(error) if wanted.needed => {
+                    let error = explain(error, folder);
+                    self.drop_key(&mut notify, key);
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::debug!(folder = %folder.display(), %error, "what is put in the place of a repository is not heard of");
+                    self.state.lock().folders.remove(folder);
+                }
             }
         }
         let mut state = self.state.lock();
+        let is_watched = |folder: &Path| {
+            state
+                .folders
+                .get(folder)
+                .is_some_and(|entry| entry.keys.contains_key(key))
+        };
         // What vanished while it was being watched counts as lost, not as watched.
         if wanted(paths)
             .iter()
-            .all(|(folder, _)| state.folders.get(folder).is_some_and(|entry| entry.keys.contains(key)))
+            .all(|wanted| !wanted.needed || is_watched(&wanted.folder))
         {
             state.keys.insert(key.to_owned(), paths.clone());
         }
@@ -128,7 +158,7 @@ impl Watcher {
             let mut state = self.state.lock();
             state.keys.remove(key);
             state.folders.retain(|path, folder| {
-                if folder.keys.remove(key) && folder.keys.is_empty() {
+                if folder.keys.remove(key).is_some() && folder.keys.is_empty() {
                     unused.push(path.clone());
                 }
                 !folder.keys.is_empty()
@@ -155,13 +185,35 @@ fn release(notify: &mut RecommendedWatcher, folder: &Path) {
     }
 }
 
-fn wanted(paths: &GitPaths) -> Vec<(PathBuf, bool)> {
+fn wanted(paths: &GitPaths) -> Vec<Wanted> {
     // Without a slash at the end: that is how notify names them.
     let plain = |path: &Path| path.components().collect::<PathBuf>();
-    let (git, common) = (plain(&paths.git_dir), plain(&paths.common_dir));
-    let mut folders = vec![(common.clone(), false), (common.join("refs"), true)];
+    let pointers = |folder: PathBuf| Wanted {
+        folder,
+        recursive: false,
+        names: POINTERS.map(OsString::from).to_vec(),
+        needed: true,
+    };
+    let (git, common, root) = (plain(&paths.git_dir), plain(&paths.common_dir), plain(&paths.root));
+    let mut folders = vec![
+        pointers(common.clone()),
+        Wanted {
+            folder: common.join("refs"),
+            recursive: true,
+            names: Vec::new(),
+            needed: true,
+        },
+    ];
     if git != common {
-        folders.push((git, false));
+        folders.push(pointers(git));
+    }
+    if let (Some(around), Some(name)) = (root.parent(), root.file_name()) {
+        folders.push(Wanted {
+            folder: around.to_path_buf(),
+            recursive: false,
+            names: vec![name.to_owned()],
+            needed: false,
+        });
     }
     folders
 }
@@ -184,7 +236,7 @@ fn handle(state: &Mutex<State>, signals: &Sender<Signal>, event: notify::Result<
                 );
                 if gone && let Some(folder) = state.folders.remove(path) {
                     state.lost.insert(path.clone());
-                    for key in folder.keys {
+                    for key in folder.keys.into_keys() {
                         state.keys.remove(&key);
                         woken.insert(key);
                     }
@@ -200,7 +252,7 @@ fn handle(state: &Mutex<State>, signals: &Sender<Signal>, event: notify::Result<
             woken = state
                 .folders
                 .values()
-                .flat_map(|folder| folder.keys.iter().cloned())
+                .flat_map(|folder| folder.keys.keys().cloned())
                 .collect();
         }
     }
@@ -230,13 +282,12 @@ impl State {
             let Some(folder) = self.folders.get(ancestor) else {
                 continue;
             };
-            let pointer = distance == 1
-                && path
-                    .file_name()
-                    .is_some_and(|name| POINTERS.iter().any(|pointer| name == *pointer));
-            if folder.recursive || pointer {
-                woken.extend(folder.keys.iter().cloned());
-            }
+            let name = path.file_name().filter(|_| distance == 1);
+            let concerned = folder
+                .keys
+                .iter()
+                .filter(|(_, names)| folder.recursive || name.is_some_and(|name| names.contains(name)));
+            woken.extend(concerned.map(|(key, _)| key.clone()));
         }
     }
 }

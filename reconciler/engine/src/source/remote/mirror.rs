@@ -186,8 +186,16 @@ impl Mirror {
 
 /// A mirror is a copy that can be had again: what a power cut left of it is not worth an error.
 fn is_damaged(path: &Path) -> bool {
-    match Repository::open(path) {
-        Err(SourceError::Git { source, .. }) => source.class() == ErrorClass::Odb,
+    let read = Repository::open(path).and_then(|repository| {
+        for branch in repository.branches()? {
+            repository.head(Some(&branch))?;
+        }
+        repository.head(None)
+    });
+    match read {
+        // The disk may have said no for other reasons, and would again.
+        Err(SourceError::Git { source, .. }) => !matches!(source.class(), ErrorClass::Os | ErrorClass::NoMemory),
+        Err(SourceError::NotRepository { .. }) => true,
         _ => false,
     }
 }

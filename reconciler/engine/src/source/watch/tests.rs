@@ -102,6 +102,34 @@ fn commits_in_a_work_tree_and_pushes_into_a_bare_repository_wake() {
 }
 
 #[test]
+fn a_work_tree_that_is_moved_away_and_one_that_takes_its_place_wake() {
+    let world = World::new();
+    world.quiet();
+    std::fs::rename(world.path("tree"), world.path("old")).unwrap();
+    world.until("tree", || !world.path("tree").exists());
+    world.quiet();
+    world.git(".", &["clone", "-q", "bare", "tree"]);
+    world.until("tree", || world.path("tree").exists());
+    // Whoever looks then finds another folder and has it watched in place of the one that is gone.
+    world.watcher.unwatch("tree");
+    world.watch("tree");
+    world.quiet();
+    let commit = world.commit("tree");
+    world.sees("tree", None, &commit);
+}
+
+#[test]
+fn what_happens_beside_a_repository_wakes_nobody() {
+    let world = World::new();
+    world.quiet();
+    std::fs::write(world.path("other"), "x").unwrap();
+    std::fs::remove_file(world.path("other")).unwrap();
+    let commit = world.commit("tree");
+    world.sees("tree", None, &commit);
+    assert!(!world.watcher.state.lock().folders[world.folder.path()].recursive);
+}
+
+#[test]
 fn none_of_many_updates_is_missed() {
     let world = World::new();
     for round in 0..100 {
@@ -248,6 +276,7 @@ fn several_keys_share_a_repository_until_each_lets_go() {
 fn a_folder_that_is_not_there_cannot_be_watched() {
     let world = World::new();
     let none = GitPaths {
+        root: world.path("none"),
         git_dir: world.path("none"),
         common_dir: world.path("none"),
     };
