@@ -15,6 +15,7 @@ use super::{AppError, AppMemory, Healed, Kept, save};
 use crate::api::OWNER_ANNOTATION;
 use crate::engine::{Name, Shared};
 use crate::notice::NoticeKind;
+use crate::records::digest;
 use crate::repository::{Declared, owner};
 use crate::state::{Cause, Entry, Millis, Outcome, Revision, View, short};
 use crate::target::{Class, TargetError};
@@ -157,9 +158,15 @@ async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Result<Result<(
         return Ok(Err(refused));
     }
     let Some(body) = &step.body else { return Ok(Ok(())) };
-    // What is replaced would be refused as long as the old one is there.
-    if matches!(step.change, Change::Replace { .. }) || missing.concerns(&step.object) {
+    if missing.concerns(&step.object) {
         return Ok(Ok(()));
+    }
+    if matches!(step.change, Change::Replace { .. }) {
+        return match replaceable(shared, step).await {
+            Ok(()) => Ok(Ok(())),
+            Err(Stopped::Refused(refused)) => Ok(Err(refused)),
+            Err(Stopped::Failed(error)) => Err(error),
+        };
     }
     match shared.target.apply(&step.object, body, true).await {
         Ok(_) => Ok(Ok(())),
@@ -167,6 +174,49 @@ async fn ask(shared: &Shared, step: &Step, missing: &Missing) -> Result<Result<(
         Err(error) if error.class() == Class::Transient => Err(error.into()),
         Err(error) => Ok(Err(refusal(&step.object, step.origin.as_ref(), &error))),
     }
+}
+
+/// Kinds of which there may be two of different names: no name, port or host that only one can have.
+const TWICE: [(&str, &str); 9] = [
+    ("", "ConfigMap"),
+    ("", "Secret"),
+    ("apps", "DaemonSet"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("batch", "Job"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+];
+
+/// Asks whether what takes an object's place would be taken, before the old one is deleted for it: under another name, since the old one
+/// is still there.
+async fn replaceable(shared: &Shared, step: &Step) -> Result<(), Stopped> {
+    let (Some(body), Some(trial)) = (&step.body, trial(&step.object)) else {
+        return Ok(());
+    };
+    let mut body = body.clone();
+    body["metadata"]["name"] = Value::String(trial.name.clone());
+    match shared.target.would_make(&trial, &body).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.class() == Class::Transient => Err(Stopped::Failed(error.into())),
+        Err(error) => {
+            let mut refused = refusal(&step.object, step.origin.as_ref(), &error);
+            refused.reason = refused.reason.replace(&trial.name, &step.object.name);
+            Err(Stopped::Refused(refused))
+        }
+    }
+}
+
+/// Names what is asked about in an object's place; `None` for a kind whose name is bound elsewhere.
+fn trial(object: &ObjectRef) -> Option<ObjectRef> {
+    TWICE
+        .contains(&(object.group.as_str(), object.kind.as_str()))
+        .then(|| ObjectRef {
+            // Short enough for every kind, and nobody else's.
+            name: format!("setpoint-trial-{}", &digest(object.name.as_bytes())[..16]),
+            ..object.clone()
+        })
 }
 
 /// Takes its owner's name off an object as it was read, where this app may have it: the repository of both has that one no more.
@@ -421,6 +471,12 @@ async fn one(shared: &Shared, kept: &Kept, reference: &ObjectRef, desired: &Desi
     }
     match (&step.change, &step.body) {
         (Change::Replace { .. }, _) => {
+            let going = before
+                .as_ref()
+                .is_some_and(|live| !live["metadata"]["deletionTimestamp"].is_null());
+            if !going {
+                replaceable(shared, step).await?;
+            }
             let uid = before
                 .as_ref()
                 .and_then(|live| live["metadata"]["uid"].as_str())
@@ -578,5 +634,43 @@ fn named(revision: &Revision) -> String {
     match revision.subject.as_str() {
         "" => short(&revision.source),
         subject => format!("{} ({subject})", short(&revision.source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use setpoint_plan::ObjectRef;
+
+    use super::{Declared, hands_over, trial};
+    use crate::api::AppSpec;
+
+    #[test]
+    fn what_takes_a_place_is_asked_about_under_a_name_of_its_own_where_it_may_have_one() {
+        let object = |group: &str, kind: &str| ObjectRef {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "w".repeat(63),
+        };
+        let deployment = object("apps", "Deployment");
+        let asked = trial(&deployment).unwrap();
+        assert!(asked.name.len() <= 63 && asked.name != deployment.name);
+        assert_eq!(asked.namespace, deployment.namespace);
+        assert_eq!(trial(&object("", "Service")), None, "its ports are its own");
+        assert_eq!(trial(&object("apiextensions.k8s.io", "CustomResourceDefinition")), None);
+    }
+
+    #[test]
+    fn an_app_has_what_another_had_only_when_their_repository_has_that_one_no_more() {
+        let declared = Declared {
+            apps: BTreeMap::from(["new", "old"].map(|name| (name.to_owned(), AppSpec::default()))),
+            ..Declared::default()
+        };
+        assert!(!hands_over(&declared, "new", "old"));
+        assert!(hands_over(&declared, "new", "former"));
+        assert!(!hands_over(&declared, "foreign", "former"));
     }
 }

@@ -53,3 +53,27 @@ async fn who_takes_an_object_over_wakes_the_one_that_had_it() {
     live.applied(&resource(), &object("a/new", "2"));
     assert_eq!(*woken.lock(), ["a/old", "a/new"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_does_not_come_is_waited_for_once_and_a_watch_that_broke_is_none() {
+    let (live, _) = world();
+    let (listing, listed) = watch::channel(false);
+    let key = (String::new(), "ConfigMap".to_owned());
+    live.watched.lock().insert(key, Followed { listed, late: false });
+    let object = ObjectRef {
+        group: String::new(),
+        version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: "web".to_owned(),
+    };
+    let begun = tokio::time::Instant::now();
+    assert!(!live.watch(&object).await.unwrap());
+    assert_eq!(begun.elapsed(), FIRST_LIST);
+    assert!(!live.watch(&object).await.unwrap());
+    assert_eq!(begun.elapsed(), FIRST_LIST, "not a second time");
+    listing.send_replace(true);
+    assert!(live.watch(&object).await.unwrap());
+    listing.send_replace(false);
+    assert!(!live.watch(&object).await.unwrap());
+}
