@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef as Reference, Store, store::Writer};
@@ -294,6 +295,14 @@ impl Engine {
             progress: RwLock::default(),
         });
         shared.live.watch_pods();
+        let definitions = shared.target.clone().follow_definitions();
+        tasks.spawn(async move {
+            definitions.await;
+            (
+                "the watch of definitions",
+                Err(EngineError::Ended("the watch of definitions")),
+            )
+        });
         let client = config.client;
         let (watched, api) = (shared.clone(), Api::<Repository>::all(client.clone()));
         tasks.spawn(async move {
@@ -515,6 +524,8 @@ async fn load(
     now: Millis,
 ) -> Result<Memories, EngineError> {
     let mut memories = HashMap::new();
+    let seeds: HashMap<String, Bytes> = records.records(SEEDS).await?.into_iter().collect();
+    let mut unkept = Vec::new();
     for (key, bytes) in records.records(APPS).await? {
         let Some(name) = Name::parse(&key) else { continue };
         let mut state: AppState = match serde_json::from_slice(&bytes) {
@@ -522,11 +533,21 @@ async fn load(
             Err(error) => {
                 // One damaged record must not keep all others from being kept.
                 tracing::error!(app = %name, %error, "the record of an app is damaged; it is made anew of its history and of git");
-                recover(records, random, &name).await?
+                recover(records, random, &name, seeds.get(&key)).await?
             }
         };
+        if !state.seed.is_empty() && !seeds.contains_key(&key) {
+            unkept.push((SEEDS.to_owned(), key, state.seed.clone().into()));
+        }
         state.restarted(now);
         memories.insert(name, Arc::new(tokio::sync::Mutex::new(AppMemory::from(state))));
+    }
+    if !unkept.is_empty() {
+        let batch = Batch {
+            put: unkept,
+            ..Batch::default()
+        };
+        records.commit(batch).await?;
     }
     Ok(memories)
 }
@@ -538,12 +559,9 @@ async fn recover(
     records: &dyn Records,
     random: &(dyn Fn() -> [u8; 32] + Send + Sync),
     name: &Name,
+    seed: Option<&Bytes>,
 ) -> Result<AppState, RecordsError> {
-    let kept = records.records(SEEDS).await?.into_iter();
-    let kept = kept.filter(|(key, _)| *key == name.to_string());
-    let seed = kept
-        .filter_map(|(_, seed)| String::from_utf8(seed.to_vec()).ok())
-        .next();
+    let seed = seed.and_then(|seed| String::from_utf8(seed.to_vec()).ok());
     let mut state = AppState {
         // Random values change only where no seed was ever kept.
         seed: seed.unwrap_or_else(|| hex::encode(random())),
@@ -581,9 +599,8 @@ async fn recover(
         operation: "written",
         source: Box::new(error),
     })?;
-    let put = |collection: &str, bytes| (collection.to_owned(), name.to_string(), bytes);
     let batch = Batch {
-        put: vec![put(APPS, bytes.into()), put(SEEDS, state.seed.clone().into())],
+        put: vec![(APPS.to_owned(), name.to_string(), bytes.into())],
         ..Batch::default()
     };
     records.commit(batch).await?;

@@ -4,11 +4,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube::Client;
+use kube::api::{Api, PartialObjectMeta};
 use kube::core::{ApiResource, Status};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use setpoint_plan::ObjectRef;
@@ -18,6 +23,9 @@ use crate::api::MANAGER;
 
 /// How long a request may take.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often it is asked what the cluster serves until that does not change meanwhile.
+const CALM: usize = 5;
 
 /// What a failure of the cluster asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +57,9 @@ pub enum TargetError {
         /// The object.
         object: String,
     },
+    /// What it serves changed again and again while it was asked.
+    #[error("cannot say what the cluster serves: definitions of kinds change all the time")]
+    Unsettled,
     /// It does not serve the kind.
     #[error(
         "cannot work with {object}: the cluster serves no {kind} in {api_version}; is its definition missing, or is it served in another version?"
@@ -87,7 +98,7 @@ impl TargetError {
     /// Says whether it may pass.
     pub fn class(&self) -> Class {
         match self {
-            TargetError::Timeout { .. } => Class::Transient,
+            TargetError::Timeout { .. } | TargetError::Unsettled => Class::Transient,
             TargetError::NoSuchKind { .. } => Class::Terminal,
             TargetError::Request { source, .. } => match &**source {
                 kube::Error::Api(status) => of_status(status),
@@ -146,6 +157,8 @@ pub struct Target {
     client: Client,
     kinds: Arc<RwLock<HashMap<(String, String), Served>>>,
     capabilities: Arc<RwLock<Option<Capabilities>>>,
+    /// Grows when what is known of kinds is forgotten: an answer to a question from before must not be kept.
+    epoch: Arc<AtomicU64>,
 }
 
 impl Target {
@@ -155,6 +168,7 @@ impl Target {
             client,
             kinds: Arc::default(),
             capabilities: Arc::default(),
+            epoch: Arc::default(),
         }
     }
 
@@ -177,6 +191,7 @@ impl Target {
         if let Some(served) = self.kinds.read().get(&key) {
             return Ok(Some(served.clone()));
         }
+        let epoch = self.epoch.load(Ordering::SeqCst);
         let list = async {
             match group {
                 "" => self.client.list_core_api_resources(version).await,
@@ -188,15 +203,20 @@ impl Target {
             Err(error) if error.is_not_found() => Vec::new(),
             Err(error) => return Err(error),
         };
+        let listed: HashMap<(String, String), Served> = listed
+            .into_iter()
+            .filter(|resource| !resource.name.contains('/'))
+            .map(|resource| {
+                let served = served_as(group, version, &api_version, &resource);
+                ((api_version.clone(), resource.kind), served)
+            })
+            .collect();
+        let found = listed.get(&key).cloned();
         let mut kinds = self.kinds.write();
-        for resource in listed {
-            if resource.name.contains('/') {
-                continue;
-            }
-            let served = served_as(group, version, &api_version, &resource);
-            kinds.insert((api_version.clone(), resource.kind), served);
+        if self.epoch.load(Ordering::SeqCst) == epoch {
+            kinds.extend(listed);
         }
-        Ok(kinds.get(&key).cloned())
+        Ok(found)
     }
 
     /// Returns what templates are told of the cluster: its version, its groups and kinds.
@@ -207,6 +227,19 @@ impl Target {
         if let Some(known) = self.capabilities.read().clone() {
             return Ok(known);
         }
+        for _ in 0..CALM {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            let capabilities = self.ask_capabilities().await?;
+            let mut known = self.capabilities.write();
+            if self.epoch.load(Ordering::SeqCst) == epoch {
+                *known = Some(capabilities.clone());
+                return Ok(capabilities);
+            }
+        }
+        Err(TargetError::Unsettled)
+    }
+
+    async fn ask_capabilities(&self) -> Result<Capabilities, TargetError> {
         let client = &self.client;
         let version = deadline("ask for the version of", "the cluster", client.apiserver_version()).await?;
         let groups = deadline("ask for the groups of", "the cluster", client.list_api_groups()).await?;
@@ -223,19 +256,41 @@ impl Target {
         api_versions.extend(kinds.keys().map(|(api_version, kind)| format!("{api_version}/{kind}")));
         drop(kinds);
         api_versions.sort();
-        let capabilities = Capabilities {
+        api_versions.dedup();
+        Ok(Capabilities {
             // What comes after a plus names the build, and charts compare versions.
             kube_version: version.git_version.split('+').next().unwrap_or_default().to_owned(),
             api_versions,
-        };
-        *self.capabilities.write() = Some(capabilities.clone());
-        Ok(capabilities)
+        })
     }
 
     /// Forgets how kinds are served; called when definitions change.
     pub fn forget_kinds(&self) {
-        self.kinds.write().clear();
-        *self.capabilities.write() = None;
+        let (mut kinds, mut capabilities) = (self.kinds.write(), self.capabilities.write());
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        kinds.clear();
+        *capabilities = None;
+    }
+
+    /// Forgets how kinds are served whenever somebody changes a definition, for ever.
+    pub async fn follow_definitions(self) {
+        let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client.clone());
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                // A definition is served a moment after it was made, which its status tells.
+                Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => {
+                    self.forget_kinds()
+                }
+                Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the watch of definitions failed and starts again"
+                    );
+                }
+            }
+        }
     }
 
     async fn path(&self, object: &ObjectRef, named: bool) -> Result<String, TargetError> {
@@ -294,6 +349,17 @@ impl Target {
             path.push_str("&dryRun=All");
         }
         self.send("apply", object, "PATCH", &path, Some(body)).await
+    }
+
+    /// Asks whether an object could be made, without making it.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked or would refuse.
+    pub async fn would_make(&self, object: &ObjectRef, body: &Value) -> Result<(), TargetError> {
+        let mut path = self.path(object, false).await?;
+        path.push_str("?dryRun=All&fieldManager=");
+        path.push_str(MANAGER);
+        self.send("create", object, "POST", &path, Some(body)).await.map(drop)
     }
 
     /// Deletes an object if it still is the one with this uid; `false` when it was gone already.

@@ -1,6 +1,6 @@
 //! What an app should be: its declaration, the files that it names, rendered once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,7 +219,10 @@ async fn broken(
 /// Returns the digest of everything that rendering depends on.
 async fn key(shared: &Shared, kept: &Kept, app: &App) -> Result<String, Unread> {
     let spec = &kept.spec;
-    let identity = json!([FORMAT, kept.name.name, kept.namespace, spec.values]);
+    let capabilities = shared.target.capabilities().await;
+    let capabilities = capabilities.map_err(|error| Unread::Passing(super::chain(&error)))?;
+    let cluster = surroundings(&capabilities);
+    let identity = json!([FORMAT, kept.name.name, kept.namespace, spec.values, cluster]);
     if let Some(chart) = &spec.chart {
         return Ok(digest(json!([identity, chart.digest]).to_string().as_bytes()));
     }
@@ -237,6 +240,12 @@ async fn key(shared: &Shared, kept: &Kept, app: &App) -> Result<String, Unread> 
     })
     .await?;
     Ok(digest(json!([identity, trees.0, trees.1]).to_string().as_bytes()))
+}
+
+/// Returns the digest of what templates see of the cluster: the same for the same cluster, whenever it is asked.
+fn surroundings(capabilities: &Capabilities) -> String {
+    let versions: BTreeSet<&String> = capabilities.api_versions.iter().collect();
+    digest(json!([capabilities.kube_version, versions]).to_string().as_bytes())
 }
 
 async fn files(shared: &Shared, kept: &Kept, app: &App) -> Result<Files, Unread> {
@@ -420,4 +429,26 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> 
     serde_json::from_slice::<Job>(bytes)
         .map(|job| job.files)
         .map_err(|error| format!("the chart's files cannot be read back: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use setpoint_templates::Capabilities;
+
+    use super::surroundings;
+
+    #[test]
+    fn what_templates_see_of_a_cluster_is_the_same_until_it_serves_something_else() {
+        let of = |api_versions: &[&str]| {
+            surroundings(&Capabilities {
+                kube_version: "v1.34.0".to_owned(),
+                api_versions: api_versions.iter().map(|version| (*version).to_owned()).collect(),
+            })
+        };
+        assert_eq!(of(&["v1", "apps/v1"]), of(&["apps/v1", "v1", "v1"]));
+        assert_ne!(
+            of(&["v1", "apps/v1"]),
+            of(&["v1", "apps/v1", "monitoring.coreos.com/v1"])
+        );
+    }
 }

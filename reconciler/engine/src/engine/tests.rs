@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
@@ -114,5 +113,6 @@ async fn a_damaged_record_without_anything_beside_it_has_a_new_seed() {
     let memories = load(&records, &|| [7; 32], 0).await.unwrap();
     let memory = memories[&Name::new("ns", "web")].lock().await;
     assert_eq!(memory.state.seed, hex::encode([7; 32]));
+    assert_eq!(records.records(SEEDS).await.unwrap().len(), 1, "and keeps it beside");
     assert!(memory.state.inventory.is_empty());
 }
