@@ -375,10 +375,12 @@ async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Resu
         let now = memory.now(shared);
         memory.state.hasten(now);
     }
+    // Why the cluster could not be asked about what is to be begun: what is under way, or held, is kept meanwhile.
+    let mut unasked: Option<AppError> = None;
     for _ in 0..STEPS {
-        let blocked = publish::blocked(shared, kept, memory);
+        let blocked = publish::blocked(shared, kept, memory).is_some() || unasked.is_some();
         let now = memory.now(shared);
-        let revision = memory.state.viewed(&kept.policy, blocked.is_some(), now).cloned();
+        let revision = memory.state.viewed(&kept.policy, blocked, now).cloned();
         let view = match &revision {
             Some(revision) => match view::observe(shared, kept, memory, revision).await {
                 Ok(view) => view,
@@ -388,8 +390,11 @@ async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Resu
         };
         memory.trouble.clone_from(&view.trouble);
         let now = memory.now(shared);
-        match memory.state.next(&kept.policy, &view, blocked.is_some(), now) {
+        match memory.state.next(&kept.policy, &view, blocked, now) {
             Next::Wait { until } => {
+                if let Some(error) = unasked {
+                    return Err(error);
+                }
                 let retry = act::heal_again(memory, now);
                 let net = memory.unheard.then(|| now.saturating_add(UNHEARD));
                 let until = [until, retry, net].into_iter().flatten().min();
@@ -400,10 +405,15 @@ async fn work(shared: &Arc<Shared>, kept: &Kept, memory: &mut AppMemory) -> Resu
                 sure = true;
                 memory.doubted = true;
             }
-            Next::Begin { revision, cause } => act::begin(shared, kept, memory, &view, revision, cause).await?,
+            Next::Begin { revision, cause } => match act::begin(shared, kept, memory, &view, revision, cause).await {
+                Err(error @ AppError::Target(_)) if unasked.is_none() && class(&error) == Class::Transient => {
+                    unasked = Some(error);
+                }
+                begun => begun?,
+            },
             Next::Apply { places, heal } => {
                 if !act::apply(shared, kept, memory, &view, &places, heal).await? {
-                    return Ok(Some(LATER));
+                    return unasked.map_or(Ok(Some(LATER)), Err);
                 }
             }
             Next::Fix { digest, images } => act::fix(shared, kept, memory, &digest, &images).await?,

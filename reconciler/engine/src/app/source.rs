@@ -73,6 +73,10 @@ async fn read(
     app: &App,
     memory: &mut AppMemory,
 ) -> Result<Option<Duration>, AppError> {
+    if own(shared, &kept.name, app).is_some_and(|declared| !declared.apps.contains_key(&kept.name.name)) {
+        // It is about to be deleted: its folder may be gone already, which says nothing.
+        return Ok(None);
+    }
     let (source, subject, time) = match origin(shared, kept, app, memory) {
         Some(origin) => origin,
         None => return Ok(None),
