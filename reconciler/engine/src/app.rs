@@ -520,16 +520,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::jump;
-
-    #[test]
-    fn only_what_a_steady_clock_did_not_see_pass_is_a_jump() {
-        assert_eq!(jump(1_000, 3_601_000, Duration::from_secs(3_600)), 0);
-        assert_eq!(jump(1_000, 4_000, Duration::from_secs(1)), 0);
-        assert_eq!(jump(1_000, 3_602_000, Duration::from_secs(1)), 3_600_000);
-        assert_eq!(jump(3_601_000, 2_000, Duration::from_secs(1)), -3_600_000);
-    }
-}
+mod tests;

@@ -53,3 +53,6 @@ pub trait Records: Send + Sync + 'static {
 pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
