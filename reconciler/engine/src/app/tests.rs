@@ -152,6 +152,7 @@ impl World {
             subject: String::new(),
             digest: digest(&bytes),
             origins: String::new(),
+            images: crate::images::Images::default(),
         }
     }
 

@@ -20,6 +20,7 @@ fn entry(number: u64, objects: &Bytes, outcome: Outcome) -> (String, Bytes) {
             subject: String::new(),
             digest: digest(objects),
             origins: String::new(),
+            images: crate::images::Images::default(),
         },
         cause: Cause::Deploy,
         started: 0,
