@@ -111,13 +111,13 @@ impl World {
         app
     }
 
-    /// Has the repository `fleet` declare apps at a commit.
+    /// Has the repository `fleet`, which cannot be reached, declare apps at a commit.
     fn declare(&mut self, commit: &str, apps: &[&str]) {
         let repository = json!({
             "apiVersion": "setpoint.dev/v1alpha1",
             "kind": "Repository",
             "metadata": {"name": "fleet", "namespace": "ns", "uid": "7", "resourceVersion": "1"},
-            "spec": {"url": "/srv/fleet"},
+            "spec": {"url": "http://127.0.0.1:1/fleet.git"},
         });
         self.cluster.put(
             "/apis/setpoint.dev/v1alpha1/namespaces/ns/repositories/fleet",
@@ -499,4 +499,59 @@ async fn a_sync_under_way_ends_although_the_spec_cannot_be_read_any_more() {
         status["reason"].as_str().unwrap().contains("spec.sync.deadline"),
         "{status}"
     );
+}
+
+#[tokio::test]
+async fn an_app_that_somebody_deleted_is_made_again_although_the_remote_cannot_be_reached() {
+    let mut world = World::new().await;
+    world.declare("c1", &["web"]);
+    let fleet = Name::new("ns", "fleet");
+    let ran = crate::repository::reconcile(&world.shared, &fleet).await;
+    assert!(matches!(ran, Ran::Retry), "a remote that is down may be up again");
+    let made = world
+        .cluster
+        .get("/apis/setpoint.dev/v1alpha1/namespaces/ns/apps/web")
+        .unwrap();
+    assert_eq!(made["metadata"]["ownerReferences"][0]["uid"], "7");
+    let status = world
+        .cluster
+        .get("/apis/setpoint.dev/v1alpha1/namespaces/ns/repositories/fleet")
+        .unwrap()["status"]
+        .clone();
+    assert_ne!(status["reason"], "");
+    assert_eq!(status["inForce"], "c1");
+}
+
+#[tokio::test]
+async fn what_became_well_unheard_of_does_not_fail_at_the_deadline() {
+    const CLAIM: &str = "/api/v1/namespaces/shop/persistentvolumeclaims/data";
+    let mut world = World::new().await;
+    let app = world.app("web", false);
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": "data",
+            "namespace": "shop",
+            "labels": {"setpoint.dev/app": "web"},
+            "annotations": {OWNER_ANNOTATION: "ns/web"},
+        },
+        "spec": {"storageClassName": "slow"},
+    });
+    let mut state = AppState::default();
+    state.want(world.revision("c1", vec![claim]).await);
+    world.remember("web", state).await;
+    world.work(&app).await.unwrap();
+    assert!(world.state("web").await.sync.is_some(), "it waits for the claim");
+    let mut bound = world.cluster.get(CLAIM).unwrap();
+    bound["status"] = json!({"phase": "Bound"});
+    world.cluster.put(CLAIM, bound);
+    {
+        let memory = world.shared.memory_of(&Name::of(&app));
+        let now = world.shared.millis();
+        memory.lock().await.state.sync.as_mut().unwrap().deadline = now;
+    }
+    world.work(&app).await.unwrap();
+    let state = world.state("web").await;
+    assert!(state.failed.is_empty() && state.healthy.is_some());
 }

@@ -95,7 +95,11 @@ impl State {
                 200,
                 kinds(
                     "v1",
-                    &[("configmaps", "ConfigMap", true), ("namespaces", "Namespace", false)],
+                    &[
+                        ("configmaps", "ConfigMap", true),
+                        ("namespaces", "Namespace", false),
+                        ("persistentvolumeclaims", "PersistentVolumeClaim", true),
+                    ],
                 ),
             ),
             ("GET", _) => match self.objects.get(path) {
