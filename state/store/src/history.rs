@@ -125,6 +125,8 @@ impl History {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(false)
+            // In KiB: what is current is kept in memory apart from this, and every connection has a cache of its own.
+            .pragma("cache_size", "-512")
             .busy_timeout(BUSY)
             .statement_cache_capacity(32)
             .disable_statement_logging();

@@ -11,7 +11,7 @@ use super::{Missed, Stored};
 /// At most so many changes are kept per kind.
 const KEEP: usize = 1024;
 /// At most so many bytes of objects are kept alive by one kind's ring.
-const KEEP_BYTES: usize = 4 << 20;
+const KEEP_BYTES: usize = 1 << 20;
 
 /// What happened to an object, as one watcher sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
