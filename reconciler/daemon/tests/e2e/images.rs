@@ -151,6 +151,15 @@ impl Registry {
         registry
     }
 
+    /// Uploads one of the demo images, by its place in the layout, under a name; returns its digest.
+    pub fn push_demo(&self, world: &World, place: usize, name: &str, tag: &str) -> String {
+        let folder = demo_layout(world);
+        let layout = folder.path().join("layout");
+        let manifest = read_json(&layout.join("index.json"))["manifests"][place].clone();
+        self.push(&layout, &manifest, name, tag);
+        manifest["digest"].as_str().unwrap().to_owned()
+    }
+
     /// Uploads one image of a layout under a name.
     fn push(&self, layout: &Path, manifest: &Value, name: &str, tag: &str) {
         let path = blob_path(layout, &manifest["digest"]);

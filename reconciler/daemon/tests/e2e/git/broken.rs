@@ -149,3 +149,44 @@ fn a_declaration_that_does_not_parse_leaves_the_last_good_one_in_force() {
     let mended = fleet.commit(&[("setpoint.toml", &toml(&["web"], ""))]);
     world.healthy_at("web", &mended);
 }
+
+#[test]
+fn what_is_gone_back_to_runs_its_image_although_the_tag_means_another_now() {
+    let (world, fleet) = following(&["web"], "sync = { deadline = \"5s\" }");
+    let registry = Registry::start();
+    let image = format!("{}/team/app:live", registry.address);
+    let first = registry.push_demo(&world, 0, "team/app", "live");
+    let before = fleet.commit(&[("web.yaml", &values(&image, "one", "/healthz"))]);
+    world.healthy_at("web", &before);
+    let second = registry.push_demo(&world, 1, "team/app", "live");
+    assert_ne!(first, second);
+    let pulled = world.setpoint(&["image", "pull", &image]);
+    assert!(pulled.status.success(), "{}", crate::harness::text(&pulled.stderr));
+    drop(registry);
+
+    let bad = fleet.commit(&[("web.yaml", &values(&image, "two", "/nowhere"))]);
+    world.failed_at("web", &bad);
+    let deployment = world.until(&["deployment", "web"], "back by its digest", |deployment| {
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"] == format!("{image}@{first}")
+    });
+    assert_eq!(
+        deployment["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"],
+        "one"
+    );
+    // New pods of it run that image too, without its registry.
+    world.kubectl(&["delete", "pods", "--all", "--wait=false"]);
+    let runs_first = |pod: &serde_json::Value| {
+        let status = &pod["status"]["containerStatuses"][0];
+        status["ready"] == true && status["imageID"].as_str().is_some_and(|id| id.ends_with(&first))
+    };
+    world.until(&["pods", "-l", "app=web"], "only the first image", |pods| {
+        let pods = crate::harness::items(pods);
+        let alive: Vec<_> = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+            .collect();
+        pods.len() == alive.len() && alive.len() == 1 && alive.iter().all(|pod| runs_first(pod))
+    });
+    assert!(world.log().contains("means another image now"), "{}", world.log());
+    assert_eq!(world.app("web").unwrap()["health"], "Failed");
+}
