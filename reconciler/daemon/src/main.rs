@@ -29,7 +29,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[expect(unsafe_code, reason = "the allocator looks for this name; nothing else has it")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static ALLOCATOR_SETTINGS: &[u8] =
-    b"narenas:2,dirty_decay_ms:250,muzzy_decay_ms:0,background_thread:false,abort_conf:true\0";
+    b"narenas:2,lg_tcache_max:12,dirty_decay_ms:250,muzzy_decay_ms:0,background_thread:false,abort_conf:true\0";
 
 fn main() -> ExitCode {
     // The runtime's hidden roles come before everything: they are small single-threaded processes and must stay so.

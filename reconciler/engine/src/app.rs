@@ -100,7 +100,7 @@ impl From<AppState> for AppMemory {
 
 impl AppMemory {
     /// Returns the time. What is due at some time moves with a clock that was set, or that went on while the machine was suspended.
-    fn now(&mut self, shared: &Shared) -> Millis {
+    pub(crate) fn now(&mut self, shared: &Shared) -> Millis {
         let (now, steady) = (shared.millis(), tokio::time::Instant::now());
         let Some((before, since)) = self.clock.replace((now, steady)) else {
             return now;
@@ -148,6 +148,8 @@ pub(crate) struct Progress {
     source: String,
     /// What it is to be made of that, if that rendered.
     wanted: Option<Revision>,
+    /// Whether anything of it was ever applied.
+    begun: bool,
     /// Whether all of it runs and is healthy.
     settled: bool,
     /// How it is, in words.

@@ -86,7 +86,7 @@ impl Declared {
     }
 }
 
-/// When the last look at a repository began.
+/// When the last look at a repository that fetched it whatever its interval began.
 type Began = Option<tokio::time::Instant>;
 
 /// What is watched of a repository on disk: another one may have taken its place although the paths are the same.
@@ -175,8 +175,7 @@ enum Text {
 pub(crate) fn reconcile<'a>(shared: &'a Arc<Shared>, name: &'a Name) -> BoxFuture<'a, Ran> {
     async move {
         let looking = shared.sources.looking(name);
-        let mut began = looking.lock().await;
-        *began = Some(tokio::time::Instant::now());
+        let _looking = looking.lock().await;
         run(shared, name).await
     }
     .boxed()

@@ -136,6 +136,9 @@ pub struct Pin {
 pub struct Input {
     /// The source and the declaration: while these are the same, nothing has to be read.
     pub quick: String,
+    /// The digest of the files; empty when they could not be read, or were not told apart.
+    #[serde(default)]
+    pub trees: String,
     /// The digest of everything that rendering depends on; empty when it did not render.
     pub key: String,
     /// The time that the templates saw, in seconds.
@@ -400,7 +403,8 @@ impl AppState {
             return self.tend(policy, view, now);
         };
         // What git names now may use what its names mean now; what is gone back to is to be what it was.
-        if cause != Cause::Deploy {
+        // Where nothing is put back, that is not either once it is held.
+        if cause != Cause::Deploy && (policy.heal || !self.holds(&goal.digest)) {
             let images = goal.images.moved(&view.images);
             if !images.is_empty() {
                 let digest = goal.digest.clone();
@@ -475,15 +479,11 @@ impl AppState {
 
     /// Takes note that names of a revision's images mean something else now.
     pub fn fix(&mut self, digest: &str, images: &BTreeSet<String>) {
-        let numbered = [&mut self.held, &mut self.healthy].into_iter().flatten();
-        let syncing = self.sync.iter_mut().map(|sync| &mut sync.revision);
-        let pinned = self.pin.iter_mut().map(|pin| &mut pin.revision);
-        let all = numbered.map(|numbered| &mut numbered.revision);
-        for revision in all.chain(syncing).chain(pinned).chain(&mut self.wanted) {
+        self.each_revision(|revision| {
             if revision.digest == digest {
                 revision.images.fixed.extend(images.iter().cloned());
             }
-        }
+        });
     }
 
     /// Begins a sync; returns the entry of the one that it supersedes. `objects` are the new revision's.
@@ -518,11 +518,10 @@ impl AppState {
 
     /// Ends a sync well: `objects` are all that there is of the app now.
     pub fn succeed(&mut self, view: &View, now: Millis) -> Option<Entry> {
-        let sync = self.sync.take()?;
+        let mut sync = self.sync.take()?;
         let objects = view.objects.iter().map(|object| &object.object);
         let surplus = view.surplus.iter().map(|surplus| &surplus.object);
         self.inventory = objects.chain(surplus).chain(&view.unserved).cloned().collect();
-        let mut sync = sync;
         if sync.cause == Cause::Deploy || sync.revision.images.is_empty() {
             sync.revision.images.remember(&view.newest);
         }
@@ -591,12 +590,28 @@ impl AppState {
         self.failed.drain(..surplus);
     }
 
-    /// Forgets that the wanted revision failed, and any rollback that was asked for: it is tried again.
+    /// Forgets that the wanted revision failed, so that it is tried again, with what the names of its images mean now.
     pub fn retry(&mut self) {
-        if let Some(wanted) = &self.wanted {
-            let digest = wanted.digest.clone();
-            self.failed.retain(|failed| failed.revision.digest != digest);
-        }
+        let Some(digest) = self.wanted.as_ref().map(|wanted| wanted.digest.clone()) else {
+            return;
+        };
+        self.failed.retain(|failed| failed.revision.digest != digest);
+        self.each_revision(|revision| {
+            if revision.digest == digest {
+                revision.images.fixed.clear();
+            }
+        });
+    }
+
+    fn each_revision(&mut self, change: impl FnMut(&mut Revision)) {
+        let numbered = [&mut self.held, &mut self.healthy].into_iter().flatten();
+        let syncing = self.sync.iter_mut().map(|sync| &mut sync.revision);
+        let pinned = self.pin.iter_mut().map(|pin| &mut pin.revision);
+        let all = numbered.map(|numbered| &mut numbered.revision);
+        all.chain(syncing)
+            .chain(pinned)
+            .chain(&mut self.wanted)
+            .for_each(change);
     }
 
     /// Brings the retry of the wanted revision forward: what it failed for may have passed.

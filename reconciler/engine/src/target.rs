@@ -2,7 +2,7 @@
 //!
 //! Objects are JSON as the cluster sends them: typed clients would drop what they do not know. Every request has a deadline.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use setpoint_plan::ObjectRef;
 use setpoint_templates::Capabilities;
 
 use crate::api::MANAGER;
+use crate::records::digest;
 
 /// How long a request may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -151,12 +152,29 @@ pub struct Served {
     pub namespaced: bool,
 }
 
+/// What templates are told of a cluster.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Its version, its groups and kinds.
+    pub capabilities: Capabilities,
+    /// The digest of all that: the same for the same cluster, whenever it is asked.
+    pub digest: String,
+}
+
+impl From<Capabilities> for Surroundings {
+    fn from(capabilities: Capabilities) -> Surroundings {
+        let versions: BTreeSet<&String> = capabilities.api_versions.iter().collect();
+        let digest = digest(json!([capabilities.kube_version, versions]).to_string().as_bytes());
+        Surroundings { capabilities, digest }
+    }
+}
+
 /// A cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Target {
     client: Client,
     kinds: Arc<RwLock<HashMap<(String, String), Served>>>,
-    capabilities: Arc<RwLock<Option<Capabilities>>>,
+    surroundings: Arc<RwLock<Option<Arc<Surroundings>>>>,
     /// Grows when what is known of kinds is forgotten: an answer to a question from before must not be kept.
     epoch: Arc<AtomicU64>,
 }
@@ -167,7 +185,7 @@ impl Target {
         Target {
             client,
             kinds: Arc::default(),
-            capabilities: Arc::default(),
+            surroundings: Arc::default(),
             epoch: Arc::default(),
         }
     }
@@ -223,17 +241,17 @@ impl Target {
     ///
     /// # Errors
     /// When the cluster cannot be asked.
-    pub async fn capabilities(&self) -> Result<Capabilities, TargetError> {
-        if let Some(known) = self.capabilities.read().clone() {
+    pub async fn surroundings(&self) -> Result<Arc<Surroundings>, TargetError> {
+        if let Some(known) = self.surroundings.read().clone() {
             return Ok(known);
         }
         for _ in 0..CALM {
             let epoch = self.epoch.load(Ordering::SeqCst);
-            let capabilities = self.ask_capabilities().await?;
-            let mut known = self.capabilities.write();
+            let surroundings = Arc::new(Surroundings::from(self.ask_capabilities().await?));
+            let mut known = self.surroundings.write();
             if self.epoch.load(Ordering::SeqCst) == epoch {
-                *known = Some(capabilities.clone());
-                return Ok(capabilities);
+                *known = Some(surroundings.clone());
+                return Ok(surroundings);
             }
         }
         Err(TargetError::Unsettled)
@@ -266,10 +284,10 @@ impl Target {
 
     /// Forgets how kinds are served; called when definitions change.
     pub fn forget_kinds(&self) {
-        let (mut kinds, mut capabilities) = (self.kinds.write(), self.capabilities.write());
+        let (mut kinds, mut surroundings) = (self.kinds.write(), self.surroundings.write());
         self.epoch.fetch_add(1, Ordering::SeqCst);
         kinds.clear();
-        *capabilities = None;
+        *surroundings = None;
     }
 
     /// Forgets how kinds are served whenever somebody changes a definition, for ever.
@@ -505,6 +523,26 @@ fn escape(segment: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use setpoint_templates::Capabilities;
+
+    use super::Surroundings;
+
+    #[test]
+    fn what_templates_see_of_a_cluster_is_the_same_until_it_serves_something_else() {
+        let of = |api_versions: &[&str]| {
+            Surroundings::from(Capabilities {
+                kube_version: "v1.34.0".to_owned(),
+                api_versions: api_versions.iter().map(|version| (*version).to_owned()).collect(),
+            })
+            .digest
+        };
+        assert_eq!(of(&["v1", "apps/v1"]), of(&["apps/v1", "v1", "v1"]));
+        assert_ne!(
+            of(&["v1", "apps/v1"]),
+            of(&["v1", "apps/v1", "monitoring.coreos.com/v1"])
+        );
+    }
+
     #[test]
     fn a_name_cannot_leave_its_place_in_the_path() {
         assert_eq!(super::escape("web-1.x:y"), "web-1.x:y");

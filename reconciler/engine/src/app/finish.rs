@@ -24,8 +24,6 @@ use crate::state::{AppState, short};
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// The longest time between two such looks.
 const LAST_LOOK: Duration = Duration::from_secs(30);
-/// How long apps have to say what they want before the objects of one that is no longer declared go.
-const HEIRS: i64 = 120;
 
 /// What an app's repository says of it.
 enum Standing {
@@ -60,7 +58,7 @@ pub(super) async fn finish(
             return Ok(Some(wait(shared, app, memory, reason).await));
         }
         Standing::Dropped(declared) => {
-            if let Some(reason) = hand_over(shared, app, &kept, memory, &declared).await? {
+            if let Some(reason) = hand_over(shared, &kept, memory, &declared).await? {
                 return Ok(Some(wait(shared, app, memory, reason).await));
             }
             false
@@ -149,7 +147,6 @@ async fn standing(shared: &Shared, name: &Name, app: &App) -> Result<Standing, A
 /// wait for.
 async fn hand_over(
     shared: &Arc<Shared>,
-    app: &App,
     kept: &Kept,
     memory: &AppMemory,
     declared: &Declared,
@@ -159,27 +156,33 @@ async fn hand_over(
         return Ok(None);
     }
     let mut claims: BTreeMap<ObjectKey, String> = BTreeMap::new();
+    let commit = short(&declared.commit);
     for heir in declared.apps.keys() {
-        let progress = shared
-            .progress
-            .read()
-            .get(&Name::new(&kept.name.namespace, heir))
-            .cloned();
-        match progress.filter(|progress| progress.source == declared.commit) {
-            Some(progress) => {
+        let name = Name::new(&kept.name.namespace, heir);
+        let progress = shared.progress.read().get(&name).cloned();
+        match progress {
+            // The name is somebody else's: this repository has no such app.
+            Some(progress) if progress.repository != kept.spec.repository => {}
+            Some(progress) if progress.source == declared.commit => match progress.wanted {
                 // What is settled has all that it wants.
-                if let Some(wanted) = progress.wanted.filter(|_| !progress.settled) {
+                Some(_) if progress.settled => {}
+                Some(wanted) => {
                     let goal = Goal::load(shared, &wanted).await?;
                     claims.extend(goal.keys.iter().map(|key| (key.clone(), heir.clone())));
                 }
-            }
-            None if !is_late(shared, app) => {
+                // One that has nothing yet may be this app under its new name.
+                None if !progress.begun => {
+                    return Ok(Some(format!(
+                        "waits for {heir}, which does not render at {commit}: it may want some of the objects"
+                    )));
+                }
+                None => {}
+            },
+            _ => {
                 return Ok(Some(format!(
-                    "waits for {heir} to take up {}: it may want some of the objects",
-                    short(&declared.commit)
+                    "waits for {heir} to take up {commit}: it may want some of the objects"
                 )));
             }
-            None => {}
         }
     }
     let claimed = left
@@ -192,12 +195,6 @@ async fn hand_over(
         return Ok(Some(format!("waits for {heir} to take over {object}")));
     }
     Ok(None)
-}
-
-/// Says whether an App has been going for so long that those that have not said what they want are not waited for.
-fn is_late(shared: &Shared, app: &App) -> bool {
-    let since = app.metadata.deletion_timestamp.as_ref();
-    since.is_none_or(|since| (shared.now)().as_second() - since.0.as_second() >= HEIRS)
 }
 
 /// Returns what is there of an app and may be deleted, in the order of deletion.

@@ -74,6 +74,7 @@ pub(super) fn progress(shared: &Arc<Shared>, kept: &Kept, memory: &AppMemory) {
         repository: kept.spec.repository.clone(),
         source,
         wanted: state.wanted.clone().filter(|_| state.broken.is_none()),
+        begun: state.held.is_some(),
         settled,
         health: health.to_owned(),
     };

@@ -1,6 +1,6 @@
 //! What an app should be: its declaration, the files that it names, rendered once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,8 +89,19 @@ async fn read(
     {
         return Ok(None);
     }
-    let key = match key(shared, kept, app).await {
-        Ok(key) => key,
+    // A source never changes under its name: what was read of it once need not be read again.
+    let known = state.input.as_ref().filter(|input| input.quick == quick);
+    let known = known.map(|input| input.trees.clone()).filter(|trees| !trees.is_empty());
+    let read = async {
+        let trees = match known {
+            Some(trees) => trees,
+            None => trees(shared, kept, app).await?,
+        };
+        let key = key(shared, kept, &trees).await?;
+        Ok((trees, key))
+    };
+    let (trees, key) = match read.await {
+        Ok(read) => read,
         Err(error) => return broken(shared, kept, memory, &source, quick, error).await,
     };
     let before = memory.state.input.clone().filter(|input| input.key == key);
@@ -104,6 +115,7 @@ async fn read(
         memory.state.want(revision);
         memory.state.input = Some(Input {
             quick,
+            trees,
             ..before.clone()
         });
         if memory.state != memory.saved {
@@ -134,7 +146,12 @@ async fn read(
             };
             memory.state.warnings = rendered.warnings.clone();
             memory.state.want(revision);
-            memory.state.input = Some(Input { quick, key, time });
+            memory.state.input = Some(Input {
+                quick,
+                trees,
+                key,
+                time,
+            });
             let blobs = vec![rendered.objects, rendered.origins];
             save(shared, &kept.name, memory, blobs, Vec::new()).await.map(|()| None)
         }
@@ -205,6 +222,7 @@ async fn broken(
     memory.state.broke(source, reason.clone());
     memory.state.input = Some(Input {
         quick,
+        trees: String::new(),
         key: String::new(),
         time,
     });
@@ -221,14 +239,25 @@ async fn broken(
 }
 
 /// Returns the digest of everything that rendering depends on.
-async fn key(shared: &Shared, kept: &Kept, app: &App) -> Result<String, Unread> {
+async fn key(shared: &Shared, kept: &Kept, trees: &str) -> Result<String, Unread> {
+    let surroundings = shared.target.surroundings().await;
+    let surroundings = surroundings.map_err(|error| Unread::Passing(super::chain(&error)))?;
+    let identity = json!([
+        FORMAT,
+        kept.name.name,
+        kept.namespace,
+        kept.spec.values,
+        surroundings.digest,
+        trees
+    ]);
+    Ok(digest(identity.to_string().as_bytes()))
+}
+
+/// Returns the digest of all files that are rendered.
+async fn trees(shared: &Shared, kept: &Kept, app: &App) -> Result<String, Unread> {
     let spec = &kept.spec;
-    let capabilities = shared.target.capabilities().await;
-    let capabilities = capabilities.map_err(|error| Unread::Passing(super::chain(&error)))?;
-    let cluster = surroundings(&capabilities);
-    let identity = json!([FORMAT, kept.name.name, kept.namespace, spec.values, cluster]);
     if let Some(chart) = &spec.chart {
-        return Ok(digest(json!([identity, chart.digest]).to_string().as_bytes()));
+        return Ok(chart.digest.clone());
     }
     let (declared, path) = place(shared, kept, app)?;
     let (commit, files) = (declared.commit.clone(), spec.values_files.clone());
@@ -243,13 +272,7 @@ async fn key(shared: &Shared, kept: &Kept, app: &App) -> Result<String, Unread> 
         Ok((folder, values))
     })
     .await?;
-    Ok(digest(json!([identity, trees.0, trees.1]).to_string().as_bytes()))
-}
-
-/// Returns the digest of what templates see of the cluster: the same for the same cluster, whenever it is asked.
-fn surroundings(capabilities: &Capabilities) -> String {
-    let versions: BTreeSet<&String> = capabilities.api_versions.iter().collect();
-    digest(json!([capabilities.kube_version, versions]).to_string().as_bytes())
+    Ok(digest(json!([trees.0, trees.1]).to_string().as_bytes()))
 }
 
 async fn files(shared: &Shared, kept: &Kept, app: &App) -> Result<Files, Unread> {
@@ -334,12 +357,12 @@ async fn blocking<T: Send + 'static>(
 async fn render(shared: &Shared, kept: &Kept, seed: &str, files: Files, time: i64) -> Result<Rendered, Unread> {
     let folder = kept.spec.path.clone().unwrap_or_default();
     let named: Vec<String> = files.values.iter().map(|values| values.name.clone()).collect();
-    let capabilities = shared
+    let surroundings = shared
         .target
-        .capabilities()
+        .surroundings()
         .await
         .map_err(|error| Unread::Passing(super::chain(&error)))?;
-    let job = job(kept, seed, files, time, capabilities);
+    let job = job(kept, seed, files, time, surroundings.capabilities.clone());
     let output: Output = shared
         .renderer
         .render(job)
@@ -433,26 +456,4 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> 
     serde_json::from_slice::<Job>(bytes)
         .map(|job| job.files)
         .map_err(|error| format!("the chart's files cannot be read back: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use setpoint_templates::Capabilities;
-
-    use super::surroundings;
-
-    #[test]
-    fn what_templates_see_of_a_cluster_is_the_same_until_it_serves_something_else() {
-        let of = |api_versions: &[&str]| {
-            surroundings(&Capabilities {
-                kube_version: "v1.34.0".to_owned(),
-                api_versions: api_versions.iter().map(|version| (*version).to_owned()).collect(),
-            })
-        };
-        assert_eq!(of(&["v1", "apps/v1"]), of(&["apps/v1", "v1", "v1"]));
-        assert_ne!(
-            of(&["v1", "apps/v1"]),
-            of(&["v1", "apps/v1", "monitoring.coreos.com/v1"])
-        );
-    }
 }

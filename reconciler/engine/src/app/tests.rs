@@ -277,6 +277,7 @@ async fn what_a_heir_wants_stays_until_it_has_it_and_the_rest_goes() {
         repository: Some("fleet".to_owned()),
         source: "c2".to_owned(),
         wanted: Some(world.revision("c2", vec![web("new", "x")]).await),
+        begun: true,
         settled: false,
         health: "Progressing".to_owned(),
     };
@@ -293,7 +294,7 @@ async fn what_a_heir_wants_stays_until_it_has_it_and_the_rest_goes() {
 }
 
 #[tokio::test]
-async fn an_app_goes_at_last_although_others_do_not_say_what_they_want_of_it() {
+async fn an_app_waits_for_new_ones_that_do_not_say_what_they_want_however_long_and_for_no_old_one_that_is_broken() {
     let mut world = World::new().await;
     world.cluster.put(WEB, web("old", "x"));
     world.declare("c2", &["new"]);
@@ -304,11 +305,28 @@ async fn an_app_goes_at_last_although_others_do_not_say_what_they_want_of_it() {
         ..AppState::default()
     };
     world.remember("old", state).await;
-    let name = Name::new("ns", "old");
-    run(&world.shared, &name).await;
-    assert_eq!(world.cluster.asked("DELETE"), [""; 0]);
-    *world.clock.lock() += Duration::from_secs(300);
-    run(&world.shared, &name).await;
+    let (old, new) = (Name::new("ns", "old"), Name::new("ns", "new"));
+    let broken = |source: &str, begun| Progress {
+        repository: Some("fleet".to_owned()),
+        source: source.to_owned(),
+        wanted: None,
+        begun,
+        settled: false,
+        health: "Failed".to_owned(),
+    };
+    // Unknown; at an older commit, as after the next push; broken at this one before anything of it was there.
+    for progress in [None, Some(broken("c1", true)), Some(broken("c2", false))] {
+        world
+            .shared
+            .progress
+            .write()
+            .extend(progress.map(|progress| (new.clone(), progress)));
+        *world.clock.lock() += Duration::from_secs(3_600);
+        assert!(matches!(run(&world.shared, &old).await, Ran::Again(Some(_))));
+        assert_eq!(world.cluster.asked("DELETE"), [""; 0]);
+    }
+    world.shared.progress.write().insert(new, broken("c2", true));
+    run(&world.shared, &old).await;
     assert_eq!(world.cluster.asked("DELETE"), [WEB]);
 }
 

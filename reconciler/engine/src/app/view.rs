@@ -119,17 +119,21 @@ impl Goal {
 
 /// Says whether an object runs containers that are ready as soon as they run.
 fn is_unproved(object: &Value) -> bool {
-    let spec = &object["spec"];
-    let pod = match object["kind"].as_str() {
-        Some("Pod") => spec,
-        Some("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => &spec["template"]["spec"],
-        _ => return false,
+    // These are well when their containers have ended.
+    if matches!(object["kind"].as_str(), Some("Job" | "CronJob")) {
+        return false;
+    }
+    let Some(pod) = images::pod_pointer(object).and_then(|pointer| object.pointer(pointer)) else {
+        return false;
     };
-    let patient = spec["minReadySeconds"].as_i64().is_some_and(|seconds| seconds > 0);
-    let containers = pod["containers"].as_array().into_iter().flatten();
+    let patient = object["spec"]["minReadySeconds"]
+        .as_i64()
+        .is_some_and(|seconds| seconds > 0);
+    let containers = pod["containers"].as_array();
     !patient
         && containers
             .into_iter()
+            .flatten()
             .any(|container| container["readinessProbe"].is_null())
 }
 
@@ -297,7 +301,7 @@ pub(super) async fn observe(
         });
     }
     let (images, newest) = images(shared, memory);
-    let now = shared.millis();
+    let now = memory.now(shared);
     let ready = objects.iter().all(Observed::is_ready);
     memory.ready_since = if ready { memory.ready_since.or(Some(now)) } else { None };
     Ok(View {

@@ -121,11 +121,15 @@ impl Engine {
         let series = app::series(name);
         let entries = self.shared.records.series(&series, HISTORY).await;
         let entries = entries.map_err(|error| RequestError::Failed(app::chain(&error)))?;
-        entries
-            .iter()
-            .map(|bytes| serde_json::from_slice(bytes))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| RequestError::Failed(format!("an entry of the history of {name} is damaged: {error}")))
+        let read = |bytes: &bytes::Bytes| match serde_json::from_slice(bytes) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                // The others are still there to be gone back to.
+                tracing::error!(app = %name, %error, "an entry of the app's history is damaged and left out");
+                None
+            }
+        };
+        Ok(entries.iter().filter_map(read).collect())
     }
 
     /// Compares what runs with what git names, or with what holds where git names nothing that renders.

@@ -602,4 +602,11 @@ fn an_image_whose_name_has_moved_on_is_gone_back_to_by_its_digest_and_not_otherw
             .viewed(&POLICY, false, 7)
             .is_some_and(|wanted| wanted.images.fixed.contains("web:v1"))
     );
+    // Somebody asks for what it means now.
+    state.retry();
+    assert!(
+        state
+            .viewed(&POLICY, false, 8)
+            .is_some_and(|wanted| wanted.images.fixed.is_empty())
+    );
 }

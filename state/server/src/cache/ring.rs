@@ -12,6 +12,8 @@ use super::{Missed, Stored};
 const KEEP: usize = 1024;
 /// At most so many bytes of objects are kept alive by one kind's ring.
 const KEEP_BYTES: usize = 1 << 20;
+/// About what an event takes beside bytes of objects: labels, names and fields of the object before it are kept parsed.
+const OVERHEAD: usize = 1024;
 
 /// What happened to an object, as one watcher sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl ObjectEvent {
                 .filter_map(OnceLock::get)
                 .map(Bytes::len)
                 .sum::<usize>()
-            + 128
+            + OVERHEAD
     }
 }
 

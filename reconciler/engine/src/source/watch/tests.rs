@@ -124,6 +124,7 @@ fn what_happens_beside_a_repository_wakes_nobody() {
     world.quiet();
     std::fs::write(world.path("other"), "x").unwrap();
     std::fs::remove_file(world.path("other")).unwrap();
+    assert!(world.wakes.recv_timeout(Duration::from_millis(700)).is_err());
     let commit = world.commit("tree");
     world.sees("tree", None, &commit);
     assert!(!world.watcher.state.lock().folders[world.folder.path()].recursive);
