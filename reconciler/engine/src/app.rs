@@ -74,6 +74,8 @@ pub(crate) struct AppMemory {
     pub saved: AppState,
     /// Whether the source is to be read again although its name is the same.
     pub unread: bool,
+    /// What could not be rendered for want of a worker that lives long enough.
+    pub unrendered: Option<Unrendered>,
     /// Whether the last failure may pass.
     pub passing: bool,
     /// How often each object was put back lately.
@@ -130,6 +132,18 @@ fn jump(before: Millis, now: Millis, steady: Duration) -> Millis {
     let steady = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
     let by = now.saturating_sub(before).saturating_sub(steady);
     if by.abs() < JUMP { 0 } else { by }
+}
+
+/// What this machine could not render: a template that takes all its memory must not be rendered again and again.
+pub(crate) struct Unrendered {
+    /// The digest of what was to be rendered.
+    key: String,
+    /// Why it was not.
+    reason: String,
+    /// How often it was tried.
+    tries: u32,
+    /// When it is tried again.
+    again: tokio::time::Instant,
 }
 
 /// How often an object was put back, and since when that is counted.

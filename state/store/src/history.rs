@@ -145,7 +145,7 @@ impl History {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_lazy_with(connect.clone().pragma("query_only", "ON"));
+            .connect_lazy_with(connect.clone().pragma("query_only", "ON").pragma("cache_size", "-128"));
         Ok(History {
             shared: Arc::new(Shared {
                 path: path.to_path_buf(),

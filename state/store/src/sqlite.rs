@@ -200,7 +200,7 @@ impl SqliteLog {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_lazy_with(connect.clone().pragma("query_only", "ON"));
+            .connect_lazy_with(connect.clone().pragma("query_only", "ON").pragma("cache_size", "-128"));
         let shared = Arc::new(Shared {
             path: path.to_path_buf(),
             memory: Memory::new(loaded, options.watch_buffer),

@@ -10,13 +10,13 @@ use serde_json::json;
 use setpoint_templates::Capabilities;
 use setpoint_templates::job::{Job, Output, ValuesFile};
 
-use super::{AppError, AppMemory, Kept, save};
+use super::{AppError, AppMemory, Kept, Unrendered, save};
 use crate::api::{App, AppSpec};
 use crate::engine::{Name, Shared};
 use crate::images::Images;
 use crate::notice::NoticeKind;
 use crate::records::digest;
-use crate::rendered::{PrepareError, Rendered, Unrendered};
+use crate::rendered::{self, PrepareError, Rendered};
 use crate::repository::Declared;
 use crate::source::{Repository, SourceError};
 use crate::state::{Input, Revision, short};
@@ -123,6 +123,14 @@ async fn read(
         }
         return Ok(None);
     }
+    let now = tokio::time::Instant::now();
+    if memory.unread || memory.unrendered.as_ref().is_some_and(|before| before.key != key) {
+        memory.unrendered = None;
+    }
+    if let Some(before) = memory.unrendered.as_ref().filter(|before| before.again > now) {
+        memory.stuck = Some(before.reason.clone());
+        return Ok(Some(before.again - now));
+    }
     let files = match files(shared, kept, app).await {
         Ok(files) => files,
         Err(error) => return broken(shared, kept, memory, &source, quick, error).await,
@@ -130,7 +138,19 @@ async fn read(
     let timer = shared.metrics.render.start_timer();
     let outcome = render(shared, kept, &memory.state.seed, files, time).await;
     timer.observe_duration();
+    let tries = memory.unrendered.take().map_or(0, |before| before.tries);
     match outcome {
+        Err(Unread::Passing(reason)) => {
+            let wait = READ_AGAIN.saturating_mul(1 << tries.min(6));
+            memory.stuck = Some(reason.clone());
+            memory.unrendered = Some(Unrendered {
+                key,
+                reason,
+                tries: tries.saturating_add(1),
+                again: tokio::time::Instant::now() + wait,
+            });
+            Ok(Some(wait))
+        }
         Ok(rendered) if rendered.is_empty() && !memory.state.inventory.is_empty() => {
             // A mistake in a condition must not delete everything.
             let reason = "it renders no object at all; to delete what runs, remove the app".to_owned();
@@ -368,8 +388,8 @@ async fn render(shared: &Shared, kept: &Kept, seed: &str, files: Files, time: i6
         .render(job)
         .await
         .map_err(|unrendered| match unrendered {
-            Unrendered::Failure(failure) => Unread::Broken(located(&folder, &named, failure)),
-            Unrendered::Passing(reason) => Unread::Passing(reason),
+            rendered::Unrendered::Failure(failure) => Unread::Broken(located(&folder, &named, failure)),
+            rendered::Unrendered::Passing(reason) => Unread::Passing(reason),
         })?;
     Rendered::prepare(
         &shared.target,

@@ -573,3 +573,56 @@ async fn what_became_well_unheard_of_does_not_fail_at_the_deadline() {
     let state = world.state("web").await;
     assert!(state.failed.is_empty() && state.healthy.is_some());
 }
+
+#[tokio::test]
+async fn what_this_machine_cannot_render_is_tried_less_and_less_often() {
+    let mut world = World::new().await;
+    for (path, answer) in [
+        (
+            "/version",
+            json!({
+                "major": "1", "minor": "37", "gitVersion": "v1.37.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+                "goVersion": "", "compiler": "", "platform": "",
+            }),
+        ),
+        (
+            "/apis",
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}),
+        ),
+        (
+            "/api/v1",
+            json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": []}),
+        ),
+    ] {
+        world.cluster.put(path, answer);
+    }
+    let bytes = pack(&[("Chart.yaml".to_owned(), b"name: demo".to_vec())].into()).unwrap();
+    let app = world.app("web", false);
+    let spec = AppSpec {
+        chart: Some(serde_json::from_value(json!({"name": "demo", "digest": digest(&bytes)})).unwrap()),
+        ..AppSpec::default()
+    };
+    let batch = Batch {
+        blobs: vec![bytes],
+        ..Batch::default()
+    };
+    world.shared.records.commit(batch).await.unwrap();
+    let kept = Kept::read(&Name::of(&app), &spec).unwrap();
+    let mut memory = AppMemory::from(AppState::default());
+    let rendered = || world.shared.metrics.render.get_sample_count();
+    for (tries, seconds) in [(1, 5), (2, 10), (3, 20)] {
+        let wait = source::take_up(&world.shared, &kept, &app, &mut memory).await.unwrap();
+        assert_eq!(wait, Some(Duration::from_secs(seconds)));
+        // Whatever wakes the app meanwhile.
+        let wait = source::take_up(&world.shared, &kept, &app, &mut memory).await.unwrap();
+        assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(seconds)));
+        assert_eq!(memory.stuck.as_deref(), Some("nothing is rendered here"));
+        assert_eq!(rendered(), tries);
+        memory.unrendered.as_mut().unwrap().again = tokio::time::Instant::now();
+    }
+    // Unless somebody asks for it.
+    memory.unrendered.as_mut().unwrap().again += Duration::from_secs(300);
+    memory.unread = true;
+    source::take_up(&world.shared, &kept, &app, &mut memory).await.unwrap();
+    assert_eq!(rendered(), 4);
+}

@@ -11,7 +11,7 @@ use super::{Missed, Stored};
 /// At most so many changes are kept per kind.
 const KEEP: usize = 1024;
 /// At most so many bytes of objects are kept alive by one kind's ring.
-const KEEP_BYTES: usize = 1 << 20;
+const KEEP_BYTES: usize = 512 << 10;
 /// About what an event takes beside bytes of objects: labels, names and fields of the object before it are kept parsed.
 const OVERHEAD: usize = 1024;
 
