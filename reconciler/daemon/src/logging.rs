@@ -11,7 +11,10 @@ use tracing_subscriber::EnvFilter;
 pub fn init(shown: bool) -> anyhow::Result<()> {
     let filter = match std::env::var("SETPOINT_LOG") {
         Ok(text) => EnvFilter::try_new(&text).with_context(|| format!("SETPOINT_LOG={text:?} is not a log filter"))?,
-        Err(_) => EnvFilter::new("info,kube_client=warn,kube_runtime=warn,hyper=warn,sqlx=warn,tower=warn"),
+        // What the verifier of certificates refuses, whoever asked it says with the address.
+        Err(_) => EnvFilter::new(
+            "info,kube_client=warn,kube_runtime=warn,hyper=warn,sqlx=warn,tower=warn,rustls_platform_verifier=off",
+        ),
     };
     let filter = match shown && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
         true => filter.add_directive(format!("{}=off", setpoint_engine::NOTICES).parse()?),

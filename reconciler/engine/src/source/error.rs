@@ -156,6 +156,17 @@ pub enum SourceError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Nobody whom this machine trusts vouches for the remote.
+    #[error(
+        "{remote} shows a certificate of an authority that this machine does not trust; start setpoint with SSL_CERT_FILE=FILE if it is one of your own"
+    )]
+    Untrusted {
+        /// The address.
+        remote: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The remote does not let us in.
     #[error("{remote} refuses access: {problem}")]
     Denied {
@@ -226,7 +237,9 @@ impl SourceError {
     pub fn class(&self) -> Class {
         match self {
             Self::Git { .. } | Self::Disk { .. } | Self::Watch { .. } => Class::Transient,
-            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Answer { .. } => Class::Transient,
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Answer { .. } => {
+                Class::Transient
+            }
             Self::Missing { .. } | Self::NotRepository { .. } | Self::Unsupported { .. } => Class::Terminal,
             Self::NoBranch { .. } | Self::NoCommit { .. } | Self::Ambiguous { .. } => Class::Terminal,
             Self::NoPath { .. } | Self::Content { .. } | Self::BadPath { .. } => Class::Terminal,

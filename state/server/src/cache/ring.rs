@@ -9,7 +9,7 @@ use setpoint_store::Revision;
 use super::{Missed, Stored};
 
 /// At most so many changes are kept per kind.
-const KEEP: usize = 1024;
+const KEEP: usize = 512;
 /// At most so many bytes of objects are kept alive by one kind's ring.
 const KEEP_BYTES: usize = 512 << 10;
 /// About what an event takes beside bytes of objects: labels, names and fields of the object before it are kept parsed.

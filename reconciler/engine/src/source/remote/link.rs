@@ -141,13 +141,41 @@ impl Waits {
     }
 
     pub(super) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SourceError {
-        SourceError::Unreachable {
-            remote: self.remote.clone(),
-            source: source.into(),
+        let (remote, source) = (self.remote.clone(), source.into());
+        match is_untrusted(&*source) {
+            true => SourceError::Untrusted { remote, source },
+            false => SourceError::Unreachable { remote, source },
         }
     }
 
     pub(super) fn remote(&self) -> String {
         self.remote.clone()
+    }
+}
+
+/// Says whether a connection failed because nobody that this machine trusts vouches for the other side.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // The verifier's error is wrapped by several libraries, of which some hand on its text alone.
+        if error.to_string().contains("UnknownIssuer") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_untrusted;
+
+    #[test]
+    fn a_certificate_that_nobody_vouches_for_is_told_apart_from_a_dead_network() {
+        let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        assert!(is_untrusted(&std::io::Error::other(refused)));
+        assert!(!is_untrusted(&std::io::Error::from(
+            std::io::ErrorKind::ConnectionRefused
+        )));
     }
 }
