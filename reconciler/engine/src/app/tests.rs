@@ -172,6 +172,12 @@ impl World {
         worked
     }
 
+    /// Returns the status that an App shows.
+    fn status(&self, name: &str) -> Value {
+        let path = format!("/apis/setpoint.dev/v1alpha1/namespaces/ns/apps/{name}");
+        self.cluster.get(&path).unwrap()["status"].clone()
+    }
+
     async fn state(&self, name: &str) -> AppState {
         self.shared.memory_of(&Name::new("ns", name)).lock().await.state.clone()
     }
@@ -220,11 +226,7 @@ async fn an_app_that_is_renamed_hands_its_objects_over_and_none_is_deleted() {
     world.remember("old", old).await;
     let name = Name::new("ns", "old");
     assert!(matches!(run(&world.shared, &name).await, Ran::Again(Some(_))));
-    let status = world
-        .cluster
-        .get("/apis/setpoint.dev/v1alpha1/namespaces/ns/apps/old")
-        .unwrap()["status"]
-        .clone();
+    let status = world.status("old");
     assert!(
         status["reason"]
             .as_str()
@@ -353,11 +355,7 @@ async fn an_app_whose_repository_was_not_read_yet_keeps_its_objects_and_says_why
     }
     assert_eq!(waits, [250, 500, 1_000]);
     assert_eq!(world.cluster.asked("DELETE"), [""; 0]);
-    let status = world
-        .cluster
-        .get("/apis/setpoint.dev/v1alpha1/namespaces/ns/apps/web")
-        .unwrap()["status"]
-        .clone();
+    let status = world.status("web");
     assert!(
         status["reason"]
             .as_str()
@@ -508,11 +506,7 @@ async fn a_sync_under_way_ends_although_the_spec_cannot_be_read_any_more() {
     ));
     let state = world.state("web").await;
     assert!(state.sync.is_none() && state.healthy.is_some());
-    let status = world
-        .cluster
-        .get("/apis/setpoint.dev/v1alpha1/namespaces/ns/apps/web")
-        .unwrap()["status"]
-        .clone();
+    let status = world.status("web");
     assert!(
         status["reason"].as_str().unwrap().contains("spec.sync.deadline"),
         "{status}"
