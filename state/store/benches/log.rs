@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use setpoint_store::{Expect, Log as _, SqliteLog, SqliteOptions};
+use setpoint_store::{Expect, Log as _, SqliteLog, SqliteOptions, WatchEvent};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -118,6 +118,8 @@ async fn main() -> Outcome<()> {
 
     // The latency of a watch: from the answer of a write to the event of it, less than nothing where the event comes first.
     let mut watch = log.watch("core/events/", log.revision()).await?;
+    let first = watch.next().await.ok_or("the watch ended")??;
+    assert!(matches!(first, WatchEvent::Progress(_)), "there is no past");
     let mut times = Vec::new();
     for number in 0..RUNS * 10 {
         let started = Instant::now();
@@ -125,7 +127,9 @@ async fn main() -> Outcome<()> {
             log.put("core/events/default/e", Bytes::from(number.to_string()), Expect::Any),
             watch.next()
         );
-        let event = event.ok_or("the watch ended")??;
+        let WatchEvent::Change(event) = event.ok_or("the watch ended")?? else {
+            return Err("the past was through already".into());
+        };
         assert_eq!(event.revision(), written?, "each event comes once");
         times.push(started.elapsed());
     }

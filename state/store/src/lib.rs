@@ -21,5 +21,7 @@ mod log;
 mod sqlite;
 
 pub use history::{Batch, History, digest};
-pub use log::{Change, Expect, KeyValue, Log, Page, Revision, StoreError, WatchStream};
+pub use log::{
+    Change, Changes, Expect, KeyValue, Log, Moment, Page, Revision, Rule, StoreError, WatchEvent, WatchStream, Window,
+};
 pub use sqlite::{Now, SqliteLog, SqliteOptions, StoreStats};

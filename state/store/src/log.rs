@@ -1,8 +1,11 @@
 //! The contract of a revision log, independent of the engine behind it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 
 /// The number of a write. The first write of a log is revision 1; 0 means "before everything".
 pub type Revision = u64;
@@ -79,8 +82,81 @@ pub struct Page {
     pub more: bool,
 }
 
-/// Committed changes in revision order; an `Err` is the last item.
-pub type WatchStream = BoxStream<'static, Result<Change, StoreError>>;
+/// What a watch delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// A committed change, each once, in revision order.
+    Change(Change),
+    /// A bookmark: every change up to this revision has been delivered. One comes as soon as the past is through.
+    Progress(Revision),
+}
+
+/// What a watch delivers; an `Err` is the last item.
+pub type WatchStream = BoxStream<'static, Result<WatchEvent, StoreError>>;
+
+/// Changes of the past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The changes in revision order, each with the time by which it had been committed where the engine noted one.
+    pub changes: Vec<(Option<Timestamp>, Change)>,
+    /// The revision up to which (inclusive) these are all.
+    pub upto: Revision,
+}
+
+/// A revision and when it was the newest, to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The revision.
+    pub revision: Revision,
+    /// When it had been committed.
+    pub at: Timestamp,
+}
+
+/// What of the past can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The newest durable revision.
+    pub newest: Revision,
+    /// The oldest revision that can still be read.
+    pub oldest: Revision,
+    /// When `oldest` was the newest; `None` where the engine did not note it.
+    pub since: Option<Timestamp>,
+    /// How many bytes the log takes.
+    pub bytes: u64,
+    /// How many bytes it may take before history is forgotten early; 0 when it has no limit.
+    pub keep_bytes: u64,
+    /// How long history is kept where there is room; zero when age does not count.
+    pub keep_age: Duration,
+}
+
+/// How keys that start with a prefix are kept, where it is not as all others are. An engine is given its rules when it is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The keys' prefix, such as `core/events/`. No prefix of a rule starts with another's.
+    pub prefix: String,
+    /// Whether superseded values and deletions stay readable. Of keys that do not keep them the recent changes can be had, as many as
+    /// memory holds; reads and watches further back fail with [`StoreError::Compacted`], and [`Log::changes`] leaves them out.
+    pub history: bool,
+    /// Whether values are encrypted wherever they are written.
+    pub sealed: bool,
+    /// A key is deleted so long after its last write.
+    pub expire: Option<Duration>,
+    /// So many keys at most: the longest unwritten ones are deleted beyond it.
+    pub at_most: Option<usize>,
+}
+
+impl Rule {
+    /// A rule that changes nothing yet.
+    pub fn new(prefix: impl Into<String>) -> Rule {
+        Rule {
+            prefix: prefix.into(),
+            history: true,
+            sealed: false,
+            expire: None,
+            at_most: None,
+        }
+    }
+}
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -190,11 +266,33 @@ pub trait Log: Send + Sync + 'static {
     /// Writes `value` at `key` when `expect` holds; returns the revision of the write, durable by then.
     async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Revision, StoreError>;
 
+    /// Returns how many keys start with `prefix`, now (`at` = `None`) or just after revision `at`.
+    async fn count(&self, prefix: &str, at: Option<Revision>) -> Result<u64, StoreError>;
+
+    /// Writes `value` at `key` as [`Log::put`] does, except that it need not be durable: everybody sees it at once, and after a crash
+    /// the key may hold the value of an earlier write again. Its revision is not issued again even then. For heartbeats, of which
+    /// only the newest means anything; an engine may treat it as a put, and does so for a key that is not there and for a key that
+    /// keeps its history.
+    async fn refresh(&self, key: &str, value: Bytes, expect: Expect) -> Result<Revision, StoreError> {
+        self.put(key, value, expect).await
+    }
+
     /// Deletes `key` when `expect` holds; returns the revision of the deletion. `Conflict` with `current: None` when it is absent.
     async fn delete(&self, key: &str, expect: Expect) -> Result<Revision, StoreError>;
 
     /// Streams every change of keys that start with `prefix` after revision `from`, without gap or duplicate.
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError>;
+
+    /// Returns the changes of keys that start with `prefix` after revision `after` and up to `upto`, at most about `limit` (0: a number
+    /// of the engine's own): the oldest, and up to where they are all. Keys that keep no history are left out.
+    async fn changes(&self, prefix: &str, after: Revision, upto: Revision, limit: usize)
+    -> Result<Changes, StoreError>;
+
+    /// Returns the newest readable revision that had been committed by `time`; `None` when none that is still readable had been.
+    async fn moment(&self, time: Timestamp) -> Result<Option<Moment>, StoreError>;
+
+    /// Returns what of the past can be read.
+    async fn window(&self) -> Result<Window, StoreError>;
 
     /// Forgets values superseded before `keep_from`; reads and watches before it then fail with `Compacted`.
     async fn compact(&self, keep_from: Revision) -> Result<(), StoreError>;

@@ -30,7 +30,7 @@ use sqlx::sqlite::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::log::{Expect, KeyValue, Log, Page, Revision, StoreError, WatchStream};
+use crate::log::{Changes, Expect, KeyValue, Log, Moment, Page, Revision, Rule, StoreError, WatchStream, Window};
 use memory::Memory;
 use writer::{Command, Writer};
 
@@ -55,8 +55,10 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// How many connections read the past.
     pub readers: u32,
-    /// The clock for commit times; without it history is forgotten by size only.
+    /// The clock for commit times; without it history is forgotten by size only, and nothing expires.
     pub now: Option<Now>,
+    /// What is kept otherwise than the rest.
+    pub rules: Vec<Rule>,
 }
 
 impl Default for SqliteOptions {
@@ -69,6 +71,7 @@ impl Default for SqliteOptions {
             busy_timeout: Duration::from_secs(5),
             readers: 2,
             now: None,
+            rules: Vec::new(),
         }
     }
 }
@@ -296,6 +299,51 @@ impl Log for SqliteLog {
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError> {
         watch::start(self.shared.clone(), prefix, from)
+    }
+
+    async fn count(&self, prefix: &str, at: Option<Revision>) -> Result<u64, StoreError> {
+        Ok(self.list(prefix, None, 0, at).await?.items.len() as u64)
+    }
+
+    async fn changes(
+        &self,
+        prefix: &str,
+        after: Revision,
+        upto: Revision,
+        _limit: usize,
+    ) -> Result<Changes, StoreError> {
+        let replayed = history::replay(&self.shared, prefix, after, upto).await?;
+        Ok(Changes {
+            changes: replayed.changes.into_iter().map(|change| (None, change)).collect(),
+            upto: replayed.upto,
+        })
+    }
+
+    async fn moment(&self, time: jiff::Timestamp) -> Result<Option<Moment>, StoreError> {
+        let found: Option<(i64, i64)> =
+            sqlx::query_as("SELECT at, rev FROM commit_time WHERE at <= ?1 ORDER BY at DESC LIMIT 1")
+                .bind(time.as_second())
+                .fetch_optional(&self.shared.readers)
+                .await
+                .map_err(self.shared.engine("look for a time"))?;
+        Ok(found.and_then(|(at, rev)| {
+            Some(Moment {
+                revision: history::revision(rev),
+                at: jiff::Timestamp::from_second(at).ok()?,
+            })
+        }))
+    }
+
+    async fn window(&self) -> Result<Window, StoreError> {
+        let stats = self.stats();
+        Ok(Window {
+            newest: stats.revision,
+            oldest: stats.oldest,
+            since: None,
+            bytes: stats.bytes,
+            keep_bytes: self.shared.options.keep_bytes,
+            keep_age: self.shared.options.keep_age,
+        })
     }
 
     async fn compact(&self, keep_from: Revision) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use proptest::prelude::*;
-use setpoint_store::{Change, Expect, Log as _, Revision, SqliteLog, SqliteOptions, StoreError};
+use setpoint_store::{Change, Expect, Log as _, Revision, SqliteLog, SqliteOptions, StoreError, WatchEvent};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -134,7 +134,10 @@ async fn agree(steps: Vec<Step>) {
     let mut state = states[oldest as usize].clone();
     let mut stream = log.watch("k/", oldest).await.expect("watches");
     for expected in oldest + 1..=newest {
-        match stream.next().await.expect("goes on").expect("no error") {
+        let WatchEvent::Change(change) = stream.next().await.expect("goes on").expect("no error") else {
+            panic!("the past is not through before {newest}");
+        };
+        match change {
             Change::Put { current, previous } => {
                 assert_eq!(current.modified, expected);
                 let before = state.insert(current.key, (current.created, current.modified, current.value[0]));

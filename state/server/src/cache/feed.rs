@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use setpoint_api::{Resource, Scheme};
-use setpoint_store::{Change, KeyValue, Log, Revision, StoreError, WatchStream};
+use setpoint_store::{Change, KeyValue, Log, Revision, StoreError, WatchEvent, WatchStream};
 
 use super::{Cache, Kind, ObjectEvent, Stored, split_key};
 use crate::crd;
@@ -114,12 +114,14 @@ async fn resume(cache: &Cache, log: &dyn Log, failure: &StoreError) -> Option<Wa
 }
 
 /// Applies a batch; returns the failure that ended the stream, if one did.
-fn apply(cache: &Cache, chunk: Vec<Result<Change, StoreError>>) -> Option<StoreError> {
+fn apply(cache: &Cache, chunk: Vec<Result<WatchEvent, StoreError>>) -> Option<StoreError> {
     let mut failure = None;
     let mut changes = Vec::with_capacity(chunk.len());
     for item in chunk {
         match item {
-            Ok(change) => changes.push(change),
+            Ok(WatchEvent::Change(change)) => changes.push(change),
+            // The cache follows every key: its changes tell it how far it is.
+            Ok(WatchEvent::Progress(_)) => {}
             Err(error) => {
                 failure = Some(error);
                 break;

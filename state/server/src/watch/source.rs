@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use setpoint_api::{Resource, Status};
-use setpoint_store::{Change, KeyValue, Log, Revision, StoreError, WatchStream};
+use setpoint_store::{Change, KeyValue, Log, Revision, StoreError, WatchEvent, WatchStream};
 use tokio::sync::watch;
 
 use crate::cache::{Cache, Missed, ObjectEvent, Stored, split_key};
@@ -76,14 +76,23 @@ impl Source {
                     return Next::End;
                 };
                 match item {
-                    Ok(change) => {
-                        let event = self.event(change);
-                        self.position = event.revision;
+                    Ok(item) => {
+                        let events = match item {
+                            WatchEvent::Change(change) => {
+                                let event = self.event(change);
+                                self.position = event.revision;
+                                vec![event]
+                            }
+                            WatchEvent::Progress(revision) => {
+                                self.position = self.position.max(revision);
+                                Vec::new()
+                            }
+                        };
                         // Once the ring has all that comes next, it is the cheaper source.
                         if self.cache.changes(&self.resource, self.position, 1).is_ok() {
                             self.behind = None;
                         }
-                        return Next::Events(vec![event]);
+                        return Next::Events(events);
                     }
                     Err(StoreError::Compacted { requested, oldest }) => {
                         return Next::Failed(Status::too_old(requested, oldest));

@@ -13,7 +13,7 @@ use futures::stream;
 use super::Shared;
 use super::history;
 use super::memory::Subscription;
-use crate::log::{Change, Revision, StoreError, WatchStream};
+use crate::log::{Change, Revision, StoreError, WatchEvent, WatchStream};
 
 struct Watch {
     shared: Arc<Shared>,
@@ -23,6 +23,8 @@ struct Watch {
     ready: VecDeque<Change>,
     /// Everything of the prefix up to here was delivered or is in `ready`.
     position: Revision,
+    /// Whether it was said that the past is through.
+    caught_up: bool,
     ended: bool,
 }
 
@@ -35,13 +37,14 @@ pub(super) fn start(shared: Arc<Shared>, prefix: &str, from: Revision) -> Result
         subscription,
         ready: VecDeque::new(),
         position: from,
+        caught_up: false,
         ended: false,
     };
     Ok(stream::unfold(watch, Watch::next).boxed())
 }
 
 impl Watch {
-    async fn next(mut self) -> Option<(Result<Change, StoreError>, Watch)> {
+    async fn next(mut self) -> Option<(Result<WatchEvent, StoreError>, Watch)> {
         if self.ended {
             return None;
         }
@@ -50,10 +53,10 @@ impl Watch {
         Some((item, self))
     }
 
-    async fn advance(&mut self) -> Result<Change, StoreError> {
+    async fn advance(&mut self) -> Result<WatchEvent, StoreError> {
         loop {
             if let Some(change) = self.ready.pop_front() {
-                return Ok(change);
+                return Ok(WatchEvent::Change(change));
             }
             if self.position >= self.subscription.known {
                 break;
@@ -62,10 +65,14 @@ impl Watch {
             self.position = replayed.upto;
             self.ready = replayed.changes.into();
         }
+        if !self.caught_up {
+            self.caught_up = true;
+            return Ok(WatchEvent::Progress(self.position));
+        }
         match self.subscription.receiver.recv().await {
             Some(change) => {
                 self.position = change.revision();
-                Ok(change)
+                Ok(WatchEvent::Change(change))
             }
             None if self.subscription.lagged.load(Ordering::Acquire) => {
                 Err(StoreError::WatchLagged { at: self.position })
