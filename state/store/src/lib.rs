@@ -17,10 +17,12 @@
 //! Where to start: [`Log`] is the contract, [`SqliteLog`] the engine that ships; [`History`] stands alone.
 
 mod history;
+mod keys;
 mod log;
 mod sqlite;
 
 pub use history::{Batch, History, digest};
+pub use keys::{KeyError, KeyId, Keys, OpenReader, SealWriter};
 pub use log::{
     Change, Changes, Expect, KeyValue, Log, Moment, Page, Revision, Rule, StoreError, WatchEvent, WatchStream, Window,
 };
