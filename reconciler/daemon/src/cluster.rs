@@ -22,7 +22,7 @@ use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::{Runtime, RuntimeConfig};
 use setpoint_server::listen::{self, ServingCerts};
 use setpoint_server::{ApiServer, ServerConfig, UserInfo};
-use setpoint_store::{History, SqliteLog, SqliteOptions};
+use setpoint_store::{History as _, SqliteHistory, SqliteLog, SqliteOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -41,7 +41,7 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
 /// A running cluster.
 pub struct Cluster {
     store: Arc<SqliteLog>,
-    history: History,
+    history: SqliteHistory,
     agent: Agent,
     runtime: Runtime,
     engine: Engine,
@@ -138,7 +138,7 @@ impl Cluster {
         .context("cannot start this machine's node")?;
         streams.connect(agent.clone());
         spawn_controllers(&client, &pki, now.clone(), metrics.clone(), &mut tasks, &stopped);
-        let history = History::open(&paths.history())
+        let history = SqliteHistory::open(&paths.history(), None)
             .await
             .context("cannot open the history")?;
         let engine = start_engine(&client, &history, paths, now, metrics, &mut tasks, &stopped).await?;
@@ -210,7 +210,7 @@ impl Cluster {
 /// Starts the engine on the cluster's own client.
 async fn start_engine(
     client: &kube::Client,
-    history: &History,
+    history: &SqliteHistory,
     paths: &Paths,
     now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     metrics: prometheus::Registry,
@@ -219,7 +219,7 @@ async fn start_engine(
 ) -> anyhow::Result<Engine> {
     let config = EngineConfig {
         client: client.clone(),
-        records: Arc::new(engine::Kept(history.clone())),
+        records: Arc::new(engine::Kept(Arc::new(history.clone()))),
         renderer: Arc::new(crate::render_worker::Workers::new()),
         now,
         random: Arc::new(rand::random),

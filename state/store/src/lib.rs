@@ -16,14 +16,16 @@
 //!
 //! Where to start: [`Log`] is the contract, [`SqliteLog`] the engine that ships; [`History`] stands alone.
 
+mod database;
+mod failure;
 mod history;
 mod keys;
 mod log;
 mod sqlite;
 
-pub use history::{Batch, History, digest};
+pub use history::{Batch, History, SqliteHistory, digest};
 pub use keys::{KeyError, KeyId, Keys, OpenReader, SealWriter};
 pub use log::{
     Change, Changes, Expect, KeyValue, Log, Moment, Page, Revision, Rule, StoreError, WatchEvent, WatchStream, Window,
 };
-pub use sqlite::{Now, SqliteLog, SqliteOptions, StoreStats};
+pub use sqlite::{Now, SqliteLog, SqliteOptions, StoreStats, newest_issued, skip_past};

@@ -1,5 +1,6 @@
 //! The contract of a revision log, independent of the engine behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -159,7 +160,7 @@ impl Rule {
 }
 
 /// Why the log did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// A compare-and-swap found something else. `current` is what is there now, `None` when the key is absent.
     #[error("key {key} is not as expected: it is {}", match current { Some(kv) => format!("at revision {}", kv.modified), None => "absent".to_string() })]
@@ -203,7 +204,28 @@ pub enum StoreError {
         path: String,
         /// The engine's own error.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file system does not let itself be written to; nothing of the write is kept.
+    #[error(
+        "cannot {operation} in the store at {path}: its file system is read-only; look at why (the kernel's log may tell) and mount it writable"
+    )]
+    ReadOnly {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// The database's path.
+        path: String,
+    },
+    /// Something stored is encrypted with a key that is not there, or something to be stored cannot be encrypted.
+    #[error("the store at {path} cannot use its keys: {what}")]
+    Keys {
+        /// The database's path.
+        path: String,
+        /// What was to be read or written, and why it cannot be.
+        what: String,
+        /// The key's own error.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The file is no database, or what it holds is not what was put there.
     #[error("the store at {path} is damaged: {what}; restore it from a copy")]
@@ -242,7 +264,7 @@ pub enum StoreError {
         path: String,
         /// The engine's own error.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -4,35 +4,46 @@
 //! to SQL on connections of its own. All writes pass through one task, which decides them against memory, commits
 //! whatever waits in one transaction, and only then changes memory, hands the changes to the watchers and answers.
 //!
-//! Memory never runs ahead of the disk: what a reader or watcher sees is durable.
+//! Memory never runs ahead of the disk, but for refreshed values: what a reader or watcher sees is durable, or a heartbeat.
 //!
 //! Where to start: `writer` for the commit, `memory` for what readers see, `watch` for the joint between replay and
-//! live events, `compaction` for forgetting.
+//! live events, `packing` and `compaction` for what becomes of the past; the tables are told of in the migrations.
 
+mod codec;
 mod compaction;
-mod history;
 mod memory;
+mod packing;
+mod past;
+mod recent;
+mod reseal;
+mod restore;
+mod rules;
+mod statements;
 mod watch;
 mod writer;
 
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use jiff::Timestamp;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::database::{Database, Use};
+use crate::keys::Keys;
 use crate::log::{Changes, Expect, KeyValue, Log, Moment, Page, Revision, Rule, StoreError, WatchStream, Window};
-use memory::Memory;
-use writer::{Command, Writer};
+use codec::Codec;
+use memory::{Memory, Read};
+pub use restore::{newest_issued, skip_past};
+use rules::Rules;
+use writer::{Command, Deed, Upkeep, Writer};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The clock, handed in so that tests can turn it.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -55,10 +66,14 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// How many connections read the past.
     pub readers: u32,
+    /// What was superseded so many revisions ago is compressed: watches that begin lately read it as it was put.
+    pub pack_behind: u64,
     /// The clock for commit times; without it history is forgotten by size only, and nothing expires.
     pub now: Option<Now>,
     /// What is kept otherwise than the rest.
     pub rules: Vec<Rule>,
+    /// The keys to seal with what a rule wants sealed.
+    pub keys: Option<Keys>,
 }
 
 impl Default for SqliteOptions {
@@ -70,8 +85,10 @@ impl Default for SqliteOptions {
             watch_buffer: 8192,
             busy_timeout: Duration::from_secs(5),
             readers: 2,
+            pack_behind: 1024,
             now: None,
             rules: Vec::new(),
+            keys: None,
         }
     }
 }
@@ -95,10 +112,14 @@ pub struct StoreStats {
     pub oldest: Revision,
     /// How many keys exist now.
     pub keys: u64,
-    /// The database and its write-ahead log, in bytes.
+    /// The database, in bytes.
     pub bytes: u64,
-    /// Writes committed since the store was opened.
+    /// Its write-ahead log, in bytes.
+    pub wal_bytes: u64,
+    /// Durable writes since the store was opened.
     pub writes: u64,
+    /// Writes that stay in memory since then.
+    pub refreshes: u64,
     /// Transactions that carried them.
     pub batches: u64,
     /// Watchers that are open.
@@ -108,43 +129,17 @@ pub struct StoreStats {
 #[derive(Default)]
 struct Counters {
     writes: AtomicU64,
+    refreshes: AtomicU64,
     batches: AtomicU64,
 }
 
 /// What the parts of one open store share.
 struct Shared {
-    path: PathBuf,
     options: SqliteOptions,
-    connect: SqliteConnectOptions,
+    database: Database,
+    codec: Codec,
     memory: Memory,
-    readers: SqlitePool,
     counters: Counters,
-}
-
-impl Shared {
-    fn engine(&self, operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError + use<> {
-        engine(&self.path, operation)
-    }
-
-    /// Returns the size of the database's files in bytes.
-    fn bytes(&self) -> u64 {
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        // A file that is not there (no write-ahead log yet) counts nothing.
-        [self.path.as_os_str(), wal.as_os_str()]
-            .iter()
-            .map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len()))
-            .sum()
-    }
-}
-
-fn engine(path: &Path, operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError + use<> {
-    let path = path.display().to_string();
-    move |source| StoreError::Engine {
-        operation,
-        path,
-        source: Box::new(source),
-    }
 }
 
 /// A revision log in one SQLite database. Cheap to clone; all clones are one store.
@@ -160,72 +155,68 @@ impl SqliteLog {
     /// The caller holds the lock that keeps a second process away.
     ///
     /// # Errors
-    /// [`StoreError::Engine`] when the file cannot be opened, is no database, or comes from a newer version.
+    /// [`StoreError::Damaged`] when the file is no database, [`StoreError::TooNew`] when a newer version has changed it,
+    /// [`StoreError::Keys`] when a key that is needed is not there, [`StoreError::Full`], [`StoreError::ReadOnly`] and
+    /// [`StoreError::Engine`] when it cannot be opened.
     pub async fn open(path: &Path, options: SqliteOptions) -> Result<SqliteLog, StoreError> {
-        // SQLite would make the file readable for everybody; its -wal and -shm take over the mode of the database.
-        std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(sqlx::Error::Io)
-            .map_err(engine(path, "create the database"))?;
-        let connect = SqliteConnectOptions::from_str("sqlite:")
-            .map_err(engine(path, "configure SQLite"))?
-            .filename(path)
-            .create_if_missing(true)
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(false)
-            // In KiB: what is current is kept in memory apart from this, and every connection has a cache of its own.
-            .pragma("cache_size", "-512")
-            .busy_timeout(options.busy_timeout)
-            .statement_cache_capacity(32)
-            .disable_statement_logging();
-        let mut connection = connect.connect().await.map_err(engine(path, "open the database"))?;
-        sqlx::migrate!("./migrations")
-            .run(&mut connection)
-            .await
-            .map_err(|source| StoreError::Engine {
-                operation: "migrate the database",
-                path: path.display().to_string(),
-                source: Box::new(source),
-            })?;
-        let loaded = history::load(&mut connection)
-            .await
-            .map_err(engine(path, "load the current values"))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(options.readers.max(1))
-            .min_connections(0)
-            .acquire_timeout(Duration::from_secs(30))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_lazy_with(connect.clone().pragma("query_only", "ON").pragma("cache_size", "-128"));
+        let (database, connection) = Database::open(path, &options.usage()).await?;
+        SqliteLog::start(database, connection, options).await
+    }
+
+    /// Makes a log that is gone when it is closed.
+    ///
+    /// # Errors
+    /// As [`SqliteLog::open`].
+    pub async fn in_memory(options: SqliteOptions) -> Result<SqliteLog, StoreError> {
+        let (database, connection) = Database::in_memory(&options.usage()).await?;
+        SqliteLog::start(database, connection, options).await
+    }
+
+    async fn start(
+        database: Database,
+        mut connection: SqliteConnection,
+        options: SqliteOptions,
+    ) -> Result<SqliteLog, StoreError> {
+        let rules = Rules::new(options.rules.clone());
+        let codec = Codec::new(options.keys.clone(), rules.clone());
+        let reader = past::Reader {
+            database: &database,
+            codec: &codec,
+        };
+        let loaded = past::load(&reader, &mut connection).await?;
         let shared = Arc::new(Shared {
-            path: path.to_path_buf(),
-            memory: Memory::new(loaded, options.watch_buffer),
+            memory: Memory::new(loaded, rules, options.watch_buffer),
             options,
-            connect,
-            readers,
+            database,
+            codec,
             counters: Counters::default(),
         });
+        let upkeep = Upkeep::resume(&shared, &mut connection).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Writer::new(shared.clone(), connection, receiver).run());
+        tokio::spawn(Writer::new(shared.clone(), connection, receiver, upkeep).run());
         Ok(SqliteLog { shared, writer: sender })
+    }
+
+    /// Seals everything that is to be sealed with the newest key; answers when nothing is sealed with another one, or plain.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`], and those of a write.
+    pub async fn reseal(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Reseal { reply }).await
     }
 
     /// Returns what the store has done and holds.
     pub fn stats(&self) -> StoreStats {
         let (revision, oldest, keys, watchers) = self.shared.memory.figures();
+        let (database, wal) = self.shared.database.bytes();
         StoreStats {
             revision,
             oldest,
             keys,
             watchers,
-            bytes: self.shared.bytes(),
+            bytes: database,
+            wal_bytes: wal,
+            refreshes: self.shared.counters.refreshes.load(Ordering::Relaxed),
             writes: self.shared.counters.writes.load(Ordering::Relaxed),
             batches: self.shared.counters.batches.load(Ordering::Relaxed),
         }
@@ -249,12 +240,37 @@ impl SqliteLog {
     }
 }
 
+impl SqliteOptions {
+    fn usage(&self) -> Use<'static> {
+        Use {
+            migrations: &MIGRATIONS,
+            readers: self.readers,
+            busy: self.busy_timeout,
+        }
+    }
+}
+
+impl SqliteLog {
+    async fn write(&self, key: &str, deed: Deed, expect: Expect) -> Result<Revision, StoreError> {
+        let key = key.to_owned();
+        self.ask(|reply| {
+            Command::Write(writer::Write {
+                key,
+                deed,
+                expect,
+                reply,
+            })
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl Log for SqliteLog {
     async fn get(&self, key: &str, at: Option<Revision>) -> Result<Option<KeyValue>, StoreError> {
         match self.shared.memory.get(key, at)? {
-            memory::Read::Present(found) => Ok(found),
-            memory::Read::Past(at) => history::get(&self.shared, key, at).await,
+            Read::Here(found) => Ok(found),
+            Read::Past(at) | Read::Both(_, at) => past::get(&self.shared, key, at).await,
         }
     }
 
@@ -266,43 +282,46 @@ impl Log for SqliteLog {
         at: Option<Revision>,
     ) -> Result<Page, StoreError> {
         match self.shared.memory.list(prefix, after, limit, at)? {
-            memory::Read::Present(page) => Ok(page),
-            memory::Read::Past(at) => history::list(&self.shared, prefix, after, limit, at).await,
+            Read::Here(page) => Ok(page),
+            Read::Past(at) => past::list(&self.shared, prefix, after, limit, at).await,
+            Read::Both(here, at) => {
+                // Rare (a prefix of several kinds, some without history): all of it, then the page.
+                let mut page = past::list(&self.shared, prefix, after, 0, at).await?;
+                page.items
+                    .retain(|found| self.shared.memory.rules().history(&found.key));
+                page.items.extend(here.items);
+                page.items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+                if limit > 0 && page.items.len() > limit {
+                    page.items.truncate(limit);
+                    page.more = true;
+                }
+                Ok(page)
+            }
+        }
+    }
+
+    async fn count(&self, prefix: &str, at: Option<Revision>) -> Result<u64, StoreError> {
+        match self.shared.memory.count(prefix, at)? {
+            Read::Here(count) => Ok(count),
+            Read::Past(at) => past::count(&self.shared, prefix, at).await,
+            Read::Both(_, at) => Ok(self.list(prefix, None, 0, Some(at)).await?.items.len() as u64),
         }
     }
 
     async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Revision, StoreError> {
-        let key = key.to_owned();
-        self.ask(|reply| {
-            Command::Write(writer::Write {
-                key,
-                value: Some(value),
-                expect,
-                reply,
-            })
-        })
-        .await
+        self.write(key, Deed::Put(value), expect).await
+    }
+
+    async fn refresh(&self, key: &str, value: Bytes, expect: Expect) -> Result<Revision, StoreError> {
+        self.write(key, Deed::Refresh(value), expect).await
     }
 
     async fn delete(&self, key: &str, expect: Expect) -> Result<Revision, StoreError> {
-        let key = key.to_owned();
-        self.ask(|reply| {
-            Command::Write(writer::Write {
-                key,
-                value: None,
-                expect,
-                reply,
-            })
-        })
-        .await
+        self.write(key, Deed::Delete, expect).await
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, StoreError> {
         watch::start(self.shared.clone(), prefix, from)
-    }
-
-    async fn count(&self, prefix: &str, at: Option<Revision>) -> Result<u64, StoreError> {
-        Ok(self.list(prefix, None, 0, at).await?.items.len() as u64)
     }
 
     async fn changes(
@@ -310,28 +329,16 @@ impl Log for SqliteLog {
         prefix: &str,
         after: Revision,
         upto: Revision,
-        _limit: usize,
+        limit: usize,
     ) -> Result<Changes, StoreError> {
-        let replayed = history::replay(&self.shared, prefix, after, upto).await?;
-        Ok(Changes {
-            changes: replayed.changes.into_iter().map(|change| (None, change)).collect(),
-            upto: replayed.upto,
-        })
+        self.shared.memory.check_readable(after)?;
+        let upto = upto.min(self.revision());
+        let past::Replayed { changes, upto } = past::replay(&self.shared, prefix, after, upto, limit).await?;
+        Ok(Changes { changes, upto })
     }
 
-    async fn moment(&self, time: jiff::Timestamp) -> Result<Option<Moment>, StoreError> {
-        let found: Option<(i64, i64)> =
-            sqlx::query_as("SELECT at, rev FROM commit_time WHERE at <= ?1 ORDER BY at DESC LIMIT 1")
-                .bind(time.as_second())
-                .fetch_optional(&self.shared.readers)
-                .await
-                .map_err(self.shared.engine("look for a time"))?;
-        Ok(found.and_then(|(at, rev)| {
-            Some(Moment {
-                revision: history::revision(rev),
-                at: jiff::Timestamp::from_second(at).ok()?,
-            })
-        }))
+    async fn moment(&self, time: Timestamp) -> Result<Option<Moment>, StoreError> {
+        past::moment(&self.shared, time).await
     }
 
     async fn window(&self) -> Result<Window, StoreError> {
@@ -339,10 +346,13 @@ impl Log for SqliteLog {
         Ok(Window {
             newest: stats.revision,
             oldest: stats.oldest,
-            since: None,
-            bytes: stats.bytes,
+            since: past::time_of(&self.shared, stats.oldest).await?,
+            bytes: stats.bytes + stats.wal_bytes,
             keep_bytes: self.shared.options.keep_bytes,
-            keep_age: self.shared.options.keep_age,
+            keep_age: match self.shared.options.now {
+                Some(_) => self.shared.options.keep_age,
+                None => Duration::ZERO,
+            },
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use setpoint_store::{Batch, Expect, History, Log as _, SqliteLog, SqliteOptions, digest};
+use setpoint_store::{Batch, Expect, History as _, Log as _, SqliteHistory, SqliteLog, SqliteOptions, digest};
 
 const DIR: &str = "SETPOINT_STORE_CRASH_DIR";
 
@@ -36,7 +36,9 @@ async fn writes_until_it_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_until_it_is_killed() {
     let Ok(dir) = std::env::var(DIR) else { return };
-    let history = History::open(&Path::new(&dir).join("history.db")).await.expect("opens");
+    let history = SqliteHistory::open(&Path::new(&dir).join("history.db"), None)
+        .await
+        .expect("opens");
     for i in 0.. {
         let value = Bytes::from(format!("value {i}"));
         let batch = Batch {
@@ -82,7 +84,9 @@ fn kill_amid(test: &str, dir: &Path, count: usize) -> Vec<(u64, String)> {
 async fn acknowledged_batches_survive_a_kill_and_none_is_there_in_part() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let acknowledged = kill_amid("commits_until_it_is_killed", dir.path(), 200);
-    let history = History::open(&dir.path().join("history.db")).await.expect("opens");
+    let history = SqliteHistory::open(&dir.path().join("history.db"), None)
+        .await
+        .expect("opens");
     let entries = history.series("all", None, usize::MAX).await.expect("reads");
     assert!(entries.len() >= acknowledged.len());
     let records = history.records("apps").await.expect("reads");

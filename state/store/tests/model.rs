@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use proptest::prelude::*;
-use setpoint_store::{Change, Expect, Log as _, Revision, SqliteLog, SqliteOptions, StoreError, WatchEvent};
+use setpoint_store::{
+    Change, Expect, Keys, Log as _, Revision, Rule, SqliteLog, SqliteOptions, StoreError, WatchEvent,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -36,6 +38,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A value that is worth compressing.
+fn body(value: u8) -> Bytes {
+    let lines: Vec<String> = (0..20).map(|n| format!("line {n} of a value: {}", n * 7919)).collect();
+    Bytes::from(format!("{}\n{value}", lines.join("\n")))
+}
+
+fn number(body: &[u8]) -> u8 {
+    let text = std::str::from_utf8(body).expect("text");
+    text.rsplit('\n').next().expect("a line").parse().expect("a number")
+}
+
 type State = BTreeMap<String, (Revision, Revision, u8)>;
 
 fn expect(guess: Guess, state: &State, key: &str) -> Expect {
@@ -60,7 +73,24 @@ fn holds(expect: Expect, state: &State, key: &str) -> bool {
 async fn agree(steps: Vec<Step>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("state.db");
-    let mut log = SqliteLog::open(&path, SqliteOptions::default()).await.expect("opens");
+    let keys = Keys::open(&dir.path().join("store.key")).expect("a key");
+    // Values are packed at once, some are sealed: what the past holds has been through all of it.
+    let options = SqliteOptions {
+        pack_behind: 2,
+        rules: vec![
+            Rule {
+                sealed: true,
+                ..Rule::new("k/1")
+            },
+            Rule {
+                sealed: true,
+                ..Rule::new("k/2")
+            },
+        ],
+        keys: Some(keys),
+        ..SqliteOptions::default()
+    };
+    let mut log = SqliteLog::open(&path, options.clone()).await.expect("opens");
     let mut states: Vec<State> = vec![State::new()];
     let mut oldest: Revision = 0;
     for step in steps {
@@ -74,7 +104,7 @@ async fn agree(steps: Vec<Step>) {
             } => {
                 let key = format!("k/{key}");
                 let expect = expect(guess, &state, &key);
-                let outcome = log.put(&key, Bytes::from(vec![value]), expect).await;
+                let outcome = log.put(&key, body(value), expect).await;
                 if holds(expect, &state, &key) {
                     assert_eq!(outcome.expect("puts"), newest + 1);
                     let created = state.get(&key).map_or(newest + 1, |(created, ..)| *created);
@@ -103,7 +133,7 @@ async fn agree(steps: Vec<Step>) {
             }
             Step::Reopen => {
                 log.close().await.expect("closes");
-                log = SqliteLog::open(&path, SqliteOptions::default()).await.expect("opens");
+                log = SqliteLog::open(&path, options.clone()).await.expect("opens");
             }
         }
     }
@@ -119,13 +149,13 @@ async fn agree(steps: Vec<Step>) {
             .expect("lists")
             .items
             .into_iter()
-            .map(|kv| (kv.key, (kv.created, kv.modified, kv.value[0])))
+            .map(|kv| (kv.key, (kv.created, kv.modified, number(&kv.value))))
             .collect();
         assert_eq!(&listed, state, "at revision {revision}");
         for key in (0..6).map(|key| format!("k/{key}")) {
             let found = log.get(&key, Some(revision)).await.expect("gets");
             assert_eq!(
-                found.map(|kv| (kv.created, kv.modified, kv.value[0])),
+                found.map(|kv| (kv.created, kv.modified, number(&kv.value))),
                 state.get(&key).copied()
             );
         }
@@ -140,13 +170,16 @@ async fn agree(steps: Vec<Step>) {
         match change {
             Change::Put { current, previous } => {
                 assert_eq!(current.modified, expected);
-                let before = state.insert(current.key, (current.created, current.modified, current.value[0]));
-                assert_eq!(previous.map(|kv| (kv.created, kv.modified, kv.value[0])), before);
+                let before = state.insert(current.key, (current.created, current.modified, number(&current.value)));
+                assert_eq!(previous.map(|kv| (kv.created, kv.modified, number(&kv.value))), before);
             }
             Change::Delete { previous, revision } => {
                 assert_eq!(revision, expected);
                 let before = state.remove(&previous.key);
-                assert_eq!(Some((previous.created, previous.modified, previous.value[0])), before);
+                assert_eq!(
+                    Some((previous.created, previous.modified, number(&previous.value))),
+                    before
+                );
             }
         }
     }

@@ -14,7 +14,7 @@ use setpoint_server::{ServedSubresource, SubresourceHandler, SubresourceRequest}
 use setpoint_store::{History, StoreError};
 
 /// The engine's records, kept in the store's history.
-pub struct Kept(pub History);
+pub struct Kept(pub Arc<dyn History>);
 
 fn error(operation: &'static str) -> impl Fn(StoreError) -> RecordsError {
     move |source| RecordsError {

@@ -10,7 +10,7 @@ use setpoint_store::{SqliteLog, StoreStats};
 /// Reads one figure.
 type Read = fn(&StoreStats) -> u64;
 
-const GAUGES: [(&str, &str, Read); 5] = [
+const GAUGES: [(&str, &str, Read); 6] = [
     ("setpoint_store_revision", "The newest revision.", |stats| {
         stats.revision
     }),
@@ -23,14 +23,24 @@ const GAUGES: [(&str, &str, Read); 5] = [
     ("setpoint_store_bytes", "Size of the database file.", |stats| {
         stats.bytes
     }),
+    (
+        "setpoint_store_wal_bytes",
+        "Size of the database's write-ahead log.",
+        |stats| stats.wal_bytes,
+    ),
     ("setpoint_store_watchers", "Watches on the log.", |stats| stats.watchers),
 ];
 
-const COUNTERS: [(&str, &str, Read); 2] = [
+const COUNTERS: [(&str, &str, Read); 3] = [
     (
         "setpoint_store_writes_total",
         "Durable writes since the start.",
         |stats| stats.writes,
+    ),
+    (
+        "setpoint_store_refreshes_total",
+        "Heartbeats since the start, which cost no write.",
+        |stats| stats.refreshes,
     ),
     (
         "setpoint_store_batches_total",

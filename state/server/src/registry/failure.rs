@@ -25,6 +25,8 @@ pub(crate) fn from_store(error: &StoreError) -> Status {
         StoreError::TooLarge { limit, .. } => Status::too_large(*limit),
         StoreError::Engine { .. }
         | StoreError::Full { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Keys { .. }
         | StoreError::Damaged { .. }
         | StoreError::TooNew { .. } => {
             tracing::error!(error = %chain(error), "the store failed");
@@ -36,7 +38,7 @@ pub(crate) fn from_store(error: &StoreError) -> Status {
 /// A read that failed in the engine says so without speaking of a write.
 pub(crate) fn from_read(error: &StoreError) -> Status {
     match error {
-        StoreError::Engine { .. } => {
+        StoreError::Engine { .. } | StoreError::Keys { .. } | StoreError::Damaged { .. } => {
             tracing::error!(error = %chain(error), "the store failed");
             Status::internal(chain(error))
         }

@@ -7,7 +7,9 @@ use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::blob::{self, Packed};
-use super::{Batch, LARGEST, Shared, Writer};
+use super::seal::Name;
+use super::sqlite::{Shared, Writer};
+use super::{Batch, LARGEST};
 use crate::log::StoreError;
 
 /// How many free pages are given back to the file system after blobs were deleted: 64 MB at a time.
@@ -21,9 +23,7 @@ pub(super) async fn commit(shared: &Shared, batch: Batch) -> Result<(), StoreErr
         return Ok(());
     }
     let written = match pack(shared, connection, &batch.blobs).await {
-        Ok(blobs) => write(connection, &batch, &blobs)
-            .await
-            .map_err(shared.failure("commit a batch")),
+        Ok(blobs) => write(shared, connection, &batch, blobs).await,
         Err(error) => Err(error),
     };
     settle(&mut writer, written)
@@ -51,7 +51,7 @@ pub(super) async fn drop_blob(shared: &Shared, digest: &str, compressed: Vec<u8>
 }
 
 /// Gives up a connection whose transaction failed: what state it is in is not known.
-fn settle<T>(writer: &mut Writer, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn settle<T>(writer: &mut Writer, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     if outcome.is_err() {
         *writer = Writer::Lost;
     }
@@ -117,8 +117,43 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)
 }
 
-async fn write(connection: &mut SqliteConnection, batch: &Batch, blobs: &[Packed]) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+/// What a batch writes, sealed.
+struct Sealed<'b> {
+    batch: &'b Batch,
+    blobs: Vec<(Packed, (i64, Vec<u8>))>,
+    records: Vec<(i64, Vec<u8>)>,
+}
+
+async fn write(
+    shared: &Shared,
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    blobs: Vec<Packed>,
+) -> Result<(), StoreError> {
+    let mut held = Vec::with_capacity(blobs.len());
+    for blob in blobs {
+        let sealed = shared.hold(Name::Blob(&blob.digest), &blob.compressed)?;
+        held.push((blob, sealed));
+    }
+    let records = batch.put.iter();
+    let records = records.map(|(collection, key, value)| shared.hold(Name::Record(collection, key), value));
+    let sealed = Sealed {
+        batch,
+        blobs: held,
+        records: records.collect::<Result<_, _>>()?,
+    };
+    let failed = || shared.failure("commit a batch");
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+    put(&mut transaction, &sealed).await.map_err(failed())?;
+    for (series, value) in &batch.append {
+        append(shared, &mut transaction, series, value).await?;
+    }
+    trim(&mut transaction, batch).await.map_err(failed())?;
+    transaction.commit().await.map_err(failed())
+}
+
+async fn put(transaction: &mut SqliteConnection, sealed: &Sealed<'_>) -> Result<(), sqlx::Error> {
+    let batch = sealed.batch;
     for (collection, key) in &batch.delete {
         sqlx::query("DELETE FROM record WHERE collection = ?1 AND key = ?2")
             .bind(collection)
@@ -136,28 +171,33 @@ async fn write(connection: &mut SqliteConnection, batch: &Batch, blobs: &[Packed
             .execute(&mut *transaction)
             .await?;
     }
-    for blob in blobs {
-        sqlx::query("INSERT INTO blob (digest, size, compressed) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
-            .bind(&blob.digest)
-            .bind(blob.size)
-            .bind(&blob.compressed)
-            .execute(&mut *transaction)
-            .await?;
-    }
-    for (collection, key, value) in &batch.put {
+    for (blob, (key, bytes)) in &sealed.blobs {
         sqlx::query(
-            "INSERT INTO record (collection, key, value) VALUES (?1, ?2, ?3)
-                ON CONFLICT (collection, key) DO UPDATE SET value = excluded.value",
+            "INSERT INTO blob (digest, size, sealed, compressed) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         )
-        .bind(collection)
+        .bind(&blob.digest)
+        .bind(blob.size)
         .bind(key)
-        .bind(value.as_ref())
+        .bind(bytes)
         .execute(&mut *transaction)
         .await?;
     }
-    for (series, value) in &batch.append {
-        append(&mut transaction, series, value).await?;
+    for ((collection, key, _), (sealed, value)) in batch.put.iter().zip(&sealed.records) {
+        sqlx::query(
+            "INSERT INTO record (collection, key, sealed, value) VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT (collection, key) DO UPDATE SET sealed = excluded.sealed, value = excluded.value",
+        )
+        .bind(collection)
+        .bind(key)
+        .bind(sealed)
+        .bind(value)
+        .execute(&mut *transaction)
+        .await?;
     }
+    Ok(())
+}
+
+async fn trim(transaction: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
     for (series, keep) in &batch.keep_series {
         sqlx::query(
             "DELETE FROM entry WHERE series = (SELECT id FROM series WHERE name = ?1) AND number <= coalesce(
@@ -169,24 +209,34 @@ async fn write(connection: &mut SqliteConnection, batch: &Batch, blobs: &[Packed
         .execute(&mut *transaction)
         .await?;
     }
-    transaction.commit().await
+    Ok(())
 }
 
-async fn append(connection: &mut SqliteConnection, series: &str, value: &Bytes) -> Result<(), sqlx::Error> {
+async fn append(
+    shared: &Shared,
+    connection: &mut SqliteConnection,
+    series: &str,
+    value: &Bytes,
+) -> Result<(), StoreError> {
+    let failed = || shared.failure("append to a series");
     let (id, number): (i64, i64) = sqlx::query_as(
         "INSERT INTO series (name, newest) VALUES (?1, 1)
             ON CONFLICT (name) DO UPDATE SET newest = newest + 1 RETURNING id, newest",
     )
     .bind(series)
     .fetch_one(&mut *connection)
-    .await?;
-    sqlx::query("INSERT INTO entry (series, number, value) VALUES (?1, ?2, ?3)")
+    .await
+    .map_err(failed())?;
+    let (sealed, value) = shared.hold(Name::Entry(series, number), value)?;
+    sqlx::query("INSERT INTO entry (series, number, sealed, value) VALUES (?1, ?2, ?3, ?4)")
         .bind(id)
         .bind(number)
-        .bind(value.as_ref())
+        .bind(sealed)
+        .bind(value)
         .execute(connection)
         .await
         .map(drop)
+        .map_err(failed())
 }
 
 async fn sweep(connection: &mut SqliteConnection, keep: &BTreeSet<String>) -> Result<usize, sqlx::Error> {

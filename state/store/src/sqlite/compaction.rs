@@ -3,7 +3,7 @@
 //! The horizon moves first, durably and in memory; then rows go in small steps between the writer's batches, so that no
 //! write waits long. A crash in between loses nothing: the cursor says how far the rows are gone, and the next start
 //! goes on. A step walks the revisions behind the new horizon and removes what each of them superseded, and deletion
-//! marks themselves; the values that were current at the horizon stay.
+//! marks with their lives; the values that were current at the horizon stay.
 
 use std::time::Duration;
 
@@ -11,16 +11,33 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::oneshot;
 
-use super::history::{revision, sql};
-use super::{Now, Shared};
+use super::Shared;
+use super::past::{self, revision, sql};
 use crate::log::{Revision, StoreError};
 
 /// How many revisions one step walks.
 const STEP: Revision = 512;
 /// How many free pages one step gives back to the file system.
 const VACUUM_PAGES: i64 = 256;
-/// Commit times are this coarse, in seconds.
-const TIME_GRAIN: i64 = 60;
+/// Free pages are given back when they are more than this part of all: fewer are soon written to again.
+const SPARE: i64 = 20;
+/// How many writes are forgotten at a time for want of room; of fewer a quarter.
+const AT_A_TIME: usize = 8192;
+/// What is younger stays even then, in milliseconds: whoever has just listed must be able to watch.
+const YOUNG: i64 = 60_000;
+
+/// What one step removes of what was superseded, or ended, in `(?1, ?2]`.
+const REMOVE: [&str; 7] = [
+    "DELETE FROM past WHERE until > ?1 AND until <= ?2",
+    "DELETE FROM value WHERE rev IN (SELECT previous FROM log WHERE rev > ?1 AND rev <= ?2 AND previous > 0)",
+    // A base that another one took the place of by then; those after it serve the values that stay.
+    "DELETE FROM base WHERE id IN (SELECT old.id FROM base AS new JOIN base AS old
+        ON old.created = new.created AND old.id < new.id WHERE new.id > ?1 AND new.id <= ?2)",
+    "DELETE FROM base WHERE created IN (SELECT created FROM log WHERE rev > ?1 AND rev <= ?2 AND deleted = 1)",
+    "DELETE FROM life WHERE created IN (SELECT created FROM log WHERE rev > ?1 AND rev <= ?2 AND deleted = 1)",
+    "DELETE FROM log WHERE rev IN (SELECT previous FROM log WHERE rev > ?1 AND rev <= ?2 AND previous > 0)",
+    "DELETE FROM log WHERE rev > ?1 AND rev <= ?2 AND deleted = 1",
+];
 
 /// A compaction under way.
 pub(super) struct Compaction {
@@ -51,7 +68,7 @@ impl Compaction {
             .bind(sql(keep_from))
             .execute(&mut *connection)
             .await?;
-        let (cursor,): (i64,) = sqlx::query_as("SELECT cursor FROM horizon")
+        let cursor: i64 = sqlx::query_scalar("SELECT cursor FROM horizon")
             .fetch_one(connection)
             .await?;
         Ok(Compaction {
@@ -61,30 +78,36 @@ impl Compaction {
         })
     }
 
+    /// How many revisions are still to be walked.
+    pub(super) fn behind(&self) -> Revision {
+        self.target.saturating_sub(self.cursor)
+    }
+
     /// Takes one step; returns whether all is done.
     pub(super) async fn step(&mut self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         if self.cursor >= self.target {
             return vacuum(connection).await;
         }
-        let end = (self.cursor + STEP).min(self.target);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "DELETE FROM log WHERE rev IN (SELECT previous FROM log WHERE rev > ?1 AND rev <= ?2 AND previous > 0)",
-        )
-        .bind(sql(self.cursor))
-        .bind(sql(end))
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM log WHERE rev > ?1 AND rev <= ?2 AND deleted = 1")
+        // Revisions that no write has (a jump after a restore, heartbeats) are not walked.
+        let next: Option<i64> = sqlx::query_scalar("SELECT rev FROM log WHERE rev > ?1 ORDER BY rev LIMIT 1")
             .bind(sql(self.cursor))
-            .bind(sql(end))
-            .execute(&mut *transaction)
+            .fetch_optional(&mut *connection)
             .await?;
-        sqlx::query("DELETE FROM commit_time WHERE rev < ?1")
-            .bind(sql(end))
-            .execute(&mut *transaction)
-            .await?;
+        let from = next.map_or(self.target, |next| revision(next) - 1).max(self.cursor);
+        let end = (from + STEP).min(self.target);
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for statement in REMOVE {
+            sqlx::query(statement)
+                .bind(sql(self.cursor))
+                .bind(sql(end))
+                .execute(&mut *transaction)
+                .await?;
+        }
         sqlx::query("UPDATE horizon SET cursor = ?1")
+            .bind(sql(end))
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM gap WHERE last < ?1")
             .bind(sql(end))
             .execute(&mut *transaction)
             .await?;
@@ -94,36 +117,41 @@ impl Compaction {
     }
 }
 
-/// Gives some free pages back; returns whether no more can be.
+/// Gives some free pages back, if they are more than a few; returns whether no more are to be.
 async fn vacuum(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    let (before,): (i64,) = sqlx::query_as("PRAGMA freelist_count")
-        .fetch_one(&mut *connection)
-        .await?;
+    let pages = Pages::count(connection).await?;
+    let spare = (pages.all / SPARE).max(VACUUM_PAGES);
+    if pages.free <= spare {
+        return Ok(true);
+    }
     sqlx::query(AssertSqlSafe(format!("PRAGMA incremental_vacuum({VACUUM_PAGES})")))
         .persistent(false)
         .fetch_all(&mut *connection)
         .await?;
-    let (free,): (i64,) = sqlx::query_as("PRAGMA freelist_count").fetch_one(connection).await?;
-    Ok(free == 0 || free >= before)
+    let left = Pages::count(connection).await?.free;
+    Ok(left <= spare || left >= pages.free)
 }
 
-/// Notes when `newest` was committed, unless that was noted a moment ago; returns the time noted.
-pub(super) async fn note_time(
-    connection: &mut SqliteConnection,
-    now: &Now,
-    noted: Option<i64>,
-    newest: Revision,
-) -> Result<Option<i64>, sqlx::Error> {
-    let at = now().as_second();
-    if noted.is_some_and(|noted| at < noted + TIME_GRAIN) {
-        return Ok(noted);
-    }
-    sqlx::query("INSERT INTO commit_time (at, rev) VALUES (?1, ?2) ON CONFLICT (at) DO UPDATE SET rev = excluded.rev")
-        .bind(at)
-        .bind(sql(newest))
-        .execute(connection)
+/// The pages of a database.
+struct Pages {
+    all: i64,
+    free: i64,
+    size: i64,
+}
+
+impl Pages {
+    async fn count(connection: &mut SqliteConnection) -> Result<Pages, sqlx::Error> {
+        let (all, free, size) = sqlx::query_as(
+            "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+        )
+        .fetch_one(connection)
         .await?;
-    Ok(Some(at))
+        Ok(Pages { all, free, size })
+    }
+
+    fn used_bytes(&self) -> u64 {
+        revision(self.all.saturating_sub(self.free).saturating_mul(self.size))
+    }
 }
 
 /// Chooses the revision from which to keep, by age and by size; `None` when there is nothing to forget.
@@ -134,24 +162,28 @@ pub(super) async fn due(
     oldest: Revision,
 ) -> Result<Option<Revision>, sqlx::Error> {
     let mut keep_from = oldest;
-    if let Some(now) = &shared.options.now {
-        let age = i64::try_from(shared.options.keep_age.max(Duration::from_secs(1)).as_secs()).unwrap_or(i64::MAX);
-        let before = now().as_second().saturating_sub(age);
-        let (aged,): (Option<i64>,) = sqlx::query_as("SELECT max(rev) FROM commit_time WHERE at <= ?1")
-            .bind(before)
-            .fetch_one(&mut *connection)
-            .await?;
-        keep_from = keep_from.max(aged.map_or(0, revision));
+    let now = shared.options.now.as_ref().map(|now| now().as_millisecond());
+    if let Some(now) = now {
+        let age = shared.options.keep_age.max(Duration::from_secs(1)).as_millis();
+        let before = now.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX));
+        let aged = past::written_by(&mut *connection, before, oldest + 1, newest).await?;
+        keep_from = keep_from.max(aged.map_or(0, |(revision, _)| revision));
     }
-    let (pages,): (i64,) = sqlx::query_as("PRAGMA page_count").fetch_one(&mut *connection).await?;
-    let (free,): (i64,) = sqlx::query_as("PRAGMA freelist_count")
-        .fetch_one(&mut *connection)
-        .await?;
-    let (page_size,): (i64,) = sqlx::query_as("PRAGMA page_size").fetch_one(&mut *connection).await?;
-    let used = revision(pages.saturating_sub(free).saturating_mul(page_size));
-    if used > shared.options.keep_bytes {
-        // A quarter of what is left of history at a time: the next look decides whether that was enough.
-        keep_from = keep_from.max(oldest + (newest.saturating_sub(oldest)).div_ceil(4));
+    if Pages::count(&mut *connection).await?.used_bytes() > shared.options.keep_bytes {
+        // The next look decides whether that was enough.
+        let writes: Vec<i64> =
+            sqlx::query_scalar("SELECT rev FROM log WHERE rev > ?1 AND at <= ?2 ORDER BY rev LIMIT ?3")
+                .bind(sql(oldest))
+                .bind(now.map_or(i64::MAX, |now| now.saturating_sub(YOUNG)))
+                .bind(AT_A_TIME as i64)
+                .fetch_all(connection)
+                .await?;
+        let forgotten = if writes.len() == AT_A_TIME {
+            writes.last()
+        } else {
+            writes.get(writes.len() / 4)
+        };
+        keep_from = keep_from.max(forgotten.copied().map_or(0, revision));
     }
     Ok((keep_from > oldest).then_some(keep_from.min(newest)))
 }

@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use futures::stream;
 
 use super::Shared;
-use super::history;
 use super::memory::Subscription;
+use super::past;
 use crate::log::{Change, Revision, StoreError, WatchEvent, WatchStream};
 
 struct Watch {
@@ -61,9 +61,14 @@ impl Watch {
             if self.position >= self.subscription.known {
                 break;
             }
-            let replayed = history::replay(&self.shared, &self.prefix, self.position, self.subscription.known).await?;
+            let known = self.subscription.known;
+            let replayed = past::replay(&self.shared, &self.prefix, self.position, known, 0).await?;
+            let recent = self.shared.memory.recent(&self.prefix, self.position, replayed.upto)?;
+            let mut changes: Vec<Change> = replayed.changes.into_iter().map(|(_, change)| change).collect();
+            changes.extend(recent);
+            changes.sort_by_key(Change::revision);
             self.position = replayed.upto;
-            self.ready = replayed.changes.into();
+            self.ready = changes.into();
         }
         if !self.caught_up {
             self.caught_up = true;

@@ -5,68 +5,63 @@
 //! * Memory and watchers learn of a batch after its commit and before any of its writers is answered.
 //! * A batch that fails answers its error to every writer in it and leaves memory as it was. Where it is unknown whether the
 //!   commit reached the disk, the database itself is asked before anything else is written.
+//! * A revision that anybody sees is covered on disk: by a row, or by the block that is reserved for writes without one.
+//!
+//! What is to be done now and then (`upkeep`) is done here too, between batches and in small steps.
+
+mod upkeep;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::Shared;
-use super::compaction::{self, Compaction};
-use super::history::{self, sql};
-use super::memory::{Current, Row};
+use super::codec::Place;
+use super::memory::{Current, Lasting, Row};
+use super::past::{self, sql};
+use super::statements::{Argument, Statements};
 use crate::log::{Expect, Revision, StoreError};
+pub(super) use upkeep::Upkeep;
 
 /// The most writes that share a transaction.
 const BATCH: usize = 1024;
-/// The rows of the INSERT statements that are kept prepared: a batch is cut into the largest that fit.
-const ROWS: [usize; 4] = [64, 16, 4, 1];
+/// How many revisions are reserved at a time for writes that have no row.
+const BLOCK: Revision = 4096;
 
-static INSERTS: LazyLock<[Arc<str>; 4]> = LazyLock::new(|| {
-    ROWS.map(|rows| {
-        let values = vec!["(?, ?, ?, ?, ?, ?)"; rows].join(", ");
-        Arc::from(format!(
-            "INSERT INTO log (rev, key, created, deleted, previous, value) VALUES {values}"
-        ))
-    })
-});
+/// Who waits for an answer.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What a write does.
+pub(super) enum Deed {
+    Put(Bytes),
+    /// A put that need not last.
+    Refresh(Bytes),
+    Delete,
+}
 
 /// One write that waits.
 pub(super) struct Write {
     pub(super) key: String,
-    /// `None` deletes.
-    pub(super) value: Option<Bytes>,
+    pub(super) deed: Deed,
     pub(super) expect: Expect,
-    pub(super) reply: oneshot::Sender<Result<Revision, StoreError>>,
+    pub(super) reply: Reply<Revision>,
 }
 
 /// What the writer is asked for.
 pub(super) enum Command {
     /// Put or delete a key.
     Write(Write),
-    /// Forget what was superseded before a revision.
-    Compact {
-        /// The oldest revision to keep readable.
-        keep_from: Revision,
-        /// Answered when the rows are gone.
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    /// Close the database.
-    Close {
-        /// Answered when it is closed.
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
+    /// Forget what was superseded before a revision; answered when the rows are gone.
+    Compact { keep_from: Revision, reply: Reply<()> },
+    /// Seal everything with the newest key; answered when it is.
+    Reseal { reply: Reply<()> },
+    /// Close the database; answered when it is closed.
+    Close { reply: Reply<()> },
 }
-
-/// An engine's error that several writers are answered with.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(transparent)]
-struct SharedError(Arc<sqlx::Error>);
 
 /// The writer's state.
 pub(super) struct Writer {
@@ -74,53 +69,61 @@ pub(super) struct Writer {
     /// `None` after a failure, until the database has been asked what it holds.
     connection: Option<SqliteConnection>,
     commands: mpsc::Receiver<Command>,
-    compaction: Option<Compaction>,
-    /// When a commit time was last noted, in Unix seconds.
-    noted: Option<i64>,
-    maintained: Option<Instant>,
+    /// Up to where revisions may be issued without a row.
+    reserved: Revision,
+    /// The newest time that a write was given, in Unix milliseconds.
+    latest: i64,
+    upkeep: Upkeep,
 }
 
 /// What a round of commands amounts to.
 #[derive(Default)]
 struct Round {
     writes: Vec<Write>,
-    compactions: Vec<(Revision, oneshot::Sender<Result<(), StoreError>>)>,
-    closes: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    others: Vec<Command>,
+    closes: Vec<Reply<()>>,
 }
 
 impl Round {
     fn take(&mut self, command: Command) {
         match command {
             Command::Write(write) => self.writes.push(write),
-            Command::Compact { keep_from, reply } => self.compactions.push((keep_from, reply)),
             Command::Close { reply } => self.closes.push(reply),
+            other => self.others.push(other),
         }
     }
 }
 
+/// Writes that were decided.
+struct Decided {
+    rows: Vec<Row>,
+    answers: Vec<(Reply<Revision>, Result<Revision, StoreError>)>,
+    newest: Revision,
+}
+
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, connection: SqliteConnection, commands: mpsc::Receiver<Command>) -> Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        connection: SqliteConnection,
+        commands: mpsc::Receiver<Command>,
+        upkeep: Upkeep,
+    ) -> Writer {
+        let reserved = shared.memory.figures().0;
         Writer {
             shared,
             connection: Some(connection),
             commands,
-            compaction: None,
-            noted: None,
-            maintained: None,
+            reserved,
+            latest: 0,
+            upkeep,
         }
     }
 
     /// Runs until the store is closed or its last handle is dropped.
     pub(super) async fn run(mut self) {
-        if let Some(connection) = &mut self.connection {
-            match Compaction::resume(connection).await {
-                Ok(compaction) => self.compaction = compaction,
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot resume compaction"),
-            }
-        }
         loop {
             let mut round = Round::default();
-            if self.compaction.is_none() {
+            if !self.upkeep.is_busy(self.shared.memory.figures().0) {
                 match self.commands.recv().await {
                     Some(command) => round.take(command),
                     None => break self.shut(Vec::new()).await,
@@ -131,8 +134,9 @@ impl Writer {
             {
                 round.take(command);
             }
+            let wrote = round.writes.len();
             self.commit(round.writes).await;
-            self.maintain(round.compactions).await;
+            self.maintain(round.others, wrote).await;
             if !round.closes.is_empty() || (self.commands.is_closed() && self.commands.is_empty()) {
                 break self.shut(round.closes).await;
             }
@@ -145,30 +149,61 @@ impl Writer {
             return;
         }
         if let Err(error) = self.recover().await {
-            return self.fail(
-                writes.into_iter().map(|write| write.reply),
-                error,
-                "reopen the database",
-            );
+            return fail(writes.into_iter().map(|write| write.reply), &error);
         }
+        let Decided { rows, answers, newest } = self.decide(writes);
+        let statements = match self.statements(&rows, newest) {
+            Ok(statements) => statements,
+            Err(error) => return fail(answers.into_iter().map(|(reply, _)| reply), &error),
+        };
+        let batches = u64::from(!statements.is_empty());
+        let committed = if statements.is_empty() {
+            Ok(())
+        } else {
+            self.run_statements(statements, &rows, newest).await
+        };
+        if let Err(error) = committed {
+            return fail(answers.into_iter().map(|(reply, _)| reply), &error);
+        }
+        let counters = &self.shared.counters;
+        let refreshed = rows
+            .iter()
+            .filter(|row| matches!(row.lasting, Lasting::Memory(_)))
+            .count();
+        counters.refreshes.fetch_add(refreshed as u64, Ordering::Relaxed);
+        counters
+            .writes
+            .fetch_add((rows.len() - refreshed) as u64, Ordering::Relaxed);
+        counters.batches.fetch_add(batches, Ordering::Relaxed);
+        self.shared.memory.apply(rows);
+        for (reply, answer) in answers {
+            // A writer that no longer waits wants no answer.
+            drop(reply.send(answer));
+        }
+    }
+
+    /// Decides which writes hold, and what each of them writes.
+    fn decide(&mut self, writes: Vec<Write>) -> Decided {
         let mut newest = self.shared.memory.figures().0;
+        let at = self.now();
         let mut rows: Vec<Row> = Vec::with_capacity(writes.len());
         let mut answers = Vec::with_capacity(writes.len());
         let mut pending: HashMap<String, Option<Current>> = HashMap::new();
-        for Write {
-            key,
-            value,
-            expect,
-            reply,
-        } in writes
-        {
+        for write in writes {
+            let Write {
+                key,
+                deed,
+                expect,
+                reply,
+            } = write;
             let current = match pending.get(&key) {
                 Some(current) => current.clone(),
                 None => self.shared.memory.current(&key),
             };
+            let deletes = matches!(deed, Deed::Delete);
             let holds = match (expect, &current) {
-                (Expect::Any, current) => value.is_some() || current.is_some(),
-                (Expect::Absent, current) => current.is_none() && value.is_some(),
+                (Expect::Any, current) => !deletes || current.is_some(),
+                (Expect::Absent, current) => current.is_none() && !deletes,
                 (Expect::Revision(wanted), current) => {
                     current.as_ref().is_some_and(|current| current.modified == wanted)
                 }
@@ -179,6 +214,16 @@ impl Writer {
                 continue;
             }
             newest += 1;
+            let stored = current.as_ref().map_or(0, |current| current.stored);
+            let lasting = match (self.shared.memory.rules().history(&key), &deed) {
+                (true, _) => Lasting::History,
+                (false, Deed::Refresh(_)) if stored != 0 => Lasting::Memory(stored),
+                (false, _) => Lasting::Newest(stored),
+            };
+            let value = match deed {
+                Deed::Put(value) | Deed::Refresh(value) => Some(value),
+                Deed::Delete => None,
+            };
             let previous = current.as_ref().map_or(0, |current| current.modified);
             let created = current.as_ref().map_or(newest, |current| current.created);
             pending.insert(
@@ -187,6 +232,11 @@ impl Writer {
                     value,
                     created,
                     modified: newest,
+                    stored: match lasting {
+                        Lasting::Memory(stored) => stored,
+                        Lasting::History | Lasting::Newest(_) => newest,
+                    },
+                    at,
                 }),
             );
             rows.push(Row {
@@ -195,225 +245,220 @@ impl Writer {
                 created,
                 previous,
                 value,
+                at,
+                lasting,
             });
             answers.push((reply, Ok(newest)));
         }
-        if !rows.is_empty()
-            && let Err(error) = self.insert(&rows).await
-        {
-            // Whether the commit reached the disk is unknown: ask before deciding what to answer.
-            self.connection = None;
-            let recovered = self.recover().await;
-            if recovered.is_err() || self.shared.memory.figures().0 < newest {
-                return self.fail(answers.into_iter().map(|(reply, _)| reply), error, "commit a write");
-            }
-        } else if !rows.is_empty() {
-            self.shared
-                .counters
-                .writes
-                .fetch_add(rows.len() as u64, Ordering::Relaxed);
-            self.shared.counters.batches.fetch_add(1, Ordering::Relaxed);
-            self.shared.memory.apply(rows);
-        }
-        for (reply, answer) in answers {
-            // A writer that no longer waits wants no answer.
-            drop(reply.send(answer));
-        }
+        Decided { rows, answers, newest }
     }
 
-    /// Writes the rows in one transaction.
-    async fn insert(&mut self, rows: &[Row]) -> Result<(), sqlx::Error> {
-        let Some(connection) = &mut self.connection else {
-            return Err(sqlx::Error::WorkerCrashed);
-        };
-        let mut parts = Vec::new();
-        let mut rest = rows;
-        for (size, statement) in ROWS.iter().zip(INSERTS.iter()) {
-            while rest.len() >= *size {
-                let (part, remaining) = rest.split_at(*size);
-                parts.push((statement, part));
-                rest = remaining;
+    /// What a batch writes to disk; nothing when all of it need not last and revisions are reserved for it.
+    fn statements(&self, rows: &[Row], newest: Revision) -> Result<Statements, StoreError> {
+        let (mut log, mut values, mut lives, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut durable = 0;
+        for row in rows {
+            match row.lasting {
+                Lasting::Memory(_) => continue,
+                Lasting::Newest(stored) if stored > 0 => gone.push(Argument::Integer(sql(stored))),
+                Lasting::Newest(_) | Lasting::History => {}
+            }
+            durable = row.revision;
+            if row.created == row.revision {
+                lives.extend([Argument::Integer(sql(row.created)), Argument::Text(row.key.clone())]);
+            }
+            log.extend(
+                [row.revision, row.created, row.previous, u64::from(row.value.is_none())]
+                    .map(|n| Argument::Integer(sql(n))),
+            );
+            log.push(Argument::Integer(row.at));
+            if let Some(value) = &row.value {
+                let held = self
+                    .shared
+                    .codec
+                    .hold(&row.key, Place::Value(row.revision), value)
+                    .map_err(|error| self.shared.reader().unreadable(&row.key, row.revision, error))?;
+                values.extend([
+                    Argument::Integer(sql(row.revision)),
+                    Argument::Integer(held.sealed),
+                    Argument::Bytes(held.bytes),
+                ]);
             }
         }
-        if let [(statement, part)] = parts.as_slice() {
-            // A statement alone is a transaction of its own, and two round trips shorter.
-            return insert_part(connection, statement, part).await;
+        let mut statements = Statements::default();
+        statements.rows("INSERT INTO life (created, key) VALUES", 2, "", lives);
+        statements.rows(
+            "INSERT INTO log (rev, created, previous, deleted, at) VALUES",
+            5,
+            "",
+            log,
+        );
+        statements.rows("INSERT INTO value (rev, sealed, bytes) VALUES", 3, "", values);
+        // Within a batch a key may have been written more than once: what is superseded goes after all is there.
+        statements.rows("DELETE FROM log WHERE rev IN (VALUES", 1, ")", gone.clone());
+        statements.rows("DELETE FROM value WHERE rev IN (VALUES", 1, ")", gone);
+        if newest > durable.max(self.reserved) {
+            statements.push(
+                "UPDATE horizon SET reserved = ?",
+                vec![Argument::Integer(sql(newest + BLOCK))],
+            );
         }
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        for (statement, part) in parts {
-            insert_part(&mut transaction, statement, part).await?;
+        Ok(statements)
+    }
+
+    /// Commits a batch. Where that failed but the database has it, it succeeded.
+    async fn run_statements(
+        &mut self,
+        statements: Statements,
+        rows: &[Row],
+        newest: Revision,
+    ) -> Result<(), StoreError> {
+        let durable = rows.iter().rev().find(|row| !matches!(row.lasting, Lasting::Memory(_)));
+        let durable = durable.map(|row| row.revision);
+        let reserves = newest > durable.unwrap_or(0).max(self.reserved);
+        let Some(connection) = &mut self.connection else {
+            return Err(StoreError::Closed);
+        };
+        let Err(error) = statements.commit(connection).await else {
+            if reserves {
+                self.reserved = newest + BLOCK;
+            }
+            return Ok(());
+        };
+        let error = (self.shared.database.failure("commit a write"))(error);
+        self.connection = None;
+        let mut connection = match self.shared.database.reconnect().await {
+            Ok(connection) => connection,
+            Err(_) => {
+                self.upkeep.uncertain(rows, durable);
+                return Err(error);
+            }
+        };
+        let there = match durable {
+            Some(durable) => past::has(&mut connection, durable).await,
+            None => Ok(false),
+        };
+        match there {
+            Ok(there) => {
+                self.connection = Some(connection);
+                self.upkeep.doubt();
+                if !there {
+                    return Err(error);
+                }
+                tracing::warn!("a commit that reported an error had reached the disk");
+                // The reservation was in the same transaction.
+                if reserves {
+                    self.reserved = newest + BLOCK;
+                }
+                Ok(())
+            }
+            Err(_) => {
+                self.upkeep.uncertain(rows, durable);
+                Err(error)
+            }
         }
-        transaction.commit().await
     }
 
     /// Makes sure of a connection, and that memory holds everything that is durable.
-    async fn recover(&mut self) -> Result<(), sqlx::Error> {
+    async fn recover(&mut self) -> Result<(), StoreError> {
         if self.connection.is_some() {
             return Ok(());
         }
-        let mut connection = self.shared.connect.connect().await?;
-        let rows = history::rows_after(&mut connection, self.shared.memory.figures().0).await?;
-        if !rows.is_empty() {
-            tracing::warn!(
-                rows = rows.len(),
-                "a commit that reported an error had reached the disk"
-            );
-            self.shared.memory.apply(rows);
+        let failed = || self.shared.database.failure("reopen the database");
+        let mut connection = self.shared.database.reconnect().await.map_err(failed())?;
+        if let Some((rows, durable)) = self.upkeep.unsettled.take() {
+            match past::has(&mut connection, durable).await {
+                Ok(true) => {
+                    tracing::warn!(
+                        rows = rows.len(),
+                        "a commit that reported an error had reached the disk"
+                    );
+                    self.shared.memory.apply(rows);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.upkeep.unsettled = Some((rows, durable));
+                    return Err(failed()(error));
+                }
+            }
         }
+        self.upkeep.doubt();
         self.connection = Some(connection);
         Ok(())
     }
 
-    fn fail<T>(
-        &self,
-        replies: impl Iterator<Item = oneshot::Sender<Result<T, StoreError>>>,
-        error: sqlx::Error,
-        operation: &'static str,
-    ) {
-        let source = SharedError(Arc::new(error));
-        for reply in replies {
-            drop(reply.send(Err(StoreError::Engine {
-                operation,
-                path: self.shared.path.display().to_string(),
-                source: Box::new(source.clone()),
-            })));
+    /// The time of a write in Unix milliseconds: no earlier than that of the write before, unless the clock was set back by more than moments.
+    fn now(&mut self) -> i64 {
+        const MOMENTS: i64 = 300_000;
+        let Some(now) = &self.shared.options.now else { return 0 };
+        let now = now().as_millisecond();
+        if now > self.latest || self.latest - now > MOMENTS {
+            self.latest = now;
         }
+        self.latest
     }
 
-    /// Starts compactions that were asked for or are due, and takes one step of the one under way.
-    async fn maintain(&mut self, asked: Vec<(Revision, oneshot::Sender<Result<(), StoreError>>)>) {
-        for (keep_from, reply) in asked {
-            let (newest, oldest, ..) = self.shared.memory.figures();
-            if keep_from > newest {
-                drop(reply.send(Err(StoreError::Future {
-                    requested: keep_from,
-                    newest,
-                })));
-            } else if keep_from <= oldest && self.compaction.is_none() {
-                drop(reply.send(Ok(())));
-            } else {
-                self.start_compaction(keep_from.max(oldest), Some(reply)).await;
-            }
+    /// Saves what is in memory only, folds the write-ahead log into the database, closes it and answers whoever still waits.
+    async fn shut(mut self, closes: Vec<Reply<()>>) {
+        if let Err(error) = self.save().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the newest heartbeats could not be saved: those who send them will send others"
+            );
         }
-        let idle = self
-            .maintained
-            .is_some_and(|at| at.elapsed() < self.shared.options.maintenance_interval);
-        if !idle && self.compaction.is_none() {
-            self.maintained = Some(Instant::now());
-            if let Err(error) = self.look().await {
-                self.connection = None;
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot look after the store's history"
-                );
-            }
-        }
-        let Some(mut compaction) = self.compaction.take() else {
-            return;
-        };
-        let stepped = match self.recover().await {
-            Ok(()) => match &mut self.connection {
-                Some(connection) => compaction.step(connection).await,
-                None => Ok(false),
-            },
-            Err(error) => Err(error),
-        };
-        match stepped {
-            Ok(false) => self.compaction = Some(compaction),
-            Ok(true) => {
-                tracing::debug!(oldest = compaction.target, "history compacted");
-                for waiter in compaction.waiters {
-                    drop(waiter.send(Ok(())));
-                }
-                // A size limit may want more than one go.
-                self.maintained = None;
-            }
-            Err(error) => {
-                // The cursor is durable: the next compaction goes on from there.
-                self.connection = None;
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot compact the store's history"
-                );
-                self.fail(compaction.waiters.into_iter(), error, "compact history");
-            }
-        }
-    }
-
-    async fn look(&mut self) -> Result<(), sqlx::Error> {
-        self.recover().await?;
-        let (newest, oldest, ..) = self.shared.memory.figures();
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
-        if let Some(now) = &self.shared.options.now {
-            self.noted = compaction::note_time(connection, now, self.noted, newest).await?;
-        }
-        if let Some(keep_from) = compaction::due(connection, &self.shared, newest, oldest).await? {
-            self.start_compaction(keep_from, None).await;
-        }
-        Ok(())
-    }
-
-    async fn start_compaction(&mut self, keep_from: Revision, reply: Option<oneshot::Sender<Result<(), StoreError>>>) {
-        let started = match self.recover().await {
-            Ok(()) => match &mut self.connection {
-                Some(connection) => Compaction::start(connection, keep_from).await,
-                None => return,
-            },
-            Err(error) => Err(error),
-        };
-        match started {
-            Ok(mut compaction) => {
-                self.shared.memory.forget_before(keep_from);
-                if let Some(running) = self.compaction.take() {
-                    compaction.waiters = running.waiters;
-                    compaction.target = compaction.target.max(running.target);
-                }
-                compaction.waiters.extend(reply);
-                self.compaction = Some(compaction);
-            }
-            Err(error) => {
-                self.connection = None;
-                self.fail(reply.into_iter(), error, "start to compact history");
-            }
-        }
-    }
-
-    /// Folds the write-ahead log into the database, closes it and answers whoever still waits.
-    async fn shut(mut self, closes: Vec<oneshot::Sender<Result<(), StoreError>>>) {
         self.shared.memory.close();
         self.commands.close();
-        self.shared.readers.close().await;
         let closed = match self.connection.take() {
-            Some(connection) => close(connection).await,
-            None => Ok(()),
+            Some(connection) => self.shared.database.close(connection).await,
+            None => {
+                self.shared.database.readers.close().await;
+                Ok(())
+            }
         };
         match closed {
             Ok(()) => closes.into_iter().for_each(|reply| drop(reply.send(Ok(())))),
-            Err(error) => self.fail(closes.into_iter(), error, "close the database"),
+            Err(error) => fail(closes.into_iter(), &error),
         }
         // Dropping the queue answers the rest with `Closed`.
     }
-}
 
-async fn close(mut connection: SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_all(&mut connection)
-        .await?;
-    connection.close().await
-}
-
-async fn insert_part(connection: &mut SqliteConnection, statement: &Arc<str>, rows: &[Row]) -> Result<(), sqlx::Error> {
-    let mut query = sqlx::query::<sqlx::Sqlite>(AssertSqlSafe(statement.clone()));
-    for row in rows {
-        query = query
-            .bind(sql(row.revision))
-            .bind(row.key.clone())
-            .bind(sql(row.created))
-            .bind(i64::from(row.value.is_none()))
-            .bind(sql(row.previous))
-            .bind(row.value.as_deref().unwrap_or_default().to_vec());
+    /// Writes down what was only refreshed, and that no revision after the newest was issued.
+    async fn save(&mut self) -> Result<(), StoreError> {
+        let newest = self.shared.memory.figures().0;
+        let unsaved = self.shared.memory.unsaved();
+        if unsaved.is_empty() && self.reserved <= newest {
+            return Ok(());
+        }
+        self.recover().await?;
+        let rows: Vec<Row> = unsaved
+            .into_iter()
+            .map(|(key, current)| Row {
+                revision: current.modified,
+                key,
+                created: current.created,
+                previous: current.stored,
+                value: Some(current.value),
+                at: current.at,
+                lasting: Lasting::Newest(current.stored),
+            })
+            .collect();
+        // Nothing is reserved by this: the newest revision is told below.
+        let mut statements = self.statements(&rows, 0)?;
+        statements.push("UPDATE horizon SET reserved = ?", vec![Argument::Integer(sql(newest))]);
+        let Some(connection) = &mut self.connection else {
+            return Err(StoreError::Closed);
+        };
+        statements
+            .commit(connection)
+            .await
+            .map_err(self.shared.database.failure("save what was only in memory"))
     }
-    query.execute(connection).await.map(drop)
+}
+
+/// Answers an error to all who wait.
+fn fail<T>(replies: impl Iterator<Item = Reply<T>>, error: &StoreError) {
+    for reply in replies {
+        // Whoever no longer waits wants no answer.
+        drop(reply.send(Err(error.clone())));
+    }
 }

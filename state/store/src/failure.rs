@@ -1,47 +1,62 @@
 //! What SQLite's errors mean to whoever runs the store.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::log::StoreError;
 
 /// SQLite's primary result codes.
+const READ_ONLY: u32 = 8;
 const CORRUPT: u32 = 11;
 const FULL: u32 = 13;
 const NO_DATABASE: u32 = 26;
 
 /// The meaning of an error.
-pub(super) fn of(path: &Path, operation: &'static str, error: sqlx::Error) -> StoreError {
+pub(crate) fn of(path: &Path, operation: &'static str, error: sqlx::Error) -> StoreError {
     if matches!(error, sqlx::Error::PoolClosed) {
         return StoreError::Closed;
     }
     let no_space = matches!(&error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull);
+    let read_only = matches!(&error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem);
+    let code = primary_code(&error);
+    if code == Some(CORRUPT) {
+        return damaged(
+            path,
+            format!("its pages do not fit together (seen when trying to {operation})"),
+        );
+    }
+    if code == Some(NO_DATABASE) {
+        return damaged(path, "the file is not a SQLite database");
+    }
     let path = path.display().to_string();
-    match primary_code(&error) {
-        Some(CORRUPT) => StoreError::Damaged {
-            path,
-            what: format!("its pages do not fit together (seen when trying to {operation})"),
-        },
-        Some(NO_DATABASE) => StoreError::Damaged {
-            path,
-            what: "the file is not a SQLite database".to_owned(),
-        },
+    match code {
         code if no_space || code == Some(FULL) => StoreError::Full {
             operation,
             path,
-            source: Box::new(error),
+            source: Arc::new(error),
         },
+        Some(READ_ONLY) => StoreError::ReadOnly { operation, path },
+        _ if read_only => StoreError::ReadOnly { operation, path },
         _ => StoreError::Engine {
             operation,
             path,
-            source: Box::new(error),
+            source: Arc::new(error),
         },
     }
 }
 
+/// The error of a store that does not hold what was put there.
+pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> StoreError {
+    StoreError::Damaged {
+        path: path.display().to_string(),
+        what: what.into(),
+    }
+}
+
 /// The meaning of a migration that failed.
-pub(super) fn of_migration(path: &Path, migrations: &Migrator, error: MigrateError) -> StoreError {
+pub(crate) fn of_migration(path: &Path, migrations: &Migrator, error: MigrateError) -> StoreError {
     let known = migrations
         .iter()
         .map(|migration| migration.version)
@@ -54,14 +69,13 @@ pub(super) fn of_migration(path: &Path, migrations: &Migrator, error: MigrateErr
             found,
             known,
         },
-        MigrateError::VersionMismatch(version) => StoreError::Damaged {
-            path: path.display().to_string(),
-            what: format!("its schema {version} is not the one of this program"),
-        },
+        MigrateError::VersionMismatch(version) => {
+            damaged(path, format!("its schema {version} is not the one of this program"))
+        }
         error => StoreError::Engine {
             operation: "migrate the database",
             path: path.display().to_string(),
-            source: Box::new(error),
+            source: Arc::new(error),
         },
     }
 }
