@@ -94,12 +94,8 @@ impl Round {
     }
 }
 
-/// Writes that were decided.
-struct Decided {
-    rows: Vec<Row>,
-    answers: Vec<(Reply<Revision>, Result<Revision, StoreError>)>,
-    newest: Revision,
-}
+/// What each writer is answered if the batch is committed.
+type Answers = Vec<(Reply<Revision>, Result<Revision, StoreError>)>;
 
 impl Writer {
     pub(super) fn new(
@@ -151,8 +147,8 @@ impl Writer {
         if let Err(error) = self.recover().await {
             return fail(writes.into_iter().map(|write| write.reply), &error);
         }
-        let Decided { rows, answers, newest } = self.decide(writes);
-        let statements = match self.statements(&rows, newest) {
+        let (rows, answers) = self.decide(writes);
+        let statements = match self.statements(&rows) {
             Ok(statements) => statements,
             Err(error) => return fail(answers.into_iter().map(|(reply, _)| reply), &error),
         };
@@ -160,7 +156,7 @@ impl Writer {
         let committed = if statements.is_empty() {
             Ok(())
         } else {
-            self.run_statements(statements, &rows, newest).await
+            self.run_statements(statements, &rows).await
         };
         if let Err(error) = committed {
             return fail(answers.into_iter().map(|(reply, _)| reply), &error);
@@ -183,7 +179,7 @@ impl Writer {
     }
 
     /// Decides which writes hold, and what each of them writes.
-    fn decide(&mut self, writes: Vec<Write>) -> Decided {
+    fn decide(&mut self, writes: Vec<Write>) -> (Vec<Row>, Answers) {
         let mut newest = self.shared.memory.figures().0;
         let at = self.now();
         let mut rows: Vec<Row> = Vec::with_capacity(writes.len());
@@ -250,20 +246,18 @@ impl Writer {
             });
             answers.push((reply, Ok(newest)));
         }
-        Decided { rows, answers, newest }
+        (rows, answers)
     }
 
     /// What a batch writes to disk; nothing when all of it need not last and revisions are reserved for it.
-    fn statements(&self, rows: &[Row], newest: Revision) -> Result<Statements, StoreError> {
+    fn statements(&self, rows: &[Row]) -> Result<Statements, StoreError> {
         let (mut log, mut values, mut lives, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut durable = 0;
         for row in rows {
             match row.lasting {
                 Lasting::Memory(_) => continue,
                 Lasting::Newest(stored) if stored > 0 => gone.push(Argument::Integer(sql(stored))),
                 Lasting::Newest(_) | Lasting::History => {}
             }
-            durable = row.revision;
             if row.created == row.revision {
                 lives.extend([Argument::Integer(sql(row.created)), Argument::Text(row.key.clone())]);
             }
@@ -297,32 +291,32 @@ impl Writer {
         // Within a batch a key may have been written more than once: what is superseded goes after all is there.
         statements.rows("DELETE FROM log WHERE rev IN (VALUES", 1, ")", gone.clone());
         statements.rows("DELETE FROM value WHERE rev IN (VALUES", 1, ")", gone);
-        if newest > durable.max(self.reserved) {
+        if let Some(reserved) = self.reservation(rows) {
             statements.push(
                 "UPDATE horizon SET reserved = ?",
-                vec![Argument::Integer(sql(newest + BLOCK))],
+                vec![Argument::Integer(sql(reserved))],
             );
         }
         Ok(statements)
     }
 
+    /// Up to where revisions are to be reserved with a batch: it has a write without a row that nothing on disk covers.
+    fn reservation(&self, rows: &[Row]) -> Option<Revision> {
+        let newest = rows.last()?;
+        let covered = !matches!(newest.lasting, Lasting::Memory(_)) || newest.revision <= self.reserved;
+        (!covered).then_some(newest.revision + BLOCK)
+    }
+
     /// Commits a batch. Where that failed but the database has it, it succeeded.
-    async fn run_statements(
-        &mut self,
-        statements: Statements,
-        rows: &[Row],
-        newest: Revision,
-    ) -> Result<(), StoreError> {
+    async fn run_statements(&mut self, statements: Statements, rows: &[Row]) -> Result<(), StoreError> {
         let durable = rows.iter().rev().find(|row| !matches!(row.lasting, Lasting::Memory(_)));
         let durable = durable.map(|row| row.revision);
-        let reserves = newest > durable.unwrap_or(0).max(self.reserved);
+        let reserved = self.reservation(rows).unwrap_or(self.reserved);
         let Some(connection) = &mut self.connection else {
             return Err(StoreError::Closed);
         };
         let Err(error) = statements.commit(connection).await else {
-            if reserves {
-                self.reserved = newest + BLOCK;
-            }
+            self.reserved = reserved;
             return Ok(());
         };
         let error = (self.shared.database.failure("commit a write"))(error);
@@ -347,9 +341,7 @@ impl Writer {
                 }
                 tracing::warn!("a commit that reported an error had reached the disk");
                 // The reservation was in the same transaction.
-                if reserves {
-                    self.reserved = newest + BLOCK;
-                }
+                self.reserved = reserved;
                 Ok(())
             }
             Err(_) => {
@@ -442,8 +434,7 @@ impl Writer {
                 lasting: Lasting::Newest(current.stored),
             })
             .collect();
-        // Nothing is reserved by this: the newest revision is told below.
-        let mut statements = self.statements(&rows, 0)?;
+        let mut statements = self.statements(&rows)?;
         statements.push("UPDATE horizon SET reserved = ?", vec![Argument::Integer(sql(newest))]);
         let Some(connection) = &mut self.connection else {
             return Err(StoreError::Closed);
