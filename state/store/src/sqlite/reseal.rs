@@ -78,11 +78,6 @@ impl Reseal {
         if done == mark {
             return Ok(None);
         }
-        // What was plain must not stay behind in pages that are free now.
-        sqlx::query("PRAGMA secure_delete = ON")
-            .fetch_all(connection)
-            .await
-            .map_err(shared.database.failure("seal values"))?;
         Ok(Some(Reseal {
             mark,
             prefixes,
@@ -106,6 +101,11 @@ impl Reseal {
         let (Some(prefix), Some(table)) = (self.prefixes.get(self.prefix), TABLES.get(self.table)) else {
             return self.finish(shared, connection).await.map(|()| true);
         };
+        // What was plain must not stay behind in pages that are free now; the connection may be another one than at the last step.
+        sqlx::query("PRAGMA secure_delete = ON")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed())?;
         let newest = keys.newest().as_i64();
         let rows: Vec<(String, i64, i64, Vec<u8>)> = sqlx::query_as(table.find)
             .bind(prefix)
