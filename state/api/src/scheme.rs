@@ -187,6 +187,9 @@ pub struct Resource {
     pub status_on_create: bool,
     /// Whether `metadata.generation` counts the changes outside metadata and status.
     pub has_generation: bool,
+    /// The fields, as the keys that lead to them, whose change alone only says that somebody is still there. Such a write need not
+    /// survive a crash: the next one is on its way.
+    pub heartbeat: &'static [&'static [&'static str]],
     /// The columns of its table.
     pub columns: Vec<Column>,
     /// How a row of the table is made.

@@ -192,6 +192,7 @@ fn others() -> Vec<Resource> {
     vec![
         plain("coordination.k8s.io", "Lease", "leases")
             .table(table::lease())
+            .heartbeat(&[&["spec", "renewTime"]])
             .validated(validate::cluster::lease, |new, _| validate::cluster::lease(new)),
         plain("discovery.k8s.io", "EndpointSlice", "endpointslices")
             .generation()
@@ -255,6 +256,7 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
         has_status: false,
         status_on_create: false,
         has_generation: false,
+        heartbeat: &[],
         columns,
         row,
         selectable_fields: Vec::new(),
@@ -321,6 +323,11 @@ impl Resource {
     /// Counts changes in `metadata.generation`.
     pub(super) fn generation(mut self) -> Resource {
         self.has_generation = true;
+        self
+    }
+
+    fn heartbeat(mut self, fields: &'static [&'static [&'static str]]) -> Resource {
+        self.heartbeat = fields;
         self
     }
 

@@ -141,6 +141,32 @@ pub(crate) fn is_unchanged(new: &Value, old: &Value) -> bool {
     new.len() == old.len() && new.iter().zip(old).all(|(new, old)| same_but(new, old, &["time"]))
 }
 
+/// Whether a write only says that somebody is still there: nothing differs but the kind's heartbeat, and who owns fields.
+pub(crate) fn is_heartbeat(row: &Resource, new: &Value, old: &Value) -> bool {
+    const BESIDE: &[&[&str]] = &[&["metadata", "managedFields"], &["metadata", "resourceVersion"]];
+    let paths: Vec<&[&str]> = row.heartbeat.iter().chain(BESIDE).copied().collect();
+    !row.heartbeat.is_empty() && same_beside(Some(new), Some(old), &paths)
+}
+
+/// Whether two values agree in everything but what is at these paths, none of which is empty.
+fn same_beside(a: Option<&Value>, b: Option<&Value>, paths: &[&[&str]]) -> bool {
+    let (Some(Value::Object(a)), Some(Value::Object(b))) = (a, b) else {
+        return a == b;
+    };
+    if paths.is_empty() {
+        return a == b;
+    }
+    a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).all(|key| {
+        let below: Vec<&[&str]> = paths
+            .iter()
+            .filter_map(|path| path.split_first())
+            .filter(|(first, _)| *first == key)
+            .map(|(_, rest)| rest)
+            .collect();
+        below.iter().any(|rest| rest.is_empty()) || same_beside(a.get(key), b.get(key), &below)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +179,24 @@ mod tests {
         assert!(is_unchanged(&new, &old));
         new["data"]["x"] = "y".into();
         assert!(!is_unchanged(&new, &old));
+    }
+
+    #[test]
+    fn only_a_kind_with_a_heartbeat_has_one_and_only_when_nothing_else_changed() {
+        let lease = |renewed: &str, holder: &str, manager: &str| json!({"metadata": {"name": "a", "managedFields": [{"manager": manager}]}, "spec": {"renewTime": renewed, "holderIdentity": holder}});
+        let scheme = setpoint_api::Scheme::builtin();
+        let row = scheme.any_version("coordination.k8s.io", "leases").expect("leases");
+        let old = lease("1", "me", "m");
+        assert!(is_heartbeat(&row, &lease("2", "me", "m"), &old));
+        assert!(is_heartbeat(&row, &lease("2", "me", "other"), &old));
+        assert!(!is_heartbeat(&row, &lease("2", "you", "m"), &old));
+        let mut labelled = lease("2", "me", "m");
+        labelled["metadata"]["labels"] = json!({"a": "b"});
+        assert!(!is_heartbeat(&row, &labelled, &old) && !is_heartbeat(&row, &old, &labelled));
+        let mut bare = lease("2", "me", "m");
+        bare["spec"] = Value::Null;
+        assert!(!is_heartbeat(&row, &bare, &old));
+        let maps = scheme.any_version("", "configmaps").expect("config maps");
+        assert!(!is_heartbeat(&maps, &lease("2", "me", "m"), &old));
     }
 }

@@ -92,12 +92,13 @@ pub(super) async fn change(call: &mut Call<'_>, target: Target, change: Change<'
                 created: false,
             });
         }
+        let expect = Expect::Revision(stored.revision);
         let outcome = if remove {
             inner.remove(&key, stored.revision).await
+        } else if bookkeeping::is_heartbeat(&call.row, &new, &old) {
+            inner.refresh(&call.row, &key, &new, expect).await
         } else {
-            inner
-                .put(&call.row, &key, &new, Expect::Revision(stored.revision))
-                .await
+            inner.put(&call.row, &key, &new, expect).await
         };
         match outcome {
             Ok(revision) => {

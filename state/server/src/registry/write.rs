@@ -78,6 +78,17 @@ pub(super) enum WriteError {
     Failed(Status),
 }
 
+/// An object in the version that its kind is stored in.
+fn stored_bytes(row: &Resource, object: &Value) -> Bytes {
+    let storage = row.storage_api_version();
+    if meta::api_version(object) == storage {
+        return encode(object).into();
+    }
+    let mut converted = object.clone();
+    meta::map_of(&mut converted).insert("apiVersion".into(), storage.into());
+    encode(&converted).into()
+}
+
 impl Inner {
     /// Writes an object and waits until everybody sees it.
     pub(super) async fn put(
@@ -87,15 +98,19 @@ impl Inner {
         object: &Value,
         expect: Expect,
     ) -> Result<Revision, WriteError> {
-        let storage = row.storage_api_version();
-        let bytes = if meta::api_version(object) == storage {
-            encode(object)
-        } else {
-            let mut converted = object.clone();
-            meta::map_of(&mut converted).insert("apiVersion".into(), storage.into());
-            encode(&converted)
-        };
-        self.finish(self.log.put(key, bytes.into(), expect)).await
+        self.finish(self.log.put(key, stored_bytes(row, object), expect)).await
+    }
+
+    /// Writes a heartbeat and waits until everybody sees it: as [`Inner::put`], but a crash may undo it.
+    pub(super) async fn refresh(
+        &self,
+        row: &Resource,
+        key: &str,
+        object: &Value,
+        expect: Expect,
+    ) -> Result<Revision, WriteError> {
+        self.finish(self.log.refresh(key, stored_bytes(row, object), expect))
+            .await
     }
 
     /// Deletes an object and waits until nobody sees it.

@@ -1,6 +1,7 @@
 //! The generic path from outside: every operation, over a real log.
 
 mod damage;
+mod heartbeat;
 mod wire;
 mod world;
 

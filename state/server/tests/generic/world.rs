@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use setpoint_api::Scheme;
 use setpoint_server::{Registry, RegistryConfig, RequestInfo, UserInfo};
-use setpoint_store::{SqliteLog, SqliteOptions};
+use setpoint_store::{Log, SqliteLog, SqliteOptions};
 use tempfile::TempDir;
 
 pub const JSON: &str = "application/json";
@@ -32,12 +32,17 @@ pub struct Got {
 
 impl World {
     pub async fn new() -> World {
+        World::over(|log| log).await
+    }
+
+    /// A world whose registry sees its log through something.
+    pub async fn over<L: Log>(wrap: impl FnOnce(Arc<SqliteLog>) -> Arc<L>) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
             .await
             .expect("a store");
         let log = Arc::new(log);
-        let registry = World::serve(log.clone()).await;
+        let registry = World::serve(wrap(log.clone())).await;
         World {
             registry,
             log,
@@ -50,7 +55,7 @@ impl World {
         self.registry = World::serve(self.log.clone()).await;
     }
 
-    async fn serve(log: Arc<SqliteLog>) -> Registry {
+    async fn serve(log: Arc<dyn Log>) -> Registry {
         Registry::start(RegistryConfig {
             log,
             scheme: Scheme::builtin(),
