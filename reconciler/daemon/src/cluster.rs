@@ -75,6 +75,7 @@ impl Cluster {
             &paths.store(),
             SqliteOptions {
                 now: Some(now.clone()),
+                rules: setpoint_server::log_rules(),
                 ..Default::default()
             },
         )

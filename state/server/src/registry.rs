@@ -41,7 +41,7 @@ use crate::cache::Cache;
 use crate::request::{RequestInfo, UserInfo};
 use crate::strategy::Strategies;
 use crate::strategy::service::Ranges;
-use crate::{crd, maintenance, respond, seed, watch};
+use crate::{crd, respond, seed, watch};
 
 pub(crate) use answer::Answer;
 pub(crate) use call::Call;
@@ -147,7 +147,6 @@ impl Registry {
         let registry = Registry { inner: Arc::new(inner) };
         seed::run(&registry, &ranges, config.api_address).await?;
         tokio::spawn(crd::clean_up(Arc::downgrade(&registry.inner)));
-        tokio::spawn(maintenance::expire_events(Arc::downgrade(&registry.inner)));
         Ok(registry)
     }
 
