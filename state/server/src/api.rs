@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures::FutureExt;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use setpoint_api::{Scheme, Status};
 use setpoint_store::Log;
@@ -34,7 +34,7 @@ use crate::request::{RequestInfo, UserInfo};
 use crate::streams::PodStreams;
 use crate::subresources::{SubresourceHandler, Subresources};
 use crate::tokens::{TokenKeyError, Tokens};
-use crate::{discovery, exec, health, logs, openapi_routes, respond, reviews};
+use crate::{discovery, exec, health, logs, openapi_routes, respond, reviews, timemachine};
 use limits::Limits;
 
 /// The version of Kubernetes whose API this is.
@@ -297,7 +297,17 @@ impl ApiServer {
         let shared = &*self.shared;
         let cache = shared.registry.cache();
         if !info.is_resource {
-            return self.route_path(info, &request);
+            if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                return Err(Status::new(
+                    405,
+                    "MethodNotAllowed",
+                    "the server does not allow this method on the requested resource",
+                ));
+            }
+            if let Some(answer) = timemachine::serve(&shared.registry, &shared.authorizer, info, user).await {
+                return answer;
+            }
+            return self.route_path(info, request.headers());
         }
         if exec::is_exec(info) {
             return exec::serve(cache, &shared.streams, info, request).await;
@@ -325,17 +335,9 @@ impl ApiServer {
         Ok(shared.registry.serve(info, user, request).await)
     }
 
-    fn route_path(&self, info: &RequestInfo, request: &Request<Body>) -> Result<Response<Body>, Status> {
+    fn route_path(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Response<Body>, Status> {
         let shared = &*self.shared;
         let registry = &shared.registry;
-        let headers = request.headers();
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(Status::new(
-                405,
-                "MethodNotAllowed",
-                "the server does not allow this method on the requested resource",
-            ));
-        }
         let found = |document: &Value| Ok(respond::json(StatusCode::OK, document));
         match info.path.trim_end_matches('/') {
             "" => found(&discovery::root_paths(&registry.scheme().resources())),

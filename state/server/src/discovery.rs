@@ -14,6 +14,7 @@ use http::header::ACCEPT;
 use serde_json::{Value, json};
 use setpoint_api::Resource;
 
+use crate::timemachine;
 use versions::by_priority;
 
 /// A document of discovery and its media type.
@@ -181,8 +182,10 @@ pub(crate) fn root_paths(rows: &[Arc<Resource>]) -> Value {
         "/readyz",
         "/version",
     ]
+    .into_iter()
+    .chain(timemachine::PATHS)
     .map(str::to_owned)
-    .into();
+    .collect();
     for row in rows {
         if row.group.is_empty() {
             paths.insert(format!("/api/{}", row.version));

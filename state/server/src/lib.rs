@@ -28,6 +28,7 @@ mod seed;
 mod strategy;
 mod streams;
 mod subresources;
+mod timemachine;
 mod tokens;
 mod watch;
 

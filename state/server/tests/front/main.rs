@@ -2,6 +2,7 @@
 
 mod cluster;
 mod subresources;
+mod timemachine;
 
 use std::path::Path;
 use std::time::Duration;
