@@ -80,6 +80,15 @@ pub fn changes(desired: &Value, live: &Value, policy: &Policy) -> Vec<FieldChang
     found
 }
 
+/// Returns how an object differs after a write from what it was before: every field, also of its status, but for the revision and the
+/// bookkeeping of who owns what.
+pub(crate) fn written(before: &Value, after: &Value) -> Vec<FieldChange> {
+    let structure = Structure::of(after);
+    let mut found = Walk::new(&structure, Mode::Written, None).compare(after, before);
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
 /// Returns the live object and what an apply would make of it, both as the server would fill them in; nothing if the
 /// configuration is refused.
 fn applied(schema: &Schema, desired: &Value, live: &Value, policy: &Policy) -> Option<(Value, Value)> {
@@ -132,6 +141,8 @@ enum Mode {
     Wanted,
     /// Also what is there and not wanted.
     Whole,
+    /// Also what an apply does not change.
+    Written,
 }
 
 struct Walk<'a> {
@@ -175,6 +186,10 @@ impl<'a> Walk<'a> {
     /// Whether a key is none that an apply changes.
     fn is_skipped(&self, key: &str, want: &Map<String, Value>) -> bool {
         match &self.path[..] {
+            [Step::Key("metadata")] if self.mode == Mode::Written => {
+                matches!(key, "managedFields" | "resourceVersion" | "generation")
+            }
+            [] if self.mode == Mode::Written => false,
             [] if key == "status" => {
                 let text = |key: &str| want.get(key).and_then(Value::as_str).unwrap_or_default().into();
                 let identity: Map<String, Value> = ["apiVersion", "kind"]
@@ -297,7 +312,7 @@ impl<'a> Walk<'a> {
         }
         for (found, _) in have.iter().zip(&matched).filter(|(_, matched)| !**matched) {
             let twice = want.iter().any(|wanted| identity.same(wanted, found));
-            if twice || self.mode == Mode::Whole {
+            if twice || self.mode != Mode::Wanted {
                 self.path.push(Step::Item(found, identity.clone()));
                 self.differ(Some(found), None);
                 self.path.pop();

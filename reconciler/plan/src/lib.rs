@@ -6,6 +6,7 @@
 //! * Who an object is and where it was written: [`object`].
 //! * What an apply would change in one object: [`diff`], with what is left to others taken out by [`ignore`].
 //! * What a sync does, and in which order: [`mod@plan`], [`order`], [`immutable`]; shown with secrets hidden by [`mask`].
+//! * What a write of the past changed, and who made it: [`past`].
 //! * How what runs is doing: [`health`] of one object, [`pods`] of a roll-out that cannot get well.
 
 pub mod diff;
@@ -17,6 +18,7 @@ pub mod mask;
 pub mod object;
 pub mod order;
 mod ownership;
+pub mod past;
 mod path;
 pub mod plan;
 pub mod pods;
