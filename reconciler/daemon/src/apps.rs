@@ -165,7 +165,8 @@ pub fn coloured(health: &str) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Writes a text as part of a URL.
+pub fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
         match byte {

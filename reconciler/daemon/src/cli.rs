@@ -61,6 +61,10 @@ pub enum Command {
     Down(commands::down::Down),
     /// Show the instance: its apps, its node, its workloads
     Status(commands::status::Status),
+    /// Show objects of the cluster, as they are or as they were
+    Get(commands::get::Get),
+    /// Show who changed what in the cluster, and how
+    Changes(commands::changes::Changes),
     /// Show what was deployed of an app, when, and how it ended
     History(commands::history::History),
     /// Show where what runs differs from what git says
@@ -119,6 +123,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Up(command) => runtime(true)?.block_on(command.run(global)),
         Command::Down(command) => runtime(false)?.block_on(command.run(global)),
         Command::Status(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Get(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Changes(command) => runtime(false)?.block_on(command.run(global)),
         Command::History(command) => runtime(false)?.block_on(command.run(global)),
         Command::Diff(command) => runtime(false)?.block_on(command.run(global)),
         Command::Plan(command) => runtime(false)?.block_on(command.run(global)),

@@ -1,10 +1,12 @@
 //! One file per command.
 
+pub mod changes;
 pub mod chart;
 pub mod check;
 pub mod completion;
 pub mod diff;
 pub mod down;
+pub mod get;
 pub mod history;
 pub mod image;
 pub mod kubeconfig;

@@ -13,8 +13,11 @@ mod demo;
 mod fleet;
 mod folder;
 mod instance;
+mod kinds;
 mod logging;
+mod moment;
 mod output;
+mod past;
 mod pki;
 mod render_worker;
 

@@ -76,6 +76,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) {
     text(&out);
 }
 
+/// Says something beside the output: on standard error.
+pub fn note(what: &str) {
+    write(&mut std::io::stderr(), &format!("{what}\n"));
+}
+
 /// Says on a terminal what is being done, because it may take longer than a second; programs are not told.
 pub fn progress(what: &str) {
     if std::io::stderr().is_terminal() {

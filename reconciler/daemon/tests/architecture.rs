@@ -28,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "setpoint-controllers",
             "setpoint-engine",
             "setpoint-net",
+            "setpoint-plan",
             "setpoint-registry",
             "setpoint-runtime",
             "setpoint-server",

@@ -22,5 +22,7 @@ mod images;
 mod kubectl;
 #[path = "e2e/lifecycle.rs"]
 mod lifecycle;
+#[path = "e2e/timemachine.rs"]
+mod timemachine;
 #[path = "e2e/workload.rs"]
 mod workload;

@@ -12,7 +12,7 @@ use setpoint_engine::api::{App, Repository};
 use setpoint_engine::state::short;
 
 use crate::cli::{Format, Global};
-use crate::{apps, client, output};
+use crate::{apps, client, output, past, wall_clock};
 
 /// Options of `setpoint status`.
 #[derive(Args)]
@@ -24,6 +24,9 @@ struct Report {
     repositories: Vec<RepositoryReport>,
     apps: Vec<Value>,
     nodes: Vec<NodeReport>,
+    /// What of the past can be read; nothing of a cluster that is no Setpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<past::Window>,
     deployments: Vec<DeploymentReport>,
     pods: PodCounts,
     /// Pods that are neither ready nor done, with the reason.
@@ -139,6 +142,7 @@ async fn report(client: &Client) -> anyhow::Result<Report> {
         repositories: repositories.iter().map(repository).collect(),
         apps: apps.iter().map(apps::shown).collect(),
         nodes: nodes.items.iter().map(node).collect(),
+        history: past::window(client).await?,
         deployments: deployments.items.iter().map(deployment).collect(),
         pods: counts,
         troubled,
@@ -236,6 +240,10 @@ fn print(report: &Report) {
         "pods  {} of {} ready, {} restarts\n",
         report.pods.ready, report.pods.total, report.pods.restarts
     ));
+    if let Some(window) = &report.history {
+        let reach = window.reach(wall_clock(), &jiff::tz::TimeZone::system());
+        out.push_str(&format!("history  {reach}\n"));
+    }
     output::text(&out);
     if !report.apps.is_empty() {
         output::text("\n");

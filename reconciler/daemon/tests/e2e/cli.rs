@@ -87,6 +87,8 @@ fn every_command_has_help_and_completion_knows_them() {
         "up",
         "down",
         "status",
+        "get",
+        "changes",
         "image",
         "kubeconfig",
         "metrics",
