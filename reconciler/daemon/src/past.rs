@@ -136,9 +136,31 @@ pub struct Page {
 #[error("this cluster keeps no past that can be read: only Setpoint does")]
 pub struct NoPast;
 
+/// The API did not answer as it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Refused {
+    code: u16,
+    message: String,
+}
+
 /// Asks what of the past can be read; `None` of a cluster that is no Setpoint.
 pub async fn window(client: &Client) -> anyhow::Result<Option<Window>> {
     ask(client, "log", &[]).await
+}
+
+/// Asks what of the past can be read; `None` also where the user may not know.
+pub async fn window_if_told(client: &Client) -> anyhow::Result<Option<Window>> {
+    match window(client).await {
+        Err(error)
+            if error
+                .downcast_ref::<Refused>()
+                .is_some_and(|refused| refused.code == 403) =>
+        {
+            Ok(None)
+        }
+        window => window,
+    }
 }
 
 /// Finds the revision of a moment.
@@ -169,7 +191,11 @@ async fn ask<T: serde::de::DeserializeOwned>(
     match client.request(request).await {
         Ok(answer) => Ok(Some(answer)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(kube::Error::Api(status)) => anyhow::bail!("{}", status.message),
+        Err(kube::Error::Api(status)) => Err(Refused {
+            code: status.code,
+            message: status.message,
+        }
+        .into()),
         Err(error) => Err(error).context("cannot ask for the past"),
     }
 }
@@ -196,6 +222,35 @@ mod tests {
         );
         (window.since, window.keep_bytes, window.keep_age_seconds) = (None, 0, 0);
         assert_eq!(window.reach(now, &TimeZone::UTC), "from revision 12 on, 212 MiB");
+    }
+
+    /// A cluster that answers everything with a failure.
+    fn failing(code: u16) -> Client {
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
+            let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": ""});
+            http::Response::builder()
+                .status(code)
+                .body(kube::client::Body::from(status.to_string().into_bytes()))
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn of_another_cluster_it_is_said_that_it_keeps_no_past() {
+        let client = failing(404);
+        assert!(window(&client).await.expect("an answer").is_none());
+        let time = Moment::Time(Timestamp::UNIX_EPOCH);
+        let error = find(&client, time).await.expect_err("no past");
+        assert!(error.is::<NoPast>(), "{error:#}");
+        assert!(changes(&client, &[]).await.expect_err("no past").is::<NoPast>());
+    }
+
+    #[tokio::test]
+    async fn who_may_not_know_the_past_is_told_so_when_it_is_asked_for() {
+        let client = failing(403);
+        assert!(window_if_told(&client).await.expect("an answer").is_none());
+        assert!(changes(&client, &[]).await.is_err());
+        assert!(window_if_told(&failing(500)).await.is_err());
     }
 
     #[test]

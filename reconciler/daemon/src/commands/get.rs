@@ -96,14 +96,17 @@ struct Query<'a> {
 }
 
 impl Query<'_> {
-    /// Says what is asked for, for messages: `deployments.apps "web" in the namespace shop`.
+    /// Says what is asked for, for messages: `Deployment "web" in the namespace shop`, `deployments.apps in the namespace shop`.
     fn what(&self) -> String {
-        let name = self.name.map(|name| format!(" {name:?}")).unwrap_or_default();
+        let what = match self.name {
+            Some(name) => format!("{} {name:?}", self.kind.kind),
+            None => self.kind.qualified(),
+        };
         let place = self
             .namespace
             .map(|namespace| format!(" in the namespace {namespace}"))
             .unwrap_or_default();
-        format!("{}{name}{place}", self.kind.qualified())
+        format!("{what}{place}")
     }
 
     async fn ask(&self, accept: &str) -> anyhow::Result<Value> {

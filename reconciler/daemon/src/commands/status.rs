@@ -142,7 +142,7 @@ async fn report(client: &Client) -> anyhow::Result<Report> {
         repositories: repositories.iter().map(repository).collect(),
         apps: apps.iter().map(apps::shown).collect(),
         nodes: nodes.items.iter().map(node).collect(),
-        history: past::window(client).await?,
+        history: past::window_if_told(client).await?,
         deployments: deployments.items.iter().map(deployment).collect(),
         pods: counts,
         troubled,

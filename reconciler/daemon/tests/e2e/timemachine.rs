@@ -104,7 +104,7 @@ fn get_shows_things_as_they_were_before_they_were_edited_or_deleted() {
     fails(&["get", "configmap", "doomed"], "\"doomed\" not found");
     fails(
         &["get", "configmap", "nosuch", "--at", &before],
-        "there was no configmaps \"nosuch\" in the namespace default at revision",
+        "there was no ConfigMap \"nosuch\" in the namespace default at revision",
     );
     fails(&["get", "nosuchkind"], "no kind \"nosuchkind\"");
     fails(&["get", "pods", "--at", "soon"], "10 minutes ago");
