@@ -260,6 +260,20 @@ impl Keys {
         Ok(Keys::of(None, file::parse(Path::new(origin), text)?))
     }
 
+    /// Writes the keys to a new file at `path` (0600) and returns them as that file's.
+    ///
+    /// # Errors
+    /// [`KeyError::Unusable`] when the file is there already; else as [`Keys::load`].
+    pub fn save(&self, path: &Path) -> Result<Keys, KeyError> {
+        if !file::create(path, &self.to_text())? {
+            return Err(KeyError::Unusable {
+                path: path.to_path_buf(),
+                what: "is there already",
+            });
+        }
+        Keys::load(path)
+    }
+
     fn of(path: Option<PathBuf>, keys: Vec<Key>) -> Keys {
         Keys {
             shared: Arc::new(Shared {

@@ -111,15 +111,16 @@ fn line(key: &Key) -> String {
     format!("{} {}\n", key.id, STANDARD.encode(key.bytes))
 }
 
-/// Makes the file with `text`; one that somebody else has made in the meantime stays.
-pub(super) fn create(path: &Path, text: &str) -> Result<(), KeyError> {
-    let write = || -> std::io::Result<()> {
-        match written(path, text)?.persist_noclobber(path) {
-            Ok(_) => {}
-            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {}
+/// Makes the file with `text`; one that somebody else has made in the meantime stays, and the answer is false.
+pub(super) fn create(path: &Path, text: &str) -> Result<bool, KeyError> {
+    let write = || -> std::io::Result<bool> {
+        let made = match written(path, text)?.persist_noclobber(path) {
+            Ok(_) => true,
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error.error),
-        }
-        File::open(folder(path))?.sync_all()
+        };
+        File::open(folder(path))?.sync_all()?;
+        Ok(made)
     };
     write().map_err(failed(path, "make"))
 }

@@ -291,6 +291,15 @@ fn adopted_keys_are_older_ones() {
     assert!(carried.rotate().is_err());
 }
 
+#[test]
+fn keys_are_saved_to_a_new_file_only() {
+    let (folder, path, keys) = keys();
+    assert!(keys.save(&path).is_err());
+    let saved = keys.save(&folder.path().join("other.key")).unwrap();
+    assert_eq!(saved.ids(), keys.ids());
+    saved.rotate().unwrap();
+}
+
 fn stream(keys: &Keys, plain: &[u8]) -> (KeyId, Vec<u8>) {
     let mut writer = keys.seal_stream(PLACE, Vec::new()).unwrap();
     // In odd pieces, so that chunks are cut across them.
