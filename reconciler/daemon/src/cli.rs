@@ -85,6 +85,10 @@ pub enum Command {
     /// Images on this node
     #[command(subcommand)]
     Image(commands::image::Image),
+    /// Write everything that is stored to one file, sealed; a running setpoint goes on meanwhile
+    Backup(commands::backup::Backup),
+    /// Put a backup in the place of what is stored; nothing is deleted
+    Restore(commands::restore::Restore),
     /// Print the administrator's kubeconfig, or where it is
     Kubeconfig(commands::kubeconfig::Kubeconfig),
     /// Print the metrics of the running instance
@@ -135,6 +139,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Render(command) => command.run(&global),
         Command::Image(command) => runtime(false)?.block_on(command.run(global)),
         Command::Metrics(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Backup(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Restore(command) => runtime(false)?.block_on(command.run(global)),
         Command::Kubeconfig(command) => command.run(&global),
         Command::Check(command) => command.run(&global),
         Command::Completion(command) => command.run(),

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod changes;
+pub mod backup;
 pub mod chart;
 pub mod check;
 pub mod completion;
@@ -12,6 +13,7 @@ pub mod image;
 pub mod kubeconfig;
 pub mod metrics;
 pub mod plan;
+pub mod restore;
 pub mod status;
 pub mod sync;
 pub mod up;

@@ -3,6 +3,7 @@
 //! The data directory (0700) holds:
 //! * `instance.json` – the id, address ranges and port, chosen free at the first start;
 //! * `daemon.lock` – locked while a daemon runs; holds its process id;
+//! * `store.key` – what secrets are sealed with in `store.db`, `history.db` and backups;
 //! * `store.db` – every object; `history.db` – what was deployed; `repositories/`, `mirrors/` – git; `pki/` and `kubeconfig`; `images/`; `sandboxes/`; `pods/`; `volatile/`.
 //!
 //! Sockets are under `/run/setpoint-ID/`, because their paths must be short and they must not outlive a reboot.
@@ -55,6 +56,11 @@ impl Paths {
         self.data_dir.join("history.db")
     }
 
+    /// Returns the file of the keys that secrets are sealed with.
+    pub fn key(&self) -> PathBuf {
+        self.data_dir.join("store.key")
+    }
+
     /// Returns the folder of the repositories that are pushed to.
     pub fn repositories(&self) -> PathBuf {
         self.data_dir.join("repositories")
@@ -99,7 +105,8 @@ impl Paths {
         self.data_dir.join("images")
     }
 
-    fn instance(&self) -> PathBuf {
+    /// Returns what was chosen for the instance.
+    pub fn instance(&self) -> PathBuf {
         self.data_dir.join("instance.json")
     }
 
@@ -216,7 +223,7 @@ pub struct DaemonLock {
 }
 
 impl DaemonLock {
-    /// Takes the lock; fails, naming the process, when another daemon has it.
+    /// Takes the lock; fails, naming the process, when another daemon has it. A restore that was cut off is finished first.
     pub fn take(paths: &Paths) -> anyhow::Result<DaemonLock> {
         let path = paths.lock();
         let mut file = open_lock(&path)?;
@@ -233,6 +240,9 @@ impl DaemonLock {
             write!(file, "{}", std::process::id())
         };
         write(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
+        if crate::backup::swap::finish(paths.data_dir())? {
+            tracing::info!("finished a restore that had been cut off");
+        }
         Ok(DaemonLock { _file: file })
     }
 
