@@ -8,6 +8,8 @@
 #[path = "e2e/harness.rs"]
 mod harness;
 
+#[path = "e2e/backup.rs"]
+mod backup;
 #[path = "e2e/cli.rs"]
 mod cli;
 #[path = "e2e/examples.rs"]
