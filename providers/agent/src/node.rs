@@ -87,12 +87,15 @@ impl Facts {
     }
 }
 
+/// The disk is under pressure when less than one part in so many of it is free.
+pub const DISK_PRESSURE: u64 = 20;
+
 impl Pressure {
     /// Reads how this machine is.
     pub fn read(data_dir: &Path) -> Self {
         let available = meminfo(&text("/proc/meminfo"), "MemAvailable");
         let full = rustix::fs::statvfs(data_dir)
-            .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(20) < disk.f_blocks);
+            .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail.saturating_mul(DISK_PRESSURE) < disk.f_blocks);
         let load = text("/proc/loadavg");
         let tasks: Option<u64> = load
             .split_whitespace()

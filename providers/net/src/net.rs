@@ -1,6 +1,6 @@
 //! The handle on an instance's network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -171,7 +171,12 @@ impl Net {
     ///
     /// Rules of the legacy iptables are not seen.
     pub async fn warnings(&self) -> Result<Vec<String>, NetError> {
-        let links = self.inner.names.links.clone();
+        Self::obstacles(&self.inner.config).await
+    }
+
+    /// Returns the [`warnings`](Net::warnings) for an instance that is not open here.
+    pub async fn obstacles(config: &NetConfig) -> Result<Vec<String>, NetError> {
+        let links = Names::of(config).links;
         blocking(move || {
             let chains = nft::forward_chains_that_drop(&mut Socket::netfilter()?)?;
             let warning = |chain: &String| {
@@ -184,6 +189,27 @@ impl Net {
                 )
             };
             Ok(chains.iter().map(warning).collect())
+        })
+        .await
+    }
+
+    /// Returns what of which instances is on this host, open or not: by the instance, the commands that remove it.
+    pub async fn traces() -> Result<BTreeMap<String, Vec<String>>, NetError> {
+        blocking(|| {
+            let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for table in nft::tables(&mut Socket::netfilter()?)? {
+                if let Some(instance) = rules::instance_of_table(&table) {
+                    let command = format!("nft delete table ip {table}");
+                    found.entry(instance.to_owned()).or_default().push(command);
+                }
+            }
+            for link in route::links(&mut Socket::route()?)? {
+                if let Some(instance) = rules::instance_of_link(&link.name) {
+                    let command = format!("ip link delete {}", link.name);
+                    found.entry(instance.to_owned()).or_default().push(command);
+                }
+            }
+            Ok(found)
         })
         .await
     }

@@ -6,9 +6,9 @@
 mod batch;
 mod expression;
 
-#[cfg(test)]
-pub(crate) use batch::tables;
-pub(crate) use batch::{Batch, ChainHook, Element, Hook, SetSpec, Value, forward_chains_that_drop, table_exists};
+pub(crate) use batch::{
+    Batch, ChainHook, Element, Hook, SetSpec, Value, forward_chains_that_drop, table_exists, tables,
+};
 pub(crate) use expression::{Register, Rule, STATE_INVALID, STATE_NEW};
 
 /// A verdict.

@@ -71,6 +71,23 @@ impl Names {
     }
 }
 
+fn instance(digits: &str) -> Option<&str> {
+    (digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
+}
+
+/// Whose table it is, by its name.
+pub(crate) fn instance_of_table(table: &str) -> Option<&str> {
+    instance(table.strip_prefix("setpoint_")?)
+}
+
+/// Whose link it is, by its name.
+pub(crate) fn instance_of_link(link: &str) -> Option<&str> {
+    let rest = link.strip_prefix("sp").filter(|rest| rest.len() == 12)?;
+    rest.bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then(|| instance(&rest[..4]))?
+}
+
 fn pair(ip: Ipv4Addr) -> Element {
     Element::Key([ip.octets(), ip.octets()].concat())
 }

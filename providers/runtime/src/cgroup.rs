@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use detect::remains;
+pub(crate) use detect::{remains, traces};
 pub(crate) use usage::usage;
 
 /// The group of all shims of an instance.

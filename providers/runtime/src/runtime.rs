@@ -542,6 +542,11 @@ impl Runtime {
     pub async fn remove_all(data_dir: &Path, run_dir: &Path, instance: &str) -> Result<(), RuntimeError> {
         cleanup::remove_all(data_dir, run_dir, instance).await
     }
+
+    /// Returns the cgroups of every instance on this host, open or not, with the instance's four digits; blocking, short.
+    pub fn traces() -> Vec<(String, std::path::PathBuf)> {
+        crate::cgroup::traces()
+    }
 }
 
 fn find(link: &Link, container: &str) -> Result<ContainerState, RuntimeError> {

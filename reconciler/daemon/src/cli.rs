@@ -95,6 +95,8 @@ pub enum Command {
     Metrics(commands::metrics::Metrics),
     /// Check whether this machine can run setpoint
     Check(commands::check::Check),
+    /// Look for what is wrong with the instance and this machine, and say what to do about it
+    Doctor(commands::doctor::Doctor),
     /// Print the completion script of a shell
     Completion(commands::completion::Completion),
 }
@@ -143,6 +145,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(command) => runtime(false)?.block_on(command.run(global)),
         Command::Kubeconfig(command) => command.run(&global),
         Command::Check(command) => command.run(&global),
+        Command::Doctor(command) => runtime(false)?.block_on(command.run(global)),
         Command::Completion(command) => command.run(),
     }
 }

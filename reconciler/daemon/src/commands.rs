@@ -6,6 +6,7 @@ pub mod chart;
 pub mod check;
 pub mod completion;
 pub mod diff;
+pub mod doctor;
 pub mod down;
 pub mod get;
 pub mod history;

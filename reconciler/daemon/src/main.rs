@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod commands;
 mod demo;
+mod doctor;
 mod fleet;
 mod folder;
 mod instance;

@@ -343,14 +343,13 @@ pub(crate) fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, Net
 }
 
 /// Returns the names of all tables.
-#[cfg(test)]
 pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<String>, NetError> {
     let mut message = Message::new(GETTABLE, REQUEST | DUMP, "list the tables");
     message.raw(&header(0, 0));
     let mut found = Vec::new();
     socket.get(message, |_, payload| {
         let name = payload.get(4..).and_then(|data| Attributes(data).find(1));
-        found.extend(name.map(|name| String::from_utf8_lossy(name).into_owned()));
+        found.extend(name.map(|name| String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned()));
     })?;
     Ok(found)
 }

@@ -111,23 +111,41 @@ fn below(mount: &Mounted<'_>, path: &str) -> PathBuf {
 
 /// Finds every group of an instance that is left on this host, also of a daemon that ran in another group than this process.
 pub(crate) fn remains(instance: &str) -> Vec<PathBuf> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let name = format!("setpoint-{instance}");
     let mut found = Vec::new();
-    for mount in mountinfo.lines().filter_map(parse_mount) {
-        if mount.kind == "cgroup" || mount.kind == "cgroup2" {
-            search(&mount.point, &name, 8, &mut found);
-        }
-    }
+    everywhere(&|group| group == name, &mut found);
     found
 }
 
-fn search(directory: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
+/// Finds the groups of every instance on this host, with the instance's four digits.
+pub(crate) fn traces() -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    everywhere(&|group| instance(group).is_some(), &mut found);
+    let named = |path: PathBuf| Some((instance(path.file_name()?.to_str()?)?.to_owned(), path));
+    found.into_iter().filter_map(named).collect()
+}
+
+/// Whose group it is, by its name.
+fn instance(group: &str) -> Option<&str> {
+    let digits = group.strip_prefix("setpoint-")?;
+    (digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
+}
+
+fn everywhere(wanted: &dyn Fn(&str) -> bool, found: &mut Vec<PathBuf>) {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for mount in mountinfo.lines().filter_map(parse_mount) {
+        if mount.kind == "cgroup" || mount.kind == "cgroup2" {
+            search(&mount.point, wanted, 8, found);
+        }
+    }
+}
+
+fn search(directory: &Path, wanted: &dyn Fn(&str) -> bool, depth: usize, found: &mut Vec<PathBuf>) {
     for child in super::children(directory) {
-        if child.file_name().is_some_and(|own| own == name) {
+        if child.file_name().and_then(|name| name.to_str()).is_some_and(wanted) {
             found.push(child);
         } else if depth > 0 {
-            search(&child, name, depth - 1, found);
+            search(&child, wanted, depth - 1, found);
         }
     }
 }

@@ -32,6 +32,11 @@ struct Plan {
     parts: Vec<String>,
 }
 
+/// Returns whether a restore has passed the point of no return and has not been finished.
+pub fn pending(data_dir: &Path) -> bool {
+    data_dir.join(FOLDER).join(PLAN).exists()
+}
+
 /// Makes the empty folder that new parts are to be put in; what an earlier attempt left there goes.
 pub fn prepare(data_dir: &Path) -> anyhow::Result<PathBuf> {
     let folder = data_dir.join(FOLDER);
