@@ -89,6 +89,8 @@ pub enum Command {
     Backup(commands::backup::Backup),
     /// Put a backup in the place of what is stored; nothing is deleted
     Restore(commands::restore::Restore),
+    #[command(subcommand)]
+    Key(commands::key::Key),
     /// Print the administrator's kubeconfig, or where it is
     Kubeconfig(commands::kubeconfig::Kubeconfig),
     /// Print the metrics of the running instance
@@ -143,6 +145,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Metrics(command) => runtime(false)?.block_on(command.run(global)),
         Command::Backup(command) => runtime(false)?.block_on(command.run(global)),
         Command::Restore(command) => runtime(false)?.block_on(command.run(global)),
+        Command::Key(command) => runtime(false)?.block_on(command.run(global)),
         Command::Kubeconfig(command) => command.run(&global),
         Command::Check(command) => command.run(&global),
         Command::Doctor(command) => runtime(false)?.block_on(command.run(global)),

@@ -22,14 +22,14 @@ use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::{Runtime, RuntimeConfig};
 use setpoint_server::listen::{self, ServingCerts};
 use setpoint_server::{ApiServer, ServerConfig, UserInfo};
-use setpoint_store::{History as _, SqliteHistory, SqliteLog, SqliteOptions};
+use setpoint_store::{History as _, Keys, SqliteHistory, SqliteLog};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::commands::image::import_demo;
 use crate::instance::{self, Instance, Paths};
 use crate::pki::{Pki, PkiOptions};
-use crate::wall_clock;
+use crate::{stores, wall_clock};
 
 /// The cluster's DNS domain.
 const DOMAIN: &str = "cluster.local";
@@ -40,6 +40,7 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
 
 /// A running cluster.
 pub struct Cluster {
+    keys: Keys,
     store: Arc<SqliteLog>,
     history: SqliteHistory,
     agent: Agent,
@@ -71,16 +72,10 @@ impl Cluster {
             tracing::warn!("{warning}");
         }
         let node_ip = node_ip(instance);
-        let store = SqliteLog::open(
-            &paths.store(),
-            SqliteOptions {
-                now: Some(now.clone()),
-                rules: setpoint_server::log_rules(),
-                ..Default::default()
-            },
-        )
-        .await
-        .context("cannot open the store")?;
+        let keys = stores::open_keys(paths).await.context("cannot use the keys")?;
+        let store = SqliteLog::open(&paths.store(), stores::log_options(&keys))
+            .await
+            .context("cannot open the store")?;
         let store = Arc::new(store);
         metrics::register_store(&metrics, &store).context("cannot register the store's metrics")?;
         let requests = engine::requests();
@@ -139,13 +134,14 @@ impl Cluster {
         .context("cannot start this machine's node")?;
         streams.connect(agent.clone());
         spawn_controllers(&client, &pki, now.clone(), metrics.clone(), &mut tasks, &stopped);
-        let history = SqliteHistory::open(&paths.history(), None)
+        let history = SqliteHistory::open(&paths.history(), Some(keys.clone()))
             .await
             .context("cannot open the history")?;
         let engine = start_engine(&client, &history, paths, now, metrics, &mut tasks, &stopped).await?;
         requests.connect(engine.clone());
         demo.await.context("the import of the demo image was cut off")??;
         Ok(Cluster {
+            keys,
             store,
             history,
             agent,
@@ -165,6 +161,26 @@ impl Cluster {
     /// Returns the engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Takes up the keys that the key file has now, and seals everything with the newest one, beside everything else.
+    pub fn take_up_keys(&self) {
+        let (keys, store, history) = (self.keys.clone(), self.store.clone(), self.history.clone());
+        tokio::spawn(async move {
+            let taken = async {
+                keys.reload()?;
+                tracing::info!(key = %keys.newest(), "sealing everything with the newest key");
+                stores::reseal(&store, &history).await
+            };
+            match taken.await {
+                Ok(()) => tracing::info!(key = %keys.newest(), "everything is sealed with the newest key"),
+                Err(error) => {
+                    tracing::error!(
+                        "cannot seal everything with the newest key; the next start tries again: {error:#}"
+                    );
+                }
+            }
+        });
     }
 
     /// Resolves when a part that must run for ever has ended, with the reason.

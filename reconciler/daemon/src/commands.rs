@@ -11,6 +11,7 @@ pub mod down;
 pub mod get;
 pub mod history;
 pub mod image;
+pub mod key;
 pub mod kubeconfig;
 pub mod metrics;
 pub mod plan;

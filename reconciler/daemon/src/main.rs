@@ -22,6 +22,7 @@ mod output;
 mod past;
 mod pki;
 mod render_worker;
+mod stores;
 
 use std::process::ExitCode;
 

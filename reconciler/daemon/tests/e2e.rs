@@ -20,6 +20,8 @@ mod git;
 mod heal;
 #[path = "e2e/images.rs"]
 mod images;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/kubectl.rs"]
 mod kubectl;
 #[path = "e2e/lifecycle.rs"]

@@ -29,5 +29,5 @@ pub use keys::{KeyError, KeyId, Keys, OpenReader, SealWriter};
 pub use log::{
     Change, Changes, Expect, KeyValue, Log, Moment, Page, Revision, Rule, StoreError, WatchEvent, WatchStream, Window,
 };
-pub use snapshot::{DatabaseKind, Schema, check, schema, sealed_with, snapshot};
+pub use snapshot::{DatabaseKind, Schema, check, schema, sealed_throughout, sealed_with, snapshot};
 pub use sqlite::{Now, SqliteLog, SqliteOptions, StoreStats, newest_issued, skip_past};

@@ -138,6 +138,26 @@ pub async fn schema(path: &Path, database: DatabaseKind) -> Result<Schema, Store
     })
 }
 
+/// Returns the key that everything in the database that is to be sealed has been sealed with, as the database was last marked; `None` when
+/// it never was. While values are sealed anew it is the key of the time before.
+///
+/// # Errors
+/// [`StoreError::Damaged`] and [`StoreError::Engine`] when it cannot be read.
+pub async fn sealed_throughout(path: &Path, database: DatabaseKind) -> Result<Option<KeyId>, StoreError> {
+    let mut connection = connect(path).await?;
+    let query = match database {
+        // What is to be sealed by which rules stands behind the key.
+        DatabaseKind::Log => "SELECT sealed FROM horizon",
+        DatabaseKind::History => "SELECT CASE sealed WHEN 0 THEN '' ELSE format('%08x', sealed) END FROM seal",
+    };
+    let mark: String = sqlx::query_scalar(query)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(|error| failure::of(path, "look with which key values are sealed", error))?;
+    close(path, connection).await?;
+    Ok(mark.split(' ').next().and_then(|id| id.parse().ok()))
+}
+
 /// Returns the keys that values in the database are sealed with, and how many each seals.
 ///
 /// # Errors
@@ -205,7 +225,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{Expect, Log as _, SqliteLog, SqliteOptions};
+    use crate::{Batch, Expect, History as _, Keys, Log as _, Rule, SqliteHistory, SqliteLog, SqliteOptions};
 
     async fn log(folder: &Path) -> (std::path::PathBuf, SqliteLog) {
         let path = folder.join("store.db");
@@ -253,6 +273,12 @@ mod tests {
         let copy = folder.path().join("copy.db");
         snapshot(&path, &copy).await.unwrap();
         assert!(check(&copy).await.unwrap().is_empty());
+        let mut copied = connect(&copy).await.unwrap();
+        let vacuum: i64 = sqlx::query_scalar("PRAGMA auto_vacuum")
+            .fetch_one(&mut copied)
+            .await
+            .unwrap();
+        assert_eq!(vacuum, 2, "it gives back space as the original does");
     }
 
     #[tokio::test]
@@ -332,5 +358,47 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(sealed_with(&path).await, Err(StoreError::Damaged { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_key_of_all_that_is_sealed_is_told_before_and_after_a_rotation() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(&folder.path().join("store.key")).unwrap();
+        let (store, history) = (folder.path().join("store.db"), folder.path().join("history.db"));
+        let options = SqliteOptions {
+            keys: Some(keys.clone()),
+            rules: vec![Rule {
+                sealed: true,
+                ..Rule::new("secrets/")
+            }],
+            ..SqliteOptions::default()
+        };
+        let log = SqliteLog::open(&store, options).await.unwrap();
+        let kept = SqliteHistory::open(&history, Some(keys.clone())).await.unwrap();
+        log.put("secrets/a", Bytes::from_static(b"x"), Expect::Any)
+            .await
+            .unwrap();
+        let batch = Batch {
+            blobs: vec![Bytes::from_static(b"blob")],
+            ..Batch::default()
+        };
+        kept.commit(batch).await.unwrap();
+        let first = keys.newest();
+        let second = keys.rotate().unwrap();
+        for (path, kind) in [(&store, DatabaseKind::Log), (&history, DatabaseKind::History)] {
+            log.reseal().await.unwrap();
+            kept.reseal().await.unwrap();
+            assert_eq!(sealed_throughout(path, kind).await.unwrap(), Some(second));
+            let counts = sealed_with(path).await.unwrap();
+            assert!(
+                counts.contains_key(&second) && !counts.contains_key(&first),
+                "{counts:?}"
+            );
+            let copy = path.with_extension("copy");
+            snapshot(path, &copy).await.unwrap();
+            assert_eq!(sealed_with(&copy).await.unwrap(), counts);
+        }
+        let third = keys.rotate().unwrap();
+        assert_ne!(sealed_throughout(&store, DatabaseKind::Log).await.unwrap(), Some(third));
     }
 }

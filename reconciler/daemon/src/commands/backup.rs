@@ -10,7 +10,7 @@ use setpoint_store::Keys;
 use crate::backup::{self, Header, pack, stage};
 use crate::cli::{Format, Global};
 use crate::instance::Paths;
-use crate::{output, wall_clock};
+use crate::{output, stores, wall_clock};
 
 /// Options of `setpoint backup`.
 #[derive(Args)]
@@ -39,7 +39,7 @@ impl Backup {
         }
         let created = wall_clock();
         let staged = stage::stage(&paths).await?;
-        let keys = keys(&paths, &staged)?;
+        let keys = keys(&paths, &staged).await?;
         let mut needed = staged.keys.clone();
         needed.insert(keys.newest());
         let header = Header {
@@ -76,20 +76,12 @@ impl Backup {
 }
 
 /// Opens the keys, after a look at whether they are the ones that are needed.
-fn keys(paths: &Paths, staged: &stage::Staged) -> anyhow::Result<Keys> {
-    let path = paths.key();
-    // A new key file would be no help against one that is lost, and hide that it is.
-    if !path.exists() && !staged.keys.is_empty() {
-        bail!(
-            "{} is missing, and the databases are sealed with it: put it back from where you keep a copy",
-            path.display()
-        );
-    }
-    let keys = Keys::open(&path)?;
+async fn keys(paths: &Paths, staged: &stage::Staged) -> anyhow::Result<Keys> {
+    let keys = stores::open_keys(paths).await?;
     if let Some(id) = staged.keys.iter().find(|id| !keys.has(**id)) {
         bail!(
             "a database is sealed with key {id}, which {} does not have: add its line from a copy of the key file",
-            path.display()
+            paths.key().display()
         );
     }
     Ok(keys)

@@ -1,5 +1,6 @@
 //! `setpoint up`: the daemon in the foreground.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -56,6 +57,9 @@ impl Up {
         check::require()?;
         let paths = Paths::new(&global.data_dir)?;
         paths.create()?;
+        // Before the lock is held: whoever finds a daemon by it may send this.
+        let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
+        let on_terminal = std::io::stdout().is_terminal();
         // Kept until the process is gone, not only until this returns: work that threads have begun (the service rules, say)
         // goes on until then, and `down` must not run beside it, or what it removes is written again.
         let _lock = std::mem::ManuallyDrop::new(DaemonLock::take(&paths)?);
@@ -80,11 +84,19 @@ impl Up {
             }
             std::future::pending::<anyhow::Result<()>>().await
         };
-        let failure = tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            error = cluster.failed() => Some(error),
-            outcome = shown => outcome.err(),
+        tokio::pin!(shown);
+        let failure = loop {
+            tokio::select! {
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                // The end of its terminal is the daemon's; without that the signal says that there is a new key.
+                _ = hangup.recv() => match on_terminal && !std::io::stdout().is_terminal() {
+                    true => break None,
+                    false => cluster.take_up_keys(),
+                },
+                error = cluster.failed() => break Some(error),
+                outcome = &mut shown => break outcome.err(),
+            }
         };
         let running = cluster.stop().await;
         if global.output == Format::Text {
