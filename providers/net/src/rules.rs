@@ -258,5 +258,17 @@ mod tests {
         assert_eq!(names.link_address(&names.link(ip)), Some(ip));
         assert_eq!(names.link_address("spab130a2a00ff"), None);
         assert_eq!(names.link_address("spab12"), None);
+        assert_eq!(instance_of_link(&names.link(ip)), Some("ab12"));
+        assert_eq!(instance_of_table(&names.table), Some("ab12"));
+    }
+
+    #[test]
+    fn what_others_have_is_no_instances() {
+        for table in ["setpoint_", "setpoint_xyzw", "setpoint_12345", "filter"] {
+            assert_eq!(instance_of_table(table), None, "{table}");
+        }
+        for link in ["lo", "sp", "spice012345678", "sp12340a00000", "sp12340a0000012"] {
+            assert_eq!(instance_of_link(link), None, "{link}");
+        }
     }
 }

@@ -14,7 +14,10 @@
 //!
 //! * A [`Batch`] of the history is there as a whole or not at all, and a blob is given back only when it has its digest.
 //!
-//! Where to start: [`Log`] is the contract, [`SqliteLog`] the engine that ships; [`History`] stands alone.
+//! * A [`Keys`] file loses no key, and a key is durable before anything is sealed with it.
+//!
+//! Where to start: [`Log`] is the contract, [`SqliteLog`] the engine that ships; [`History`] stands alone. [`snapshot()`] and what stands beside it
+//! look at databases from outside, for backups and checks.
 
 mod database;
 mod failure;

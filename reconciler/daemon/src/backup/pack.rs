@@ -136,7 +136,7 @@ pub fn keys_for(header: &Header, candidates: Vec<Keys>, path: &Path) -> anyhow::
         .with_context(|| format!("the header of the backup {} is damaged", path.display()))?;
     candidates.into_iter().find(|keys| keys.has(id)).with_context(|| {
         format!(
-            "the backup {} of {} is sealed with key {id}, which is not here: name a copy of the key file of instance {} (store.key) with --key",
+            "the backup {} of {:.0} is sealed with key {id}, which is not here: name a copy of the key file of instance {} (store.key) with --key",
             path.display(),
             header.created,
             header.instance

@@ -173,7 +173,7 @@ mod tests {
             git(&work, &["add", "-A"]);
             git(&work, &["commit", "-q", "-m", &number.to_string()]);
             git(&work, &["push", "-q", "origin", "HEAD:main"]);
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 git(&bare, &["gc", "-q", "--prune=now"]);
             }
         };

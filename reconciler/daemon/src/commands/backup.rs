@@ -105,7 +105,7 @@ fn text(header: &Header, file: &Path, bytes: u64, key: &Path) -> String {
 /// Says what a backup holds.
 pub fn contents(header: &Header) -> String {
     let mut text = format!(
-        "instance {} (node {}), {}, setpoint {}, revision {} at most\n",
+        "instance {} (node {}), {:.0}, setpoint {}, revision {} at most\n",
         header.instance, header.node, header.created, header.version, header.newest_revision
     );
     for part in &header.contents {

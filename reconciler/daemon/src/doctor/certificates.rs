@@ -12,7 +12,7 @@ const DAY: i64 = 24 * 3600;
 
 /// The certificates; from how many days before its end on somebody should know.
 const CERTIFICATES: &[(&str, &str, i64)] = &[
-    ("ca", "the authority", 90),
+    ("ca", "the authority's", 90),
     // The daemon renews these 30 days before: fewer days are left only when that fails, or when it does not run.
     ("serving", "the API's", 28),
     ("admin", "the administrator's", 28),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{World, text};
+use crate::harness::{World, alive, program, text, wait_for};
 
 const WORD: &str = "nobody-reads-this-at-rest";
 
@@ -204,7 +204,7 @@ fn the_doctor_tells_of_what_a_lost_instance_has_left_on_the_host() {
     let id = lost.id();
     lost.end_daemon(Signal::SIGKILL);
     let folder = tempfile::tempdir().unwrap();
-    let output = crate::harness::program()
+    let output = program()
         .args(["doctor", "-o", "json", "--data-dir"])
         .arg(folder.path())
         .output()
@@ -225,4 +225,44 @@ fn the_doctor_tells_of_what_a_lost_instance_has_left_on_the_host() {
     );
     let advice = own["advice"].as_str().unwrap();
     assert!(advice.contains("setpoint down --data-dir"), "{advice}");
+}
+
+#[test]
+fn the_end_of_its_terminal_ends_the_daemon_and_leaves_the_pods() {
+    let world = World::prepare();
+    let daemon = || {
+        let pid: i32 = std::fs::read_to_string(world.data_dir().join("daemon.lock"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        alive(pid).then_some(pid)
+    };
+    let up = format!(
+        "exec {} up --api-port 0 --data-dir {}",
+        program().get_program().display(),
+        world.data_dir().display()
+    );
+    let typescript = world.folder().join("typescript");
+    let mut terminal = std::process::Command::new("script")
+        .args(["--quiet", "--flush", "--command", &up])
+        .arg(&typescript)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the daemon to be ready", || {
+        std::fs::read_to_string(&typescript)
+            .ok()?
+            .contains("is ready")
+            .then_some(())
+    });
+    let pid = daemon().unwrap();
+    // With its terminal, the signal is about the keys.
+    let rotated = json(&world, &["key", "rotate"]);
+    assert_eq!(rotated["leftWithOlderKeys"], 0);
+    assert_eq!(daemon(), Some(pid));
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    wait_for("the daemon to end", || daemon().is_none().then_some(()));
 }
