@@ -45,6 +45,7 @@ pub fn prepare(data_dir: &Path) -> anyhow::Result<PathBuf> {
         "{} is there: an earlier restore has not been finished",
         folder.join(PLAN).display()
     );
+    ensure_movable(data_dir)?;
     discard(data_dir)?;
     let parts = folder.join("parts");
     std::fs::DirBuilder::new()
@@ -53,6 +54,23 @@ pub fn prepare(data_dir: &Path) -> anyhow::Result<PathBuf> {
         .create(&parts)
         .with_context(|| format!("cannot make {}", parts.display()))?;
     Ok(parts)
+}
+
+/// Fails when something that is there cannot be moved aside: that must be known before the point of no return.
+fn ensure_movable(data_dir: &Path) -> anyhow::Result<()> {
+    let device = data_dir
+        .metadata()
+        .with_context(|| format!("cannot look at {}", data_dir.display()))?
+        .dev();
+    for part in PARTS {
+        let path = data_dir.join(part);
+        ensure!(
+            !path.symlink_metadata().is_ok_and(|meta| meta.dev() != device),
+            "{} is a file system of its own and cannot be moved aside: unmount it first",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Removes what was prepared and not committed.
@@ -161,6 +179,10 @@ fn link_aside(from: &Path, to: &Path) -> std::io::Result<()> {
                 true => Ok(()),
                 false => Err(both(from, to)),
             }
+        }
+        // A file system without such links.
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            move_aside(from, to)
         }
         linked => linked,
     }
@@ -326,6 +348,26 @@ mod tests {
             assert!(finish(path).unwrap(), "after {made} moves");
             assert_eq!(state(path), end, "after {made} moves");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_moved_is_told_before_anything_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        old(folder.path());
+        let pki = folder.path().join("pki");
+        let nothing = None::<&str>;
+        nix::mount::mount(
+            Some("tmpfs"),
+            &pki,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            nothing,
+        )
+        .unwrap();
+        let prepared = prepare(folder.path());
+        nix::mount::umount(&pki).unwrap();
+        assert!(prepared.unwrap_err().to_string().contains("unmount it first"));
+        assert!(!folder.path().join(FOLDER).exists());
     }
 
     #[test]

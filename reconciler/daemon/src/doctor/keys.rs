@@ -64,11 +64,11 @@ pub async fn keys(subject: &Subject) -> Findings {
         .map(|(_, _, count)| count)
         .sum();
     let mut text = format!(
-        "{total} values are sealed, every key is here; the newest is {}",
+        "every key is here, the newest is {}; sealed values: {total}",
         keys.newest()
     );
     if older > 0 {
-        text.push_str(&format!(", {older} values are still sealed with older ones"));
+        text.push_str(&format!(", with older keys: {older}"));
     }
     Ok(vec![Finding::ok(text)])
 }

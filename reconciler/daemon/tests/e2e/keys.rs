@@ -151,7 +151,7 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
         row(&healthy, "keys")["findings"][0]["what"]
             .as_str()
             .unwrap()
-            .contains("values are sealed")
+            .contains("sealed values: ")
     );
 
     world.end_daemon(Signal::SIGTERM);
