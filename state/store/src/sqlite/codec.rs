@@ -3,6 +3,7 @@
 //! What is sealed is bound to where it lies: key, table and revision. Bytes that were moved elsewhere cannot be opened.
 
 use bytes::Bytes;
+use zstd::zstd_safe;
 
 use super::rules::Rules;
 use crate::keys::{KeyError, KeyId, Keys};
@@ -99,22 +100,48 @@ fn parts(key: &str, place: Place) -> [Vec<u8>; 3] {
     [table.into(), key.into(), revision.to_be_bytes().into()]
 }
 
-/// Compresses a value with another one as dictionary (`None`: without).
-pub(super) fn compress(plain: &[u8], base: Option<&[u8]>) -> Result<Vec<u8>, CodecError> {
-    let mut compressor = zstd::bulk::Compressor::with_dictionary(LEVEL, base.unwrap_or_default())?;
-    Ok(compressor.compress(plain)?)
+/// Compresses and unpacks; what zstd needs for that is made once.
+pub(super) struct Zstd {
+    packing: zstd_safe::CCtx<'static>,
+    unpacking: zstd_safe::DCtx<'static>,
 }
 
-/// Makes of it what it was.
-pub(super) fn decompress(compressed: &[u8], base: Option<&[u8]>) -> Result<Bytes, CodecError> {
-    let size = zstd::zstd_safe::get_frame_content_size(compressed)
-        .ok()
-        .flatten()
-        .and_then(|size| usize::try_from(size).ok())
-        .filter(|size| *size <= LARGEST)
-        .ok_or_else(|| std::io::Error::other("it does not say how large it was"))?;
-    let mut decompressor = zstd::bulk::Decompressor::with_dictionary(base.unwrap_or_default())?;
-    Ok(decompressor.decompress(compressed, size)?.into())
+impl Zstd {
+    pub(super) fn new() -> Zstd {
+        Zstd {
+            packing: zstd_safe::CCtx::create(),
+            unpacking: zstd_safe::DCtx::create(),
+        }
+    }
+
+    /// Compresses a value with another one as dictionary (`None`: without).
+    pub(super) fn compress(&mut self, plain: &[u8], base: Option<&[u8]>) -> Result<Vec<u8>, CodecError> {
+        let mut packed = Vec::with_capacity(zstd_safe::compress_bound(plain.len()));
+        self.packing
+            .compress_using_dict(&mut packed, plain, base.unwrap_or_default(), LEVEL)
+            .map_err(refused)?;
+        packed.shrink_to_fit();
+        Ok(packed)
+    }
+
+    /// Makes of it what it was.
+    pub(super) fn decompress(&mut self, compressed: &[u8], base: Option<&[u8]>) -> Result<Bytes, CodecError> {
+        let size = zstd_safe::get_frame_content_size(compressed)
+            .ok()
+            .flatten()
+            .and_then(|size| usize::try_from(size).ok())
+            .filter(|size| *size <= LARGEST)
+            .ok_or_else(|| std::io::Error::other("it does not say how large it was"))?;
+        let mut plain = Vec::with_capacity(size);
+        self.unpacking
+            .decompress_using_dict(&mut plain, compressed, base.unwrap_or_default())
+            .map_err(refused)?;
+        Ok(plain.into())
+    }
+}
+
+fn refused(code: zstd_safe::ErrorCode) -> std::io::Error {
+    std::io::Error::other(zstd_safe::get_error_name(code))
 }
 
 /// Whether a value can be a dictionary.
@@ -135,18 +162,20 @@ mod tests {
             format!("{{{},\"count\":{count}}}", lines.join(",")).into_bytes()
         };
         let (base, value) = (object(1), object(2));
-        let packed = compress(&value, Some(&base)).unwrap();
+        let mut zstd = Zstd::new();
+        let packed = zstd.compress(&value, Some(&base)).unwrap();
         assert!(packed.len() * 10 < value.len(), "{} of {}", packed.len(), value.len());
-        assert_eq!(decompress(&packed, Some(&base)).unwrap(), value);
-        assert!(decompress(&packed, None).map_or(true, |other| other != value));
-        let alone = compress(&value, None).unwrap();
-        assert_eq!(decompress(&alone, None).unwrap(), value);
-        assert_eq!(decompress(&compress(b"", None).unwrap(), None).unwrap(), b"" as &[u8]);
+        assert_eq!(zstd.decompress(&packed, Some(&base)).unwrap(), value);
+        assert!(zstd.decompress(&packed, None).map_or(true, |other| other != value));
+        let alone = zstd.compress(&value, None).unwrap();
+        assert_eq!(zstd.decompress(&alone, None).unwrap(), value);
+        let nothing = zstd.compress(b"", None).unwrap();
+        assert_eq!(zstd.decompress(&nothing, None).unwrap(), b"" as &[u8]);
     }
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        assert!(decompress(b"", None).is_err());
-        assert!(decompress(b"not compressed at all", None).is_err());
+        assert!(Zstd::new().decompress(b"", None).is_err());
+        assert!(Zstd::new().decompress(b"not compressed at all", None).is_err());
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Shared;
-use super::codec::{self, CodecError, Held, Place};
+use super::codec::{Codec, CodecError, Held, Place, Zstd, can_be_base};
 use super::past::{revision, sql};
 use super::statements::{Argument, Statements};
 use crate::log::{Revision, StoreError};
@@ -34,6 +34,7 @@ pub(super) struct Packing {
     behind: Revision,
     bases: HashMap<i64, (i64, Bytes)>,
     held: usize,
+    zstd: Zstd,
 }
 
 /// One superseded value.
@@ -68,6 +69,7 @@ impl Packing {
             behind,
             bases: HashMap::new(),
             held: 0,
+            zstd: Zstd::new(),
         })
     }
 
@@ -133,7 +135,7 @@ impl Packing {
             });
         }
         // Some milliseconds at most: not worth a thread.
-        let packed = pack(&shared.codec, superseded)
+        let packed = pack(&mut self.zstd, &shared.codec, superseded)
             .map_err(|(key, rev, error)| shared.reader().unreadable(&key, revision(rev), error))?;
         let mut statements = Statements::default();
         let mut past = Vec::with_capacity(packed.len() * 4);
@@ -183,7 +185,7 @@ impl Packing {
             .await
             .map_err(shared.database.failure("look for a dictionary of old values"))?;
         let Some(id) = id else { return Ok(None) };
-        let Some(base) = shared.reader().base(connection, key, id).await? else {
+        let Some(base) = shared.reader().base(&mut self.zstd, connection, key, id).await? else {
             return Ok(None);
         };
         self.remember(created, id, base.clone());
@@ -200,12 +202,12 @@ impl Packing {
 }
 
 /// Compresses values; the first of a life, or one that grew away from its base, begins a base.
-fn pack(codec: &codec::Codec, superseded: Vec<Superseded>) -> Result<Vec<Packed>, (String, i64, CodecError)> {
+fn pack(zstd: &mut Zstd, codec: &Codec, superseded: Vec<Superseded>) -> Result<Vec<Packed>, (String, i64, CodecError)> {
     let mut begun: BTreeMap<i64, (i64, Bytes)> = BTreeMap::new();
     let mut all = Vec::with_capacity(superseded.len());
     for one in superseded {
         let base = begun.get(&one.created).cloned().or_else(|| one.base.clone());
-        let packed = pack_one(codec, &one, base).map_err(|error| (one.key.clone(), one.rev, error))?;
+        let packed = pack_one(zstd, codec, &one, base).map_err(|error| (one.key.clone(), one.rev, error))?;
         if let Some((created, value, _)) = &packed.begun {
             begun.insert(*created, (packed.until, value.clone()));
         }
@@ -214,31 +216,33 @@ fn pack(codec: &codec::Codec, superseded: Vec<Superseded>) -> Result<Vec<Packed>
     Ok(all)
 }
 
-fn pack_one(codec: &codec::Codec, one: &Superseded, base: Option<(i64, Bytes)>) -> Result<Packed, CodecError> {
+fn pack_one(
+    zstd: &mut Zstd,
+    codec: &Codec,
+    one: &Superseded,
+    base: Option<(i64, Bytes)>,
+) -> Result<Packed, CodecError> {
     let mut bytes = None;
     let mut id = 0;
     if let Some((of, base)) = &base {
-        let with = codec::compress(&one.value, Some(base))?;
+        let with = zstd.compress(&one.value, Some(base))?;
         if with.len() <= LARGE || with.len() <= one.value.len() / 4 {
             bytes = Some(with);
             id = *of;
         }
     }
     let mut begun = None;
-    if bytes.is_none() && codec::can_be_base(&one.value) {
+    if bytes.is_none() && can_be_base(&one.value) {
         let value = Bytes::from(one.value.clone());
-        let held = codec.hold(
-            &one.key,
-            Place::Base(revision(one.until)),
-            &codec::compress(&one.value, None)?,
-        )?;
-        bytes = Some(codec::compress(&one.value, Some(&one.value))?);
+        let packed = zstd.compress(&one.value, None)?;
+        let held = codec.hold(&one.key, Place::Base(revision(one.until)), &packed)?;
+        bytes = Some(zstd.compress(&one.value, Some(&one.value))?);
         id = one.until;
         begun = Some((one.created, value, held));
     }
     let bytes = match bytes {
         Some(bytes) => bytes,
-        None => codec::compress(&one.value, None)?,
+        None => zstd.compress(&one.value, None)?,
     };
     Ok(Packed {
         until: one.until,

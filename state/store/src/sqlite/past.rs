@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::Shared;
-use super::codec::{self, CodecError, Held, Place};
+use super::codec::{Codec, CodecError, Held, Place, Zstd};
 use super::memory::{Current, Loaded};
 use crate::log::{Change, KeyValue, Moment, Page, Revision, StoreError};
 
@@ -79,9 +79,20 @@ const CURRENT: &str = "SELECT l.key, g.created, v.rev, v.sealed, v.bytes, NULL, 
 /// The newest revision that may have been issued.
 pub(super) const NEWEST: &str = "SELECT max(oldest, reserved, coalesce((SELECT max(rev) FROM log), 0)) FROM horizon";
 
-/// Dictionaries that a read has met.
-#[derive(Default)]
-struct Bases(HashMap<i64, Bytes>);
+/// What a read unpacks with: zstd, and the dictionaries that it has met.
+struct Bases {
+    zstd: Zstd,
+    met: HashMap<i64, Bytes>,
+}
+
+impl Bases {
+    fn new() -> Bases {
+        Bases {
+            zstd: Zstd::new(),
+            met: HashMap::new(),
+        }
+    }
+}
 
 /// Reads what a store needs in memory when it opens.
 pub(super) async fn load(shared: &Reader<'_>, connection: &mut SqliteConnection) -> Result<Loaded, StoreError> {
@@ -99,6 +110,7 @@ pub(super) async fn load(shared: &Reader<'_>, connection: &mut SqliteConnection)
         .await
         .map_err(failed())?;
     let mut keys = BTreeMap::new();
+    let mut bases = Bases::new();
     let mut last = 0;
     loop {
         let rows = sqlx::query(CURRENT)
@@ -108,7 +120,7 @@ pub(super) async fn load(shared: &Reader<'_>, connection: &mut SqliteConnection)
             .await
             .map_err(failed())?;
         for row in &rows {
-            let found = shared.whole(row, &Bases::default())?;
+            let found = shared.whole(row, &mut bases)?;
             let at = row.try_get(9).map_err(failed())?;
             last = sql(found.modified);
             let current = Current {
@@ -147,7 +159,7 @@ pub(super) async fn has(connection: &mut SqliteConnection, revision: Revision) -
 /// What turns rows into values.
 pub(super) struct Reader<'r> {
     pub(super) database: &'r crate::database::Database,
-    pub(super) codec: &'r codec::Codec,
+    pub(super) codec: &'r Codec,
 }
 
 impl Shared {
@@ -208,14 +220,14 @@ async fn listed(shared: &Shared, from: &str, to: &str, at: Revision, limit: i64)
         .fetch_all(&mut *reading)
         .await
         .map_err(failed())?;
-    let mut bases = Bases::default();
+    let mut bases = Bases::new();
     for row in &rows {
         shared.reader().need(row, 6, &mut bases, &mut reading).await?;
     }
     reading.rollback().await.map_err(failed())?;
     shared.memory.check_readable(at)?;
     // Of two lives of a key only one is not over at a revision.
-    rows.iter().map(|row| shared.reader().whole(row, &bases)).collect()
+    rows.iter().map(|row| shared.reader().whole(row, &mut bases)).collect()
 }
 
 /// Counts keys as they were just after revision `at`.
@@ -287,7 +299,7 @@ pub(super) async fn replay(
             .await
             .map_err(failed())?
     };
-    let mut bases = Bases::default();
+    let mut bases = Bases::new();
     for row in &rows {
         shared.reader().need(row, 6, &mut bases, &mut reading).await?;
         shared.reader().need(row, 15, &mut bases, &mut reading).await?;
@@ -298,7 +310,7 @@ pub(super) async fn replay(
     for row in &rows {
         let key: &str = row.try_get(0).map_err(failed())?;
         if shared.memory.rules().history(key) {
-            changes.push(shared.reader().change(row, &bases)?);
+            changes.push(shared.reader().change(row, &mut bases)?);
         }
     }
     Ok(Replayed {
@@ -374,12 +386,12 @@ impl Reader<'_> {
     ) -> Result<(), StoreError> {
         let failed = || self.database.failure("read a dictionary of old values");
         let base: Option<i64> = row.try_get(column).map_err(failed())?;
-        let Some(id) = base.filter(|id| *id > 0 && !bases.0.contains_key(id)) else {
+        let Some(id) = base.filter(|id| *id > 0 && !bases.met.contains_key(id)) else {
             return Ok(());
         };
         let key: &str = row.try_get(0).map_err(failed())?;
-        if let Some(found) = self.base(connection, key, id).await? {
-            bases.0.insert(id, found);
+        if let Some(found) = self.base(&mut bases.zstd, connection, key, id).await? {
+            bases.met.insert(id, found);
         }
         Ok(())
     }
@@ -387,6 +399,7 @@ impl Reader<'_> {
     /// Reads a dictionary.
     pub(super) async fn base(
         &self,
+        zstd: &mut Zstd,
         connection: &mut SqliteConnection,
         key: &str,
         id: i64,
@@ -400,13 +413,13 @@ impl Reader<'_> {
         let place = Place::Base(revision(id));
         self.codec
             .release(key, place, Held { sealed, bytes })
-            .and_then(|packed| codec::decompress(&packed, None))
+            .and_then(|packed| zstd.decompress(&packed, None))
             .map(Some)
             .map_err(|error| self.unreadable(key, revision(id), error))
     }
 
     /// Reads a row that begins with `key, created, rev` and goes on with a value.
-    fn whole(&self, row: &SqliteRow, bases: &Bases) -> Result<KeyValue, StoreError> {
+    fn whole(&self, row: &SqliteRow, bases: &mut Bases) -> Result<KeyValue, StoreError> {
         let fields = |row: &SqliteRow| -> Result<(String, i64, i64), sqlx::Error> {
             Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
         };
@@ -429,7 +442,7 @@ impl Reader<'_> {
         column: usize,
         key: &str,
         modified: Revision,
-        bases: &Bases,
+        bases: &mut Bases,
     ) -> Result<Option<Bytes>, StoreError> {
         let failed = || self.database.failure("decode a value");
         let put: Option<Vec<u8>> = row.try_get(column + 1).map_err(failed())?;
@@ -452,7 +465,7 @@ impl Reader<'_> {
         let (until, base, sealed) = fields(row).map_err(failed())?;
         let dictionary = match base {
             0 => None,
-            id => Some(bases.0.get(&id).ok_or_else(|| {
+            id => Some(bases.met.get(&id).cloned().ok_or_else(|| {
                 self.database.damaged(format!(
                     "the dictionary of what {key} held at revision {modified} is missing"
                 ))
@@ -460,12 +473,12 @@ impl Reader<'_> {
         };
         self.codec
             .release(key, Place::Past(revision(until)), Held { sealed, bytes })
-            .and_then(|packed| codec::decompress(&packed, dictionary.map(Bytes::as_ref)))
+            .and_then(|packed| bases.zstd.decompress(&packed, dictionary.as_deref()))
             .map(Some)
             .map_err(|error| self.unreadable(key, modified, error))
     }
 
-    fn change(&self, row: &SqliteRow, bases: &Bases) -> Result<(Option<Timestamp>, Change), StoreError> {
+    fn change(&self, row: &SqliteRow, bases: &mut Bases) -> Result<(Option<Timestamp>, Change), StoreError> {
         let failed = || self.database.failure("decode a change");
         let fields = |row: &SqliteRow| -> Result<(String, i64, i64, i64, i64, i64), sqlx::Error> {
             Ok((

@@ -20,7 +20,7 @@ use crate::log::{Expect, Revision, StoreError};
 /// After so many writes it is looked what is due, however little time has passed.
 const LOOK: Revision = 4096;
 /// With so many revisions behind, several steps are taken at a time, also between waiting writes.
-const FAR: Revision = 16_384;
+const FAR: Revision = 2048;
 /// How long nothing is tried after a failure.
 const REST: Duration = Duration::from_secs(5);
 /// How many steps are taken at a time then.
@@ -240,6 +240,22 @@ impl Writer {
             return Ok(());
         }
         self.recover().await?;
+        // A step promises nothing to anybody: it becomes durable with the next write. After a failure the connection is another one.
+        self.synchronize("PRAGMA synchronous = NORMAL").await?;
+        self.step(newest, wrote).await?;
+        self.synchronize("PRAGMA synchronous = FULL").await
+    }
+
+    async fn synchronize(&mut self, pragma: &'static str) -> Result<(), StoreError> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let set = sqlx::query(pragma).execute(connection).await;
+        set.map(drop)
+            .map_err(self.shared.database.failure("look after history"))
+    }
+
+    async fn step(&mut self, newest: Revision, wrote: usize) -> Result<(), StoreError> {
         let shared = self.shared.clone();
         let Some(connection) = &mut self.connection else {
             return Ok(());
