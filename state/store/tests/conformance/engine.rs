@@ -111,10 +111,6 @@ fn options(settings: &Settings, dir: &TempDir) -> SqliteOptions {
 }
 
 /// SQLite in memory.
-#[allow(
-    dead_code,
-    reason = "its readers are refused amid writes: to be held to the suite when that is mended"
-)]
 pub struct InMemory;
 
 #[async_trait(?Send)]

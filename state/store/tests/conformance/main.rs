@@ -90,5 +90,6 @@ macro_rules! held_to_the_suite {
 
 held_to_the_suite! {
     sqlite_on_disk is crate::engine::OnDisk;
+    sqlite_in_memory is crate::engine::InMemory;
     the_model is crate::model::Model;
 }
