@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -51,26 +51,39 @@ impl Database {
             .mode(0o600)
             .open(path)
             .map_err(|error| failure::of(path, "create the database", sqlx::Error::Io(error)))?;
-        let connect = configured("sqlite:", path, how)?.filename(path).create_if_missing(true);
-        Database::with(path.to_path_buf(), connect, how, true).await
+        let plain = SqliteConnectOptions::new().filename(path);
+        Database::with(path.to_path_buf(), plain, how, true).await
     }
 
     /// Makes a database in memory; it is gone with the last of its connections.
     pub(crate) async fn in_memory(how: &Use<'_>) -> Result<(Database, SqliteConnection), StoreError> {
-        let path = Path::new(":memory:");
-        let connect = configured("sqlite::memory:", path, how)?
-            .shared_cache(true)
-            // Readers see nothing that is not committed all the same: they ask for revisions that are.
-            .pragma("read_uncommitted", "ON");
-        Database::with(path.to_path_buf(), connect, how, false).await
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        // A name that begins with a slash is one database for all of this process.
+        let name = format!("/setpoint-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let plain = SqliteConnectOptions::new().filename(&name).vfs("memdb");
+        Database::with(name.into(), plain, how, false).await
     }
 
     async fn with(
         path: PathBuf,
-        connect: SqliteConnectOptions,
+        plain: SqliteConnectOptions,
         how: &Use<'_>,
         on_disk: bool,
     ) -> Result<(Database, SqliteConnection), StoreError> {
+        let plain = plain
+            .foreign_keys(false)
+            .busy_timeout(how.busy)
+            .statement_cache_capacity(32)
+            .disable_statement_logging();
+        let connect = plain
+            .clone()
+            .create_if_missing(true)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // In KiB: what is current is kept in memory apart from this, and every connection has a cache of its own.
+            .pragma("cache_size", "-512")
+            .pragma("journal_size_limit", WAL_KEPT);
         let mut connection = connect
             .connect()
             .await
@@ -81,12 +94,16 @@ impl Database {
             .map_err(|error| failure::of_migration(&path, how.migrations, error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(how.readers.max(1))
-            .min_connections(0)
+            // Open from the start: on a disk that is full or read-only by now it might not be opened any more.
+            .min_connections(1)
             .acquire_timeout(ACQUIRE)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_lazy_with(connect.clone().pragma("query_only", "ON").pragma("cache_size", "-128"));
+            // Nothing that would write: the past is read on when nothing can be written.
+            .connect_with(plain.pragma("query_only", "ON").pragma("cache_size", "-128"))
+            .await
+            .map_err(|error| failure::of(&path, "open the database", error))?;
         let database = Database {
             path,
             connect,
@@ -96,7 +113,9 @@ impl Database {
         Ok((database, connection))
     }
 
-    /// Opens another connection that writes, after the former one was lost.
+    /// Opens another connection that writes, in the place of one that is of no use any more. That one is to be kept until this has
+    /// answered: if it were the last one, SQLite would read the write-ahead log anew and take for committed what the page cache
+    /// has of a commit whose flush failed, and the disk has not.
     pub(crate) async fn reconnect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.connect.connect().await
     }
@@ -138,19 +157,4 @@ impl Database {
         let closed = sqlx::Connection::close(writer).await;
         folded.map(drop).and(closed).map_err(self.failure("close the database"))
     }
-}
-
-fn configured(url: &str, path: &Path, how: &Use<'_>) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(SqliteConnectOptions::from_str(url)
-        .map_err(|error| failure::of(path, "configure SQLite", error))?
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(false)
-        // In KiB: what is current is kept in memory apart from this, and every connection has a cache of its own.
-        .pragma("cache_size", "-512")
-        .pragma("journal_size_limit", WAL_KEPT)
-        .busy_timeout(how.busy)
-        .statement_cache_capacity(32)
-        .disable_statement_logging())
 }

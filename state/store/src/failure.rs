@@ -8,6 +8,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use crate::log::StoreError;
 
 /// SQLite's primary result codes.
+const ERROR: u32 = 1;
 const READ_ONLY: u32 = 8;
 const CORRUPT: u32 = 11;
 const FULL: u32 = 13;
@@ -29,6 +30,10 @@ pub(crate) fn of(path: &Path, operation: &'static str, error: sqlx::Error) -> St
     }
     if code == Some(NO_DATABASE) {
         return damaged(path, "the file is not a SQLite database");
+    }
+    // All statements are fixed: what they do not find, or find to be something else, was changed by something else.
+    if code == Some(ERROR) || matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+        return damaged(path, format!("it holds what was not put there ({error})"));
     }
     let path = path.display().to_string();
     match code {

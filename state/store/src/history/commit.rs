@@ -53,7 +53,10 @@ pub(super) async fn drop_blob(shared: &Shared, digest: &str, compressed: Vec<u8>
 /// Gives up a connection whose transaction failed: what state it is in is not known.
 pub(super) fn settle<T>(writer: &mut Writer, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     if outcome.is_err() {
-        *writer = Writer::Lost;
+        *writer = match std::mem::replace(writer, Writer::Closed) {
+            Writer::Open(connection) | Writer::Lost(connection) => Writer::Lost(connection),
+            Writer::Closed => Writer::Closed,
+        };
     }
     outcome
 }

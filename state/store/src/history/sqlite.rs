@@ -35,8 +35,9 @@ pub(super) struct Shared {
 /// The connection that writes.
 pub(super) enum Writer {
     Open(Box<SqliteConnection>),
-    /// A failure left the connection in an unknown state; the next batch opens another one.
-    Lost,
+    /// A failure left the connection in an unknown state; the next batch opens another one before this one goes (see
+    /// [`Database::reconnect`]).
+    Lost(Box<SqliteConnection>),
     Closed,
 }
 
@@ -123,7 +124,7 @@ impl History for SqliteHistory {
         let mut writer = self.shared.writer.lock().await;
         match std::mem::replace(&mut *writer, Writer::Closed) {
             Writer::Open(connection) => self.shared.database.close(*connection).await,
-            Writer::Lost => {
+            Writer::Lost(_) => {
                 self.shared.database.readers.close().await;
                 Ok(())
             }
@@ -145,7 +146,7 @@ impl Shared {
 impl Writer {
     /// The connection, opened anew after a failure.
     pub(super) async fn connection(&mut self, shared: &Shared) -> Result<&mut SqliteConnection, StoreError> {
-        if matches!(self, Writer::Lost) {
+        if matches!(self, Writer::Lost(_)) {
             let connection = shared
                 .database
                 .reconnect()
@@ -155,7 +156,7 @@ impl Writer {
         }
         match self {
             Writer::Open(connection) => Ok(connection),
-            Writer::Lost | Writer::Closed => Err(StoreError::Closed),
+            Writer::Lost(_) | Writer::Closed => Err(StoreError::Closed),
         }
     }
 }

@@ -173,7 +173,7 @@ impl Shared {
 
 /// Returns `key` as it was just after revision `at`.
 pub(super) async fn get(shared: &Shared, key: &str, at: Revision) -> Result<Option<KeyValue>, StoreError> {
-    let page = listed(shared, key, &format!("{key}\0"), at, 1).await?;
+    let page = listed(shared, key, End(Some(format!("{key}\0"))), at, 1).await?;
     Ok(page.into_iter().next())
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn list(
     } else {
         sql(limit as u64).saturating_add(1)
     };
-    let mut items = listed(shared, &from, &end_of(prefix), at, fetch).await?;
+    let mut items = listed(shared, &from, end_of(prefix), at, fetch).await?;
     let more = limit != 0 && items.len() > limit;
     if more {
         items.truncate(limit);
@@ -208,7 +208,7 @@ pub(super) async fn list(
     })
 }
 
-async fn listed(shared: &Shared, from: &str, to: &str, at: Revision, limit: i64) -> Result<Vec<KeyValue>, StoreError> {
+async fn listed(shared: &Shared, from: &str, to: End, at: Revision, limit: i64) -> Result<Vec<KeyValue>, StoreError> {
     let failed = || shared.database.failure("list at a revision");
     let mut reading = shared.database.readers.acquire().await.map_err(failed())?;
     let mut reading = reading.begin().await.map_err(failed())?;
@@ -271,7 +271,7 @@ pub(super) async fn replay(
     let lives: i64 =
         sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM life WHERE key >= ?1 AND key < ?2 LIMIT ?3)")
             .bind(prefix)
-            .bind(&end)
+            .bind(end.clone())
             .bind(FEW_LIVES + 1)
             .fetch_one(&mut *reading)
             .await
@@ -282,7 +282,7 @@ pub(super) async fn replay(
         .bind(sql(upto))
         .bind(sql(limit as u64))
         .bind(prefix)
-        .bind(&end)
+        .bind(end.clone())
         .fetch_all(&mut *reading)
         .await
         .map_err(failed())?;
@@ -538,9 +538,41 @@ impl Reader<'_> {
     }
 }
 
-/// The smallest string after all that start with a prefix.
-pub(super) fn end_of(prefix: &str) -> String {
-    format!("{prefix}{}", char::MAX)
+/// What is greater than all texts that start with a prefix, as an argument of a statement.
+#[derive(Clone)]
+pub(super) struct End(Option<String>);
+
+/// Returns what is greater than all that start with a prefix, and not than anything else.
+pub(super) fn end_of(prefix: &str) -> End {
+    let mut end: Vec<char> = prefix.chars().collect();
+    while let Some(last) = end.pop() {
+        // The next character; there are none between U+D7FF and U+E000.
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            end.push(next);
+            return End(Some(end.into_iter().collect()));
+        }
+    }
+    End(None)
+}
+
+impl sqlx::Type<sqlx::Sqlite> for End {
+    fn type_info() -> sqlx::sqlite::SqliteTypeInfo {
+        <String as sqlx::Type<sqlx::Sqlite>>::type_info()
+    }
+}
+
+impl sqlx::Encode<'_, sqlx::Sqlite> for End {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut sqlx::sqlite::SqliteArgumentsBuffer,
+    ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+        match &self.0 {
+            Some(end) => sqlx::Encode::<sqlx::Sqlite>::encode(end.clone(), buffer),
+            // To SQLite bytes are greater than any text.
+            None => sqlx::Encode::<sqlx::Sqlite>::encode(Vec::<u8>::new(), buffer),
+        }
+    }
 }
 
 /// SQLite's integers are signed; a revision never gets near the sign bit.

@@ -38,6 +38,11 @@ impl Rules {
         }
     }
 
+    /// Whether there are keys that keep no history.
+    pub(super) fn any_without_history(&self) -> bool {
+        self.0.iter().any(|rule| !rule.history)
+    }
+
     /// The rules by which keys go by themselves.
     pub(super) fn expiring(&self) -> impl Iterator<Item = &Rule> {
         self.0

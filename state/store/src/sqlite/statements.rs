@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Connection as _};
 
 /// The rows of the statements that stay prepared: a list of rows is cut into the largest that fit.
 const ROWS: [usize; 4] = [64, 16, 4, 1];
@@ -64,8 +64,18 @@ impl Statements {
         }
     }
 
-    /// Runs them in one transaction; durable when this returns. After an error the connection is not to be used any more.
+    /// Runs them in one transaction; durable when this returns. After an error it is rolled back, if that is possible.
     pub(super) async fn commit(self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let committed = self.transaction(connection).await;
+        if committed.is_err() {
+            // That nothing is left to be rolled back is no error to anybody.
+            let rolled_back = sqlx::query("ROLLBACK").execute(connection).await;
+            tracing::debug!(?rolled_back, "a transaction failed");
+        }
+        committed
+    }
+
+    async fn transaction(self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         if self.0.len() <= TOGETHER && self.0.iter().all(|statement| statement.common) {
             let mut sql = String::from("BEGIN IMMEDIATE");
             let mut arguments = Vec::new();
@@ -77,11 +87,11 @@ impl Statements {
             sql.push_str("; COMMIT");
             return run(connection, sql, arguments).await;
         }
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        run(connection, "BEGIN IMMEDIATE".to_owned(), Vec::new()).await?;
         for statement in self.0 {
-            run(&mut transaction, statement.sql.into_owned(), statement.arguments).await?;
+            run(connection, statement.sql.into_owned(), statement.arguments).await?;
         }
-        transaction.commit().await
+        run(connection, "COMMIT".to_owned(), Vec::new()).await
     }
 }
 

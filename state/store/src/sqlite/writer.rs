@@ -66,8 +66,10 @@ pub(super) enum Command {
 /// The writer's state.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    /// `None` after a failure, until the database has been asked what it holds.
+    /// `None` after a failure that it did not get over, until the database has been asked what it holds.
     connection: Option<SqliteConnection>,
+    /// The one before it, until there is another.
+    lost: Option<SqliteConnection>,
     commands: mpsc::Receiver<Command>,
     /// Up to where revisions may be issued without a row.
     reserved: Revision,
@@ -108,6 +110,7 @@ impl Writer {
         Writer {
             shared,
             connection: Some(connection),
+            lost: None,
             commands,
             reserved,
             latest: 0,
@@ -131,7 +134,13 @@ impl Writer {
                 round.take(command);
             }
             let wrote = round.writes.len();
-            self.commit(round.writes).await;
+            // Heartbeats by themselves: what the disk does to the others is nothing to them.
+            let (refreshes, others) = round
+                .writes
+                .into_iter()
+                .partition(|write| matches!(write.deed, Deed::Refresh(_)));
+            self.commit(refreshes).await;
+            self.commit(others).await;
             self.maintain(round.others, wrote).await;
             if !round.closes.is_empty() || (self.commands.is_closed() && self.commands.is_empty()) {
                 break self.shut(round.closes).await;
@@ -144,7 +153,10 @@ impl Writer {
         if writes.is_empty() {
             return;
         }
-        if let Err(error) = self.recover().await {
+        // What is in memory is right unless it is open what became of a commit; only what goes to disk needs a connection besides.
+        if self.upkeep.unsettled.is_some()
+            && let Err(error) = self.recover().await
+        {
             return fail(writes.into_iter().map(|write| write.reply), &error);
         }
         let (rows, answers) = self.decide(writes);
@@ -300,11 +312,16 @@ impl Writer {
         Ok(statements)
     }
 
-    /// Up to where revisions are to be reserved with a batch: it has a write without a row that nothing on disk covers.
+    /// Up to where revisions are to be reserved with a batch: it has a write without a row that nothing on disk covers, or it goes to
+    /// disk anyway and half of the last block is used. So there are some left for heartbeats when the disk is full.
     fn reservation(&self, rows: &[Row]) -> Option<Revision> {
         let newest = rows.last()?;
-        let covered = !matches!(newest.lasting, Lasting::Memory(_)) || newest.revision <= self.reserved;
-        (!covered).then_some(newest.revision + BLOCK)
+        let in_memory = |row: &Row| matches!(row.lasting, Lasting::Memory(_));
+        let uncovered = in_memory(newest) && newest.revision > self.reserved;
+        let ahead = newest.revision + BLOCK / 2 > self.reserved
+            && self.shared.memory.rules().any_without_history()
+            && !rows.iter().all(in_memory);
+        (uncovered || ahead).then_some(newest.revision + BLOCK)
     }
 
     /// Commits a batch. Where that failed but the database has it, it succeeded.
@@ -312,6 +329,7 @@ impl Writer {
         let durable = rows.iter().rev().find(|row| !matches!(row.lasting, Lasting::Memory(_)));
         let durable = durable.map(|row| row.revision);
         let reserved = self.reservation(rows).unwrap_or(self.reserved);
+        self.recover().await?;
         let Some(connection) = &mut self.connection else {
             return Err(StoreError::Closed);
         };
@@ -320,26 +338,18 @@ impl Writer {
             return Ok(());
         };
         let error = (self.shared.database.failure("commit a write"))(error);
-        self.connection = None;
-        let mut connection = match self.shared.database.reconnect().await {
-            Ok(connection) => connection,
-            Err(_) => {
-                self.upkeep.uncertain(rows, durable);
-                return Err(error);
-            }
-        };
         let there = match durable {
-            Some(durable) => past::has(&mut connection, durable).await,
+            Some(durable) => past::has(connection, durable).await,
             None => Ok(false),
         };
+        self.mend().await;
         match there {
-            Ok(there) => {
-                self.connection = Some(connection);
-                self.upkeep.doubt();
-                if !there {
-                    return Err(error);
-                }
-                tracing::warn!("a commit that reported an error had reached the disk");
+            Ok(false) => Err(error),
+            Ok(true) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a commit that reported an error is there"
+                );
                 // The reservation was in the same transaction.
                 self.reserved = reserved;
                 Ok(())
@@ -348,6 +358,20 @@ impl Writer {
                 self.upkeep.uncertain(rows, durable);
                 Err(error)
             }
+        }
+    }
+
+    /// After a failure: makes the connection usable, or gives it up. It is kept where it can be; see [`Database::reconnect`](crate::database::Database::reconnect).
+    pub(super) async fn mend(&mut self) {
+        self.upkeep.doubt();
+        let Some(connection) = &mut self.connection else { return };
+        // Most often nothing is left to be rolled back, which SQLite calls an error.
+        let rolled_back = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+        tracing::debug!(?rolled_back, "a transaction failed");
+        let durable = sqlx::query("PRAGMA synchronous = FULL").execute(&mut *connection).await;
+        let answers = sqlx::query("SELECT oldest FROM horizon").execute(connection).await;
+        if durable.is_err() || answers.is_err() {
+            self.lost = self.connection.take().or(self.lost.take());
         }
     }
 
@@ -376,6 +400,7 @@ impl Writer {
         }
         self.upkeep.doubt();
         self.connection = Some(connection);
+        self.lost = None;
         Ok(())
     }
 

@@ -148,7 +148,7 @@ impl Engine for OnDisk {
             rules: true,
             times: true,
             parts: true,
-            any_prefix: false,
+            any_prefix: true,
         }
     }
 

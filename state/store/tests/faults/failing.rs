@@ -89,7 +89,6 @@ crate::isolated! {
         drop(log);
     }
 
-    #[ignore = "a lost connection is replaced by one that trusts what the kernel has: known, to be mended in the engine"]
     async fn a_flush_that_failed_once_loses_nothing_that_is_answered_later() {
         let disk = Device::without_journal();
         let mut answered = Answered::default();

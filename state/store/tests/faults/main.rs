@@ -38,8 +38,8 @@ pub struct Abilities {
 /// The engine as it is.
 pub const ENGINE: Abilities = Abilities {
     full_is_told: true,
-    damage_is_told: false,
+    damage_is_told: true,
     seals: true,
-    beats_go_on: false,
-    reads_go_on: false,
+    beats_go_on: true,
+    reads_go_on: true,
 };

@@ -105,8 +105,7 @@ impl Writer {
             failed => failed,
         };
         if let Err(error) = outcome {
-            self.connection = None;
-            self.upkeep.doubt();
+            self.mend().await;
             self.upkeep.rests = Some(Instant::now() + REST.min(self.shared.options.maintenance_interval));
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -139,7 +138,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    self.connection = None;
+                    self.mend().await;
                     fail(std::iter::once(reply), &error);
                 }
             }
@@ -165,7 +164,7 @@ impl Writer {
                 self.upkeep.reseal = Some(begun);
             }
             Err(error) => {
-                self.connection = None;
+                self.mend().await;
                 fail(std::iter::once(reply), &error);
             }
         }
