@@ -17,6 +17,8 @@ use crate::log::StoreError;
 
 /// How long a reader waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(30);
+/// After so many pages (of 4 KiB) the write-ahead log is folded into the database: a page that is written often is folded once.
+const WAL_PAGES: &str = "4000";
 /// To how much the write-ahead log is cut once it has been folded into the database, in bytes.
 const WAL_KEPT: &str = "16777216";
 
@@ -83,6 +85,7 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             // In KiB: what is current is kept in memory apart from this, and every connection has a cache of its own.
             .pragma("cache_size", "-512")
+            .pragma("wal_autocheckpoint", WAL_PAGES)
             .pragma("journal_size_limit", WAL_KEPT);
         let mut connection = connect
             .connect()

@@ -15,8 +15,8 @@ use super::past::{revision, sql};
 use super::statements::{Argument, Statements};
 use crate::log::{Revision, StoreError};
 
-/// How many revisions one step walks.
-const STEP: Revision = 256;
+/// How many revisions one step walks where nobody waits, and what is worth its transaction.
+pub(super) const STEP: Revision = 256;
 /// How many bytes of bases are kept at hand.
 const AT_HAND: usize = 1 << 20;
 /// A packed value larger than this, and than a quarter of what it was, gets a new base.
@@ -89,21 +89,21 @@ impl Packing {
         self.waiting(newest) >= (self.behind / 4).clamp(1, STEP)
     }
 
-    /// Walks some revisions; returns whether more wait.
+    /// Walks so many revisions.
     pub(super) async fn step(
         &mut self,
         shared: &Shared,
         connection: &mut SqliteConnection,
-        newest: Revision,
-        oldest: Revision,
-    ) -> Result<bool, StoreError> {
+        revisions: Revision,
+    ) -> Result<(), StoreError> {
+        let (newest, oldest, ..) = shared.memory.figures();
         let failed = || shared.database.failure("compress old values");
         // What is before the horizon goes as it is.
         let from = self.cursor.max(oldest);
-        let end = newest.saturating_sub(self.behind).min(from + STEP);
+        let end = newest.saturating_sub(self.behind).min(from + revisions);
         if end <= from {
             self.cursor = from;
-            return Ok(false);
+            return Ok(());
         }
         let rows: Vec<(i64, i64, i64, String, i64, Vec<u8>)> = sqlx::query_as(SUPERSEDED)
             .bind(sql(from))
@@ -165,7 +165,7 @@ impl Packing {
         statements.push("UPDATE horizon SET packed = ?", vec![Argument::Integer(sql(end))]);
         statements.commit(connection).await.map_err(failed())?;
         self.cursor = end;
-        Ok(self.is_due(newest))
+        Ok(())
     }
 
     /// The base of a life.

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use super::super::Shared;
 use super::super::compaction::{self, Compaction};
 use super::super::memory::Row;
-use super::super::packing::Packing;
+use super::super::packing::{Packing, STEP};
 use super::super::reseal::Reseal;
 use super::{BATCH, Command, Deed, Reply, Write, Writer, fail};
 use crate::log::{Expect, Revision, StoreError};
 
 /// After so many writes it is looked what is due, however little time has passed.
 const LOOK: Revision = 4096;
-/// With so many revisions behind, several steps are taken at a time, also between waiting writes.
+/// With so many revisions behind, steps are taken also between waiting writes, and more of them.
 const FAR: Revision = 2048;
 /// How long nothing is tried after a failure.
 const REST: Duration = Duration::from_secs(5);
@@ -295,13 +295,19 @@ impl Writer {
             }
             upkeep.reseal = None;
         }
-        let far = upkeep.packing.waiting(newest) > FAR;
-        if upkeep.packing.is_due(newest) && (wrote == 0 || far) {
-            let oldest = shared.memory.figures().1;
-            for _ in 0..if far { STEPS } else { 1 } {
-                if !upkeep.packing.step(&shared, connection, newest, oldest).await? {
-                    break;
-                }
+        if upkeep.packing.is_due(newest) {
+            // Between waiting writes: of single ones few meet a step that is worth its transaction, all of many wait for each. So
+            // these get as much as they make, and a bit more, once it has fallen behind.
+            let waiting = upkeep.packing.waiting(newest);
+            let revisions = match wrote {
+                0 => STEP,
+                _ if waiting <= FAR => 0,
+                1 | 2 => STEP,
+                _ if waiting <= 8 * FAR => wrote as Revision * 3 / 2,
+                _ => (wrote as Revision * 4).max(STEP),
+            };
+            if revisions > 0 {
+                upkeep.packing.step(&shared, connection, revisions).await?;
             }
         }
         Ok(())
