@@ -15,9 +15,7 @@ use super::Shared;
 use super::past::{self, revision, sql};
 use crate::log::{Revision, StoreError};
 
-/// How many revisions one step walks.
-const STEP: Revision = 512;
-/// How many free pages one step gives back to the file system.
+/// So many free pages are kept in any case, and given back at a time where nobody waits.
 const VACUUM_PAGES: i64 = 256;
 /// Free pages are given back when they are more than this part of all: fewer are soon written to again.
 const SPARE: i64 = 20;
@@ -83,10 +81,14 @@ impl Compaction {
         self.target.saturating_sub(self.cursor)
     }
 
-    /// Takes one step; returns whether all is done.
-    pub(super) async fn step(&mut self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    /// Takes one step, of so many revisions; returns whether all is done.
+    pub(super) async fn step(
+        &mut self,
+        connection: &mut SqliteConnection,
+        revisions: Revision,
+    ) -> Result<bool, sqlx::Error> {
         if self.cursor >= self.target {
-            return vacuum(connection).await;
+            return vacuum(connection, sql(revisions).min(VACUUM_PAGES)).await;
         }
         // Revisions that no write has (a jump after a restore, heartbeats) are not walked.
         let next: Option<i64> = sqlx::query_scalar("SELECT rev FROM log WHERE rev > ?1 ORDER BY rev LIMIT 1")
@@ -94,7 +96,7 @@ impl Compaction {
             .fetch_optional(&mut *connection)
             .await?;
         let from = next.map_or(self.target, |next| revision(next) - 1).max(self.cursor);
-        let end = (from + STEP).min(self.target);
+        let end = (from + revisions).min(self.target);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         for statement in REMOVE {
             sqlx::query(statement)
@@ -118,13 +120,13 @@ impl Compaction {
 }
 
 /// Gives some free pages back, if they are more than a few; returns whether no more are to be.
-async fn vacuum(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+async fn vacuum(connection: &mut SqliteConnection, most: i64) -> Result<bool, sqlx::Error> {
     let pages = Pages::count(connection).await?;
     let spare = (pages.all / SPARE).max(VACUUM_PAGES);
     if pages.free <= spare {
         return Ok(true);
     }
-    sqlx::query(AssertSqlSafe(format!("PRAGMA incremental_vacuum({VACUUM_PAGES})")))
+    sqlx::query(AssertSqlSafe(format!("PRAGMA incremental_vacuum({most})")))
         .persistent(false)
         .fetch_all(&mut *connection)
         .await?;

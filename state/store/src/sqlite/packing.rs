@@ -15,8 +15,8 @@ use super::past::{revision, sql};
 use super::statements::{Argument, Statements};
 use crate::log::{Revision, StoreError};
 
-/// How many revisions one step walks where nobody waits, and what is worth its transaction.
-pub(super) const STEP: Revision = 256;
+/// How many revisions are worth a step.
+const WORTH: Revision = 256;
 /// How many bytes of bases are kept at hand.
 const AT_HAND: usize = 1 << 20;
 /// A packed value larger than this, and than a quarter of what it was, gets a new base.
@@ -86,7 +86,7 @@ impl Packing {
 
     /// Whether a step is worth its transaction.
     pub(super) fn is_due(&self, newest: Revision) -> bool {
-        self.waiting(newest) >= (self.behind / 4).clamp(1, STEP)
+        self.waiting(newest) >= (self.behind / 4).clamp(1, WORTH)
     }
 
     /// Walks so many revisions.

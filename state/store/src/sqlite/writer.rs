@@ -14,6 +14,7 @@ mod upkeep;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::sqlite::SqliteConnection;
@@ -29,6 +30,8 @@ pub(super) use upkeep::Upkeep;
 
 /// The most writes that share a transaction.
 const BATCH: usize = 1024;
+/// So long nobody has written anything when upkeep is done.
+const QUIET: Duration = Duration::from_millis(2);
 /// How many revisions are reserved at a time for writes that have no row.
 const BLOCK: Revision = 4096;
 
@@ -122,11 +125,16 @@ impl Writer {
     pub(super) async fn run(mut self) {
         loop {
             let mut round = Round::default();
-            if !self.upkeep.is_busy(self.shared.memory.figures().0) {
-                match self.commands.recv().await {
-                    Some(command) => round.take(command),
-                    None => break self.shut(Vec::new()).await,
-                }
+            let busy = self.upkeep.is_busy(self.shared.memory.figures().0);
+            let next = match busy {
+                // Whoever writes one thing after the other comes back at once: upkeep is for when nobody does.
+                true => tokio::time::timeout(QUIET, self.commands.recv()).await.ok(),
+                false => Some(self.commands.recv().await),
+            };
+            match next {
+                Some(Some(command)) => round.take(command),
+                Some(None) => break self.shut(Vec::new()).await,
+                None => {}
             }
             while round.writes.len() < BATCH
                 && let Ok(command) = self.commands.try_recv()

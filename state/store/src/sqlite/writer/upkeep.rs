@@ -12,19 +12,19 @@ use tokio::time::Instant;
 use super::super::Shared;
 use super::super::compaction::{self, Compaction};
 use super::super::memory::Row;
-use super::super::packing::{Packing, STEP};
+use super::super::packing::Packing;
 use super::super::reseal::Reseal;
 use super::{BATCH, Command, Deed, Reply, Write, Writer, fail};
 use crate::log::{Expect, Revision, StoreError};
 
 /// After so many writes it is looked what is due, however little time has passed.
 const LOOK: Revision = 4096;
-/// With so many revisions behind, steps are taken also between waiting writes, and more of them.
+/// With so many revisions behind, steps are taken also between writes that come without a pause.
 const FAR: Revision = 2048;
 /// How long nothing is tried after a failure.
 const REST: Duration = Duration::from_secs(5);
-/// How many steps are taken at a time then.
-const STEPS: usize = 4;
+/// How many revisions a step walks where nobody waits.
+const STEP: Revision = 256;
 
 /// Work under way.
 pub(in crate::sqlite) struct Upkeep {
@@ -261,27 +261,26 @@ impl Writer {
         };
         let upkeep = &mut self.upkeep;
         if let Some(mut compaction) = upkeep.compaction.take() {
-            let behind = compaction.behind();
-            let mut done = false;
-            for _ in 0..if behind > FAR { STEPS } else { 1 } {
-                let stepped = compaction.step(connection).await;
-                match stepped.map_err(shared.database.failure("compact history")) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        tracing::debug!(oldest = compaction.target, "history compacted");
-                        for waiter in std::mem::take(&mut compaction.waiters) {
-                            drop(waiter.send(Ok(())));
-                        }
-                        // A size limit may want more than one go.
-                        upkeep.looked = None;
-                        done = true;
-                        break;
-                    }
-                    Err(error) => {
-                        upkeep.compaction = Some(compaction);
-                        return Err(error);
-                    }
+            // It does not wait for a pause: nothing more is looked for until it is done.
+            let revisions = match compaction.waiters.is_empty() {
+                true => pace(wrote, compaction.behind().max(FAR + 1)).unwrap_or(STEP),
+                false => STEP,
+            };
+            let stepped = compaction.step(connection, revisions).await;
+            let done = match stepped.map_err(shared.database.failure("compact history")) {
+                Ok(done) => done,
+                Err(error) => {
+                    upkeep.compaction = Some(compaction);
+                    return Err(error);
                 }
+            };
+            if done {
+                tracing::debug!(oldest = compaction.target, "history compacted");
+                for waiter in std::mem::take(&mut compaction.waiters) {
+                    drop(waiter.send(Ok(())));
+                }
+                // A size limit may want more than one go.
+                upkeep.looked = None;
             }
             if !done {
                 upkeep.compaction = Some(compaction);
@@ -295,21 +294,25 @@ impl Writer {
             }
             upkeep.reseal = None;
         }
-        if upkeep.packing.is_due(newest) {
-            // Between waiting writes: of single ones few meet a step that is worth its transaction, all of many wait for each. So
-            // these get as much as they make, and a bit more, once it has fallen behind.
-            let waiting = upkeep.packing.waiting(newest);
-            let revisions = match wrote {
-                0 => STEP,
-                _ if waiting <= FAR => 0,
-                1 | 2 => STEP,
-                _ if waiting <= 8 * FAR => wrote as Revision * 3 / 2,
-                _ => (wrote as Revision * 4).max(STEP),
-            };
-            if revisions > 0 {
-                upkeep.packing.step(&shared, connection, revisions).await?;
-            }
+        if upkeep.packing.is_due(newest)
+            && let Some(revisions) = pace(wrote, upkeep.packing.waiting(newest))
+        {
+            upkeep.packing.step(&shared, connection, revisions).await?;
         }
         Ok(())
+    }
+}
+
+/// How many revisions are walked after a batch of `wrote` writes; `None`: it can wait.
+///
+/// Of single writes few meet a step that is worth its transaction; all of many wait for each, so between these it is as much as
+/// they make, and a bit more.
+fn pace(wrote: usize, behind: Revision) -> Option<Revision> {
+    match wrote {
+        0 => Some(STEP),
+        _ if behind <= FAR => None,
+        1 | 2 => Some(STEP),
+        _ if behind <= 8 * FAR => Some(wrote as Revision * 3 / 2),
+        _ => Some((wrote as Revision * 4).max(STEP)),
     }
 }
