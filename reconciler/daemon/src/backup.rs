@@ -90,6 +90,11 @@ impl Header {
         self.contents.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
 
+    /// Returns how many files all parts have.
+    pub fn files(&self) -> u64 {
+        self.contents.iter().fold(0, |sum, part| sum.saturating_add(part.files))
+    }
+
     /// Returns the header as programs are shown it: without any key.
     pub fn shown(&self) -> serde_json::Result<serde_json::Value> {
         let mut shown = serde_json::to_value(Header {

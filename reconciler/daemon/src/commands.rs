@@ -1,7 +1,7 @@
 //! One file per command.
 
-pub mod changes;
 pub mod backup;
+pub mod changes;
 pub mod chart;
 pub mod check;
 pub mod completion;

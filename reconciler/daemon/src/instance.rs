@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rand::Rng;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,14 @@ impl Instance {
             }
             return Ok((instance, listener));
         }
+        let store = paths.store();
+        ensure!(
+            !store
+                .try_exists()
+                .with_context(|| format!("cannot look at {}", store.display()))?,
+            "{} holds a store but no instance.json: restore it from a backup (setpoint restore --force FILE)",
+            paths.data_dir().display()
+        );
         // Bound from here on: another instance that starts now must choose another port.
         let listener = match port {
             Some(port) => bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?,
@@ -345,6 +353,17 @@ mod tests {
         );
         drop(lock);
         assert_eq!(DaemonLock::holder(&paths).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_store_without_its_instance_is_an_error_and_not_taken_for_a_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path()).unwrap();
+        std::fs::write(paths.store(), "").unwrap();
+        let chosen = Instance::load_or_choose(&paths, None, None).await;
+        let said = chosen.err().unwrap().to_string();
+        assert!(said.contains("holds a store but no instance.json"), "{said}");
+        assert!(!paths.instance().exists());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use setpoint_api::meta;
 
 use crate::diff::{self, FieldChange};
 
+/// The manager that older entries are gathered under; nobody.
+const ANCIENT: &str = "ancient-changes";
+
 /// Returns the fields that a write changed, in the order of their paths: those of the status too, but not the revision, the generation and
 /// who owns what.
 pub fn changes(before: &Value, after: &Value) -> Vec<FieldChange> {
@@ -23,22 +26,30 @@ pub fn is_status_only(changes: &[FieldChange]) -> bool {
 /// Returns who made a write, as the owners of the fields tell it: `kubectl-edit`, or `agent (status)` for a subresource. Empty where they do
 /// not tell, as of a deletion.
 ///
-/// `status_only` says that the write changed nothing but the status.
-pub fn writers(before: Option<&Value>, after: Option<&Value>, status_only: bool) -> Vec<String> {
+/// `status_only` says that the write changed nothing but the status; `since` is the earliest time, as in managed fields
+/// (`2026-01-31T12:00:00Z`), that an owner of this write can have been given.
+pub fn writers(before: Option<&Value>, after: Option<&Value>, status_only: bool, since: &str) -> Vec<String> {
     let Some(after) = after else { return Vec::new() };
     let (old, new) = (before.map(entries).unwrap_or_default(), entries(after));
+    let deletion = |object: &Value| meta::is_being_deleted(object);
     let mut writers: Vec<String> = new
         .iter()
+        .filter(|entry| text(entry, "manager") != ANCIENT)
         .filter(|entry| !old.contains(entry) && is_gain(entry, old))
         .map(name)
         .collect();
-    if writers.is_empty() {
+    // Who asks for a deletion, or only takes fields away, is not noted.
+    if writers.is_empty() && deletion(after) == before.is_some_and(deletion) {
         // Times are kept to the second: of two writes by one manager within one, the second leaves the entries as they are. Then it is whoever
-        // wrote last, where that is one.
-        let last = new.iter().map(|entry| text(entry, "time")).max();
+        // wrote last, where that is one, and was just now.
+        let last = new
+            .iter()
+            .map(|entry| text(entry, "time"))
+            .max()
+            .filter(|last| *last >= since);
         writers = new
             .iter()
-            .filter(|entry| Some(text(entry, "time")) == last)
+            .filter(|entry| Some(text(entry, "time")) == last && text(entry, "manager") != ANCIENT)
             .filter(|entry| (text(entry, "subresource") == "status") == status_only)
             .map(name)
             .collect();
@@ -158,11 +169,11 @@ mod tests {
                 entry("kubectl-edit", "", "3")
             ]),
         );
-        assert_eq!(writers(Some(&before), Some(&edited), false), ["kubectl-edit"]);
+        assert_eq!(writers(Some(&before), Some(&edited), false, "1"), ["kubectl-edit"]);
         let mut robbed = edited.clone();
         robbed["metadata"]["managedFields"][0]["fieldsV1"] = json!({"f:spec": {}});
         assert_eq!(
-            writers(Some(&before), Some(&robbed), false),
+            writers(Some(&before), Some(&robbed), false, "1"),
             ["kubectl-edit"],
             "losing fields is no write"
         );
@@ -171,8 +182,11 @@ mod tests {
             2,
             &json!([entry("git", "", "1"), entry("controller", "status", "3")]),
         );
-        assert_eq!(writers(Some(&before), Some(&counted), true), ["controller (status)"]);
-        assert_eq!(writers(None, Some(&before), false), ["controller (status)", "git"]);
+        assert_eq!(
+            writers(Some(&before), Some(&counted), true, "1"),
+            ["controller (status)"]
+        );
+        assert_eq!(writers(None, Some(&before), false, "1"), ["controller (status)", "git"]);
     }
 
     #[test]
@@ -183,21 +197,29 @@ mod tests {
             entry("controller", "status", "2")
         ]);
         let (before, after) = (deployment(1, 1, &managers), deployment(2, 1, &managers));
-        assert_eq!(writers(Some(&before), Some(&after), false), ["kubectl"]);
-        assert_eq!(writers(Some(&before), Some(&after), true), ["controller (status)"]);
+        assert_eq!(writers(Some(&before), Some(&after), false, "1"), ["kubectl"]);
+        assert_eq!(writers(Some(&before), Some(&after), true, "1"), ["controller (status)"]);
+        assert_eq!(
+            writers(Some(&before), Some(&after), false, "3"),
+            Vec::<String>::new(),
+            "who wrote long ago is not who took a field away now"
+        );
+        let mut going = after.clone();
+        going["metadata"]["deletionTimestamp"] = "2".into();
+        assert_eq!(writers(Some(&before), Some(&going), false, "1"), Vec::<String>::new());
         let unclear = json!([entry("git", "", "2"), entry("kubectl", "", "2")]);
         let (before, after) = (deployment(1, 1, &unclear), deployment(2, 1, &unclear));
-        assert_eq!(writers(Some(&before), Some(&after), false), Vec::<String>::new());
+        assert_eq!(writers(Some(&before), Some(&after), false, "1"), Vec::<String>::new());
     }
 
     #[test]
     fn nobody_is_told_of_a_deletion_or_where_owners_are_not_known() {
         let managers = json!([entry("git", "", "1")]);
         assert_eq!(
-            writers(Some(&deployment(1, 1, &managers)), None, false),
+            writers(Some(&deployment(1, 1, &managers)), None, false, "1"),
             Vec::<String>::new()
         );
         let bare = deployment(1, 1, &json!([]));
-        assert_eq!(writers(Some(&bare), Some(&bare), false), Vec::<String>::new());
+        assert_eq!(writers(Some(&bare), Some(&bare), false, "1"), Vec::<String>::new());
     }
 }

@@ -152,12 +152,29 @@ impl Database {
 
     /// Folds the write-ahead log into the database and closes it.
     pub(crate) async fn close(&self, mut writer: SqliteConnection) -> Result<(), StoreError> {
-        self.readers.close().await;
+        // Whoever reads the past and never comes to an end keeps nobody else from ending.
+        if tokio::time::timeout(ACQUIRE, self.readers.close()).await.is_err() {
+            tracing::warn!(database = %self.path.display(), "a reader did not end");
+        }
         let folded = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_all(&mut writer)
             .await;
         // What is not folded yet is folded at the next start; the connection is closed either way.
         let closed = sqlx::Connection::close(writer).await;
         folded.map(drop).and(closed).map_err(self.failure("close the database"))
+    }
+}
+
+/// Folds the write-ahead log into the database and empties it; an error when somebody reads what is in it.
+pub(crate) async fn fold(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(connection)
+        .await?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::ResourceBusy,
+            "somebody reads the write-ahead log, so what was plain in it stays for now: a backup, perhaps",
+        ))),
     }
 }

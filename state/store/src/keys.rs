@@ -309,8 +309,9 @@ impl Keys {
         let Some(path) = &self.shared.path else {
             return Ok(());
         };
-        let read = file::parse(path, &file::read(path)?)?;
+        // Held while the file is read: of two at once the later one has the later file.
         let mut keys = self.shared.keys.write();
+        let read = file::parse(path, &file::read(path)?)?;
         let mut merged = keys.clone();
         merge(&mut merged, read.into_iter().map(Arc::new).collect(), false)?;
         *keys = merged;

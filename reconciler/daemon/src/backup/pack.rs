@@ -10,14 +10,22 @@ use anyhow::{Context, bail, ensure};
 use setpoint_store::{KeyError, KeyId, Keys};
 
 use super::{Header, MARK, Opened, VERSION};
+use crate::output;
 
 /// How much of the disk is to stay free behind what is unpacked, in bytes.
 const SPARE: u64 = 64 << 20;
 /// The deepest folder.
 const DEEPEST: usize = 32;
+/// How much of the archive a file may take besides its own bytes (heads, folders, long names), in bytes.
+const AROUND_A_FILE: u64 = 16 << 10;
+/// How much of the archive may be no file's bytes besides, in bytes.
+const AROUND_ALL: u64 = 64 << 20;
+/// How many folders there may be for each file, and besides: a repository without commits has more folders than files.
+const FOLDERS_A_FILE: u64 = 8;
+const FOLDERS_BESIDES: u64 = 4096;
 
-/// Writes a backup of the parts in a folder and returns its size in bytes. It appears whole or not at all; one that is there is replaced only
-/// when `replace` says so.
+/// Writes a backup of the parts in a folder, reads it back and returns its size in bytes. It appears whole or not at all; one that is there is
+/// replaced only when `replace` says so.
 pub fn write(header: &Header, parts: &Path, keys: &Keys, to: &Path, replace: bool) -> anyhow::Result<u64> {
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -50,6 +58,15 @@ pub fn write(header: &Header, parts: &Path, keys: &Keys, to: &Path, replace: boo
         Ok(())
     };
     fill().with_context(|| format!("cannot write the backup {}", to.display()))?;
+    output::progress(&format!("reading {} back", to.display()));
+    super::open(file.path())
+        .and_then(|opened| read(opened, keys, to, None))
+        .with_context(|| {
+            format!(
+                "the backup {} was written and does not read back: nothing of it is left behind; look whether the disk is sound, and try again",
+                to.display()
+            )
+        })?;
     let bytes = file.as_file().metadata()?.len();
     let kept = if replace {
         file.persist(to)
@@ -149,22 +166,25 @@ pub fn keys_for(header: &Header, candidates: Vec<Keys>, path: &Path) -> anyhow::
 pub fn read(opened: Opened, keys: &Keys, path: &Path, into: Option<&Path>) -> anyhow::Result<()> {
     let Opened { header, line, rest } = opened;
     if let Some(folder) = into {
-        ensure_room(&header, folder)?;
+        ensure_room(header.bytes(), folder, "the restore")?;
     }
     let unpack = || -> anyhow::Result<()> {
         let id = header.key.parse::<KeyId>()?;
         let sealed = keys.open_stream(id, &place(&line), rest)?;
-        let mut archive = tar::Archive::new(zstd::Decoder::new(sealed)?);
+        let mut archive = tar::Archive::new(zstd::Decoder::new(sealed)?.take(longest(&header)));
         let mut left: BTreeMap<&str, (u64, u64)> = header
             .contents
             .iter()
             .map(|part| (part.name.as_str(), (part.files, part.bytes)))
             .collect();
+        let mut folders = most_folders(&header);
         for entry in archive.entries()? {
-            unpack_entry(&mut entry?, &mut left, into)?;
+            unpack_entry(&mut entry?, &mut left, &mut folders, into)?;
         }
-        // Only at the stream's end is it known to be whole.
-        std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+        // Only at the stream's end is it known to be whole; what is cut at its bound has not come there.
+        let mut tail = archive.into_inner();
+        std::io::copy(&mut tail, &mut std::io::sink())?;
+        ensure!(tail.limit() > 0, "it is longer than its header says");
         if let Some((name, _)) = left.iter().find(|(_, left)| **left != (0, 0)) {
             bail!("{name} is not all there");
         }
@@ -180,6 +200,22 @@ pub fn read(opened: Opened, keys: &Keys, path: &Path, into: Option<&Path>) -> an
     })
 }
 
+/// How long the archive of a backup may be, in bytes: a header that says little must not stand before a stream without end.
+fn longest(header: &Header) -> u64 {
+    header
+        .bytes()
+        .saturating_add(header.files().saturating_mul(AROUND_A_FILE))
+        .saturating_add(AROUND_ALL)
+}
+
+/// How many folders a backup may have.
+fn most_folders(header: &Header) -> u64 {
+    header
+        .files()
+        .saturating_mul(FOLDERS_A_FILE)
+        .saturating_add(FOLDERS_BESIDES)
+}
+
 /// Finds a key's error behind those that passed it on.
 fn cause(error: &anyhow::Error) -> Option<&KeyError> {
     error.chain().find_map(|cause| {
@@ -193,6 +229,7 @@ fn cause(error: &anyhow::Error) -> Option<&KeyError> {
 fn unpack_entry<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     left: &mut BTreeMap<&str, (u64, u64)>,
+    folders: &mut u64,
     into: Option<&Path>,
 ) -> anyhow::Result<()> {
     let path = entry.path()?.into_owned();
@@ -212,6 +249,9 @@ fn unpack_entry<R: Read>(
     let mode = entry.header().mode()? & 0o700;
     match entry.header().entry_type() {
         tar::EntryType::Directory => {
+            *folders = folders
+                .checked_sub(1)
+                .ok_or_else(|| bad("more folders than its files can need"))?;
             if let Some(folder) = into {
                 std::fs::DirBuilder::new()
                     .mode(0o700)
@@ -246,14 +286,15 @@ fn unpack_entry<R: Read>(
     Ok(())
 }
 
-/// Fails before anything is written when the disk has too little room.
-fn ensure_room(header: &Header, folder: &Path) -> anyhow::Result<()> {
-    let disk = rustix::fs::statvfs(folder)?;
+/// Fails before anything is written when the disk has too little room for so many bytes; `what` needs them.
+pub fn ensure_room(bytes: u64, folder: &Path, what: &str) -> anyhow::Result<()> {
+    let disk =
+        rustix::fs::statvfs(folder).with_context(|| format!("cannot look at the disk of {}", folder.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let needed = header.bytes().saturating_add(SPARE);
+    let needed = bytes.saturating_add(SPARE);
     ensure!(
         free >= needed,
-        "the disk of {} has {} left and the restore needs {}: make room and try again (nothing was changed)",
+        "the disk of {} has {} left and {what} needs {}: make room and try again (nothing was changed)",
         folder.display(),
         super::size(free),
         super::size(needed)
@@ -442,5 +483,47 @@ mod tests {
         assert!(said.contains("more than its header says"), "{said}");
         let said = forged(&world, |tar| entry(tar, EntryType::Regular, "store.db", &[0; 300_000]));
         assert!(said.contains("repositories is not all there"), "{said}");
+        let said = forged(&world, |tar| {
+            entry(tar, EntryType::Directory, "repositories", b"");
+            for number in 0..most_folders(&world.header) {
+                entry(tar, EntryType::Directory, &format!("repositories/{number}"), b"");
+            }
+        });
+        assert!(said.contains("more folders"), "{said}");
+    }
+
+    #[test]
+    fn a_stream_that_is_longer_than_its_header_says_is_not_read_to_its_end() {
+        let world = world();
+        let bytes = std::fs::read(world.path("parts/store.db")).unwrap();
+        let long = vec![0; usize::try_from(longest(&world.header)).unwrap()];
+        let said = forged(&world, |tar| {
+            entry(tar, tar::EntryType::Regular, "store.db", &bytes);
+            entry(tar, tar::EntryType::Regular, "repositories", b"ref");
+            // Behind the archive's end.
+            tar.finish().unwrap();
+            tar.get_mut().extend_from_slice(&long);
+        });
+        assert!(said.contains("longer than its header says"), "{said}");
+    }
+
+    #[test]
+    fn a_backup_that_does_not_read_back_is_not_left_behind() {
+        let mut world = world();
+        // The header says less than there is.
+        world.header.contents[0].bytes = 1;
+        let to = world.path("backup");
+        let error = write(&world.header, &world.path("parts"), &world.keys, &to, true).unwrap_err();
+        let said = format!("{error:#}");
+        assert!(
+            said.contains("does not read back") && said.contains("store.db"),
+            "{said}"
+        );
+        let left: Vec<_> = std::fs::read_dir(world.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains("backup"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

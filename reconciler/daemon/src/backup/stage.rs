@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use setpoint_store::KeyId;
 
-use super::{Content, PARTS, repositories};
+use super::{Content, PARTS, pack, repositories, swap};
 use crate::instance::{Instance, Paths};
 use crate::output;
 
@@ -29,6 +29,7 @@ pub struct Staged {
 
 /// Takes the parts.
 pub async fn stage(paths: &Paths) -> anyhow::Result<Staged> {
+    swap::ensure_none_pending(paths.data_dir())?;
     let Some(instance) = Instance::load(paths)? else {
         bail!(
             "there is nothing to back up: {} holds no instance; name another with --data-dir",
@@ -59,6 +60,11 @@ pub async fn stage(paths: &Paths) -> anyhow::Result<Staged> {
         output::progress(&format!("taking {name}"));
         match name {
             "store.db" | "history.db" => {
+                let bytes = from
+                    .metadata()
+                    .with_context(|| format!("cannot look at {}", from.display()))?
+                    .len();
+                pack::ensure_room(bytes, paths.data_dir(), &format!("the copy of {name}"))?;
                 setpoint_store::snapshot(&from, &to)
                     .await
                     .with_context(|| format!("cannot copy {name}"))?;
@@ -78,6 +84,8 @@ pub async fn stage(paths: &Paths) -> anyhow::Result<Staged> {
             bytes,
         });
     }
+    // One that began meanwhile has put some of the parts in place, and not the others.
+    swap::ensure_none_pending(paths.data_dir())?;
     Ok(staged)
 }
 

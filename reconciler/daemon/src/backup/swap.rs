@@ -5,7 +5,8 @@
 //! `before-restore-TIME/`, then the new one takes its place. Whoever takes the data directory's lock next finishes a
 //! plan that is there, before anything else is read: so no daemon ever sees a mixture.
 //!
-//! Nothing is deleted but what this module made itself.
+//! Nothing is deleted but what this module made itself, and what a look at a database left of an empty log beside one that has been
+//! moved aside already.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -35,6 +36,16 @@ struct Plan {
 /// Returns whether a restore has passed the point of no return and has not been finished.
 pub fn pending(data_dir: &Path) -> bool {
     data_dir.join(FOLDER).join(PLAN).exists()
+}
+
+/// Fails when a restore has not been finished: the databases may be of two instances, and a look at them would leave files beside them.
+pub fn ensure_none_pending(data_dir: &Path) -> anyhow::Result<()> {
+    ensure!(
+        !pending(data_dir),
+        "a restore of {} is under way or was cut off: if none is running, `setpoint up` finishes it; then try again",
+        data_dir.display()
+    );
+    Ok(())
 }
 
 /// Makes the empty folder that new parts are to be put in; what an earlier attempt left there goes.
@@ -141,7 +152,11 @@ pub fn finish(data_dir: &Path) -> anyhow::Result<bool> {
                 continue;
             }
             for name in COMPANIONS.iter().filter(|name| name.starts_with(part)) {
-                move_aside(&data_dir.join(name), &aside.join(name))?;
+                let (there, kept) = (data_dir.join(name), aside.join(name));
+                if exists(&kept)? && left_by_a_look(&there)? {
+                    std::fs::remove_file(&there)?;
+                }
+                move_aside(&there, &kept)?;
             }
             let (there, kept) = (data_dir.join(part), aside.join(part));
             if planned && new.is_file() {
@@ -168,6 +183,15 @@ pub fn finish(data_dir: &Path) -> anyhow::Result<bool> {
     carry().with_context(|| format!("cannot put the restored parts in place; what is left to do stands in {}, and any start of setpoint on this data directory tries again", path.display()))?;
     discard(data_dir)?;
     Ok(true)
+}
+
+/// Whether a database's companion holds nothing that was written: an index of the log, which is made anew, or an empty log.
+fn left_by_a_look(path: &Path) -> std::io::Result<bool> {
+    match path.symlink_metadata() {
+        Ok(meta) => Ok(meta.is_file() && (meta.len() == 0 || path.extension() == Some("db-shm".as_ref()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Keeps a file under another name too, where it is there and was not kept already.
@@ -347,6 +371,37 @@ mod tests {
             }
             assert!(finish(path).unwrap(), "after {made} moves");
             assert_eq!(state(path), end, "after {made} moves");
+        }
+    }
+
+    #[test]
+    fn an_empty_log_that_a_look_left_meanwhile_is_no_hindrance_and_a_written_one_is() {
+        for (log, finishes) in [("", true), ("written", false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path();
+            old(path);
+            std::fs::write(path.join("store.db-shm"), "old").unwrap();
+            new(path);
+            let plan = Plan {
+                aside: "before".into(),
+                parts: vec!["store.db".into()],
+            };
+            std::fs::write(path.join(FOLDER).join(PLAN), serde_json::to_vec(&plan).unwrap()).unwrap();
+            std::fs::create_dir(path.join("before")).unwrap();
+            for name in ["store.db-wal", "store.db-shm"] {
+                std::fs::rename(path.join(name), path.join("before").join(name)).unwrap();
+            }
+            std::fs::write(path.join("store.db-wal"), log).unwrap();
+            std::fs::write(path.join("store.db-shm"), "index").unwrap();
+            assert!(ensure_none_pending(path).is_err());
+            assert_eq!(finish(path).is_ok(), finishes, "{log:?}");
+            let state = state(path);
+            assert_eq!(state["before/store.db-wal"], "old");
+            if finishes {
+                assert_eq!(state["before/store.db-shm"], "old");
+                assert_eq!(state["store.db"], "new");
+                assert!(!state.contains_key("store.db-wal") && !state.contains_key("store.db-shm"));
+            }
         }
     }
 

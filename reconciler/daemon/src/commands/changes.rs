@@ -73,7 +73,9 @@ impl Changes {
         }
         let last = match until {
             Some(Moment::Revision(revision)) => revision,
-            _ => u64::MAX,
+            Some(Moment::Time(_)) => u64::MAX,
+            // Now is when it was asked.
+            None => window.newest,
         };
         tell_of_what_is_gone(&window, since, &zone);
         let mut query = self.query(kind.as_ref(), since, until);
@@ -193,7 +195,15 @@ impl Told {
             _ => Vec::new(),
         };
         let status_only = written::is_status_only(&diff);
-        let by = written::writers(change.before.as_ref(), change.after.as_ref(), status_only);
+        // Owners' times are cut to the second, and given before the write is committed.
+        let since = change
+            .time
+            .and_then(|time| time.checked_sub(jiff::SignedDuration::from_secs(2)).ok())
+            .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let by = match since {
+            Some(since) => written::writers(change.before.as_ref(), change.after.as_ref(), status_only, &since),
+            None => Vec::new(),
+        };
         let both = change.before.is_some() && change.after.is_some();
         let (group, _) = change.resource.split_once('/').unwrap_or_default();
         let object = ObjectRef {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use setpoint_store::{DatabaseKind, History as _, KeyId, Keys, SqliteHistory, SqliteLog};
 
+use crate::backup::swap;
 use crate::cli::{Format, Global};
 use crate::instance::{DaemonLock, Instance, Paths};
 use crate::{output, stores};
@@ -68,6 +69,7 @@ impl Key {
 }
 
 async fn list(global: &Global, paths: &Paths) -> anyhow::Result<()> {
+    swap::ensure_none_pending(paths.data_dir())?;
     let keys = stores::open_keys(paths).await?;
     let rows = rows(&keys, paths).await?;
     match global.output {

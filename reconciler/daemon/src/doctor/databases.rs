@@ -5,7 +5,7 @@ use std::path::Path;
 use setpoint_store::{DatabaseKind, SqliteOptions};
 
 use super::{Finding, Findings, Subject};
-use crate::backup::size;
+use crate::backup::{size, swap};
 
 /// The size of a write-ahead log, in bytes, above which something keeps it from being folded into its database.
 const LARGE_WAL: u64 = 64 << 20;
@@ -13,16 +13,17 @@ const LARGE_WAL: u64 = 64 << 20;
 /// Looks at the store.
 pub async fn store(subject: &Subject) -> Findings {
     let limit = SqliteOptions::default().keep_bytes;
-    database(&subject.paths.store(), DatabaseKind::Log, Some(limit)).await
+    database(subject, &subject.paths.store(), DatabaseKind::Log, Some(limit)).await
 }
 
 /// Looks at the history.
 pub async fn history(subject: &Subject) -> Findings {
-    database(&subject.paths.history(), DatabaseKind::History, None).await
+    database(subject, &subject.paths.history(), DatabaseKind::History, None).await
 }
 
-async fn database(path: &Path, kind: DatabaseKind, limit: Option<u64>) -> Findings {
-    if !path.exists() {
+async fn database(subject: &Subject, path: &Path, kind: DatabaseKind, limit: Option<u64>) -> Findings {
+    // A look leaves files beside a database, which must not meet the one that a restore puts there; the data directory's row tells of it.
+    if !path.exists() || swap::pending(subject.paths.data_dir()) {
         return Ok(Vec::new());
     }
     let broken = setpoint_store::check(path).await?;

@@ -32,10 +32,22 @@ pub fn data_dir(subject: &Subject) -> Findings {
         ));
     }
     if swap::pending(path) {
-        findings.push(Finding::warning(
-            "a restore was cut off",
-            "start setpoint: it finishes the restore first",
+        findings.push(Finding::failed(
+            "a restore is under way or was cut off; the databases and their keys were not looked at",
+            "if none is running: start setpoint (setpoint up), which finishes the restore before anything else and says what keeps it from that",
         ));
+    } else if !subject.paths.instance().exists() {
+        findings.push(if subject.paths.store().exists() {
+            Finding::failed(
+                format!("{} holds a store but no instance.json", path.display()),
+                "restore the last backup: setpoint restore --force FILE (what is there is kept beside it)",
+            )
+        } else {
+            Finding::warning(
+                format!("{} holds no instance", path.display()),
+                "name the data directory of the instance with --data-dir, or make one there: setpoint up",
+            )
+        });
     }
     let mut kept = Vec::new();
     for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
@@ -67,7 +79,8 @@ pub fn data_dir(subject: &Subject) -> Findings {
     if findings.is_empty() {
         let whose = match &subject.instance {
             Some(instance) => format!("{}, instance {}", path.display(), instance.id),
-            None => format!("{} holds no instance", path.display()),
+            // The instance has a row of its own.
+            None => format!("{}, an instance that cannot be read", path.display()),
         };
         findings.push(Finding::ok(whose));
     }

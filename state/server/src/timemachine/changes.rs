@@ -27,9 +27,9 @@ const MOST: usize = 1000;
 /// An answer has no more bytes of objects than this and one change.
 const BYTES: usize = 8 << 20;
 /// How many changes are read from the log at once.
-const BATCH: usize = 100;
+const BATCH: usize = 32;
 /// How often is read for one answer, whatever is found.
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 600;
 
 #[derive(Serialize)]
 struct Answer {

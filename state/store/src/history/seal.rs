@@ -2,10 +2,13 @@
 //!
 //! Each value is bound to its name: a blob to its digest, a record to its collection and key, an entry to its series and number.
 
+use std::sync::Arc;
+
 use sqlx::Connection as _;
 
 use super::commit::settle;
 use super::sqlite::Shared;
+use crate::database::fold;
 use crate::keys::{KeyError, KeyId};
 use crate::log::StoreError;
 
@@ -55,7 +58,7 @@ impl Shared {
             error => StoreError::Keys {
                 path: self.database.path().display().to_string(),
                 what: format!("{} cannot be read or written: {error}", told(name)),
-                source: std::sync::Arc::new(error),
+                source: Arc::new(error),
             },
         }
     }
@@ -109,7 +112,7 @@ pub(super) async fn all(shared: &Shared) -> Result<(), StoreError> {
     let Some(keys) = &shared.keys else { return Ok(()) };
     let newest = keys.newest().as_i64();
     let failed = || shared.failure("seal the history");
-    {
+    let done = {
         let mut writer = shared.writer.lock().await;
         let connection = writer.connection(shared).await?;
         let done: i64 = sqlx::query_scalar("SELECT sealed FROM seal")
@@ -124,7 +127,8 @@ pub(super) async fn all(shared: &Shared) -> Result<(), StoreError> {
             .fetch_all(connection)
             .await
             .map_err(failed())?;
-    }
+        done
+    };
     for table in &TABLES {
         let mut row = 0;
         while let Some(last) = some(shared, table, row, newest).await? {
@@ -133,18 +137,24 @@ pub(super) async fn all(shared: &Shared) -> Result<(), StoreError> {
     }
     let mut writer = shared.writer.lock().await;
     let connection = writer.connection(shared).await?;
+    if done == 0 {
+        // What was plain once may lie in pages that are free by now: the database is written anew.
+        sqlx::query("VACUUM")
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+    }
+    fold(connection).await.map_err(failed())?;
     sqlx::query("UPDATE seal SET sealed = ?1")
         .bind(newest)
         .execute(&mut *connection)
         .await
         .map_err(failed())?;
-    for pragma in ["PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA secure_delete = OFF"] {
-        sqlx::query(pragma)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failed())?;
-    }
-    Ok(())
+    sqlx::query("PRAGMA secure_delete = OFF")
+        .fetch_all(connection)
+        .await
+        .map(drop)
+        .map_err(failed())
 }
 
 /// Seals some rows of a table after one of them; returns the last of these, `None` when there are no more.

@@ -77,7 +77,10 @@ impl SqliteHistory {
                 writer: Mutex::new(Writer::Open(Box::new(connection))),
             }),
         };
-        history.reseal().await?;
+        if let Err(error) = history.reseal().await {
+            // What is there can be read all the same; what cannot be sealed now is at the next start.
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot seal the history");
+        }
         Ok(history)
     }
 

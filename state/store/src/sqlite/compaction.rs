@@ -76,11 +76,6 @@ impl Compaction {
         })
     }
 
-    /// How many revisions are still to be walked.
-    pub(super) fn behind(&self) -> Revision {
-        self.target.saturating_sub(self.cursor)
-    }
-
     /// Takes one step, of so many revisions; returns whether all is done.
     pub(super) async fn step(
         &mut self,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Shared;
@@ -19,6 +20,8 @@ use crate::log::{Revision, StoreError};
 const WORTH: Revision = 256;
 /// How many bytes of bases are kept at hand.
 const AT_HAND: usize = 1 << 20;
+/// So many bytes, and one value, are packed in one step.
+const AT_ONCE: usize = 4 << 20;
 /// A packed value larger than this, and than a quarter of what it was, gets a new base.
 const LARGE: usize = 512;
 
@@ -26,6 +29,9 @@ const LARGE: usize = 512;
 const SUPERSEDED: &str = "SELECT g.rev, g.previous, g.created, l.key, v.sealed, v.bytes
     FROM log AS g JOIN value AS v ON v.rev = g.previous JOIN life AS l ON l.created = g.created
     WHERE g.rev > ?1 AND g.rev <= ?2 ORDER BY g.rev";
+
+/// `until, rev, created, key, sealed, bytes`.
+type SupersededRow = (i64, i64, i64, String, i64, Vec<u8>);
 
 /// How far packing is, and the bases of lives that it met lately.
 pub(super) struct Packing {
@@ -99,18 +105,23 @@ impl Packing {
         let (newest, oldest, ..) = shared.memory.figures();
         let failed = || shared.database.failure("compress old values");
         // What is before the horizon goes as it is.
-        let from = self.cursor.max(oldest);
-        let end = newest.saturating_sub(self.behind).min(from + revisions);
+        let last = newest.saturating_sub(self.behind);
+        // Revisions that no write has (a jump after a restore, heartbeats) are not walked.
+        let next: Option<i64> = sqlx::query_scalar("SELECT rev FROM log WHERE rev > ?1 ORDER BY rev LIMIT 1")
+            .bind(sql(self.cursor.max(oldest)))
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed())?;
+        let from = next
+            .map_or(last, |next| revision(next) - 1)
+            .min(last)
+            .max(self.cursor.max(oldest));
+        let end = last.min(from + revisions);
         if end <= from {
             self.cursor = from;
             return Ok(());
         }
-        let rows: Vec<(i64, i64, i64, String, i64, Vec<u8>)> = sqlx::query_as(SUPERSEDED)
-            .bind(sql(from))
-            .bind(sql(end))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failed())?;
+        let (rows, end) = self.superseded(shared, connection, from, end).await?;
         let mut superseded = Vec::with_capacity(rows.len());
         for (until, rev, created, key, sealed, bytes) in rows {
             let value = shared
@@ -168,6 +179,35 @@ impl Packing {
         Ok(())
     }
 
+    /// Reads what was superseded in `(from, end]`, or less of it when that is large, and up to where this is all.
+    async fn superseded(
+        &self,
+        shared: &Shared,
+        connection: &mut SqliteConnection,
+        from: Revision,
+        end: Revision,
+    ) -> Result<(Vec<SupersededRow>, Revision), StoreError> {
+        let mut rows: Vec<SupersededRow> = Vec::new();
+        let mut bytes = 0;
+        let mut reading = sqlx::query_as::<_, SupersededRow>(SUPERSEDED)
+            .bind(sql(from))
+            .bind(sql(end))
+            .fetch(connection);
+        while let Some(row) = reading
+            .try_next()
+            .await
+            .map_err(shared.database.failure("compress old values"))?
+        {
+            bytes += row.5.len();
+            let until = revision(row.0);
+            rows.push(row);
+            if bytes > AT_ONCE {
+                return Ok((rows, until));
+            }
+        }
+        Ok((rows, end))
+    }
+
     /// The base of a life.
     async fn base_of(
         &mut self,
@@ -185,11 +225,19 @@ impl Packing {
             .await
             .map_err(shared.database.failure("look for a dictionary of old values"))?;
         let Some(id) = id else { return Ok(None) };
-        let Some(base) = shared.reader().base(&mut self.zstd, connection, key, id).await? else {
-            return Ok(None);
-        };
-        self.remember(created, id, base.clone());
-        Ok(Some((id, base)))
+        match shared.reader().base(&mut self.zstd, connection, key, id).await {
+            Ok(Some(base)) => {
+                self.remember(created, id, base.clone());
+                Ok(Some((id, base)))
+            }
+            Ok(None) => Ok(None),
+            Err(error @ (StoreError::Damaged { .. } | StoreError::Keys { .. })) => {
+                // A new one begins; whoever reads what this one packed is told.
+                tracing::error!(%key, %error, "the dictionary of old values cannot be read");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn remember(&mut self, created: i64, id: i64, base: Bytes) {

@@ -23,26 +23,24 @@ const REPLAY_PAGE: usize = 500;
 /// Of so few lives the changes are found life by life, of more by going through the log.
 const FEW_LIVES: i64 = 64;
 
-/// The newest write of each life in `[?1, ?2)` at revision `?3` that is no deletion, in key order, at most `?4`.
-const LIST: &str = "SELECT w.key, w.created, w.rev, v.sealed, v.bytes, p.until, p.base, p.sealed, p.bytes
-    FROM (
-        SELECT l.key, l.created, max(g.rev) AS rev, g.deleted
-        FROM life AS l JOIN log AS g ON g.created = l.created
-        WHERE l.key >= ?1 AND l.key < ?2 AND l.created <= ?3 AND g.rev <= ?3
-        GROUP BY l.key, l.created
-    ) AS w
-    LEFT JOIN value AS v ON v.rev = w.rev
+/// The newest write at revision `?3` of each life in `[?1, ?2)` that is no deletion, in key order, at most `?4`: life by life, so that
+/// neither a long past nor a long list costs more than what is asked for.
+const LIST: &str = "SELECT l.key, l.created, g.rev, v.sealed, v.bytes, p.until, p.base, p.sealed, p.bytes
+    FROM life AS l
+    CROSS JOIN log AS g
+        ON g.rev = (SELECT max(n.rev) FROM log AS n WHERE n.created = l.created AND n.rev <= ?3)
+    LEFT JOIN value AS v ON v.rev = g.rev
     LEFT JOIN past AS p ON v.rev IS NULL
-        AND p.until = (SELECT min(n.rev) FROM log AS n WHERE n.created = w.created AND n.rev > w.rev)
-    WHERE w.deleted = 0 ORDER BY w.key, w.created LIMIT ?4";
+        AND p.until = (SELECT min(n.rev) FROM log AS n WHERE n.created = l.created AND n.rev > g.rev)
+    WHERE l.key >= ?1 AND l.key < ?2 AND l.created <= ?3 AND g.deleted = 0
+    ORDER BY l.key, l.created LIMIT ?4";
 
 /// As above, only how many.
-const COUNT: &str = "SELECT count(*) FROM (
-        SELECT max(g.rev), g.deleted
-        FROM life AS l JOIN log AS g ON g.created = l.created
-        WHERE l.key >= ?1 AND l.key < ?2 AND l.created <= ?3 AND g.rev <= ?3
-        GROUP BY l.key, l.created
-    ) WHERE deleted = 0";
+const COUNT: &str = "SELECT count(*)
+    FROM life AS l
+    CROSS JOIN log AS g
+        ON g.rev = (SELECT max(n.rev) FROM log AS n WHERE n.created = l.created AND n.rev <= ?3)
+    WHERE l.key >= ?1 AND l.key < ?2 AND l.created <= ?3 AND g.deleted = 0";
 
 /// What each write of `wanted` did and what it did it to.
 macro_rules! changes_of {
@@ -66,7 +64,7 @@ macro_rules! changes_of {
 const CHANGES: &str = changes_of!("SELECT * FROM log WHERE rev > ?1 AND rev <= ?2 ORDER BY rev LIMIT ?3");
 /// The writes in `(?1, ?2]` of the lives in `[?4, ?5)`, at most `?3`.
 const CHANGES_OF_FEW: &str = changes_of!(
-    "SELECT w.* FROM life AS k JOIN log AS w ON w.created = k.created
+    "SELECT w.* FROM life AS k CROSS JOIN log AS w ON w.created = k.created
         WHERE k.key >= ?4 AND k.key < ?5 AND w.rev > ?1 AND w.rev <= ?2 ORDER BY w.rev LIMIT ?3"
 );
 

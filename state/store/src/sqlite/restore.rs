@@ -23,8 +23,7 @@ pub async fn newest_issued(path: &Path) -> Result<Revision, StoreError> {
 }
 
 /// Makes the next revision of the database at `path` greater than `past`, and those between what it holds and `past` a gap: reads
-/// at them and watches from them fail with [`StoreError::Compacted`]. At `past` itself is what the database holds. Nobody else may
-/// have the database open.
+/// at them, and at `past`, and watches from them fail with [`StoreError::Compacted`]. Nobody else may have the database open.
 ///
 /// # Errors
 /// As [`SqliteLog::open`](super::SqliteLog::open).
@@ -36,18 +35,18 @@ pub async fn skip_past(path: &Path, past: Revision) -> Result<(), StoreError> {
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed())?;
-    if newest < sql(past) - 1 {
+    if newest < sql(past) {
         sqlx::query(
             "INSERT INTO gap (first, last) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
         )
         .bind(newest + 1)
-        .bind(sql(past) - 1)
+        .bind(sql(past))
         .execute(&mut *transaction)
         .await
         .map_err(failed())?;
     }
     sqlx::query("UPDATE horizon SET reserved = max(reserved, ?1)")
-        .bind(sql(past))
+        .bind(sql(past) + 1)
         .execute(&mut *transaction)
         .await
         .map_err(failed())?;

@@ -25,6 +25,7 @@ use super::codec::Place;
 use super::memory::{Current, Lasting, Row};
 use super::past::{self, sql};
 use super::statements::{Argument, Statements};
+use crate::database::fold;
 use crate::log::{Expect, Revision, StoreError};
 pub(super) use upkeep::Upkeep;
 
@@ -73,6 +74,8 @@ pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     /// The one before it, until there is another.
     lost: Option<SqliteConnection>,
+    /// Whether something failed since the write-ahead log was begun: it is begun anew before anything else is acknowledged.
+    failed: bool,
     commands: mpsc::Receiver<Command>,
     /// Up to where revisions may be issued without a row.
     reserved: Revision,
@@ -114,6 +117,7 @@ impl Writer {
             shared,
             connection: Some(connection),
             lost: None,
+            failed: false,
             commands,
             reserved,
             latest: 0,
@@ -156,21 +160,25 @@ impl Writer {
         }
     }
 
-    /// Decides a batch, commits what holds and answers all of it.
-    async fn commit(&mut self, writes: Vec<Write>) {
+    /// Decides a batch, commits what holds and answers all of it; returns whether the commit succeeded.
+    async fn commit(&mut self, writes: Vec<Write>) -> bool {
         if writes.is_empty() {
-            return;
+            return true;
         }
         // What is in memory is right unless it is open what became of a commit; only what goes to disk needs a connection besides.
         if self.upkeep.unsettled.is_some()
             && let Err(error) = self.recover().await
         {
-            return fail(writes.into_iter().map(|write| write.reply), &error);
+            fail(writes.into_iter().map(|write| write.reply), &error);
+            return false;
         }
         let (rows, answers) = self.decide(writes);
         let statements = match self.statements(&rows) {
             Ok(statements) => statements,
-            Err(error) => return fail(answers.into_iter().map(|(reply, _)| reply), &error),
+            Err(error) => {
+                fail(answers.into_iter().map(|(reply, _)| reply), &error);
+                return false;
+            }
         };
         let batches = u64::from(!statements.is_empty());
         let committed = if statements.is_empty() {
@@ -179,7 +187,8 @@ impl Writer {
             self.run_statements(statements, &rows).await
         };
         if let Err(error) = committed {
-            return fail(answers.into_iter().map(|(reply, _)| reply), &error);
+            fail(answers.into_iter().map(|(reply, _)| reply), &error);
+            return false;
         }
         let counters = &self.shared.counters;
         let refreshed = rows
@@ -196,6 +205,7 @@ impl Writer {
             // A writer that no longer waits wants no answer.
             drop(reply.send(answer));
         }
+        true
     }
 
     /// Decides which writes hold, and what each of them writes.
@@ -352,7 +362,14 @@ impl Writer {
         };
         self.mend().await;
         match there {
-            Ok(false) => Err(error),
+            Ok(false) => {
+                // Its frames may lie whole behind the end of the write-ahead log, and be found after a crash: the next heartbeat,
+                // whose revision might be theirs, has to write over them first.
+                if !matches!(error, StoreError::Full { .. } | StoreError::ReadOnly { .. }) {
+                    self.reserved = 0;
+                }
+                Err(error)
+            }
             Ok(true) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -371,27 +388,31 @@ impl Writer {
 
     /// After a failure: makes the connection usable, or gives it up. It is kept where it can be; see [`Database::reconnect`](crate::database::Database::reconnect).
     pub(super) async fn mend(&mut self) {
+        self.failed = true;
         self.upkeep.doubt();
         let Some(connection) = &mut self.connection else { return };
         // Most often nothing is left to be rolled back, which SQLite calls an error.
         let rolled_back = sqlx::query("ROLLBACK").execute(&mut *connection).await;
         tracing::debug!(?rolled_back, "a transaction failed");
-        let durable = sqlx::query("PRAGMA synchronous = FULL").execute(&mut *connection).await;
         let answers = sqlx::query("SELECT oldest FROM horizon").execute(connection).await;
-        if durable.is_err() || answers.is_err() {
+        if answers.is_err() {
             self.lost = self.connection.take().or(self.lost.take());
         }
     }
 
-    /// Makes sure of a connection, and that memory holds everything that is durable.
+    /// Makes sure of a connection, that memory holds everything that is durable, and that what is written next will be.
     async fn recover(&mut self) -> Result<(), StoreError> {
-        if self.connection.is_some() {
-            return Ok(());
-        }
         let failed = || self.shared.database.failure("reopen the database");
-        let mut connection = self.shared.database.reconnect().await.map_err(failed())?;
+        if self.connection.is_none() {
+            let connection = self.shared.database.reconnect().await.map_err(failed())?;
+            self.connection = Some(connection);
+            self.lost = None;
+        }
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
         if let Some((rows, durable)) = self.upkeep.unsettled.take() {
-            match past::has(&mut connection, durable).await {
+            match past::has(connection, durable).await {
                 Ok(true) => {
                     tracing::warn!(
                         rows = rows.len(),
@@ -406,9 +427,14 @@ impl Writer {
                 }
             }
         }
-        self.upkeep.doubt();
-        self.connection = Some(connection);
-        self.lost = None;
+        if self.failed {
+            // A flush that failed may have left holes in the file, or its length, that the kernel takes for written: what is appended
+            // behind them would be lost with the next power cut, however well it was flushed.
+            fold(connection)
+                .await
+                .map_err(self.shared.database.failure("begin the write-ahead log anew"))?;
+            self.failed = false;
+        }
         Ok(())
     }
 
@@ -449,6 +475,9 @@ impl Writer {
 
     /// Writes down what was only refreshed, and that no revision after the newest was issued.
     async fn save(&mut self) -> Result<(), StoreError> {
+        if self.upkeep.unsettled.is_some() {
+            self.recover().await?;
+        }
         let newest = self.shared.memory.figures().0;
         let unsaved = self.shared.memory.unsaved();
         if unsaved.is_empty() && self.reserved <= newest {

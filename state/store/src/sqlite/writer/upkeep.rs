@@ -23,7 +23,7 @@ const LOOK: Revision = 4096;
 const FAR: Revision = 2048;
 /// How long nothing is tried after a failure.
 const REST: Duration = Duration::from_secs(5);
-/// How many revisions a step walks where nobody waits.
+/// How many revisions a step walks where nobody waits: some milliseconds.
 const STEP: Revision = 256;
 
 /// Work under way.
@@ -80,6 +80,8 @@ impl Writer {
     /// Begins what was asked for or is due, and takes the next steps; `wrote` says how many writes came just before.
     pub(super) async fn maintain(&mut self, asked: Vec<Command>, wrote: usize) {
         for command in asked {
+            // Whoever asks is answered by the next try, not by the rest after the last one.
+            self.upkeep.rests = None;
             match command {
                 Command::Compact { keep_from, reply } => self.compact(keep_from, reply).await,
                 Command::Reseal { reply } => self.reseal(reply).await,
@@ -111,8 +113,8 @@ impl Writer {
                 error = &error as &dyn std::error::Error,
                 "cannot look after the store's history; trying again later"
             );
-            if let Some(compaction) = self.upkeep.compaction.take() {
-                fail(compaction.waiters.into_iter(), &error);
+            if let Some(compaction) = &mut self.upkeep.compaction {
+                fail(std::mem::take(&mut compaction.waiters).into_iter(), &error);
             }
             if let Some(reseal) = &mut self.upkeep.reseal {
                 fail(std::mem::take(&mut reseal.waiters).into_iter(), &error);
@@ -201,9 +203,7 @@ impl Writer {
             })
             .take(BATCH)
             .collect();
-        if stale.len() == BATCH {
-            self.upkeep.looked = None;
-        }
+        let more = stale.len() == BATCH;
         let deletions = stale.into_iter().map(|(key, modified)| Write {
             key,
             deed: Deed::Delete,
@@ -212,7 +212,9 @@ impl Writer {
             // Nobody waits.
             reply: oneshot::channel().0,
         });
-        self.commit(deletions.collect()).await;
+        if self.commit(deletions.collect()).await && more {
+            self.upkeep.looked = None;
+        }
     }
 
     async fn forget_before(&mut self, keep_from: Revision) -> Result<(), StoreError> {
@@ -239,22 +241,8 @@ impl Writer {
             return Ok(());
         }
         self.recover().await?;
-        // A step promises nothing to anybody: it becomes durable with the next write. After a failure the connection is another one.
-        self.synchronize("PRAGMA synchronous = NORMAL").await?;
-        self.step(newest, wrote).await?;
-        self.synchronize("PRAGMA synchronous = FULL").await
-    }
-
-    async fn synchronize(&mut self, pragma: &'static str) -> Result<(), StoreError> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
-        let set = sqlx::query(pragma).execute(connection).await;
-        set.map(drop)
-            .map_err(self.shared.database.failure("look after history"))
-    }
-
-    async fn step(&mut self, newest: Revision, wrote: usize) -> Result<(), StoreError> {
+        // Every step is flushed although it promises nothing: were it not, a flush of a later write that fails would leave a hole in
+        // the write-ahead log that is never written again, and all that is acknowledged after it would be behind that.
         let shared = self.shared.clone();
         let Some(connection) = &mut self.connection else {
             return Ok(());
@@ -262,9 +250,10 @@ impl Writer {
         let upkeep = &mut self.upkeep;
         if let Some(mut compaction) = upkeep.compaction.take() {
             // It does not wait for a pause: nothing more is looked for until it is done.
-            let revisions = match compaction.waiters.is_empty() {
-                true => pace(wrote, compaction.behind().max(FAR + 1)).unwrap_or(STEP),
-                false => STEP,
+            let revisions = if wrote == 0 || !compaction.waiters.is_empty() {
+                STEP
+            } else {
+                STEP / 4
             };
             let stepped = compaction.step(connection, revisions).await;
             let done = match stepped.map_err(shared.database.failure("compact history")) {
@@ -305,14 +294,12 @@ impl Writer {
 
 /// How many revisions are walked after a batch of `wrote` writes; `None`: it can wait.
 ///
-/// Of single writes few meet a step that is worth its transaction; all of many wait for each, so between these it is as much as
-/// they make, and a bit more.
+/// Between writes that come without a pause it is done when it has fallen behind, and then more than they make: few of them meet it.
 fn pace(wrote: usize, behind: Revision) -> Option<Revision> {
     match wrote {
         0 => Some(STEP),
         _ if behind <= FAR => None,
-        1 | 2 => Some(STEP),
-        _ if behind <= 8 * FAR => Some(wrote as Revision * 3 / 2),
+        _ if behind <= 8 * FAR => Some((wrote as Revision * 3 / 2).max(STEP)),
         _ => Some((wrote as Revision * 4).max(STEP)),
     }
 }
