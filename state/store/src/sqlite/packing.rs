@@ -19,7 +19,7 @@ use crate::log::{Revision, StoreError};
 /// How many revisions are worth a step.
 const WORTH: Revision = 256;
 /// How many bytes of bases are kept at hand.
-const AT_HAND: usize = 1 << 20;
+const AT_HAND: usize = 256 << 10;
 /// So many bytes, and one value, are packed in one step.
 const AT_ONCE: usize = 4 << 20;
 /// A packed value larger than this, and than a quarter of what it was, gets a new base.
@@ -40,7 +40,6 @@ pub(super) struct Packing {
     behind: Revision,
     bases: HashMap<i64, (i64, Bytes)>,
     held: usize,
-    zstd: Zstd,
 }
 
 /// One superseded value.
@@ -75,7 +74,6 @@ impl Packing {
             behind,
             bases: HashMap::new(),
             held: 0,
-            zstd: Zstd::new(),
         })
     }
 
@@ -122,6 +120,8 @@ impl Packing {
             return Ok(());
         }
         let (rows, end) = self.superseded(shared, connection, from, end).await?;
+        // Made anew for each step: what it holds on to is more than all else here, and steps are rare at rest.
+        let mut zstd = Zstd::new();
         let mut superseded = Vec::with_capacity(rows.len());
         for (until, rev, created, key, sealed, bytes) in rows {
             let value = shared
@@ -135,7 +135,7 @@ impl Packing {
                     continue;
                 }
             };
-            let base = self.base_of(shared, connection, &key, created).await?;
+            let base = self.base_of(&mut zstd, shared, connection, &key, created).await?;
             superseded.push(Superseded {
                 until,
                 rev,
@@ -146,7 +146,7 @@ impl Packing {
             });
         }
         // Some milliseconds at most: not worth a thread.
-        let packed = pack(&mut self.zstd, &shared.codec, superseded)
+        let packed = pack(&mut zstd, &shared.codec, superseded)
             .map_err(|(key, rev, error)| shared.reader().unreadable(&key, revision(rev), error))?;
         let mut statements = Statements::default();
         let mut past = Vec::with_capacity(packed.len() * 4);
@@ -211,6 +211,7 @@ impl Packing {
     /// The base of a life.
     async fn base_of(
         &mut self,
+        zstd: &mut Zstd,
         shared: &Shared,
         connection: &mut SqliteConnection,
         key: &str,
@@ -225,7 +226,7 @@ impl Packing {
             .await
             .map_err(shared.database.failure("look for a dictionary of old values"))?;
         let Some(id) = id else { return Ok(None) };
-        match shared.reader().base(&mut self.zstd, connection, key, id).await {
+        match shared.reader().base(zstd, connection, key, id).await {
             Ok(Some(base)) => {
                 self.remember(created, id, base.clone());
                 Ok(Some((id, base)))

@@ -7,7 +7,7 @@ use crate::log::{Change, KeyValue, Revision};
 /// At most so many changes are kept.
 const KEEP: usize = 1024;
 /// At most so many bytes of values are kept alive by them.
-const KEEP_BYTES: usize = 1 << 20;
+const KEEP_BYTES: usize = 512 << 10;
 
 /// Changes in revision order, none missing after `since`.
 pub(super) struct Recent {
