@@ -19,7 +19,7 @@ use crate::log::{Revision, StoreError};
 /// How many revisions are worth a step.
 const WORTH: Revision = 256;
 /// How many bytes of bases are kept at hand.
-const AT_HAND: usize = 256 << 10;
+const AT_HAND: usize = 1 << 20;
 /// So many bytes, and one value, are packed in one step.
 const AT_ONCE: usize = 4 << 20;
 /// A packed value larger than this, and than a quarter of what it was, gets a new base.
