@@ -174,7 +174,7 @@ pub(crate) async fn fold(connection: &mut SqliteConnection) -> Result<(), sqlx::
         0 => Ok(()),
         _ => Err(sqlx::Error::Io(std::io::Error::new(
             std::io::ErrorKind::ResourceBusy,
-            "somebody reads the write-ahead log, so what was plain in it stays for now: a backup, perhaps",
+            "the write-ahead log cannot be begun anew while somebody reads it (a backup, perhaps); it is tried again by itself",
         ))),
     }
 }
