@@ -202,6 +202,9 @@ pub struct Resource {
     pub rules: Rules,
     /// What clients are warned of with every request, because this kind or version will go.
     pub deprecation: Option<String>,
+    /// What does not happen to objects of this kind, because nothing in this program attends to them; clients are warned of it when they
+    /// create one. `None` for kinds that are attended to.
+    pub unattended: Option<String>,
     /// The structure of a custom resource; built-in kinds have theirs in [`crate::schema::builtin`].
     pub schema: Option<Arc<Schema>>,
     /// Whether the row comes from a CustomResourceDefinition.

@@ -96,7 +96,9 @@ fn json_values() -> impl Strategy<Value = serde_json::Value> {
     leaf.prop_recursive(4, 40, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(|items| json!(items)),
-            prop::collection::btree_map("[ -~]{1,12}", inner, 0..5).prop_map(|map| json!(map)),
+            // A key `<<` is written as Go writes it, bare, and does not read back.
+            prop::collection::btree_map("[ -~]{1,12}".prop_filter("a merge", |key| key != "<<"), inner, 0..5)
+                .prop_map(|map| json!(map)),
         ]
     })
 }
@@ -113,6 +115,12 @@ proptest! {
         // Whether it parses is the text's affair.
         prop_assert!(matches!(read(&text), Ok(_) | Err(_)));
     }
+}
+
+#[test]
+fn a_merge_key_is_written_bare_as_helm_does() {
+    assert_eq!(write(&from_json(&json!({"<<": null}))).unwrap(), "<<: null\n");
+    assert!(read("<<: null\n").unwrap_err().contains("map merge"));
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub(super) type Owners<'o> = Option<&'o (dyn Fn(&Value) -> Value + Send + Sync)>
 
 /// Writes a new object. `owners` gives its managed fields (server-side apply); without, all belong to the manager.
 pub(super) async fn insert(call: &mut Call<'_>, object: Value, owners: Owners<'_>) -> Result<Written, Status> {
+    if let Some(what) = &call.row.unattended {
+        call.warnings.push(what.clone());
+    }
     let generate = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
     let mut tries = 0;
     loop {
