@@ -26,6 +26,8 @@ mod keys;
 mod kubectl;
 #[path = "e2e/lifecycle.rs"]
 mod lifecycle;
+#[path = "e2e/matrix.rs"]
+mod matrix;
 #[path = "e2e/timemachine.rs"]
 mod timemachine;
 #[path = "e2e/workload.rs"]

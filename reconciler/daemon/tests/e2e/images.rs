@@ -105,6 +105,66 @@ fn an_archive_of_docker_save_is_imported_and_runs() {
     );
 }
 
+/// Imports `test/busybox:1`: Debian's static busybox under the names of its programs, for what needs a shell in a container.
+pub fn import_busybox(world: &World) {
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("busybox is there; install it: apt-get install busybox-static");
+    let list = Command::new(busybox).arg("--list").output().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut layer = tar::Builder::new(Vec::new());
+    for name in ["bin", "tmp", "etc"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        header.set_mode(if name == "tmp" { 0o1777 } else { 0o755 });
+        layer.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    layer.append_path_with_name(busybox, "bin/busybox").unwrap();
+    for applet in text(&list.stdout).lines().filter(|applet| *applet != "busybox") {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        layer
+            .append_link(&mut header, format!("bin/{applet}"), "busybox")
+            .unwrap();
+    }
+    let layer = layer.into_inner().unwrap();
+    let digest = digest_of(&layer);
+    let config = json!({"architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]}, "rootfs": {"type": "layers", "diff_ids": [digest]}});
+    let index = json!([{"Config": "config.json", "RepoTags": ["test/busybox:1"], "Layers": ["layer.tar"]}]);
+    let archive = folder.path().join("busybox.tar");
+    let mut builder = tar::Builder::new(File::create(&archive).unwrap());
+    for (name, content) in [
+        ("config.json", config.to_string().into_bytes()),
+        ("layer.tar", layer),
+        ("manifest.json", index.to_string().into_bytes()),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, content.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap().flush().unwrap();
+    let output = world.setpoint(&["image", "import", archive.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// `sha256:` and the hex digest.
+fn digest_of(bytes: &[u8]) -> String {
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    format!("sha256:{}", text(&output.stdout).split_whitespace().next().unwrap())
+}
+
 /// A registry of its own on a free port, in a folder of its own.
 pub struct Registry {
     process: Child,

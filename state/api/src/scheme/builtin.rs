@@ -7,8 +7,8 @@ mod rbac;
 mod reviews;
 
 use super::{ALL_VERBS, Resource, Rules, ScalePaths, SelectableField, Subresource, SubresourceAction};
-use crate::validate::metadata::NameRule;
 use crate::table;
+use crate::validate::metadata::NameRule;
 
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 const CREATE: &[&str] = &["create"];
