@@ -118,6 +118,13 @@ impl Cluster {
         self.dir.path().join("api.sock")
     }
 
+    /// A certificate and its key for a user, and the authority that servers are known by, in PEM.
+    #[allow(dead_code, reason = "the bench uses it")]
+    pub fn identity(&self, user: &str, groups: &[&str]) -> (String, String, String) {
+        let (certificate, key) = issue(&self.authority, user, groups, &[]);
+        (certificate, key, self.authority_pem.clone())
+    }
+
     /// Writes a kubeconfig with a certificate for a user.
     pub fn kubeconfig(&self, user: &str, groups: &[&str]) -> PathBuf {
         let (certificate, key) = issue(&self.authority, user, groups, &[]);
@@ -284,24 +291,18 @@ pub async fn kubectl(program: &Path, kubeconfig: &Path, args: &[&str], stdin: &s
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
-/// The kubectl programs to test with: those in `KUBECTL` (separated by colons), else the one on the path.
+/// The kubectl programs to test with: those that the install script fetched.
 pub fn kubectls() -> Vec<PathBuf> {
-    let list = std::env::var("KUBECTL").unwrap_or_default();
-    let mut found: Vec<PathBuf> = list
-        .split(':')
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
-        .collect();
-    if found.is_empty() {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        found.extend(
-            std::env::split_paths(&path)
-                .map(|dir| dir.join("kubectl"))
-                .find(|program| program.exists()),
-        );
-    }
-    if found.is_empty() {
-        eprintln!("SKIPPED: there is no kubectl on this machine; set KUBECTL to test with one");
-    }
-    found
+    [
+        "SETPOINT_TEST_KUBECTL",
+        "SETPOINT_TEST_KUBECTL_1_33",
+        "SETPOINT_TEST_KUBECTL_1_27",
+    ]
+    .into_iter()
+    .map(|variable| {
+        std::env::var_os(variable)
+            .unwrap_or_else(|| panic!("{variable} is not set; install the clients: eval \"$(bash .ci/install)\""))
+            .into()
+    })
+    .collect()
 }

@@ -435,7 +435,7 @@ async fn a_token_bound_to_a_pod_ends_with_it() {
 #[tokio::test]
 async fn renewed_certificates_are_shown_to_new_connections() {
     let mut cluster = Cluster::start().await;
-    let Some(program) = kubectls().pop() else { return };
+    let program = kubectls().remove(0);
     let admin = cluster.kubeconfig("root", &["system:masters"]);
     let (good, _, err) = kubectl(&program, &admin, &["get", "ns"], "").await;
     assert!(good, "{err}");
