@@ -301,6 +301,62 @@ impl Status {
     }
 }
 
+/// The members of a Status, of its details and of a cause, in the order in which Kubernetes writes them.
+const ORDER: [&[&str]; 3] = [
+    &[
+        "kind",
+        "apiVersion",
+        "metadata",
+        "status",
+        "message",
+        "reason",
+        "details",
+        "code",
+    ],
+    &["name", "group", "kind", "uid", "causes", "retryAfterSeconds"],
+    &["reason", "message", "field"],
+];
+
+impl Status {
+    /// Returns the object as Kubernetes sends it: its members in their usual order (clients compare the text), and a line's end.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        write_ordered(&self.to_value(), 0, &mut out);
+        out.push('\n');
+        out
+    }
+}
+
+fn write_ordered(value: &Value, level: usize, out: &mut String) {
+    match (value, ORDER.get(level)) {
+        (Value::Object(map), Some(order)) => {
+            let known = order.iter().filter_map(|key| map.get_key_value(*key));
+            let others = map.iter().filter(|(key, _)| !order.contains(&key.as_str()));
+            out.push('{');
+            for (number, (key, member)) in known.chain(others).enumerate() {
+                if number > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_ordered(member, level + 1, out);
+            }
+            out.push('}');
+        }
+        (Value::Array(items), Some(_)) => {
+            out.push('[');
+            for (number, item) in items.iter().enumerate() {
+                if number > 0 {
+                    out.push(',');
+                }
+                write_ordered(item, level, out);
+            }
+            out.push(']');
+        }
+        _ => out.push_str(&value.to_string()),
+    }
+}
+
 impl Details {
     fn to_value(&self) -> Value {
         let mut out = Map::new();
@@ -351,6 +407,23 @@ fn aggregate(errors: &[FieldError]) -> String {
 mod tests {
     use super::*;
     use crate::validate::field::FieldError;
+
+    #[test]
+    fn the_text_is_in_kubernetes_order() {
+        assert_eq!(
+            Status::already_exists("", "services", "mock").to_text(),
+            "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"services \\\"mock\\\" already exists\",\"reason\":\"AlreadyExists\",\"details\":{\"name\":\"mock\",\"kind\":\"services\"},\"code\":409}\n"
+        );
+        let status = Status::invalid("apps", "Deployment", "x", &[FieldError::required("spec", "")]);
+        let text = status.to_text();
+        assert!(
+            text.contains(
+                r#""causes":[{"reason":"FieldValueRequired","message":"Required value","field":"spec"}]},"code":422}"#
+            ),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), status.to_value());
+    }
 
     #[test]
     fn an_invalid_object_reads_as_on_kubernetes() {

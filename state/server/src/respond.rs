@@ -14,7 +14,7 @@ pub(crate) fn json(code: StatusCode, document: &Value) -> Response<Body> {
 /// Answers with a Status object, under its code.
 pub(crate) fn status(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, &status.to_value());
+    let mut response = bytes(code, HeaderValue::from_static("application/json"), status.to_text());
     let retry = status.details.as_ref().and_then(|details| details.retry_after_seconds);
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -50,7 +50,7 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
     let answer = answer.and_then(|answer| undamaged(call, answer));
     let retry = answer.as_ref().err().and_then(retry_after);
     let (code, body) = match answer {
-        Err(status) => (status_code(&status), Bytes::from(status.to_value().to_string())),
+        Err(status) => (status_code(&status), Bytes::from(status.to_text())),
         Ok(Answer::Stream(body)) => return stream(body, &call.warnings),
         Ok(Answer::Status(status)) => {
             let code = if call.info.verb == "create" {
@@ -58,7 +58,7 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
             } else {
                 status_code(&status)
             };
-            (code, Bytes::from(status.to_value().to_string()))
+            (code, Bytes::from(status.to_text()))
         }
         Ok(Answer::Other(code, value)) => (code, Bytes::from(value.to_string())),
         Ok(Answer::Stored(stored)) => (StatusCode::OK, one(call, &stored)),
