@@ -460,3 +460,41 @@ async fn a_client_in_process_writes_under_its_users_name() {
     let managed = made.metadata.managed_fields.expect("managed fields");
     assert_eq!(managed[0].manager.as_deref(), Some("system:test"));
 }
+
+#[tokio::test]
+async fn five_hundred_watches_at_once_all_see_a_change() {
+    const WATCHES: usize = 500;
+    let cluster = Cluster::start().await;
+    let config = kube::config::Kubeconfig::read_from(cluster.kubeconfig("root", &["system:masters"])).expect("a file");
+    let config = kube::Config::from_custom_kubeconfig(config, &Default::default())
+        .await
+        .expect("a configuration");
+    let far = kube::Client::try_from(config).expect("a client");
+    let maps: Api<ConfigMap> = Api::default_namespaced(far);
+    let version = maps.list(&ListParams::default()).await.expect("a list").metadata;
+    let version = version.resource_version.expect("a version");
+    let mut watching = tokio::task::JoinSet::new();
+    for _ in 0..WATCHES {
+        let (maps, version) = (maps.clone(), version.clone());
+        watching.spawn(async move {
+            let mut changes = maps
+                .watch(&WatchParams::default(), &version)
+                .await
+                .expect("a watch")
+                .boxed();
+            match changes.try_next().await.expect("no error").expect("an event") {
+                WatchEvent::Added(map) => map.metadata.name.expect("a name"),
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+    let map = object(json!({"metadata": {"name": "one"}}));
+    maps.create(&PostParams::default(), &map).await.expect("created");
+    let all = async {
+        while let Some(seen) = watching.join_next().await {
+            assert_eq!(seen.expect("no panic"), "one");
+        }
+    };
+    tokio::time::timeout(SOON * 3, all).await.expect("all of them in time");
+    cluster.stop().await;
+}
