@@ -219,7 +219,7 @@ impl Shim {
         let end = self
             .ending
             .map(|deadline| deadline.saturating_duration_since(Instant::now()).min(SWEEP));
-        let clients = self.has_waiting_clients().then_some(CLIENTS);
+        let clients = (self.has_waiting_clients() || self.has_hung_up_sessions()).then_some(CLIENTS);
         let shortest = sweep.into_iter().chain(end).chain(clients).min()?;
         Some(Timespec {
             tv_sec: shortest.as_secs() as i64,

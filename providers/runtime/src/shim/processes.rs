@@ -1,6 +1,10 @@
 //! Processes that join a running container (exec).
+//!
+//! A process whose client went away is ended: one in a terminal is hung up first, as when the line drops, so that a shell can pass
+//! that on to its jobs; what does not go in [`HANG_UP`], and what has no terminal, is killed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::Shim;
 use super::containers::{Report, null, read_report, report_pair};
@@ -9,6 +13,16 @@ use crate::protocol::{Failure, Message};
 use crate::spec::ExecSpec;
 use crate::sys;
 use crate::sys::process::Child;
+
+/// How long a process that was hung up may take to end.
+const HANG_UP: Duration = Duration::from_secs(2);
+
+/// How far the end of a process has come whose client went away.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    HungUp(Instant),
+    Killed,
+}
 
 /// A process in a container, bound to the connection that asked for it.
 #[derive(Debug)]
@@ -20,10 +34,18 @@ pub(super) struct Session {
     pub(super) report: Option<OwnedFd>,
     /// The other end of its terminal, until the client has it.
     terminal: Option<OwnedFd>,
-    killed: bool,
+    tty: bool,
+    end: Option<End>,
 }
 
 impl Session {
+    /// Tells the process and what is in the foreground with it that the terminal is gone.
+    fn hang_up(&self) {
+        sys::process::signal_group(self.child.pid, libc::SIGHUP);
+        // What was stopped is to hear it, too.
+        sys::process::signal_group(self.child.pid, libc::SIGCONT);
+    }
+
     /// Kills the process and what it started in its session.
     pub(super) fn kill(&self) {
         sys::process::kill_group(self.child.pid);
@@ -86,7 +108,8 @@ impl Shim {
             child,
             report: Some(report),
             terminal: None,
-            killed: false,
+            tty: spec.tty,
+            end: None,
         });
         Ok(())
     }
@@ -131,13 +154,31 @@ impl Shim {
         }
     }
 
-    /// Kills processes whose client went away.
+    /// Ends processes whose client went away.
     pub(super) fn end_orphaned_sessions(&mut self) {
         for session in &mut self.sessions {
-            if !session.killed && !self.connections.contains_key(&session.connection) {
-                session.kill();
-                session.killed = true;
+            if self.connections.contains_key(&session.connection) {
+                continue;
+            }
+            match session.end {
+                None if session.tty => {
+                    session.hang_up();
+                    session.end = Some(End::HungUp(Instant::now()));
+                }
+                Some(End::HungUp(since)) if since.elapsed() < HANG_UP => {}
+                None | Some(End::HungUp(_)) => {
+                    session.kill();
+                    session.end = Some(End::Killed);
+                }
+                Some(End::Killed) => {}
             }
         }
+    }
+
+    /// Whether some process was hung up and has not ended.
+    pub(super) fn has_hung_up_sessions(&self) -> bool {
+        self.sessions
+            .iter()
+            .any(|session| matches!(session.end, Some(End::HungUp(_))))
     }
 }

@@ -127,9 +127,14 @@ pub(crate) fn kill(pid: i32) {
 
 /// Kills a process group by the number of its leader.
 pub(crate) fn kill_group(pid: i32) {
+    signal_group(pid, libc::SIGKILL);
+}
+
+/// Sends a process group a signal by the number of its leader; whether it was there is not told.
+pub(crate) fn signal_group(pid: i32, signal: libc::c_int) {
     // SAFETY: as above; -1, which means everything, cannot come out of a number above 1.
     if pid > 1 {
-        unsafe { libc::kill(-pid, libc::SIGKILL) };
+        unsafe { libc::kill(-pid, signal) };
     }
 }
 
