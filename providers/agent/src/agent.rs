@@ -21,12 +21,16 @@ use crate::addresses::Addresses;
 use crate::containers::{Containers, RuntimeFailure};
 use crate::events::Recorder;
 use crate::host::Host;
+use crate::http_client;
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::node::{self, Facts, Identity, Pressure};
 use crate::pods::Pods;
 use crate::sources;
-use crate::streams::{self, AttachRequest, ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};
+use crate::streams::{
+    self, AttachRequest, Duplex, ExecRequest, ExecStreams, LogRequest, LogStream, PodAddress, StreamError,
+};
+use crate::usage::{NodeUsage, Sampler};
 use crate::volumes::Places;
 use crate::worker::{Drain, Shared};
 
@@ -119,6 +123,8 @@ pub struct Agent {
 struct Inner {
     pods: Pods,
     containers: Arc<dyn Containers>,
+    node_ip: Ipv4Addr,
+    usage: Sampler,
     network: Option<Arc<Network>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -126,6 +132,8 @@ struct Inner {
 
 /// How long starting a process may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(30);
+/// How long a connection into a pod may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long the agent's tasks get to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -192,13 +200,15 @@ impl Agent {
             identity,
             config.data_dir,
             registered,
-            config.now,
+            config.now.clone(),
             stop.clone(),
         ));
         Ok(Agent {
             inner: Arc::new(Inner {
                 pods,
+                usage: Sampler::new(containers.clone(), config.now),
                 containers,
+                node_ip: config.node_ip,
                 network,
                 tasks,
                 stop,
@@ -288,6 +298,60 @@ impl Agent {
         })
     }
 
+    /// Opens a TCP connection to a port of a pod.
+    ///
+    /// # Errors
+    /// A pod that is not known here is not found, one of which nothing runs is a bad request; the cause of any other failure is
+    /// told in the words of Go's `net` package.
+    pub async fn connect(
+        &self,
+        namespace: &str,
+        pod: &str,
+        address: PodAddress,
+        port: u16,
+    ) -> Result<Box<dyn Duplex>, StreamError> {
+        let found = self.pod(namespace, pod)?;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| StreamError::Failed {
+            operation: format!("connect to port {port} of pod {pod}"),
+            source,
+        };
+        let uid = found.metadata.uid.clone().unwrap_or_default();
+        let sandbox = self.inner.containers.sandbox(&uid).await;
+        let sandbox = sandbox
+            .map_err(|error| failed(error.into()))?
+            .filter(|sandbox| sandbox.pid != 0)
+            .ok_or_else(|| StreamError::BadRequest("unable to do port forwarding: pod is not running".to_owned()))?;
+        match address {
+            PodAddress::Loopback => {
+                let connected = self.inner.containers.connect(&uid, port);
+                match tokio::time::timeout(CONNECT_LIMIT, connected).await {
+                    Ok(stream) => stream.map_err(|error| failed(error.into())),
+                    Err(_) => Err(failed("i/o timeout".into())),
+                }
+            }
+            PodAddress::Pod => {
+                // A pod without an address of its own has the node's.
+                let ip = sandbox.spec.ip.unwrap_or(self.inner.node_ip);
+                let stream = http_client::connect(&ip.to_string(), port, CONNECT_LIMIT)
+                    .await
+                    .map_err(|error| failed(error.into()))?;
+                stream.set_nodelay(true).map_err(|error| failed(error.into()))?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    /// Returns what the node and its pods use, measured at most some seconds ago.
+    ///
+    /// # Errors
+    /// What the runtime or the kernel's figures cannot be read.
+    pub async fn usage(&self) -> Result<NodeUsage, StreamError> {
+        self.inner.usage.usage().await.map_err(|error| StreamError::Failed {
+            operation: "measure what the node uses".to_owned(),
+            source: error.into(),
+        })
+    }
+
     /// Stops the agent's tasks; the pods keep running.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
@@ -309,13 +373,14 @@ impl Agent {
         name: &str,
         container: Option<&str>,
     ) -> Result<(Arc<Pod>, String), StreamError> {
-        let pod = self
-            .inner
-            .pods
-            .find(namespace, name)
-            .ok_or_else(|| StreamError::NotFound(format!("pods \"{name}\" not found on this node")))?;
+        let pod = self.pod(namespace, name)?;
         let container = streams::pick_container(&pod, container)?;
         Ok((pod, container))
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, StreamError> {
+        let found = self.inner.pods.find(namespace, name);
+        found.ok_or_else(|| StreamError::NotFound(format!("pods \"{name}\" not found on this node")))
     }
 
     /// Returns the pod's UID, the container's name and the id of its attempt that runs.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use setpoint_runtime::SandboxStats;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
 use tokio::sync::broadcast;
 
-use crate::streams::{ExecStreams, LogRequest, LogStream};
+use crate::streams::{Duplex, ExecStreams, LogRequest, LogStream};
 
 /// An image that is ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,10 @@ pub trait Containers: Send + Sync + 'static {
     async fn exec(&self, sandbox: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure>;
     /// Connects to the streams of a running container; its input where `stdin` asks for it and it has one.
     async fn attach(&self, sandbox: &str, container: &str, stdin: bool) -> Result<ExecStreams, RuntimeFailure>;
+    /// Connects to a port of `localhost` inside a sandbox.
+    async fn connect(&self, sandbox: &str, port: u16) -> Result<Box<dyn Duplex>, RuntimeFailure>;
+    /// Returns what a sandbox used so far.
+    async fn stats(&self, sandbox: &str) -> Result<SandboxStats, RuntimeFailure>;
     /// Streams an attempt's log.
     async fn logs(
         &self,

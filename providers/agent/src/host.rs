@@ -8,12 +8,12 @@ use futures::{FutureExt, StreamExt};
 use setpoint_runtime::images::{Credentials, Image, ImageError, ImageErrorClass, ImageStore};
 use setpoint_runtime::logs::ReadOptions;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
-use setpoint_runtime::{ExecSession, Runtime, RuntimeError, StartStage};
+use setpoint_runtime::{ExecSession, Runtime, RuntimeError, SandboxStats, StartStage};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::containers::{Containers, ImageFailure, ReadyImage, RuntimeFailure, chain};
-use crate::streams::{ExecStreams, LogRequest, LogStream, StreamError};
+use crate::streams::{Duplex, ExecStreams, LogRequest, LogStream, StreamError};
 
 /// A runtime with its images.
 pub(crate) struct Host {
@@ -125,6 +125,15 @@ impl Containers for Host {
         Ok(streams(session))
     }
 
+    async fn connect(&self, sandbox: &str, port: u16) -> Result<Box<dyn Duplex>, RuntimeFailure> {
+        let stream = self.runtime.connect(sandbox, port).await.map_err(failed)?;
+        Ok(Box::new(stream))
+    }
+
+    async fn stats(&self, sandbox: &str) -> Result<SandboxStats, RuntimeFailure> {
+        self.runtime.stats(sandbox).await.map_err(failed)
+    }
+
     async fn logs(
         &self,
         sandbox: &str,
@@ -138,6 +147,7 @@ impl Containers for Host {
             timestamps: request.timestamps,
             limit_bytes: request.limit_bytes,
             follow: request.follow,
+            stream: request.stream,
         };
         let lines = ReceiverStream::new(self.runtime.logs(sandbox, container, attempt, options));
         Ok(lines

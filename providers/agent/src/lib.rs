@@ -38,8 +38,10 @@ pub mod services;
 pub mod sources;
 pub mod status;
 pub mod streams;
+pub mod usage;
 pub mod volumes;
 pub mod worker;
 
 pub use agent::{Agent, AgentConfig, AgentError, Now, remove_all};
-pub use streams::{AttachRequest, ExecRequest, ExecStreams, LogRequest, LogStream, StreamError};
+pub use streams::{AttachRequest, Duplex, ExecRequest, ExecStreams, LogRequest, LogStream, PodAddress, StreamError};
+pub use usage::{NodeUsage, PodUsage, Usage};

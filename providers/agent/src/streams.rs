@@ -28,6 +28,22 @@ pub struct LogRequest {
     pub timestamps: bool,
     /// At most so many bytes.
     pub limit_bytes: Option<u64>,
+    /// Only what was written to this stream; `None` for both.
+    pub stream: Option<setpoint_runtime::logs::Stream>,
+}
+
+/// Bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Which of a pod's addresses is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodAddress {
+    /// `localhost` as the pod sees it.
+    Loopback,
+    /// The address that others reach the pod by.
+    Pod,
 }
 
 /// A process to start in a container.

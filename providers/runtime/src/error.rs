@@ -105,6 +105,14 @@ pub enum RuntimeError {
         /// Our version.
         ours: u32,
     },
+    /// Nothing inside a sandbox took a connection.
+    #[error("failed to connect to localhost:{port} inside the pod: {message}")]
+    Connect {
+        /// The port.
+        port: u16,
+        /// What became of each try.
+        message: String,
+    },
     /// Something took longer than its deadline.
     #[error("{operation} took longer than {seconds} s")]
     Deadline {

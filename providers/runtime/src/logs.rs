@@ -28,6 +28,27 @@ pub struct ReadOptions {
     pub limit_bytes: Option<u64>,
     /// Whether to go on until the container ended.
     pub follow: bool,
+    /// Only what was written to this stream; `None` for both.
+    pub stream: Option<Stream>,
+}
+
+/// A stream that a log is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Its name in the file.
+    fn name(self) -> &'static [u8] {
+        match self {
+            Stream::Stdout => b"stdout",
+            Stream::Stderr => b"stderr",
+        }
+    }
 }
 
 /// Returns the current log file of an attempt.

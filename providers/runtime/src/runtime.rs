@@ -7,6 +7,7 @@ mod adopt;
 mod channel;
 mod cleanup;
 mod close;
+mod dial;
 mod link;
 mod resolve;
 mod session;
@@ -519,6 +520,12 @@ impl Runtime {
             drop(state.wait_for(over).await);
         };
         logs::stream(self.log_path(sandbox, container, attempt), options, ended)
+    }
+
+    /// Connects to a port of `localhost` as the sandbox sees it.
+    pub async fn connect(&self, sandbox: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        let pid = self.inner.link(sandbox)?.current().pid;
+        dial::connect(pid, port).await
     }
 
     /// Returns what a sandbox used so far.

@@ -28,6 +28,8 @@ mod kubectl;
 mod lifecycle;
 #[path = "e2e/matrix.rs"]
 mod matrix;
+#[path = "e2e/streams.rs"]
+mod streams;
 #[path = "e2e/timemachine.rs"]
 mod timemachine;
 #[path = "e2e/workload.rs"]

@@ -13,6 +13,7 @@ pub mod apply;
 pub mod default;
 pub mod encode;
 pub mod meta;
+pub mod metrics;
 pub mod names;
 pub mod openapi;
 pub mod patch;

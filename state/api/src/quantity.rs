@@ -61,6 +61,14 @@ impl Quantity {
         }
     }
 
+    /// Makes a quantity of billionths.
+    pub fn from_nanos(nanos: i64) -> Quantity {
+        Quantity {
+            nanos: i128::from(nanos),
+            format: Format::DecimalSi,
+        }
+    }
+
     /// Makes a quantity of bytes, printed with `Ki`, `Mi`, …
     pub fn from_bytes(bytes: i64) -> Quantity {
         Quantity {

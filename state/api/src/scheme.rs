@@ -45,6 +45,8 @@ pub enum SubresourceAction {
     Attach,
     /// Forwards ports into a pod.
     PortForward,
+    /// Passes HTTP requests on.
+    Proxy,
     /// Asks for a pod to go, within its disruption budget.
     Eviction,
     /// Binds a pod to a node.

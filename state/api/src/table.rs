@@ -5,6 +5,7 @@
 mod cluster;
 mod duration;
 pub mod jsonpath;
+mod metrics;
 mod network;
 mod pod;
 mod workload;
@@ -227,6 +228,7 @@ fn columns(text: &str) -> Vec<Column> {
 }
 
 pub(crate) use cluster::{config_map, event, lease, namespace, node, role_binding, secret, service_account};
+pub(crate) use metrics::{node_metrics, pod_metrics};
 pub(crate) use network::{endpoint_slice, endpoints, service};
 pub(crate) use pod::pod;
 pub(crate) use workload::{deployment, replica_set};

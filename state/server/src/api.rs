@@ -28,13 +28,14 @@ pub use service::AsUser;
 use crate::admission::Admission;
 use crate::authn::{self, Authenticator, Origin};
 use crate::authz::{self, Attributes, Authorizer, Escalation};
+use crate::computed::{self, ComputedKind};
 use crate::metrics::RequestMetrics;
 use crate::registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
 use crate::request::{RequestInfo, UserInfo};
 use crate::streams::PodStreams;
 use crate::subresources::{SubresourceHandler, Subresources};
 use crate::tokens::{TokenKeyError, Tokens};
-use crate::{discovery, exec, health, logs, openapi_routes, respond, reviews, timemachine};
+use crate::{discovery, exec, health, logs, openapi_routes, portforward, proxy, respond, reviews, timemachine, usage};
 use limits::Limits;
 
 /// The version of Kubernetes whose API this is.
@@ -105,6 +106,7 @@ struct Shared {
     tokens: Arc<Tokens>,
     streams: Arc<dyn PodStreams>,
     subresources: Subresources,
+    computed: Vec<ComputedKind>,
     now: Now,
     metrics: RequestMetrics,
     limits: Limits,
@@ -155,6 +157,7 @@ impl ApiServer {
         Ok(ApiServer {
             shared: Arc::new(Shared {
                 authenticator: Authenticator::new(Arc::clone(&tokens), Arc::clone(registry.cache())),
+                computed: usage::kinds(registry.cache(), &config.streams),
                 authorizer,
                 registry,
                 tokens,
@@ -246,7 +249,7 @@ impl ApiServer {
             user = other;
         }
         shared.authorizer.check(&user, &Attributes::of(info))?;
-        if exec::is_exec(info) && info.verb == "get" {
+        if (exec::is_exec(info) || portforward::is_portforward(info)) && info.verb == "get" {
             // A GET that upgrades runs commands all the same: it needs the right to create, too.
             let attributes = Attributes {
                 verb: "create",
@@ -312,6 +315,12 @@ impl ApiServer {
         if exec::is_exec(info) {
             return exec::serve(cache, &shared.streams, info, request).await;
         }
+        if portforward::is_portforward(info) {
+            return portforward::serve(cache, &shared.streams, info, request).await;
+        }
+        if proxy::is_proxy(info) {
+            return proxy::serve(cache, &shared.streams, &shared.metrics, info, request).await;
+        }
         if info.group.is_empty() && info.resource == "pods" && info.subresource == "log" {
             return logs::serve(cache, &shared.streams, &shared.now, info).await;
         }
@@ -320,6 +329,13 @@ impl ApiServer {
                 .subresources
                 .serve(served, &shared.registry, info, user, request)
                 .await;
+        }
+        if let Some(source) = computed::find(&shared.computed, info) {
+            let answer = shared
+                .registry
+                .serve_computed(source, info, user, request.headers())
+                .await;
+            return Ok(answer);
         }
         if reviews::is_review(info) {
             return reviews::serve(

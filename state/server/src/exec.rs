@@ -1,7 +1,7 @@
 //! `pods/exec` and `pods/attach`: a process in a pod at the other end of an upgraded connection.
 //!
-//! Two transports carry the same session: WebSocket (`v5.channel.k8s.io`, `v4.channel.k8s.io`) and, for kubectl before 1.31,
-//! SPDY/3.1. The process is started before the upgrade is answered, so that what is wrong with the request is an ordinary Status; a
+//! Two transports carry the same session: WebSocket (`v5.channel.k8s.io` and the subprotocols before it) and, for kubectl before
+//! 1.31, SPDY/3.1. The process is started before the upgrade is answered, so that what is wrong with the request is an ordinary Status; a
 //! program that cannot be started is told at the end of the session, as the exit code would be.
 
 mod session;
@@ -9,22 +9,15 @@ mod spdy;
 mod websocket;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Request, Response};
 use setpoint_api::Status;
 
 use crate::cache::Cache;
-use crate::pods;
 use crate::request::RequestInfo;
 use crate::streams::{ExecRequest, ExecStreams, PodStreams, StreamError};
-
-/// How long the other end may take to switch protocols and open its streams.
-const OPEN_WITHIN: Duration = Duration::from_secs(30);
-/// How long the other end may take to hang up after the end.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+use crate::{pods, upgrade};
 
 /// The protocol to switch to.
 enum Transport {
@@ -34,9 +27,7 @@ enum Transport {
 
 /// Whether the request is about a process in a pod.
 pub(crate) fn is_exec(info: &RequestInfo) -> bool {
-    info.group.is_empty()
-        && info.resource == "pods"
-        && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward")
+    info.group.is_empty() && info.resource == "pods" && matches!(info.subresource.as_str(), "exec" | "attach")
 }
 
 /// Answers a request to run or to attach.
@@ -50,13 +41,8 @@ pub(crate) async fn serve(
         let resource = info.resource_path();
         return Err(Status::method_not_supported("", &resource, &info.verb));
     }
-    if info.subresource == "portforward" {
-        return Err(Status::not_implemented(
-            "port-forward is not served yet; reach the pod by its IP address, or by a Service of type NodePort",
-        ));
-    }
-    let target = pods::target(cache, info)?;
-    let wanted = read(info, target.container.clone())?;
+    let (target, container) = pods::target(cache, info)?;
+    let wanted = read(info, container)?;
     let transport = negotiate(request.headers())?;
     let process = match streams
         .exec(&target.node, &target.namespace, &target.name, wanted.clone())
@@ -67,7 +53,7 @@ pub(crate) async fn serve(
         Err(error @ StreamError::Failed { .. }) => ExecStreams::failed(error),
         Err(error) => return Err(pods::failure(&error)),
     };
-    let upgrade = hyper::upgrade::on(&mut request);
+    let switched = hyper::upgrade::on(&mut request);
     let response = match &transport {
         Transport::WebSocket(handshake) => handshake.response(),
         Transport::Spdy(handshake) => handshake.response(),
@@ -75,19 +61,11 @@ pub(crate) async fn serve(
     let what = format!("{} {}/{}", info.subresource, target.namespace, target.name);
     tokio::spawn(async move {
         // Until here the process waits; it is killed when the client does not come.
-        let upgraded = match tokio::time::timeout(OPEN_WITHIN, upgrade).await {
-            Ok(Ok(upgraded)) => upgraded,
-            Ok(Err(error)) => {
-                tracing::debug!(what, %error, "the connection was not upgraded");
-                return;
-            }
-            Err(_) => {
-                tracing::debug!(what, "the connection was not upgraded in time");
-                return;
-            }
+        let Some(upgraded) = upgrade::taken(switched, &what).await else {
+            return;
         };
         let done = match transport {
-            Transport::WebSocket(handshake) => websocket::run(upgraded, handshake, process).await,
+            Transport::WebSocket(handshake) => websocket::run(upgraded, &handshake, process).await,
             Transport::Spdy(_) => spdy::run(upgraded, &wanted, process).await,
         };
         if let Err(error) = done {
@@ -128,20 +106,13 @@ fn read(info: &RequestInfo, container: String) -> Result<ExecRequest, Status> {
 }
 
 fn negotiate(headers: &HeaderMap) -> Result<Transport, Status> {
-    let has = |name: http::HeaderName, wanted: &str| {
-        headers.get_all(name).iter().any(|value| {
-            value
-                .to_str()
-                .is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted)))
-        })
-    };
-    if !has(CONNECTION, "upgrade") {
+    if !upgrade::is_wanted(headers) {
         return Err(Status::bad_request("Upgrade request required"));
     }
-    if has(UPGRADE, "websocket") {
+    if upgrade::wants(headers, "websocket") {
         return websocket::Handshake::read(headers).map(Transport::WebSocket);
     }
-    if has(UPGRADE, spdy::PROTOCOL) {
+    if upgrade::wants(headers, crate::spdy::PROTOCOL) {
         return spdy::Handshake::read(headers).map(Transport::Spdy);
     }
     Err(Status::bad_request(

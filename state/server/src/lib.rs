@@ -10,6 +10,7 @@ mod authn;
 mod authz;
 mod body;
 mod cache;
+mod computed;
 mod crd;
 mod discovery;
 mod exec;
@@ -19,18 +20,24 @@ mod logs;
 mod metrics;
 mod openapi_routes;
 mod pods;
+mod portforward;
+mod proxy;
 mod registry;
 pub mod request;
 mod respond;
 mod retention;
 mod reviews;
 mod seed;
+mod spdy;
 mod strategy;
 mod streams;
 mod subresources;
 mod timemachine;
 mod tokens;
+mod upgrade;
+mod usage;
 mod watch;
+mod websocket;
 
 pub use admission::{Admission, AdmissionRequest, Operation};
 pub use api::{ApiServer, AsUser, ServerConfig, ServerError};
@@ -38,6 +45,9 @@ pub use cache::{Cache, Stored};
 pub use registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
 pub use request::{Query, RequestInfo, UserInfo};
 pub use retention::log_rules;
-pub use streams::{ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, StreamError};
+pub use streams::{
+    ByteStream, Duplex, ExecRequest, ExecStreams, LogRequest, LogSource, NodeUsage, PodAddress, PodStreams, PodUsage,
+    StreamError, Usage,
+};
 pub use subresources::{ServedSubresource, SubresourceHandler, SubresourceRequest};
 pub use tokens::TokenKeyError;

@@ -13,7 +13,10 @@ use crate::pods;
 use crate::registry::Now;
 use crate::request::{Query, RequestInfo};
 use crate::respond;
-use crate::streams::{LogRequest, PodStreams};
+use crate::streams::{LogRequest, LogSource, PodStreams};
+
+/// What `stream` may be.
+const STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];
 
 /// Answers a request for a log.
 pub(crate) async fn serve(
@@ -25,9 +28,9 @@ pub(crate) async fn serve(
     if info.verb != "get" {
         return Err(Status::method_not_supported("", "pods/log", &info.verb));
     }
-    let mut request = read(&info.query, now())?;
-    let target = pods::target(cache, info)?;
-    request.container = Some(target.container);
+    let mut request = read(&info.query, info.name.as_deref().unwrap_or_default(), now())?;
+    let (target, container) = pods::target(cache, info)?;
+    request.container = Some(container);
     let limit = request.limit_bytes;
     let lines = streams
         .logs(&target.node, &target.namespace, &target.name, request)
@@ -44,16 +47,22 @@ pub(crate) async fn serve(
     ))
 }
 
-/// Reads the options from the query.
-fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
+/// Reads the options from the query; `pod` is who a refusal is about.
+fn read(query: &Query, pod: &str, now: jiff::Timestamp) -> Result<LogRequest, Status> {
     let mut errors = Vec::new();
     let mut number = |key: &str, least: i64| -> Result<Option<i64>, Status> {
         let Some(text) = query.non_empty(key) else {
             return Ok(None);
         };
-        let value: i64 = text
-            .parse()
-            .map_err(|_| Status::bad_request(format!("the value {text:?} of {key} is not a whole number")))?;
+        // The words are those of Go's strconv.
+        let value: i64 = text.parse().map_err(|error: std::num::ParseIntError| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = match error.kind() {
+                PosOverflow | NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        })?;
         if value < least {
             let detail = if least == 0 {
                 "must be greater than or equal to 0"
@@ -66,25 +75,38 @@ fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
     };
     let tail = number("tailLines", 0)?;
     let limit = number("limitBytes", 1)?;
-    let seconds = number("sinceSeconds", 1)?;
     let time = query
         .non_empty("sinceTime")
         .map(|text| {
-            text.parse::<jiff::Timestamp>()
-                .map_err(|error| Status::bad_request(format!("sinceTime {text:?} is no time as in RFC 3339: {error}")))
+            text.parse::<jiff::Timestamp>().map_err(|_| {
+                Status::bad_request(format!(
+                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": it is no time as in RFC 3339"
+                ))
+            })
         })
         .transpose()?;
-    if seconds.is_some() && time.is_some() {
+    // Both together are wrong whatever the seconds are.
+    let seconds = if time.is_some() && query.non_empty("sinceSeconds").is_some() {
         errors.push(FieldError::forbidden(
             "",
             "at most one of `sinceTime` or `sinceSeconds` may be specified",
         ));
+        None
+    } else {
+        number("sinceSeconds", 1)?
+    };
+    let stream = query.non_empty("stream").unwrap_or("All");
+    if !STREAMS.contains(&stream) {
+        errors.push(FieldError::not_supported("stream", stream, &STREAMS));
     }
-    if let Some(stream) = query.non_empty("stream").filter(|stream| *stream != "All") {
-        errors.push(FieldError::not_supported("stream", stream, &["All"]));
+    if stream != "All" && tail.is_some() {
+        errors.push(FieldError::forbidden(
+            "",
+            "`tailLines` and specific `stream` are mutually exclusive for now",
+        ));
     }
     if !errors.is_empty() {
-        return Err(Status::invalid("", "PodLogOptions", "", &errors));
+        return Err(Status::invalid("", "PodLogOptions", pod, &errors));
     }
     let ago = |seconds: i64| {
         now.checked_sub(jiff::SignedDuration::from_secs(seconds))
@@ -98,6 +120,11 @@ fn read(query: &Query, now: jiff::Timestamp) -> Result<LogRequest, Status> {
         tail_lines: tail.and_then(|lines| usize::try_from(lines).ok()),
         timestamps: query.flag("timestamps"),
         limit_bytes: limit.and_then(|bytes| u64::try_from(bytes).ok()),
+        stream: match stream {
+            "Stdout" => Some(LogSource::Stdout),
+            "Stderr" => Some(LogSource::Stderr),
+            _ => None,
+        },
     })
 }
 
@@ -129,6 +156,7 @@ mod tests {
         let now: jiff::Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
         let good = read(
             &Query::parse("follow=true&tailLines=5&sinceSeconds=60&timestamps=true&limitBytes=10"),
+            "web",
             now,
         )
         .expect("good options");
@@ -136,15 +164,42 @@ mod tests {
         assert_eq!(good.tail_lines, Some(5));
         assert_eq!(good.limit_bytes, Some(10));
         assert_eq!(good.since, Some("2026-01-01T00:00:00Z".parse().expect("a time")));
-        let bad = read(&Query::parse("tailLines=-1"), now).expect_err("a negative number");
+        let bad = |query: &str| read(&Query::parse(query), "web", now).expect_err("bad options");
+        for (query, message) in [
+            (
+                "tailLines=-1",
+                "tailLines: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            ("limitBytes=0", "limitBytes: Invalid value: 0: must be greater than 0"),
+            (
+                "sinceSeconds=0",
+                "sinceSeconds: Invalid value: 0: must be greater than 0",
+            ),
+            (
+                "sinceSeconds=5&sinceTime=2026-01-01T00:00:00Z",
+                "<nil>: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ),
+            (
+                "stream=x",
+                "stream: Unsupported value: \"x\": supported values: \"All\", \"Stderr\", \"Stdout\"",
+            ),
+            (
+                "stream=Stdout&tailLines=1",
+                "<nil>: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now",
+            ),
+        ] {
+            let status = bad(query);
+            assert_eq!(status.message, format!("PodLogOptions \"web\" is invalid: {message}"));
+            assert_eq!(status.code, 422);
+        }
+        let word = bad("tailLines=x");
         assert_eq!(
-            bad.message,
-            "PodLogOptions \"\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"
+            (word.code, word.message.as_str()),
+            (400, "strconv.ParseInt: parsing \"x\": invalid syntax")
         );
-        assert_eq!(
-            read(&Query::parse("tailLines=x"), now).expect_err("no number").code,
-            400
-        );
+        assert_eq!(bad("sinceTime=yesterday").code, 400);
+        let errors = read(&Query::parse("stream=Stderr"), "web", now).expect("good options");
+        assert_eq!(errors.stream, Some(LogSource::Stderr));
     }
 
     #[tokio::test]

@@ -7,33 +7,47 @@ use crate::cache::Cache;
 use crate::request::RequestInfo;
 use crate::streams::StreamError;
 
-/// A pod that is to be reached.
-pub(crate) struct Target {
+/// A pod and the node that it is bound to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
     pub namespace: String,
     pub name: String,
+    pub uid: String,
     pub node: String,
-    pub container: String,
+}
+
+impl Place {
+    /// Where a pod is; one that is bound to no node cannot be reached.
+    pub(crate) fn of(pod: &Value) -> Result<Place, Status> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let place = Place {
+            namespace: text(&pod["metadata"]["namespace"]),
+            name: text(&pod["metadata"]["name"]),
+            uid: text(&pod["metadata"]["uid"]),
+            node: text(&pod["spec"]["nodeName"]),
+        };
+        if place.node.is_empty() {
+            let name = place.name;
+            return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        }
+        Ok(place)
+    }
+}
+
+/// Reads a pod.
+pub(crate) fn pod(cache: &Cache, namespace: &str, name: &str) -> Result<Value, Status> {
+    let stored = cache.get("core/pods", namespace, name);
+    let stored = stored.ok_or_else(|| Status::not_found("", "pods", name))?;
+    Ok(stored.value())
 }
 
 /// Finds the pod of a request and the container: the one named, or the only one.
-pub(crate) fn target(cache: &Cache, info: &RequestInfo) -> Result<Target, Status> {
+pub(crate) fn target(cache: &Cache, info: &RequestInfo) -> Result<(Place, String), Status> {
     let namespace = info.namespace.as_deref().unwrap_or_default();
     let name = info.name.as_deref().unwrap_or_default();
-    let pod = cache
-        .get("core/pods", namespace, name)
-        .ok_or_else(|| Status::not_found("", "pods", name))?
-        .value();
+    let pod = pod(cache, namespace, name)?;
     let container = container(&pod, name, info.query.non_empty("container"))?;
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    if node.is_empty() {
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
-    }
-    Ok(Target {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        node: node.to_owned(),
-        container,
-    })
+    Ok((Place::of(&pod)?, container))
 }
 
 fn container(pod: &Value, pod_name: &str, wanted: Option<&str>) -> Result<String, Status> {
@@ -87,7 +101,9 @@ pub(crate) fn failure(error: &StreamError) -> Status {
         StreamError::BadRequest(message) => Status::bad_request(message.clone()),
         StreamError::NotFound(message) => Status::new(404, "NotFound", message.clone()),
         StreamError::NotSupported(message) => Status::not_implemented(message.clone()),
-        StreamError::NodeUnreachable { .. } => Status::unavailable(error.to_string()),
+        StreamError::NodeUnreachable { .. } | StreamError::NodeNotConnected(_) => {
+            Status::unavailable(error.to_string())
+        }
         StreamError::Failed { .. } => Status::internal(chain(error)),
     }
 }

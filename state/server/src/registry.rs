@@ -9,6 +9,7 @@ mod binding;
 mod bookkeeping;
 mod call;
 mod collection;
+mod computed;
 mod create;
 mod delete;
 mod eviction;

@@ -106,7 +106,12 @@ impl RequestInfo {
         }
         info.resource.clone_from(&rest[0]);
         info.name = rest.get(1).cloned();
-        info.subresource = rest.get(2..).map(|more| more.join("/")).unwrap_or_default();
+        info.subresource = match rest.get(2).map(String::as_str) {
+            // What follows is a path of somebody else's.
+            Some("proxy") => "proxy".to_owned(),
+            Some(_) => rest[2..].join("/"),
+            None => String::new(),
+        };
         let watch = watch_prefix || info.query.flag("watch");
         if info.name.is_none() {
             match info.verb.as_str() {
@@ -135,6 +140,18 @@ impl RequestInfo {
         }
     }
 
+    /// What follows the name of a proxied object's `proxy`, as it came: empty, or from its first slash on.
+    pub fn proxied_path(&self) -> &str {
+        // `/api/v1`, the namespace if there is one, the resource, the name, `proxy`.
+        let parts = if self.namespace.is_some() { 7 } else { 5 };
+        let mut rest = self.path.as_str();
+        for _ in 0..parts {
+            rest = rest.trim_start_matches('/');
+            rest = rest.find('/').map_or("", |at| &rest[at..]);
+        }
+        rest
+    }
+
     /// `resource` or `resource/subresource`, as RBAC rules name it.
     pub fn resource_path(&self) -> String {
         if self.subresource.is_empty() {
@@ -153,8 +170,9 @@ impl RequestInfo {
     pub fn is_long_running(&self) -> bool {
         self.verb == "watch"
             || (self.is_resource
-                && self.resource == "pods"
-                && matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward"))
+                && (self.subresource == "proxy"
+                    || (self.resource == "pods"
+                        && matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward"))))
     }
 }
 

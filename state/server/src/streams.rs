@@ -1,4 +1,4 @@
-//! What the API needs of whoever runs a pod: its logs and processes inside it.
+//! What the API needs of whoever runs pods: their logs, processes inside them, connections into them, and what they use.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +27,17 @@ pub struct LogRequest {
     pub timestamps: bool,
     /// At most so many bytes.
     pub limit_bytes: Option<u64>,
+    /// Only what was written to this stream; `None` for both.
+    pub stream: Option<LogSource>,
+}
+
+/// A container's stream that its log is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSource {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// A process to start in a container (`pods/exec`), or a connection to its own (`pods/attach`).
@@ -73,6 +84,59 @@ impl ExecStreams {
     }
 }
 
+/// Bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Which of a pod's addresses is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodAddress {
+    /// `localhost` as the pod sees it, from inside of it: for forwarded ports.
+    Loopback,
+    /// The address that others reach the pod by: for what is proxied.
+    Pod,
+}
+
+/// What something used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time since it began, in nanoseconds.
+    pub cpu_nanoseconds: u64,
+    /// The rate at which CPU time was used over the window, in nanoseconds per second (10⁹ is one core).
+    pub cpu_nanocores: u64,
+    /// Memory without reclaimable file cache (the working set), in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What a node and its pods used over the last window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeUsage {
+    /// The end of the window.
+    pub at: jiff::Timestamp,
+    /// How long the window was.
+    pub window: std::time::Duration,
+    /// The node as a whole.
+    pub total: Usage,
+    /// The pods of which something runs.
+    pub pods: Vec<PodUsage>,
+}
+
+/// What a pod used over the last window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodUsage {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub name: String,
+    /// Tells pods of one name apart over time.
+    pub uid: String,
+    /// The pod as a whole.
+    pub total: Usage,
+    /// Each container that runs, by its name.
+    pub containers: Vec<(String, Usage)>,
+}
+
 /// Why a stream could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -86,6 +150,9 @@ pub enum StreamError {
         /// The node.
         node: String,
     },
+    /// The node itself is asked, and is not connected.
+    #[error("node {0:?} is not connected")]
+    NodeNotConnected(String),
     /// The request cannot be met as the pod is (no such container, not started, no previous attempt). Kubernetes answers 400.
     #[error("{0}")]
     BadRequest(String),
@@ -126,4 +193,23 @@ pub trait PodStreams: Send + Sync + 'static {
         pod: &str,
         request: ExecRequest,
     ) -> Result<ExecStreams, StreamError>;
+
+    /// Opens a TCP connection to a port of a pod, which runs. The cause of a failure is told in the words of Go's `net` package.
+    async fn connect(
+        &self,
+        node: &str,
+        namespace: &str,
+        pod: &str,
+        address: PodAddress,
+        port: u16,
+    ) -> Result<Box<dyn Duplex>, StreamError> {
+        Err(StreamError::NotSupported(format!(
+            "cannot connect to port {port} ({address:?}) of pod {namespace}/{pod} on node {node:?}: that is not supported"
+        )))
+    }
+
+    /// Returns what a node and its pods used, not older than a quarter of a minute.
+    async fn usage(&self, node: &str) -> Result<NodeUsage, StreamError> {
+        Err(StreamError::NotSupported(format!("node {node:?} is not measured")))
+    }
 }

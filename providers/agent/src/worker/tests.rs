@@ -131,6 +131,14 @@ impl Containers for World {
         Ok(())
     }
 
+    async fn connect(&self, _: &str, _: u16) -> Result<Box<dyn crate::streams::Duplex>, RuntimeFailure> {
+        Err(RuntimeFailure::new("nothing listens in this world"))
+    }
+
+    async fn stats(&self, _: &str) -> Result<setpoint_runtime::SandboxStats, RuntimeFailure> {
+        Ok(setpoint_runtime::SandboxStats::default())
+    }
+
     async fn exec(&self, _: &str, _: &str, _: ExecSpec) -> Result<ExecStreams, RuntimeFailure> {
         let code = self.exec.load(Ordering::SeqCst);
         Ok(ExecStreams {

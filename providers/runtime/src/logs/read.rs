@@ -5,12 +5,13 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{KEEP, ReadOptions, rotated};
+use super::{KEEP, ReadOptions, Stream, rotated};
 
 /// One line of a log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     pub(super) time: &'a str,
+    pub(super) stream: &'a [u8],
     pub(super) complete: bool,
     pub(super) text: &'a [u8],
 }
@@ -20,10 +21,11 @@ pub(super) fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let line = line.strip_suffix(b"\n")?;
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let time = str::from_utf8(parts.next()?).ok()?;
-    parts.next()?;
+    let stream = parts.next()?;
     let complete = parts.next()? == b"F";
     Some(Entry {
         time,
+        stream,
         complete,
         text: parts.next()?,
     })
@@ -35,6 +37,7 @@ pub(super) struct Printer {
     since: Option<jiff::Timestamp>,
     timestamps: bool,
     left: Option<u64>,
+    stream: Option<Stream>,
     within_line: bool,
 }
 
@@ -44,6 +47,7 @@ impl Printer {
             since: options.since,
             timestamps: options.timestamps,
             left: options.limit_bytes,
+            stream: options.stream,
             within_line: false,
         }
     }
@@ -51,6 +55,9 @@ impl Printer {
     /// Appends one line of a file to `out`; false once the limit is reached.
     pub(super) fn print(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(entry) = parse(line) else { return true };
+        if self.stream.is_some_and(|stream| stream.name() != entry.stream) {
+            return true;
+        }
         if let Some(since) = self.since {
             match entry.time.parse::<jiff::Timestamp>() {
                 Ok(time) if time >= since => self.since = None,
@@ -287,6 +294,27 @@ mod tests {
             ..ReadOptions::default()
         };
         assert_eq!(print(&options, &path), "2026-01-01T00:00:03.000000000Z three\n");
+    }
+
+    #[test]
+    fn one_stream_is_read_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web-0.log");
+        let line = |stream: &str, text: &str| format!("2026-01-01T00:00:01.000000000Z {stream} F {text}\n");
+        std::fs::write(
+            &path,
+            line("stdout", "out") + &line("stderr", "err") + &line("stdout", "more"),
+        )
+        .unwrap();
+        let only = |stream| {
+            let options = ReadOptions {
+                stream: Some(stream),
+                ..ReadOptions::default()
+            };
+            print(&options, &path)
+        };
+        assert_eq!(only(Stream::Stdout), "out\nmore\n");
+        assert_eq!(only(Stream::Stderr), "err\n");
     }
 
     #[test]

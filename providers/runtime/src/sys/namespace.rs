@@ -16,7 +16,8 @@ pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Joins namespaces: of a namespace file, or of a process when `file` is a pidfd. Only for single-threaded processes.
+/// Joins namespaces: of a namespace file, or of a process when `file` is a pidfd. Only for single-threaded processes, but for a
+/// network namespace, which is the calling thread's alone: there for a thread that does nothing else.
 pub(crate) fn join(file: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for the duration of the call; namespaces do not affect memory.
     if unsafe { libc::setns(file.as_raw_fd(), flags) } == 0 {

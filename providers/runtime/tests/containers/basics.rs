@@ -29,6 +29,8 @@ pub fn tests() -> Vec<Trial> {
         trial("logs_follow_a_running_container_to_its_end", follow),
         trial("exec_connects_streams_and_returns_the_exit_code", exec),
         trial("exec_with_a_terminal_can_be_resized", exec_terminal),
+        trial("a_process_whose_terminal_goes_is_hung_up_and_then_killed", hang_up),
+        trial("a_port_on_a_pods_loopback_is_reached_from_the_host", connect),
         trial("exec_of_what_does_not_exist_is_an_error", exec_not_found),
         trial("dropping_an_exec_session_kills_its_process", exec_dropped),
         trial("attach_gives_input_and_takes_output_of_the_container_itself", attach),
@@ -331,6 +333,83 @@ async fn exec_terminal() {
     stdout.read_to_string(&mut shown).await.unwrap();
     assert!(shown.contains("/dev/pts/") && shown.contains("43 132"), "{shown:?}");
     assert_eq!(session.exit.await.unwrap(), 4);
+    world.finish().await;
+}
+
+async fn hang_up() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let started = world.start("a", script("app", "exec sleep 1000")).await.unwrap();
+    let id = started.id();
+    // One passes the hang-up on, as a shell does; the other one does not care.
+    for text in [
+        "trap 'echo heard > /tmp/heard; exit' HUP; echo $$; while :; do sleep 0.05; done",
+        "trap '' HUP; echo $$; while :; do sleep 0.05; done",
+    ] {
+        let spec = ExecSpec {
+            command: ["sh", "-c", text].map(str::to_owned).to_vec(),
+            tty: true,
+            stdin: true,
+        };
+        let mut session = world.runtime.exec("a", &id, spec).await.unwrap();
+        let mut pid = String::new();
+        let mut stdout = session.stdout.take().unwrap();
+        while !pid.ends_with('\n') {
+            let byte = stdout.read_u8().await.unwrap();
+            pid.push(char::from(byte));
+        }
+        drop((session, stdout));
+        let gone = format!(
+            "for i in $(seq 200); do kill -0 {} 2>/dev/null || exit 0; sleep 0.1; done; exit 1",
+            pid.trim()
+        );
+        let (code, ..) = world.exec("a", &id, &["sh", "-c", &gone]).await;
+        assert_eq!(code, 0, "{text}");
+    }
+    let (_, heard, _) = world.exec("a", &id, &["cat", "/tmp/heard"]).await;
+    assert_eq!(heard, "heard\n");
+    world.finish().await;
+}
+
+async fn connect() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let refused = world.runtime.connect("a", 7777).await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "failed to connect to localhost:7777 inside the pod: IPv4: dial tcp4 127.0.0.1:7777: connect: connection refused \
+         IPv6: dial tcp6 [::1]:7777: connect: connection refused"
+    );
+    // Nothing of the host's own is reached.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert!(world.runtime.connect("a", port).await.is_err());
+    for family in ["", "6"] {
+        let address = if family.is_empty() { "127.0.0.1" } else { "::1" };
+        let text = format!(
+            "import socket; s = socket.socket(socket.AF_INET{family}); s.bind(('{address}', 7000)); s.listen(); print('on', flush=True); \
+             c, _ = s.accept(); c.sendall(c.recv(9)[::-1]); c.close()"
+        );
+        let spec = ContainerSpec {
+            command: Some(vec!["python3".to_owned(), "-c".to_owned(), text]),
+            ..script(if family.is_empty() { "four" } else { "six" }, "")
+        };
+        let started = world.start("a", spec).await.unwrap();
+        let connected = async {
+            loop {
+                match world.runtime.connect("a", 7000).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let mut stream = connected.await;
+        stream.write_all(b"abc").await.unwrap();
+        let mut back = String::new();
+        stream.read_to_string(&mut back).await.unwrap();
+        assert_eq!(back, "cba");
+        world.ended("a", &started.id()).await;
+    }
     world.finish().await;
 }
 

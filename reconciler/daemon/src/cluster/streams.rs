@@ -1,10 +1,14 @@
-//! Joins the API's streams (logs, exec) to the agent of this machine.
+//! Joins what the API asks of nodes (logs, processes, connections, figures) to the agent of this machine.
 
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
 use setpoint_agent::{Agent, StreamError as AgentError};
-use setpoint_server::{ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, StreamError};
+use setpoint_runtime::logs::Stream;
+use setpoint_server::{
+    ByteStream, Duplex, ExecRequest, ExecStreams, LogRequest, LogSource, NodeUsage, PodAddress, PodStreams, PodUsage,
+    StreamError, Usage,
+};
 
 /// The one node of this process.
 pub struct LocalNode {
@@ -65,6 +69,10 @@ impl PodStreams for LocalNode {
             tail_lines: request.tail_lines,
             timestamps: request.timestamps,
             limit_bytes: request.limit_bytes,
+            stream: request.stream.map(|stream| match stream {
+                LogSource::Stdout => Stream::Stdout,
+                LogSource::Stderr => Stream::Stderr,
+            }),
         };
         self.agent(node, namespace, pod)?
             .logs(namespace, pod, request)
@@ -105,5 +113,56 @@ impl PodStreams for LocalNode {
             resize: streams.resize,
             exit: Box::pin(async move { exit.await.map_err(error) }),
         })
+    }
+
+    async fn connect(
+        &self,
+        node: &str,
+        namespace: &str,
+        pod: &str,
+        address: PodAddress,
+        port: u16,
+    ) -> Result<Box<dyn Duplex>, StreamError> {
+        let address = match address {
+            PodAddress::Loopback => setpoint_agent::PodAddress::Loopback,
+            PodAddress::Pod => setpoint_agent::PodAddress::Pod,
+        };
+        let agent = self.agent(node, namespace, pod)?;
+        let stream = agent.connect(namespace, pod, address, port).await.map_err(error)?;
+        Ok(Box::new(stream))
+    }
+
+    async fn usage(&self, node: &str) -> Result<NodeUsage, StreamError> {
+        let agent = self.agent.get().filter(|_| node == self.node);
+        let agent = agent.ok_or_else(|| StreamError::NodeNotConnected(node.to_string()))?;
+        let usage = agent.usage().await.map_err(error)?;
+        Ok(NodeUsage {
+            at: usage.at,
+            window: usage.window,
+            total: used(&usage.total),
+            pods: usage.pods.into_iter().map(pod_used).collect(),
+        })
+    }
+}
+
+fn used(usage: &setpoint_agent::Usage) -> Usage {
+    Usage {
+        cpu_nanoseconds: usage.cpu_nanoseconds,
+        cpu_nanocores: usage.cpu_nanocores,
+        memory_bytes: usage.memory_bytes,
+    }
+}
+
+fn pod_used(pod: setpoint_agent::PodUsage) -> PodUsage {
+    PodUsage {
+        namespace: pod.namespace,
+        name: pod.name,
+        uid: pod.uid,
+        total: used(&pod.total),
+        containers: pod
+            .containers
+            .iter()
+            .map(|(name, usage)| (name.clone(), used(usage)))
+            .collect(),
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
             ("create", "post"),
             ("update", "put"),
             ("patch", "patch"),
+            ("delete", "delete"),
         ] {
             if sub.verbs.contains(&verb) {
                 operations.insert(method.into(), operation.describe(verb));
@@ -232,7 +233,13 @@ impl Operation<'_> {
 
     fn describe_stream(&self, verb: &str) -> Value {
         let (group, version, kind) = self.kind;
-        let word = if verb == "create" { "connectPost" } else { "connectGet" };
+        let word = match verb {
+            "create" => "connectPost",
+            "update" => "connectPut",
+            "patch" => "connectPatch",
+            "delete" => "connectDelete",
+            _ => "connectGet",
+        };
         json!({
             "tags": [tag(&self.row.group, &self.row.version)],
             "operationId": format!("{word}{}{}{}", group_word(&self.row.group), capitalized(&self.row.version), self.scope),

@@ -64,6 +64,7 @@ static KINDS: &[Kind] = kinds! {
     "discovery.k8s.io" "v1" k8s_openapi::api::discovery::v1 { EndpointSlice }
     "events.k8s.io" "v1" k8s_openapi::api::events::v1 { Event }
     "flowcontrol.apiserver.k8s.io" "v1" k8s_openapi::api::flowcontrol::v1 { FlowSchema, PriorityLevelConfiguration }
+    "metrics.k8s.io" "v1beta1" crate::metrics { NodeMetrics, PodMetrics }
     "networking.k8s.io" "v1" k8s_openapi::api::networking::v1 { Ingress, IngressClass, IPAddress, NetworkPolicy, ServiceCIDR }
     "node.k8s.io" "v1" k8s_openapi::api::node::v1 { RuntimeClass }
     "policy" "v1" k8s_openapi::api::policy::v1 { Eviction, PodDisruptionBudget }

@@ -3,6 +3,7 @@
 mod apps;
 mod cluster;
 mod core;
+mod metrics;
 mod rbac;
 mod reviews;
 
@@ -13,6 +14,7 @@ use crate::validate::metadata::NameRule;
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 const CREATE: &[&str] = &["create"];
 const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Makes all built-in rows.
@@ -23,6 +25,7 @@ pub fn rows() -> Vec<Resource> {
         rbac::rbac(),
         cluster::cluster(),
         reviews::reviews(),
+        metrics::metrics(),
     ]
     .concat()
 }

@@ -16,7 +16,7 @@ const METADATA: &[u8] = b"\"metadata\":{";
 pub struct Stored {
     /// The key within its kind: `namespace/name`, `-/name` without a namespace.
     pub key: Box<str>,
-    /// The write that it came from.
+    /// The write that it came from; 0 for what is not stored.
     pub revision: Revision,
     /// The JSON as stored, without `metadata.resourceVersion`.
     pub bytes: Bytes,
@@ -48,7 +48,11 @@ impl Stored {
             Ok(_) => (Value::Null, Some("it is JSON, but no object".into())),
             Err(error) => (Value::Null, Some(error.to_string().into())),
         };
-        let splice = find(&bytes, METADATA).map_or(0, |at| (at + METADATA.len()) as u32);
+        // What was made just now and is not stored is at no revision, and says none.
+        let splice = match revision {
+            0 => 0,
+            _ => find(&bytes, METADATA).map_or(0, |at| (at + METADATA.len()) as u32),
+        };
         let (namespace, name) = key.split_once('/').unwrap_or(("-", key));
         let labels = meta::labels(&object).cloned().unwrap_or_default();
         let fields = row.map_or_else(Vec::new, |row| selectable(row, &object));
@@ -90,7 +94,9 @@ impl Stored {
             Ok(object @ Value::Object(_)) => object,
             _ => self.remains(),
         };
-        meta::set(&mut object, "resourceVersion", self.revision.to_string());
+        if self.revision != 0 {
+            meta::set(&mut object, "resourceVersion", self.revision.to_string());
+        }
         object
     }
 

@@ -1,9 +1,5 @@
 //! The session over SPDY/3.1, as kubectl before 1.31 speaks it: the client opens a stream each for errors, input, outputs
 //! and resizes, told apart by their `streamType` header.
-//!
-//! Only what this needs is here: no flow control (neither end's library has it), no pushes, no priorities.
-
-mod frames;
 
 use std::collections::HashMap;
 
@@ -18,13 +14,10 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
 use super::session::{self, Input, Output, QUEUE};
-use super::{CLOSE_WITHIN, OPEN_WITHIN};
+use crate::spdy::{self, Frame, HeaderBlocks, PROTOCOL, STREAM_PROTOCOL, SpdyError};
 use crate::streams::{ExecRequest, ExecStreams};
-use frames::{Frame, HeaderBlocks, SpdyError};
+use crate::upgrade::{CLOSE_WITHIN, OPEN_WITHIN};
 
-/// The name of the protocol in `Upgrade`.
-pub(super) const PROTOCOL: &str = "SPDY/3.1";
-const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
 /// The version of the session on top: errors are Status objects.
 const STREAMS: &str = "v4.channel.k8s.io";
 /// The longest message about the terminal's size.
@@ -35,13 +28,7 @@ pub(super) struct Handshake;
 
 impl Handshake {
     pub(super) fn read(headers: &HeaderMap) -> Result<Handshake, Status> {
-        let offered: Vec<&str> = headers
-            .get_all(STREAM_PROTOCOL)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .collect();
+        let offered = spdy::offered(headers);
         if offered.contains(&STREAMS) {
             return Ok(Handshake);
         }
@@ -111,18 +98,15 @@ pub(super) async fn run(
             match frame {
                 Frame::Open { stream, block } => {
                     let fields = headers.decode(&block)?;
-                    let kind = fields
-                        .iter()
-                        .find(|(name, _)| name.eq_ignore_ascii_case("streamtype"))
-                        .and_then(|(_, value)| Kind::of(value));
+                    let kind = spdy::field(&fields, "streamtype").and_then(Kind::of);
                     let answer = match kind {
                         Some(kind) => {
                             opened.send_modify(|streams| {
                                 streams.insert(kind, stream);
                             });
-                            frames::reply(stream, &headers.encode(&[])?)
+                            spdy::reply(stream, &headers.encode(&[])?)
                         }
-                        None => frames::reset(stream),
+                        None => spdy::reset(stream),
                     };
                     // An error here is the writer's end, which ends the session.
                     drop(control.send(answer).await);
@@ -148,7 +132,7 @@ pub(super) async fn run(
                     let stdin = opened.borrow().get(&Kind::Stdin) == Some(&stream);
                     event = stdin.then_some(Input::StdinClosed);
                 }
-                Frame::Ping { id } => drop(control.send(frames::ping(id)).await),
+                Frame::Ping { id } => drop(control.send(spdy::ping(id)).await),
                 Frame::GoAway => return Ok(()),
                 Frame::Other => {}
             }
@@ -232,7 +216,7 @@ async fn data(
     last: bool,
 ) -> std::io::Result<()> {
     let Some(stream) = stream else { return Ok(()) };
-    to.write_all(&frames::data_header(stream, bytes.len(), last)).await?;
+    to.write_all(&spdy::data_header(stream, bytes.len(), last)).await?;
     to.write_all(bytes).await
 }
 

@@ -15,6 +15,10 @@ use crate::authn::{Origin, certificate_user};
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// After how long a silence the kernel asks whether the client is still there, and how often again.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often it is asked in vain.
+const PROBES: u32 = 4;
 
 /// Serves the API over TLS (1.2 and newer; HTTP/1.1 and HTTP/2) at every listener until `shutdown` resolves and the
 /// connections are drained.
@@ -90,6 +94,9 @@ async fn serve(api: ApiServer, stream: TcpStream, certificates: ServingCerts, sh
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    if let Err(error) = keep_alive(&stream) {
+        tracing::debug!(%error, "cannot set TCP's keep-alive");
+    }
     let handshake = TlsAcceptor::from(certificates.current()).accept(stream);
     let stream = tokio::select! {
         done = tokio::time::timeout(HANDSHAKE_WITHIN, handshake) => match done {
@@ -110,4 +117,13 @@ async fn serve(api: ApiServer, stream: TcpStream, certificates: ServingCerts, sh
         _ => Origin::Unknown,
     };
     connection::serve(api, origin, stream, shutdown).await;
+}
+
+/// Has the kernel find out about a client that is gone without a word: a process that somebody ran in a terminal is to end then.
+fn keep_alive(stream: &TcpStream) -> Result<(), rustix::io::Errno> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)
 }

@@ -239,7 +239,11 @@ fn many(call: &Call<'_>, list: &List) -> Bytes {
 }
 
 fn list_meta(list: &List) -> Value {
-    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+    // What is not stored has no version.
+    let mut metadata = match list.revision {
+        0 => json!({}),
+        revision => json!({"resourceVersion": revision.to_string()}),
+    };
     if let Some(next) = &list.next {
         metadata["continue"] = next.as_str().into();
     }

@@ -180,3 +180,25 @@ fn queries_are_decoded_and_keep_repeated_keys() {
     assert_eq!(query.get("x"), Some("%zz"));
     assert_eq!(query.get("none"), None);
 }
+
+#[test]
+fn what_follows_proxy_is_a_path_of_somebody_elses() {
+    for (path, name, rest) in [
+        ("/api/v1/namespaces/a/pods/web:80/proxy", "web:80", ""),
+        ("/api/v1/namespaces/a/pods/web/proxy/", "web", "/"),
+        (
+            "/api/v1/namespaces/a/services/https:web:x/proxy/a%2Fb//c/",
+            "https:web:x",
+            "/a%2Fb//c/",
+        ),
+        ("/api/v1//namespaces/a//services/w/proxy//x", "w", "//x"),
+        ("/api/v1/nodes/one/proxy/stats/summary", "one", "/stats/summary"),
+    ] {
+        let uri: http::Uri = format!("{path}?q=1").parse().expect("a URI");
+        let info = RequestInfo::parse(&http::Method::PUT, &uri);
+        assert_eq!(info.subresource, "proxy", "{path}");
+        assert_eq!(info.name.as_deref(), Some(name), "{path}");
+        assert_eq!(info.proxied_path(), rest, "{path}");
+        assert!(info.is_long_running() && info.verb == "update", "{path}");
+    }
+}

@@ -1,23 +1,32 @@
 //! A server for one test: everything real but the pods.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::StreamExt;
+use http::header::{CONNECTION, UPGRADE};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
 use setpoint_server::listen::{ServingCerts, serve_tls, serve_unix};
 use setpoint_server::{
-    ApiServer, ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, ServerConfig, ServerError, StreamError,
-    SubresourceHandler,
+    ApiServer, ByteStream, Duplex, ExecRequest, ExecStreams, LogRequest, NodeUsage, PodAddress, PodStreams, PodUsage,
+    ServerConfig, ServerError, StreamError, SubresourceHandler, Usage,
 };
 use setpoint_store::{SqliteLog, SqliteOptions};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,6 +37,8 @@ pub struct Cluster {
     pub dir: TempDir,
     pub address: SocketAddr,
     pub certs: ServingCerts,
+    /// The uid of the pod that is measured.
+    pub measured: Arc<parking_lot::Mutex<String>>,
     authority: Issuer<'static, KeyPair>,
     authority_pem: String,
     shutdown: watch::Sender<bool>,
@@ -54,9 +65,11 @@ impl Cluster {
             reason = "certificates and tokens are checked by real clients"
         )]
         let now = Arc::new(jiff::Timestamp::now);
+        let pods = Pods::default();
+        let measured = Arc::clone(&pods.uid);
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
-            streams: Arc::new(Pods),
+            streams: Arc::new(pods),
             subresources,
             now,
             data_dir: dir.path().to_owned(),
@@ -92,6 +105,7 @@ impl Cluster {
             dir,
             address,
             certs,
+            measured,
             authority,
             authority_pem,
             shutdown,
@@ -185,7 +199,11 @@ fn issue(authority: &Issuer<'static, KeyPair>, name: &str, groups: &[&str], name
 }
 
 /// Pods that exist only here: their log is what was asked for, their processes are `cat`, `exit CODE` and `size`.
-struct Pods;
+#[derive(Default)]
+struct Pods {
+    /// The uid of the pod that is measured.
+    uid: Arc<parking_lot::Mutex<String>>,
+}
 
 #[async_trait]
 impl PodStreams for Pods {
@@ -264,6 +282,107 @@ impl PodStreams for Pods {
             exit: Box::pin(async move { task.await.expect("no panic") }),
         })
     }
+
+    async fn connect(
+        &self,
+        _: &str,
+        _: &str,
+        pod: &str,
+        address: PodAddress,
+        port: u16,
+    ) -> Result<Box<dyn Duplex>, StreamError> {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        match (address, port) {
+            (PodAddress::Loopback, 7) => tokio::spawn(async move {
+                let (mut read, mut write) = tokio::io::split(theirs);
+                drop(tokio::io::copy(&mut read, &mut write).await);
+                drop(write.shutdown().await);
+            }),
+            (PodAddress::Pod, 80 | 8080) => tokio::spawn(answer(theirs, pod.to_owned())),
+            _ => {
+                return Err(StreamError::Failed {
+                    operation: format!("connect to port {port} of pod {pod}"),
+                    source: format!("dial tcp 10.0.0.1:{port}: connect: connection refused").into(),
+                });
+            }
+        };
+        Ok(Box::new(ours))
+    }
+
+    async fn usage(&self, node: &str) -> Result<NodeUsage, StreamError> {
+        if node != "box" {
+            return Err(StreamError::NodeNotConnected(node.to_owned()));
+        }
+        let usage = |cpu, memory_bytes| Usage {
+            cpu_nanoseconds: 7_000_000_000,
+            cpu_nanocores: cpu,
+            memory_bytes,
+        };
+        let uid = self.uid.lock().clone();
+        Ok(NodeUsage {
+            at: "2026-01-02T03:04:05.678Z".parse().expect("a time"),
+            window: std::time::Duration::from_millis(15_020),
+            total: usage(1_500_000_000, 3 << 30),
+            pods: vec![PodUsage {
+                namespace: "default".to_owned(),
+                name: "web".to_owned(),
+                uid,
+                total: usage(300_000_000, 50 << 20),
+                containers: vec![
+                    ("main".to_owned(), usage(250_000_001, 40 << 20)),
+                    ("side".to_owned(), usage(50_000_000, 8 << 20)),
+                ],
+            }],
+        })
+    }
+}
+
+/// What listens in every pod at port 80: tells what it was asked; `/away` redirects, `/raw` switches to another protocol.
+async fn answer(stream: DuplexStream, pod: String) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let pod = pod.clone();
+        async move {
+            let path = request.uri().path().to_owned();
+            if path == "/raw" {
+                let upgrade = hyper::upgrade::on(&mut request);
+                tokio::spawn(async move {
+                    let mut stream = TokioIo::new(upgrade.await.expect("upgraded"));
+                    let mut word = [0; 4];
+                    stream.read_exact(&mut word).await.expect("read");
+                    word.reverse();
+                    stream.write_all(&word).await.expect("written");
+                    stream.shutdown().await.expect("shut down");
+                });
+                let response = Response::builder()
+                    .status(StatusCode::SWITCHING_PROTOCOLS)
+                    .header(CONNECTION, "Upgrade")
+                    .header(UPGRADE, "reverse");
+                return Ok(response.body(Body::empty()).expect("a response"));
+            }
+            if path == "/away" {
+                let response = Response::builder().status(302).header("location", "/login?x=1");
+                return Ok(response.body(Body::empty()).expect("a response"));
+            }
+            let headers: serde_json::Map<String, Value> = request
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().expect("text").into()))
+                .collect();
+            let (method, uri) = (request.method().to_string(), request.uri().to_string());
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let told = json!({
+                "pod": pod, "method": method, "uri": uri, "headers": headers, "body": String::from_utf8_lossy(&body),
+            });
+            let response = Response::builder()
+                .status(if path == "/teapot" { 418 } else { 200 })
+                .header("keep-alive", "timeout=5")
+                .header("x-kept", "yes");
+            Ok::<_, Infallible>(response.body(Body::from(told.to_string())).expect("a response"))
+        }
+    });
+    let server = hyper::server::conn::http1::Builder::new();
+    let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    drop(connection.await);
 }
 
 /// Runs a kubectl and gives back whether it succeeded, and what it wrote.

@@ -231,16 +231,6 @@ fn waiting_granting_and_what_is_not_served() {
     );
     assert!(
         world
-            .kubectl_fails(&["top", "pods"])
-            .contains("Metrics API not available")
-    );
-    assert!(
-        world
-            .kubectl_fails(&["port-forward", pod, ":80"])
-            .contains("port-forward is not served yet")
-    );
-    assert!(
-        world
             .kubectl_fails(&["autoscale", "deployment", "web", "--max=2"])
             .contains("HPA")
     );

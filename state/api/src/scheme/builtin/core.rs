@@ -1,6 +1,6 @@
 //! The kinds of the core group.
 
-use super::{AUTHENTICATION, CONNECT, CREATE, plain};
+use super::{AUTHENTICATION, CONNECT, CREATE, PROXY, plain};
 use crate::scheme::{Resource, SubresourceAction};
 use crate::validate::metadata::NameRule;
 use crate::{default, strategy, table, validate};
@@ -53,6 +53,7 @@ pub(super) fn core() -> Vec<Resource> {
         plain("", "Node", "nodes")
             .short(&["no"])
             .cluster()
+            .sub("proxy", ("", "v1", "NodeProxyOptions"), PROXY, SubresourceAction::Proxy)
             .status()
             .status_on_create()
             .table(table::node())
@@ -78,6 +79,12 @@ pub(super) fn core() -> Vec<Resource> {
             .short(&["svc"])
             .all()
             .names(NameRule::Label1035)
+            .sub(
+                "proxy",
+                ("", "v1", "ServiceProxyOptions"),
+                PROXY,
+                SubresourceAction::Proxy,
+            )
             .status()
             .table(table::service())
             .selectable(&["spec.clusterIP", "spec.type"])
@@ -110,6 +117,7 @@ fn pods() -> Resource {
             CONNECT,
             SubresourceAction::PortForward,
         )
+        .sub("proxy", option("PodProxyOptions"), PROXY, SubresourceAction::Proxy)
         .table(table::pod())
         .selectable(&[
             "spec.nodeName",

@@ -23,7 +23,7 @@ const REFUSED_STREAM: u32 = 3;
 
 /// Why a connection cannot be gone on with.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SpdyError {
+pub(crate) enum SpdyError {
     #[error("the connection broke")]
     Io(#[from] std::io::Error),
     #[error("a header block cannot be unpacked")]
@@ -38,7 +38,7 @@ pub(super) enum SpdyError {
 
 /// A frame as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     Open { stream: u32, block: Bytes },
     Data { stream: u32, bytes: Bytes, last: bool },
     Reset { stream: u32 },
@@ -49,7 +49,7 @@ pub(super) enum Frame {
 
 impl Frame {
     /// Reads one frame; `None` at the end between frames.
-    pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Frame>, SpdyError> {
+    pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Frame>, SpdyError> {
         let first = match from.read_u32().await {
             Ok(first) => first,
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -123,22 +123,22 @@ fn size(length: usize, flags: u8) -> [u8; 4] {
 }
 
 /// The frame that accepts a stream.
-pub(super) fn reply(stream: u32, block: &[u8]) -> Vec<u8> {
+pub(crate) fn reply(stream: u32, block: &[u8]) -> Vec<u8> {
     control(SYN_REPLY, &[&stream.to_be_bytes(), block])
 }
 
 /// The frame that refuses a stream.
-pub(super) fn reset(stream: u32) -> Vec<u8> {
+pub(crate) fn reset(stream: u32) -> Vec<u8> {
     control(RST_STREAM, &[&stream.to_be_bytes(), &REFUSED_STREAM.to_be_bytes()])
 }
 
 /// The frame that answers a ping.
-pub(super) fn ping(id: u32) -> Vec<u8> {
+pub(crate) fn ping(id: u32) -> Vec<u8> {
     control(PING, &[&id.to_be_bytes()])
 }
 
 /// What stands before the bytes of a data frame.
-pub(super) fn data_header(stream: u32, length: usize, last: bool) -> [u8; 8] {
+pub(crate) fn data_header(stream: u32, length: usize, last: bool) -> [u8; 8] {
     let mut header = [0; 8];
     header[..4].copy_from_slice(&(stream & 0x7fff_ffff).to_be_bytes());
     header[4..].copy_from_slice(&size(length, if last { FIN } else { 0 }));
@@ -146,13 +146,13 @@ pub(super) fn data_header(stream: u32, length: usize, last: bool) -> [u8; 8] {
 }
 
 /// Packs and unpacks header blocks; all blocks of a direction are one zlib stream.
-pub(super) struct HeaderBlocks {
+pub(crate) struct HeaderBlocks {
     unpack: Decompress,
     pack: Compress,
 }
 
 impl HeaderBlocks {
-    pub(super) fn new() -> Result<HeaderBlocks, SpdyError> {
+    pub(crate) fn new() -> Result<HeaderBlocks, SpdyError> {
         let mut pack = Compress::new(Compression::default(), true);
         pack.set_dictionary(DICTIONARY)?;
         Ok(HeaderBlocks {
@@ -162,7 +162,7 @@ impl HeaderBlocks {
     }
 
     /// Unpacks a block into names and values.
-    pub(super) fn decode(&mut self, block: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
+    pub(crate) fn decode(&mut self, block: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
         let mut out = Vec::with_capacity(1024);
         let mut rest = block;
         loop {
@@ -195,7 +195,7 @@ impl HeaderBlocks {
     }
 
     /// Packs names and values.
-    pub(super) fn encode(&mut self, fields: &[(&str, &str)]) -> Result<Vec<u8>, SpdyError> {
+    pub(crate) fn encode(&mut self, fields: &[(&str, &str)]) -> Result<Vec<u8>, SpdyError> {
         let word = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
         let mut plain = Vec::from(word(fields.len()));
         for (name, value) in fields {
@@ -294,5 +294,67 @@ mod tests {
         assert_eq!(Frame::read(&mut from).await.expect("the end"), None);
         let long = data_header(1, DATA_LIMIT + 1, false);
         assert!(Frame::read(&mut long.as_slice()).await.is_err());
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(work)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            block_on(async {
+                let mut from = bytes.as_slice();
+                let mut before = from.len();
+                while let Ok(Some(_)) = Frame::read(&mut from).await {
+                    assert!(from.len() + 8 <= before, "a frame is at least its head");
+                    before = from.len();
+                }
+            });
+        }
+
+        #[test]
+        fn any_block_is_headers_or_an_error(blocks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..4)) {
+            let mut headers = HeaderBlocks::new().expect("zlib");
+            for block in blocks {
+                if let Ok(fields) = headers.decode(&block) {
+                    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+                    // What is no UTF-8 becomes longer by replacement.
+                    prop_assert!(size <= 3 * 2 * CONTROL_LIMIT);
+                }
+            }
+        }
+
+        #[test]
+        fn headers_come_out_as_they_went_in(
+            fields in proptest::collection::vec(("[a-z:-]{0,20}", ".{0,40}"), 0..20),
+            times in 1..4usize,
+        ) {
+            let (mut one, mut other) = (HeaderBlocks::new().expect("zlib"), HeaderBlocks::new().expect("zlib"));
+            let plain: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            for _ in 0..times {
+                let block = one.encode(&plain).expect("packed");
+                prop_assert_eq!(&other.decode(&block).expect("unpacked"), &fields);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_unpacks_to_too_much_is_refused() {
+        let (mut one, mut other) = (HeaderBlocks::new().expect("zlib"), HeaderBlocks::new().expect("zlib"));
+        let long = "z".repeat(4 * CONTROL_LIMIT);
+        let block = one.encode(&[("x", &long)]).expect("packed");
+        assert!(block.len() < CONTROL_LIMIT);
+        assert!(other.decode(&block).is_err());
     }
 }
