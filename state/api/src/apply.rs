@@ -21,21 +21,24 @@ mod node;
 mod place;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use self::differ::{Comparison, compare, field_set};
+use self::differ::{compare, field_set};
 use self::fields::{PathElement, Set};
 use self::managed::{Entry, Managers, Operation};
 use self::node::Node;
+use self::versions::{Comparisons, spoken};
 use crate::Status;
 use crate::schema::Schema;
 use crate::status::Cause;
 
 pub use self::place::{Keys, Merge, Place, Sort};
+pub use self::versions::{OtherVersion, SameForm, Versions};
 
 /// The manager of everything in an object that had no owners before the first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -146,6 +149,20 @@ pub fn server_side(
     force: bool,
     writer: &Writer<'_>,
 ) -> Result<Value, ApplyError> {
+    server_side_among(schema, live, applied, force, writer, &SameForm)
+}
+
+/// As [`server_side`], for a kind whose versions differ in form: each manager's fields are those of the version that it spoke.
+///
+/// `live`, `applied` and the result are in the writer's version, whose structure is `schema`.
+pub fn server_side_among(
+    schema: &Schema,
+    live: Option<&Value>,
+    applied: &Value,
+    force: bool,
+    writer: &Writer<'_>,
+    versions: &dyn Versions,
+) -> Result<Value, ApplyError> {
     if applied
         .pointer("/metadata/managedFields")
         .is_some_and(|found| !found.is_null())
@@ -155,7 +172,7 @@ pub fn server_side(
     let root = Node::root(schema);
     let configuration = writer.visible(applied);
     check_configuration(&root, &configuration)?;
-    match apply_once(&root, live, &configuration, force, writer) {
+    match apply_once(&root, live, &configuration, force, writer, versions) {
         Err(ApplyError::Conflicts(conflicts)) => {
             // What kubectl applied on the client's side before, its server-side apply may take over.
             let allowed = match live {
@@ -168,7 +185,7 @@ pub fn server_side(
                 .filter(|conflict| !paths.contains(&conflict.path))
                 .collect();
             if rest.is_empty() {
-                apply_once(&root, live, &configuration, true, writer)
+                apply_once(&root, live, &configuration, true, writer, versions)
             } else {
                 Err(ApplyError::Conflicts(rest))
             }
@@ -213,6 +230,7 @@ fn apply_once(
     configuration: &Value,
     force: bool,
     writer: &Writer<'_>,
+    versions: &dyn Versions,
 ) -> Result<Value, ApplyError> {
     let nothing = Value::Object(Map::new());
     let before = live.unwrap_or(&nothing);
@@ -235,15 +253,16 @@ fn apply_once(
     };
     let merged = merger::merge(root, before, configuration);
     let merged = match &last {
-        Some(last) => withdraw(root, merged, &last.set, &said, &managers),
+        Some(last) => withdraw(root, merged, last, &said, &managers, versions),
         None => merged,
     };
-    let mut comparison = compare(root, Some(before), Some(&merged));
-    writer.filter(&mut comparison);
-    let changed = comparison.changed();
+    let comparisons = Comparisons::new(root, (before, &merged), &managers, versions, |comparison| {
+        writer.filter(comparison);
+    });
     let mut conflicts = Vec::new();
     for other in &mut managers.0 {
-        let contested = other.set.intersection(&changed);
+        let comparison = comparisons.of(other);
+        let contested = other.set.intersection(&comparison.changed());
         for path in contested.paths() {
             conflicts.push(Conflict {
                 manager: other.describe(),
@@ -258,7 +277,9 @@ fn apply_once(
     }
     let entry = match last {
         // Said again, and nothing came of it: the entry stays as it was, its time too.
-        Some(last) if last.set == entry.set && last.api_version == entry.api_version && comparison.is_same() => last,
+        Some(last) if last.set == entry.set && last.api_version == entry.api_version && comparisons.own().is_same() => {
+            last
+        }
         _ => entry,
     };
     managers.0.push(entry);
@@ -282,22 +303,75 @@ fn before_first_apply(root: &Node<'_>, live: &Value, writer: &Writer<'_>) -> Ent
 }
 
 /// Takes out of a merged object what its manager applied before, says no more, and nobody else has.
-fn withdraw(root: &Node<'_>, merged: Value, last: &Set, said: &Set, others: &Managers) -> Value {
-    let last = last.with_named_fields(root);
-    let pruned = merger::remove(root, &merged, &last);
+fn withdraw(
+    root: &Node<'_>,
+    merged: Value,
+    last: &Entry,
+    said: &Set,
+    others: &Managers,
+    versions: &dyn Versions,
+) -> Value {
+    // What it applied it said in a version of its own time.
+    let before = versions.other(&last.api_version);
+    let mut pruned = within(root, before.as_ref(), &merged, |root, merged| {
+        merger::remove(root, merged, &last.set.with_named_fields(root))
+    });
     // What somebody has comes back, and with it all that leads there.
-    let owned = others
-        .0
-        .iter()
-        .fold(said.clone(), |all, entry| all.union(&entry.set))
-        .with_named_fields(root);
-    let all = field_set(root, &merged).with_named_fields(root);
-    let kept = field_set(root, &pruned).with_named_fields(root).union(&owned);
-    let pruned = merger::remove(root, &merged, &all.difference(&kept));
+    let same = |version: &&str| versions.other(version).is_none();
+    let mine = spoken(others)
+        .into_iter()
+        .filter(same)
+        .fold(said.clone(), |all, version| all.union(&owned(others, version)));
+    pruned = give_back(root, &merged, &pruned, &mine);
+    for version in spoken(others) {
+        if let Some(other) = versions.other(version) {
+            let root = Node::root(&other.schema);
+            let back = give_back(
+                &root,
+                &other.seen(&merged),
+                &other.seen(&pruned),
+                &owned(others, version),
+            );
+            pruned = other.returned(back);
+        }
+    }
     // What the manager never applied stays, even where it hung below what goes.
-    let kept = field_set(root, &pruned).with_named_fields(root);
-    let gone = all.difference(&kept).intersection(&last);
-    merger::remove(root, &merged, &gone)
+    let left = before
+        .as_ref()
+        .map_or_else(|| pruned.clone(), |version| version.seen(&pruned));
+    within(root, before.as_ref(), &merged, |root, merged| {
+        let kept = field_set(root, &left).with_named_fields(root);
+        let all = field_set(root, merged).with_named_fields(root);
+        let gone = all.difference(&kept).intersection(&last.set.with_named_fields(root));
+        merger::remove(root, merged, &gone)
+    })
+}
+
+/// Does something to an object in another version, where there is one.
+fn within(
+    root: &Node<'_>,
+    version: Option<&OtherVersion>,
+    object: &Value,
+    change: impl Fn(&Node<'_>, &Value) -> Value,
+) -> Value {
+    match version {
+        None => change(root, object),
+        Some(version) => version.returned(change(&Node::root(&version.schema), &version.seen(object))),
+    }
+}
+
+/// Returns what was pruned with what is owned given back to it.
+fn give_back(root: &Node<'_>, merged: &Value, pruned: &Value, owned: &Set) -> Value {
+    let owned = owned.with_named_fields(root);
+    let all = field_set(root, merged).with_named_fields(root);
+    let kept = field_set(root, pruned).with_named_fields(root).union(&owned);
+    merger::remove(root, merged, &all.difference(&kept))
+}
+
+/// Returns what the managers have that spoke a version.
+fn owned(managers: &Managers, version: &str) -> Set {
+    let spoke = managers.0.iter().filter(|entry| entry.api_version == version);
+    spoke.fold(Set::default(), |all, entry| all.union(&entry.set))
 }
 
 /// Sets the owners of an object that was created or changed by anything but an apply.
@@ -305,6 +379,17 @@ fn withdraw(root: &Node<'_>, merged: Value, last: &Set, said: &Set, others: &Man
 /// `old` is the object as it was, or nothing on create. The new object's own managedFields count, as a client may edit them; a
 /// single empty entry resets them. An object that has no owners does not come to have some by an update.
 pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+    track_update_among(schema, old, new, writer, &SameForm);
+}
+
+/// As [`track_update`], for a kind whose versions differ in form; `old` and `new` are in the writer's version.
+pub fn track_update_among(
+    schema: &Schema,
+    old: Option<&Value>,
+    new: &mut Value,
+    writer: &Writer<'_>,
+    versions: &dyn Versions,
+) {
     let root = Node::root(schema);
     let said = new.pointer("/metadata/managedFields").cloned();
     let reset = writer.subresource.is_empty() && said.as_ref().is_some_and(managed::is_reset);
@@ -322,14 +407,18 @@ pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, write
         return;
     }
     let empty = Value::Object(Map::new());
-    let mut comparison = compare(&root, Some(old.unwrap_or(&empty)), Some(new));
-    writer.filter(&mut comparison);
-    let mut changed = comparison.changed();
-    writer.strip_bookkeeping(&mut changed);
+    let comparisons = Comparisons::new(&root, (old.unwrap_or(&empty), new), &managers, versions, |comparison| {
+        writer.filter(comparison);
+    });
     for entry in &mut managers.0 {
+        let comparison = comparisons.of(entry);
         writer.strip_bookkeeping(&mut entry.set);
-        entry.set = entry.set.difference(&changed).difference(&comparison.removed);
+        entry.set = entry
+            .set
+            .difference(&comparison.changed())
+            .difference(&comparison.removed);
     }
+    let changed = comparisons.own().changed();
     if !changed.is_empty() {
         let time = managed::time(writer.now);
         match managers.0.iter_mut().find(|entry| entry.is_update_of(writer)) {
@@ -393,12 +482,6 @@ impl Writer<'_> {
             set.retain_top(|element| *element != status);
         }
         self.strip_bookkeeping(set);
-    }
-
-    fn filter(&self, comparison: &mut Comparison) {
-        for set in [&mut comparison.added, &mut comparison.modified, &mut comparison.removed] {
-            self.strip(set);
-        }
     }
 
     /// Takes out what nobody owns.

@@ -2,10 +2,14 @@
 //!
 //! Every function is idempotent: a defaulted object is its own default. A field that is null counts as left out.
 
+pub mod autoscaling;
 pub mod config;
 pub mod network;
 pub mod pod;
+pub mod quota;
 pub mod rbac;
+pub mod replication;
+pub mod storage;
 pub mod workload;
 
 use serde_json::{Map, Value};

@@ -5,11 +5,13 @@
 //!
 //! * What kinds there are: [`scheme`] (one [`Resource`] row per kind, built in or from a CustomResourceDefinition).
 //! * What happens to an object on its way in: [`protobuf`] → [`default`](mod@default) → [`strategy`] → [`validate`] → [`encode`](mod@encode).
+//! * How it looks in other versions: [`convert`].
 //! * How it changes: [`patch`] and [`apply`] over the structure in [`schema`], which [`openapi`] publishes.
 //! * What clients ask with: [`selector`], [`quantity`], [`names`], [`meta`].
 //! * What they are answered with: [`table`], [`status`].
 
 pub mod apply;
+pub mod convert;
 pub mod default;
 pub mod encode;
 pub mod meta;

@@ -410,5 +410,11 @@ fn go_duration(nanoseconds: i64) -> String {
     format!("{sign}{body}")
 }
 
+/// Returns whether a kind can be sent in this form.
+#[cfg(test)]
+pub(crate) fn knows(api_version: &str, kind: &str) -> bool {
+    fields::Table::get().kind(api_version, kind).is_some()
+}
+
 #[cfg(test)]
 mod tests;

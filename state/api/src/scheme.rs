@@ -55,9 +55,30 @@ pub enum SubresourceAction {
     Token,
     /// Writes a namespace's `spec.finalizers`.
     Finalize,
+    /// Reads and writes a part of the object by rules of its own.
+    Part(Part),
     /// Is answered by the program around the server.
     Handled,
 }
+
+/// A part of an object that is written through a path of its own, by rules of its own: `pods/resize`.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The last part of the path; managed fields and admission name the write by it.
+    pub name: &'static str,
+    /// Takes from the old object what this path may not change (new, old).
+    pub prepare: fn(&mut Value, &Value),
+    /// Says what is wrong with a change through this path (new, old), beside the metadata.
+    pub validate: fn(&Value, &Value) -> Vec<FieldError>,
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Part) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Part {}
 
 /// Where the replicas of a kind are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +113,7 @@ pub struct Subresource {
 pub struct SelectableField {
     /// The name in the selector: `spec.nodeName`.
     pub name: String,
-    /// The map keys that lead to it.
+    /// The map keys that lead to it in the stored form.
     pub path: Vec<String>,
     /// What an absent field reads as.
     pub absent: &'static str,
@@ -109,7 +130,12 @@ impl SelectableField {
         }
     }
 
-    /// Returns the field's value as a field selector sees it.
+    /// Returns the name that the field's value is kept under, whatever a row calls it.
+    pub fn key(&self) -> String {
+        self.path.join(".")
+    }
+
+    /// Returns the field's value as a field selector sees it, read from an object in its stored form.
     pub fn read(&self, object: &Value) -> String {
         let found = self.path.iter().try_fold(object, |value, key| value.get(key));
         match found {
@@ -150,6 +176,23 @@ impl Rules {
     };
 }
 
+/// The way between the form of a row and the form that its objects are stored in. Both functions are pure, leave `apiVersion` alone, and
+/// take any JSON: what cannot be carried over is left out. What is stored comes back as it was: the other way may lose what only the
+/// stored form can say, unless it is kept in annotations.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    /// Turns the stored form into the row's.
+    pub from_stored: fn(&mut Value),
+    /// Turns the row's form into the stored one.
+    pub to_stored: fn(&mut Value),
+}
+
+impl std::fmt::Debug for Conversion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Conversion")
+    }
+}
+
 impl std::fmt::Debug for Rules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Rules")
@@ -163,8 +206,12 @@ pub struct Resource {
     pub group: String,
     /// The version of this row.
     pub version: String,
+    /// The group that objects are stored in: the row's own but for kinds that two groups have.
+    pub storage_group: String,
     /// The version that objects are stored in; objects of every version of a kind share their keys.
     pub storage_version: String,
+    /// How the form of this version differs from the one that is stored; `None` when it is the same but for its apiVersion.
+    pub conversion: Option<Conversion>,
     /// The kind: `Deployment`.
     pub kind: String,
     /// The kind of a list: `DeploymentList`.
@@ -181,6 +228,8 @@ pub struct Resource {
     pub namespaced: bool,
     /// The verbs that it has; review kinds have `create` alone and are never stored.
     pub verbs: Vec<&'static str>,
+    /// What a create does where objects of the kind are not stored: a Binding binds the pod that it names.
+    pub creates: Option<SubresourceAction>,
     /// The paths below it.
     pub subresources: Vec<Subresource>,
     /// Whether `status` is written through its subresource only.
@@ -221,16 +270,45 @@ impl Resource {
 
     /// Returns the apiVersion that objects are stored with.
     pub fn storage_api_version(&self) -> String {
-        join_group(&self.group, &self.storage_version)
+        join_group(&self.storage_group, &self.storage_version)
+    }
+
+    /// Turns an object of this row into the form that is stored.
+    pub fn to_stored(&self, object: &mut Value) {
+        let stored = self.storage_api_version();
+        if meta::api_version(object) == stored {
+            return;
+        }
+        if let Some(conversion) = &self.conversion {
+            (conversion.to_stored)(object);
+        }
+        meta::map_of(object).insert("apiVersion".into(), stored.into());
+    }
+
+    /// Turns an object as it is stored into the form of this row; one that has it already stays as it is.
+    pub fn from_stored(&self, object: &mut Value) {
+        let own = self.api_version();
+        if meta::api_version(object) == own {
+            return;
+        }
+        if let Some(conversion) = &self.conversion {
+            (conversion.from_stored)(object);
+        }
+        meta::map_of(object).insert("apiVersion".into(), own.into());
+    }
+
+    /// Returns whether objects of two rows are the same stored objects.
+    pub fn shares_objects_with(&self, other: &Resource) -> bool {
+        self.storage_group == other.storage_group && self.plural == other.plural
     }
 
     /// Returns the start of the keys of all its objects, without a slash at the end: `core/pods`.
     pub fn storage_prefix(&self) -> String {
-        format!(
-            "{}/{}",
-            if self.group.is_empty() { "core" } else { &self.group },
-            self.plural
-        )
+        let group = match self.storage_group.as_str() {
+            "" => "core",
+            group => group,
+        };
+        format!("{group}/{}", self.plural)
     }
 
     /// Returns the key of one object; the namespace of a cluster-scoped one is not looked at.
@@ -297,6 +375,15 @@ impl Resource {
         if let Some(schema) = &self.schema {
             errors.extend(schema.validate_update(new, old));
         }
+        errors
+    }
+}
+
+impl Resource {
+    /// Returns everything that is wrong with a change through a path of its own.
+    pub fn validate_part(&self, part: &Part, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = crate::validate::metadata::update(self, new, old);
+        errors.extend((part.validate)(new, old));
         errors
     }
 }

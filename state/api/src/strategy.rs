@@ -4,6 +4,7 @@
 //! caller before or after.
 
 pub mod kinds;
+pub mod pod;
 
 use serde_json::Value;
 
@@ -90,6 +91,13 @@ pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
     let number = |path: &[String]| find(object, path).and_then(Value::as_i64).unwrap_or(0);
     let selector = match paths.selector.as_deref().and_then(|path| find(object, path)) {
         Some(Value::String(text)) => text.clone(),
+        // The labels themselves, as ReplicationControllers have it; a LabelSelector has no texts.
+        Some(Value::Object(labels)) if labels.values().all(Value::is_string) => {
+            let labels = serde_json::json!({"matchLabels": labels});
+            crate::LabelSelector::from_value(&labels)
+                .map(|s| s.to_string())
+                .unwrap_or_default()
+        }
         Some(selector) => crate::LabelSelector::from_value(selector)
             .map(|s| s.to_string())
             .unwrap_or_default(),

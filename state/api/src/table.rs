@@ -2,12 +2,15 @@
 //!
 //! The server makes the cells, kubectl only aligns them: columns of priority 0 are always shown, others with `-o wide`.
 
+mod autoscaling;
 mod cluster;
 mod duration;
 pub mod jsonpath;
 mod metrics;
 mod network;
 mod pod;
+mod quota;
+mod storage;
 mod workload;
 
 pub use duration::{age, human_duration, since};
@@ -227,10 +230,18 @@ fn columns(text: &str) -> Vec<Column> {
     text.lines().map(column).collect()
 }
 
-pub(crate) use cluster::{config_map, event, lease, namespace, node, role_binding, secret, service_account};
+pub(crate) use autoscaling::{horizontal_pod_autoscaler, horizontal_pod_autoscaler_v1};
+pub(crate) use cluster::{
+    config_map, event, event_of_events, lease, namespace, node, role_binding, secret, service_account,
+};
 pub(crate) use metrics::{node_metrics, pod_metrics};
 pub(crate) use network::{endpoint_slice, endpoints, service};
 pub(crate) use pod::pod;
+pub(crate) use quota::{component_status, pod_disruption_budget, pod_template, replication_controller, resource_quota};
+pub(crate) use storage::{
+    csi_driver, csi_node, csi_storage_capacity, persistent_volume, persistent_volume_claim, storage_class,
+    volume_attachment, volume_attributes_class,
+};
 pub(crate) use workload::{deployment, replica_set};
 
 /// Returns a text, or `<none>`.

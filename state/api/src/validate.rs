@@ -2,16 +2,25 @@
 //!
 //! The functions look at defaulted objects of the right types: the schema's type check comes before them.
 
+pub mod autoscaling;
 pub mod cluster;
 pub mod config;
 pub mod container;
 pub mod definition;
+pub mod ephemeral;
+pub mod event;
 pub mod field;
 pub mod metadata;
 pub mod network;
+pub mod persistent;
 pub mod pod;
+pub mod policy;
 pub mod probe;
+pub mod quota;
 pub mod rbac;
+pub mod replication;
+pub mod resize;
+pub mod storage;
 pub mod volume;
 pub mod workload;
 

@@ -23,6 +23,7 @@ mod select;
 mod system;
 mod token;
 mod update;
+mod versions;
 mod write;
 
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ use crate::strategy::Strategies;
 use crate::strategy::service::Ranges;
 use crate::{crd, respond, seed, watch};
 
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, value_of};
 pub(crate) use call::Call;
 pub(crate) use delete::{DeleteOptions, mark};
 pub(crate) use failure::from_store;
@@ -174,7 +175,11 @@ impl Registry {
             "get" => get::get(call).await,
             "list" => list::list(call).await,
             "watch" => watch::watch(call).await,
-            "create" => create::create(call, body).await,
+            "create" => match call.row.creates {
+                Some(SubresourceAction::Binding) => binding::create_by_name(call, body).await,
+                Some(_) => Err(call.not_supported()),
+                None => create::create(call, body).await,
+            },
             "update" => update::put(call, body).await,
             "patch" => patch::patch(call, body).await,
             "delete" => delete::delete(call, body).await,
@@ -191,9 +196,9 @@ impl Registry {
             return Err(call.not_supported());
         }
         match (&sub.action, call.info.verb.as_str()) {
-            (SubresourceAction::Status, "get") => get::get(call).await,
-            (SubresourceAction::Status, "update") => update::put(call, body).await,
-            (SubresourceAction::Status, "patch") => patch::patch(call, body).await,
+            (SubresourceAction::Status | SubresourceAction::Part(_), "get") => get::get(call).await,
+            (SubresourceAction::Status | SubresourceAction::Part(_), "update") => update::put(call, body).await,
+            (SubresourceAction::Status | SubresourceAction::Part(_), "patch") => patch::patch(call, body).await,
             (SubresourceAction::Scale(_), "get") => scale::get(call),
             (SubresourceAction::Scale(_), "update") => scale::put(call, body).await,
             (SubresourceAction::Scale(_), "patch") => scale::patch(call, body).await,

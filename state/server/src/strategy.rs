@@ -9,6 +9,7 @@ pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod service;
+pub(crate) mod volume;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ impl Strategies {
         let mut special: HashMap<&'static str, Box<dyn Strategy>> = HashMap::new();
         special.insert("core/namespaces", Box::new(namespace::Namespaces));
         special.insert("core/nodes", Box::new(node::Nodes));
+        special.insert("core/persistentvolumeclaims", Box::new(volume::Claims));
+        special.insert("core/persistentvolumes", Box::new(volume::Volumes));
         special.insert("core/pods", Box::new(pod::Pods));
         special.insert("core/services", Box::new(service::Services::new(ranges)));
         special.insert(crate::crd::RESOURCE, Box::new(definition::Definitions));

@@ -15,7 +15,9 @@ impl Admission for PodFields {
         object: &mut Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        if request.subresource.is_some() || request.operation == Operation::Delete {
+        // Of the paths below a pod this one alone adds containers to it.
+        let elsewhere = request.subresource.is_some_and(|name| name != "ephemeralcontainers");
+        if elsewhere || request.operation == Operation::Delete {
             return Ok(());
         }
         let resource = request.resource;

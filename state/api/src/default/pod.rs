@@ -22,6 +22,21 @@ pub fn pod(pod: &mut Value) {
     }
 }
 
+/// Fills in the containers that are added to a running pod.
+pub fn ephemeral_containers(spec: &mut Map<String, Value>) {
+    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
+    each(spec, "ephemeralContainers", |map| container(map, host_network));
+}
+
+/// Fills in what the containers of a running pod may use.
+pub fn resources(spec: &mut Map<String, Value>) {
+    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
+    for key in ["initContainers", "containers"] {
+        each(spec, key, |map| container(map, host_network));
+        each(spec, key, requests);
+    }
+}
+
 /// Fills in the template of a workload.
 pub fn template(map: &mut Map<String, Value>) {
     let template = meta::map_mut(map, "template");
@@ -37,7 +52,7 @@ fn pod_spec(spec: &mut Map<String, Value>) {
     account_alias(spec);
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     each(spec, "volumes", volume);
-    for key in ["initContainers", "containers"] {
+    for key in ["initContainers", "containers", "ephemeralContainers"] {
         each(spec, key, |map| container(map, host_network));
     }
     each(spec, "topologySpreadConstraints", |constraint| {
@@ -161,6 +176,12 @@ fn http_get(action: &mut Map<String, Value>) {
 /// Permissions of projected files: 0644.
 const FILE_MODE: i64 = 0o644;
 
+/// Fills in the sources that volumes of pods and persistent volumes have in common.
+pub(super) fn volume_source(volume: &mut Map<String, Value>) {
+    inside(volume, "hostPath", |source| fill(source, "type", ""));
+    inside(volume, "iscsi", |source| fill_text(source, "iscsiInterface", "default"));
+}
+
 fn volume(volume: &mut Map<String, Value>) {
     let has_source = volume.iter().any(|(key, value)| key != "name" && !value.is_null());
     if !has_source {
@@ -169,7 +190,7 @@ fn volume(volume: &mut Map<String, Value>) {
     for key in ["secret", "configMap", "downwardAPI", "projected"] {
         inside(volume, key, |source| fill(source, "defaultMode", FILE_MODE));
     }
-    inside(volume, "hostPath", |source| fill(source, "type", ""));
+    volume_source(volume);
     inside(volume, "emptyDir", |source| {
         if let Some(limit) = source.get_mut("sizeLimit") {
             canonicalize(limit);

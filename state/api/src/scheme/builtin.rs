@@ -1,13 +1,19 @@
 //! The rows of the built-in kinds, in the order of discovery: a file per family of groups.
 
 mod apps;
+mod autoscaling;
 mod cluster;
 mod core;
+mod events;
 mod metrics;
+mod policy;
 mod rbac;
 mod reviews;
+mod storage;
 
-use super::{ALL_VERBS, Resource, Rules, ScalePaths, SelectableField, Subresource, SubresourceAction};
+use super::{
+    ALL_VERBS, Conversion, Part, Resource, Rules, ScalePaths, SelectableField, Subresource, SubresourceAction,
+};
 use crate::table;
 use crate::validate::metadata::NameRule;
 
@@ -23,7 +29,11 @@ pub fn rows() -> Vec<Resource> {
         core::core(),
         apps::apps(),
         rbac::rbac(),
+        autoscaling::autoscaling(),
+        policy::policy(),
+        storage::storage(),
         cluster::cluster(),
+        events::events(),
         reviews::reviews(),
         metrics::metrics(),
     ]
@@ -36,6 +46,8 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
     Resource {
         group: group.to_owned(),
         version: "v1".to_owned(),
+        storage_group: group.to_owned(),
+        conversion: None,
         storage_version: "v1".to_owned(),
         kind: kind.to_owned(),
         list_kind: format!("{kind}List"),
@@ -45,6 +57,7 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
         categories: Vec::new(),
         namespaced: true,
         verbs: ALL_VERBS.to_vec(),
+        creates: None,
         subresources: Vec::new(),
         has_status: false,
         status_on_create: false,
@@ -74,7 +87,6 @@ impl Resource {
     }
 
     /// Says what does not happen to objects of this kind, because nothing in this program attends to them.
-    #[expect(dead_code, reason = "the rows that need it come with the next kinds")]
     pub(super) fn unattended(mut self, what: &str) -> Resource {
         self.unattended = Some(what.to_owned());
         self
@@ -170,6 +182,34 @@ impl Resource {
         self
     }
 
+    /// Says that objects are stored as objects of another group or version.
+    pub(super) fn stored_as(mut self, group: &str, version: &str, conversion: Conversion) -> Resource {
+        group.clone_into(&mut self.storage_group);
+        version.clone_into(&mut self.storage_version);
+        self.conversion = Some(conversion);
+        self
+    }
+
+    /// Checks changes of the status.
+    pub(super) fn status_validated(
+        mut self,
+        status: fn(&serde_json::Value, &serde_json::Value) -> Vec<crate::FieldError>,
+    ) -> Resource {
+        self.rules.validate_status = status;
+        self
+    }
+
+    /// Adds a path by which a part of the object is written.
+    pub(super) fn part(self, part: Part) -> Resource {
+        let (group, version, kind) = (self.group.clone(), self.version.clone(), self.kind.clone());
+        self.sub(
+            part.name,
+            (&group, &version, &kind),
+            STATUS_VERBS,
+            SubresourceAction::Part(part),
+        )
+    }
+
     pub(super) fn table(mut self, (columns, row): (Vec<table::Column>, table::Row)) -> Resource {
         (self.columns, self.row) = (columns, row);
         self
@@ -215,3 +255,6 @@ impl Resource {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,21 @@ pub fn service_create(service: &mut Value) {
     meta::map_of(service).insert("status".into(), json!({"loadBalancer": {}}));
 }
 
+/// A new volume waits to become available.
+pub fn volume_create(volume: &mut Value) {
+    meta::map_of(volume).insert("status".into(), json!({"phase": "Pending"}));
+}
+
+/// A new claim waits for its volume.
+pub fn claim_create(claim: &mut Value) {
+    meta::map_of(claim).insert("status".into(), json!({"phase": "Pending"}));
+}
+
+/// A new controller has made no pods yet.
+pub fn replicas_create(controller: &mut Value) {
+    meta::map_of(controller).insert("status".into(), json!({"replicas": 0}));
+}
+
 /// A new pod waits, and its quality of service follows from its containers.
 pub fn pod_create(pod: &mut Value) {
     let class = qos_class(pod);

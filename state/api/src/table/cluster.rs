@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Column, Row, age, columns, or_none, since};
+use crate::convert::events::EVENT;
 use crate::meta::{self, at, int_at, list_at, str_at};
 
 fn length(object: &Value, key: &str) -> usize {
@@ -205,6 +206,16 @@ First Seen|string|1|When it was seen first.
 Count|string|1|How often it was seen.
 Name|string|1|Name must be unique within a namespace.";
     (columns(text), Row::Builtin(event_row))
+}
+
+/// Returns the columns and the row of Events of events.k8s.io: those of the core group.
+pub(crate) fn event_of_events() -> (Vec<Column>, Row) {
+    let row = |event: &Value, now| {
+        let mut event = event.clone();
+        (EVENT.to_stored)(&mut event);
+        event_row(&event, now)
+    };
+    (event().0, Row::Builtin(row))
 }
 
 fn event_row(event: &Value, now: Timestamp) -> Vec<Value> {

@@ -1,10 +1,10 @@
-//! The rules of Nodes, Events and Leases.
+//! The rules of Nodes and Leases.
 
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
 use super::{immutable, one_of};
-use crate::meta::{self, at, int_at, list_at, str_at};
+use crate::meta::{at, int_at, list_at, str_at};
 use crate::quantity::Quantity;
 
 /// Returns what is wrong with a new Node.
@@ -70,26 +70,6 @@ pub fn node_update(new: &Value, old: &Value) -> Vec<FieldError> {
                 at(old, &["spec", key]),
             );
         }
-    }
-    errors
-}
-
-/// Returns what is wrong with a new Event.
-pub fn event(event: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (own, involved) = (meta::namespace(event), str_at(event, &["involvedObject", "namespace"]));
-    // Events about cluster-scoped objects live in "default".
-    let matching = if involved.is_empty() {
-        own.is_empty() || own == "default"
-    } else {
-        own == involved
-    };
-    if !matching {
-        errors.push(FieldError::invalid(
-            "involvedObject.namespace",
-            involved,
-            "does not match event.namespace",
-        ));
     }
     errors
 }

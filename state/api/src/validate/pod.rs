@@ -12,12 +12,19 @@ use crate::names;
 pub fn create(pod: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = at(pod, &["spec"]).unwrap_or(&Value::Null);
-    pod_spec(&mut errors, &Path::new("spec"), spec);
+    let path = Path::new("spec");
+    pod_spec(&mut errors, &path, spec);
+    if !list_at(spec, &["ephemeralContainers"]).is_empty() {
+        errors.push(FieldError::forbidden(
+            path.child("ephemeralContainers"),
+            "cannot be set on create",
+        ));
+    }
     errors
 }
 
-/// Returns what is wrong with the template of a workload, whose pods restart always.
-pub fn template(path: &Path, template: &Value) -> Vec<FieldError> {
+/// Returns what is wrong with a template of pods, whatever they are for.
+pub fn any_template(path: &Path, template: &Value) -> Vec<FieldError> {
     let labels = path.child("metadata").child("labels");
     let mut errors = metadata::labels(&labels, at(template, &["metadata", "labels"]));
     let annotations = path.child("metadata").child("annotations");
@@ -28,6 +35,14 @@ pub fn template(path: &Path, template: &Value) -> Vec<FieldError> {
     let spec_path = path.child("spec");
     let spec = at(template, &["spec"]).unwrap_or(&Value::Null);
     pod_spec(&mut errors, &spec_path, spec);
+    errors
+}
+
+/// Returns what is wrong with the template of a workload, whose pods restart always.
+pub fn template(path: &Path, template: &Value) -> Vec<FieldError> {
+    let mut errors = any_template(path, template);
+    let spec_path = path.child("spec");
+    let spec = at(template, &["spec"]).unwrap_or(&Value::Null);
     let policy = str_at(spec, &["restartPolicy"]);
     if !policy.is_empty() && policy != "Always" {
         errors.push(FieldError::not_supported(

@@ -1,9 +1,57 @@
 //! What is refused, and in which words.
 
+mod autoscaling;
+mod event;
+mod persistent;
+mod pod;
+mod policy;
+mod quota;
+mod storage;
+
 use serde_json::json;
 
 use super::*;
 use crate::{Resource, Scheme};
+
+/// Checks a table: what is changed in a good object, and what is then said of it.
+fn table(group: &str, plural: &str, good: Value, cases: &[(&str, Value, &[&str])]) {
+    assert_eq!(
+        errors(group, plural, good.clone()),
+        Vec::<String>::new(),
+        "the object to begin with"
+    );
+    for (pointer, value, expected) in cases {
+        let mut object = good.clone();
+        put(&mut object, pointer, value.clone());
+        assert_eq!(errors(group, plural, object), *expected, "{pointer} = {value}");
+    }
+}
+
+/// As [`table`], for what is changed in an object that is there.
+fn update_table(group: &str, plural: &str, good: Value, cases: &[(&str, Value, &[&str])]) {
+    for (pointer, value, expected) in cases {
+        let found = update_errors(group, plural, good.clone(), |new| put(new, pointer, value.clone()));
+        assert_eq!(found, *expected, "{pointer} = {value}");
+    }
+}
+
+/// Sets what a pointer names; a null removes it.
+fn put(object: &mut Value, pointer: &str, value: Value) {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    let parent = match object.pointer(parent) {
+        Some(_) => object.pointer_mut(parent).unwrap(),
+        None => {
+            put(object, parent, json!({}));
+            object.pointer_mut(parent).unwrap()
+        }
+    };
+    match (parent, value) {
+        (Value::Object(map), Value::Null) => drop(map.remove(last)),
+        (Value::Object(map), value) => drop(map.insert(last.to_owned(), value)),
+        (Value::Array(items), value) => items[last.parse::<usize>().unwrap()] = value,
+        (other, _) => panic!("{other} has no {last}"),
+    }
+}
 
 fn resource(group: &str, plural: &str) -> std::sync::Arc<Resource> {
     Scheme::builtin().get(group, "v1", plural).unwrap()

@@ -60,25 +60,7 @@ pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'
 fn source(errors: &mut Vec<FieldError>, path: &Path, key: &str, volume: &Value) {
     let Some(source) = volume.get(key) else { return };
     match key {
-        "hostPath" => {
-            let host_path = str_at(source, &["path"]);
-            if host_path.is_empty() {
-                errors.push(FieldError::required(path.child("path"), ""));
-            } else if has_backsteps(host_path) {
-                errors.push(FieldError::invalid(
-                    path.child("path"),
-                    host_path,
-                    "must not contain '..'",
-                ));
-            }
-            one_of(
-                errors,
-                &path.child("type"),
-                str_at(source, &["type"]),
-                HOST_PATH_TYPES,
-                false,
-            );
-        }
+        "hostPath" => host_path(errors, path, source),
         "secret" => {
             if str_at(source, &["secretName"]).is_empty() {
                 errors.push(FieldError::required(path.child("secretName"), ""));
@@ -107,6 +89,22 @@ fn source(errors: &mut Vec<FieldError>, path: &Path, key: &str, volume: &Value) 
     mode(errors, &path.child("defaultMode"), int_at(source, &["defaultMode"]));
 }
 
+/// Checks a directory or file of the node.
+pub(super) fn host_path(errors: &mut Vec<FieldError>, path: &Path, source: &Value) {
+    let host_path = str_at(source, &["path"]);
+    if host_path.is_empty() {
+        errors.push(FieldError::required(path.child("path"), ""));
+    } else if has_backsteps(host_path) {
+        errors.push(FieldError::invalid(
+            path.child("path"),
+            host_path,
+            "must not contain '..'",
+        ));
+    }
+    let kind = str_at(source, &["type"]);
+    one_of(errors, &path.child("type"), kind, HOST_PATH_TYPES, false);
+}
+
 fn mode(errors: &mut Vec<FieldError>, path: &Path, mode: Option<i64>) {
     if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
         let detail = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -132,7 +130,8 @@ fn items(errors: &mut Vec<FieldError>, path: &Path, source: &Value) {
     }
 }
 
-fn has_backsteps(path: &str) -> bool {
+/// Whether a path goes up somewhere.
+pub(super) fn has_backsteps(path: &str) -> bool {
     path.split('/').any(|part| part == "..")
 }
 

@@ -28,7 +28,7 @@ pub struct Stored {
     pub uid: Box<str>,
     /// The labels.
     pub labels: Map<String, Value>,
-    /// The fields that field selectors may ask for, beside name and namespace.
+    /// The fields that field selectors may ask for, beside name and namespace, by [`setpoint_api::scheme::SelectableField::key`].
     pub fields: Box<[(Box<str>, Box<str>)]>,
     /// The uids of the owners.
     pub owners: Box<[Box<str>]>,
@@ -75,7 +75,7 @@ impl Stored {
         }
     }
 
-    /// The value of a selectable field; absent ones are empty.
+    /// The value of a selectable field by its key; absent ones are empty.
     pub fn field(&self, path: &str) -> &str {
         match path {
             "metadata.name" => &self.name,
@@ -170,7 +170,7 @@ impl Stored {
 fn selectable(row: &Resource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
     row.selectable_fields
         .iter()
-        .map(|field| (field.name.as_str().into(), field.read(object).into()))
+        .map(|field| (field.key().into(), field.read(object).into()))
         .collect()
 }
 

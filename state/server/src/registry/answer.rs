@@ -195,13 +195,10 @@ async fn compressed(body: Bytes) -> Response<Body> {
     response
 }
 
-/// A stored object in the row's version.
+/// A stored object in the row's form.
 pub(crate) fn value_of(row: &Resource, stored: &Stored) -> Value {
     let mut value = stored.value();
-    let version = row.api_version();
-    if meta::api_version(&value) != version {
-        meta::map_of(&mut value).insert("apiVersion".into(), version.into());
-    }
+    row.from_stored(&mut value);
     value
 }
 

@@ -1,4 +1,4 @@
-//! `pods/binding`: gives a pod its node, once.
+//! `pods/binding` and `bindings`: give a pod its node, once.
 
 use axum::body::Body;
 use serde_json::{Value, json};
@@ -11,11 +11,41 @@ use super::call::Call;
 use super::update::{Candidate, change};
 use crate::body;
 
+/// `pods/NAME/binding`.
 pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let media = body::media(call.headers)?;
     let binding = body::parse(&body::read(body).await?, media)?;
-    let node = meta::str_at(&binding, &["target", "name"]).to_owned();
-    let kind = meta::str_at(&binding, &["target", "kind"]);
+    bind(call, &binding).await
+}
+
+/// `bindings`: the binding says which pod it is about.
+pub(super) async fn create_by_name(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
+    let media = body::media(call.headers)?;
+    let binding = body::parse(&body::read(body).await?, media)?;
+    let name = meta::name(&binding);
+    if name.is_empty() {
+        return Err(Status::bad_request("name is required"));
+    }
+    let namespace = meta::namespace(&binding);
+    if !namespace.is_empty() && namespace != call.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let pods = call
+        .inner()
+        .scheme
+        .get("", "v1", "pods")
+        .ok_or_else(Status::no_such_resource)?;
+    name.clone_into(&mut call.name);
+    call.resource = pods.storage_prefix();
+    call.row = pods;
+    bind(call, &binding).await
+}
+
+async fn bind(call: &mut Call<'_>, binding: &Value) -> Result<Answer, Status> {
+    let node = meta::str_at(binding, &["target", "name"]).to_owned();
+    let kind = meta::str_at(binding, &["target", "kind"]);
     let mut errors = Vec::new();
     if !matches!(kind, "" | "Node") {
         errors.push(FieldError::not_supported("target.kind", kind, &["Node"]));
@@ -26,8 +56,8 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     if !errors.is_empty() {
         return Err(Status::invalid("", "Binding", &call.name, &errors));
     }
-    let uid = meta::uid(&binding).to_owned();
-    let annotations = meta::annotations(&binding).cloned().unwrap_or_default();
+    let uid = meta::uid(binding).to_owned();
+    let annotations = meta::annotations(binding).cloned().unwrap_or_default();
     let now = meta::format_time(call.now());
     change(call, Target::Whole("binding"), &mut |call, old| {
         let refuse = |why: String| Status::conflict("", "pods/binding", &call.name, &why);

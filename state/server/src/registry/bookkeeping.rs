@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use setpoint_api::scheme::Part;
 use setpoint_api::{Resource, meta, strategy};
 
 /// Metadata that is set once, by the server.
@@ -20,6 +21,8 @@ pub(crate) enum Target {
     Main,
     /// The status alone.
     Status,
+    /// What a path of its own writes, by its own rules.
+    Part(Part),
     /// What the server itself changes, through the subresource of this name.
     Whole(&'static str),
 }
@@ -30,6 +33,7 @@ impl Target {
         match self {
             Target::Main => "",
             Target::Status => "status",
+            Target::Part(part) => part.name,
             Target::Whole(name) => name,
         }
     }
@@ -71,6 +75,7 @@ pub(crate) fn update(row: &Resource, new: &mut Value, old: &Value, target: Targe
     match target {
         Target::Main => strategy::prepare_for_update(row, new, old),
         Target::Status => strategy::prepare_for_status(row, new, old),
+        Target::Part(part) => (part.prepare)(new, old),
         Target::Whole(_) => {}
     }
     keep_fixed(new, old);

@@ -11,6 +11,7 @@ use setpoint_store::Expect;
 use super::answer::Answer;
 use super::bookkeeping;
 use super::call::Call;
+use super::versions::ServedVersions;
 use super::write::{WriteError, Written};
 use crate::admission::{self, AdmissionRequest, Operation};
 use crate::body;
@@ -149,7 +150,8 @@ pub(super) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value, subre
         now,
         status_apart: call.row.has_status,
     };
-    apply::track_update(&schema, old, new, &writer);
+    let versions = ServedVersions::of(call.inner(), &call.row);
+    apply::track_update_among(&schema, old, new, &writer, &versions);
 }
 
 /// The namespace of the path exists and is not going; the object's own, if it says one, is the same.

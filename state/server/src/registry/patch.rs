@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::call::Call;
 use super::create;
 use super::update::{self, Candidate, change};
+use super::versions::ServedVersions;
 use crate::body;
 
 const JSON: &str = "application/json-patch+json";
@@ -128,11 +129,7 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
         return Err(Status::unsupported_media_type(&[JSON, MERGE].join(", ")));
     };
     let version = row.api_version();
-    let subresource = if call.info.subresource == "status" {
-        "status"
-    } else {
-        ""
-    };
+    let subresource = update::target(call).subresource();
     let now = call.now();
     let writer = apply::Writer {
         manager: &manager,
@@ -141,12 +138,13 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
         now,
         status_apart: row.has_status,
     };
+    let versions = ServedVersions::of(call.inner(), &row);
     for _ in 0..4 {
         if call.stored().is_ok() {
             let target = update::target(call);
             let written = change(call, target, &mut |_, old| {
-                let merged =
-                    apply::server_side(&schema, Some(old), &applied, force, &writer).map_err(|error| error.status())?;
+                let merged = apply::server_side_among(&schema, Some(old), &applied, force, &writer, &versions)
+                    .map_err(|error| error.status())?;
                 Ok(Candidate {
                     object: merged,
                     owned: true,
@@ -167,7 +165,8 @@ async fn apply(call: &mut Call<'_>, mut applied: Value) -> Result<Answer, Status
                 call.conflict("the object to be applied does not exist, but its uid or resourceVersion is given")
             );
         }
-        let merged = apply::server_side(&schema, None, &applied, force, &writer).map_err(|error| error.status())?;
+        let merged = apply::server_side_among(&schema, None, &applied, force, &writer, &versions)
+            .map_err(|error| error.status())?;
         let managed = meta::metadata(&merged)
             .and_then(|metadata| metadata.get("managedFields"))
             .cloned();

@@ -7,7 +7,8 @@ use crate::request::Query;
 
 pub(crate) struct Selection {
     labels: LabelSelector,
-    fields: FieldSelector,
+    /// The fields' keys, the values, and whether they have to be equal.
+    fields: Vec<(String, String, bool)>,
     everything: bool,
 }
 
@@ -20,6 +21,12 @@ impl Selection {
         let labels: LabelSelector = labels.parse()?;
         let fields: FieldSelector = fields.parse()?;
         fields.check(row)?;
+        let fields = fields.requirements().iter().map(|term| {
+            let selectable = row.selectable_fields.iter().find(|field| field.name == term.field);
+            let key = selectable.map_or_else(|| term.field.clone(), |field| field.key());
+            (key, term.value.clone(), term.equal)
+        });
+        let fields = fields.collect();
         Ok(Selection {
             labels,
             fields,
@@ -37,8 +44,7 @@ impl Selection {
             || (self.labels.matches(Some(&stored.labels))
                 && self
                     .fields
-                    .requirements()
                     .iter()
-                    .all(|term| (stored.field(&term.field) == term.value) == term.equal))
+                    .all(|(key, value, equal)| (stored.field(key) == value) == *equal))
     }
 }

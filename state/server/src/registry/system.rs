@@ -88,6 +88,34 @@ pub(crate) async fn correct(registry: &Registry, wanted: &Value) -> Result<(), S
     .map(|_| ())
 }
 
+/// Changes the status of an object by its name. `change` is given the object as it is, and called again when another write came between.
+pub(super) async fn change_status(
+    registry: &Registry,
+    (group, version, plural): (&str, &str, &str),
+    (namespace, name): (&str, &str),
+    dry_run: bool,
+    change_object: &mut (dyn FnMut(&Value) -> Result<Value, Status> + Send),
+) -> Result<(), Status> {
+    let row = registry
+        .inner
+        .scheme
+        .get(group, version, plural)
+        .ok_or_else(Status::no_such_resource)?;
+    let (mut info, user, headers) = (
+        info(&row, "update", namespace, name),
+        UserInfo::system("apiserver"),
+        headers(),
+    );
+    "status".clone_into(&mut info.subresource);
+    let mut call = Call::new(registry, &info, &user, &headers)?;
+    call.dry_run = dry_run;
+    change(&mut call, Target::Status, &mut |_, old| {
+        change_object(old).map(Candidate::new)
+    })
+    .await
+    .map(|_| ())
+}
+
 /// Deletes an object in the background; one that is gone is fine.
 pub(crate) async fn delete_as_system(
     registry: &Registry,

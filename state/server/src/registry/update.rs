@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use serde_json::Value;
+use setpoint_api::scheme::SubresourceAction;
 use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Status, meta};
 use setpoint_store::Expect;
@@ -33,10 +34,10 @@ impl Candidate {
 
 /// The part of an object that a request on this path writes.
 pub(super) fn target(call: &Call<'_>) -> Target {
-    if call.info.subresource == "status" {
-        Target::Status
-    } else {
-        Target::Main
+    match call.row.subresource(&call.info.subresource).map(|sub| &sub.action) {
+        Some(SubresourceAction::Status) => Target::Status,
+        Some(SubresourceAction::Part(part)) => Target::Part(*part),
+        _ => Target::Main,
     }
 }
 
@@ -146,6 +147,7 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
     let errors = match target {
         Target::Main => row.validate_update(&new, old),
         Target::Status => row.validate_status(&new, old),
+        Target::Part(part) => row.validate_part(&part, &new, old),
         Target::Whole(_) => Vec::new(),
     };
     if !errors.is_empty() {

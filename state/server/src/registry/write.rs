@@ -78,14 +78,14 @@ pub(super) enum WriteError {
     Failed(Status),
 }
 
-/// An object in the version that its kind is stored in.
+/// An object in the form that its kind is stored in.
 fn stored_bytes(row: &Resource, object: &Value) -> Bytes {
     let storage = row.storage_api_version();
     if meta::api_version(object) == storage {
         return encode(object).into();
     }
     let mut converted = object.clone();
-    meta::map_of(&mut converted).insert("apiVersion".into(), storage.into());
+    row.to_stored(&mut converted);
     encode(&converted).into()
 }
 

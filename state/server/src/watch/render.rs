@@ -9,7 +9,7 @@ use setpoint_api::{Resource, Status, meta};
 
 use crate::body::Form;
 use crate::cache::{EventType, ObjectEvent, Stored, event_line};
-use crate::registry::{Call, Now};
+use crate::registry::{Call, Now, value_of};
 
 pub(super) struct Renderer {
     row: Arc<Resource>,
@@ -45,9 +45,8 @@ impl Renderer {
         if self.form == Form::Object && super::in_version(&self.row, stored) {
             return event_line(kind, stored, revision);
         }
-        let mut value = stored.value();
+        let mut value = value_of(&self.row, stored);
         meta::set(&mut value, "resourceVersion", revision.to_string());
-        meta::map_of(&mut value).insert("apiVersion".into(), self.row.api_version().into());
         let object = match self.form {
             Form::Object => value,
             Form::Metadata => table::partial(&value),

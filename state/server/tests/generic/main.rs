@@ -1,7 +1,9 @@
 //! The generic path from outside: every operation, over a real log.
 
 mod damage;
+mod disruption;
 mod heartbeat;
+mod versions;
 mod wire;
 mod world;
 

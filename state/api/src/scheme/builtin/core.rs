@@ -7,6 +7,8 @@ use crate::{default, strategy, table, validate};
 
 pub(super) fn core() -> Vec<Resource> {
     vec![
+        binding(),
+        component_status(),
         plain("", "ConfigMap", "configmaps")
             .short(&["cm"])
             .table(table::config_map())
@@ -33,7 +35,12 @@ pub(super) fn core() -> Vec<Resource> {
                 "type",
             ])
             .selectable_at("source", "source.component", "")
-            .validated(validate::cluster::event, |_, _| Vec::new()),
+            .validated(validate::event::core, |new, _| validate::event::core(new)),
+        plain("", "LimitRange", "limitranges")
+            .short(&["limits"])
+            .defaulted(default::quota::limit_range)
+            .unattended("limit ranges are not applied yet: pods and claims keep the resources that they say")
+            .validated(validate::quota::limit_range, |new, _| validate::quota::limit_range(new)),
         plain("", "Namespace", "namespaces")
             .short(&["ns"])
             .cluster()
@@ -60,7 +67,54 @@ pub(super) fn core() -> Vec<Resource> {
             .selectable_at("spec.unschedulable", "spec.unschedulable", "false")
             .defaulted(default::config::node)
             .validated(validate::cluster::node, validate::cluster::node_update),
+        plain("", "PersistentVolumeClaim", "persistentvolumeclaims")
+            .short(&["pvc"])
+            .status()
+            .table(table::persistent_volume_claim())
+            .prepared(strategy::kinds::claim_create, |_, _| {})
+            .defaulted(default::storage::claim)
+            .unattended("no controller binds claims to volumes yet: it stays pending until something binds it")
+            .validated(validate::persistent::claim, validate::persistent::claim_update),
+        plain("", "PersistentVolume", "persistentvolumes")
+            .short(&["pv"])
+            .cluster()
+            .status()
+            .table(table::persistent_volume())
+            .prepared(strategy::kinds::volume_create, |_, _| {})
+            .defaulted(default::storage::volume)
+            .unattended("no controller binds volumes to claims yet: it stays pending until something binds it")
+            .validated(validate::persistent::volume, validate::persistent::volume_update),
         pods(),
+        plain("", "PodTemplate", "podtemplates")
+            .generation()
+            .table(table::pod_template())
+            .defaulted(default::replication::template)
+            .validated(validate::replication::pod_template, |new, _| {
+                validate::replication::pod_template(new)
+            }),
+        plain("", "ReplicationController", "replicationcontrollers")
+            .short(&["rc"])
+            .all()
+            .status()
+            .generation()
+            .scaled()
+            .table(table::replication_controller())
+            .selectable_at("status.replicas", "status.replicas", "0")
+            .prepared(strategy::kinds::replicas_create, |_, _| {})
+            .defaulted(default::replication::controller)
+            .unattended("no controller makes the pods of ReplicationControllers yet: use a Deployment")
+            .validated(validate::replication::controller, |new, _| {
+                validate::replication::controller(new)
+            })
+            .status_validated(|new, _| validate::replication::controller_status(new)),
+        plain("", "ResourceQuota", "resourcequotas")
+            .short(&["quota"])
+            .status()
+            .table(table::resource_quota())
+            .defaulted(default::quota::quota)
+            .unattended("quotas are not enforced yet: nothing is counted and nothing is refused")
+            .validated(validate::quota::quota, validate::quota::quota_update)
+            .status_validated(|new, _| validate::quota::quota_status(new)),
         plain("", "Secret", "secrets")
             .table(table::secret())
             .selectable(&["type"])
@@ -94,6 +148,25 @@ pub(super) fn core() -> Vec<Resource> {
     ]
 }
 
+/// Bindings are not kept: making one binds the pod of its name.
+fn binding() -> Resource {
+    let mut row = plain("", "Binding", "bindings");
+    row.verbs = CREATE.to_vec();
+    row.creates = Some(SubresourceAction::Binding);
+    row
+}
+
+/// There are none: this program has no components that could be asked one by one.
+fn component_status() -> Resource {
+    let mut row = plain("", "ComponentStatus", "componentstatuses")
+        .short(&["cs"])
+        .cluster()
+        .table(table::component_status())
+        .deprecated("v1 ComponentStatus is deprecated in v1.19+");
+    row.verbs = vec!["get", "list"];
+    row
+}
+
 fn pods() -> Resource {
     let option = |kind: &'static str| ("", "v1", kind);
     plain("", "Pod", "pods")
@@ -109,6 +182,8 @@ fn pods() -> Resource {
             CREATE,
             SubresourceAction::Eviction,
         )
+        .part(strategy::pod::EPHEMERAL_CONTAINERS)
+        .part(strategy::pod::RESIZE)
         .sub("exec", option("PodExecOptions"), CONNECT, SubresourceAction::Exec)
         .sub("log", option("Pod"), &["get"], SubresourceAction::Log)
         .sub(
