@@ -26,6 +26,33 @@ pub fn service_create(service: &mut Value) {
     meta::map_of(service).insert("status".into(), json!({"loadBalancer": {}}));
 }
 
+/// A service that changes its type loses what only the former one has a use for, unless the client says it anew.
+pub fn service_update(new: &mut Value, old: &Value) {
+    let exposed = |service: &Value| {
+        let external = !list_at(service, &["spec", "externalIPs"]).is_empty();
+        match str_at(service, &["spec", "type"]) {
+            "LoadBalancer" | "NodePort" => true,
+            kind => kind == "ClusterIP" && external,
+        }
+    };
+    let balanced = |service: &Value| str_at(service, &["spec", "type"]) == "LoadBalancer";
+    let internal = |service: &Value| str_at(service, &["spec", "type"]) != "ExternalName";
+    type Uses<'u> = &'u dyn Fn(&Value) -> bool;
+    let fields: [(&str, Uses<'_>); 5] = [
+        ("allocateLoadBalancerNodePorts", &balanced),
+        ("externalTrafficPolicy", &exposed),
+        ("healthCheckNodePort", &balanced),
+        ("internalTrafficPolicy", &internal),
+        ("loadBalancerClass", &balanced),
+    ];
+    for (key, uses) in fields {
+        let same = at(new, &["spec", key]) == at(old, &["spec", key]);
+        if same && uses(old) && !uses(new) {
+            meta::map_mut(meta::map_of(new), "spec").remove(key);
+        }
+    }
+}
+
 /// A new volume waits to become available.
 pub fn volume_create(volume: &mut Value) {
     meta::map_of(volume).insert("status".into(), json!({"phase": "Pending"}));

@@ -111,3 +111,25 @@ fn a_scale_shows_and_sets_the_replicas() {
     set_replicas(&deployments, &mut object, 0);
     assert_eq!(object["spec"]["replicas"], 0);
 }
+
+#[test]
+fn a_service_that_changes_its_type_loses_what_the_former_one_needed() {
+    let services = resource("", "services");
+    let old = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "a/b",
+        "allocateLoadBalancerNodePorts": true, "internalTrafficPolicy": "Cluster"}});
+    let mut new = old.clone();
+    new["spec"]["type"] = "ClusterIP".into();
+    prepare_for_update(&services, &mut new, &old);
+    assert_eq!(
+        new["spec"],
+        json!({"type": "ClusterIP", "internalTrafficPolicy": "Cluster"})
+    );
+    let mut said = old.clone();
+    said["spec"]["type"] = "ClusterIP".into();
+    said["spec"]["externalTrafficPolicy"] = "Cluster".into();
+    prepare_for_update(&services, &mut said, &old);
+    assert_eq!(
+        said["spec"]["externalTrafficPolicy"], "Cluster",
+        "for validation to refuse"
+    );
+}

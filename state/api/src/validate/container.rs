@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
-use super::{all_invalid, network, one_of, probe, volume};
+use super::{all_invalid, network, one_of, probe, security, volume};
 use crate::meta::{at, int_at, list_at, str_at};
 use crate::names;
 use crate::quantity::Quantity;
@@ -55,6 +55,9 @@ pub(super) fn container(errors: &mut Vec<FieldError>, path: &Path, container: &V
     volume::mounts(errors, path, container, &pod.volumes);
     resources(errors, &path.child("resources"), container);
     probe::container(errors, path, container);
+    if let Some(context) = at(container, &["securityContext"]).filter(|context| context.is_object()) {
+        security::container(errors, &path.child("securityContext"), context);
+    }
 }
 
 fn ports(errors: &mut Vec<FieldError>, path: &Path, container: &Value, pod: &Surroundings<'_>) {

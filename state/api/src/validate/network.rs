@@ -112,7 +112,73 @@ pub fn service(service: &Value) -> Vec<FieldError> {
             "must be greater than 0 and less than 86400",
         ));
     }
+    service_exposure(&mut errors, &spec, service);
     errors
+}
+
+/// Checks the fields that mean something for a part of all services only.
+fn service_exposure(errors: &mut Vec<FieldError>, spec: &Path, service: &Value) {
+    let text = |key: &str| str_at(service, &["spec", key]);
+    let external = list_at(service, &["spec", "externalIPs"]);
+    let exposed =
+        matches!(text("type"), "LoadBalancer" | "NodePort") || (text("type") == "ClusterIP" && !external.is_empty());
+    if !text("externalTrafficPolicy").is_empty() && !exposed {
+        let detail = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid(
+            spec.child("externalTrafficPolicy"),
+            text("externalTrafficPolicy"),
+            detail,
+        ));
+    }
+    let ranges = list_at(service, &["spec", "loadBalancerSourceRanges"]);
+    let path = spec.child("loadBalancerSourceRanges");
+    if !ranges.is_empty() && text("type") != "LoadBalancer" {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+    for (index, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
+        if !is_range(range.trim()) {
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(FieldError::invalid(path.index(index), range, detail));
+        }
+    }
+    if !text("loadBalancerClass").is_empty() && text("type") != "LoadBalancer" {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden(spec.child("loadBalancerClass"), detail));
+    }
+    one_of(
+        errors,
+        &spec.child("ipFamilyPolicy"),
+        text("ipFamilyPolicy"),
+        &["PreferDualStack", "RequireDualStack", "SingleStack"],
+        false,
+    );
+    let mut families = Vec::new();
+    for (index, family) in list_at(service, &["spec", "ipFamilies"])
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
+        let path = spec.child("ipFamilies").index(index);
+        one_of(errors, &path, family, &["IPv4", "IPv6"], true);
+        if families.contains(&family) {
+            errors.push(FieldError::duplicate(&path, family));
+        }
+        families.push(family);
+    }
+}
+
+/// Whether a text is an address and the length of a prefix of it.
+fn is_range(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else {
+        return false;
+    };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.parse::<u8>().is_ok_and(|length| length <= most)
 }
 
 fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty: &str, headless: bool) {
@@ -149,6 +215,15 @@ fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty:
             errors.push(FieldError::duplicate(&path, value));
         }
         seen.push((number, protocol));
+        let protocol_above = str_at(port, &["appProtocol"]);
+        if !protocol_above.is_empty() {
+            all_invalid(
+                errors,
+                &path.child("appProtocol"),
+                protocol_above,
+                names::qualified_name(protocol_above),
+            );
+        }
         if let Some(node_port) = int_at(port, &["nodePort"]).filter(|number| *number != 0) {
             if ty == "ClusterIP" || ty == "ExternalName" {
                 let detail = "may not be used when `type` is 'ClusterIP'";

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::field::{FieldError, Path};
-use super::{all_invalid, immutable, metadata, one_of, volume};
+use super::{all_invalid, immutable, metadata, one_of, placement, volume};
 use crate::meta::{self, at, list_at, str_at};
 use crate::names;
 use crate::quantity::Quantity;
@@ -139,44 +139,7 @@ fn node_affinity(errors: &mut Vec<FieldError>, path: &Path, affinity: &Value) {
         errors.push(FieldError::required(&path, "must specify required node constraints"));
         return;
     };
-    let terms = list_at(required, &["nodeSelectorTerms"]);
-    let path = path.child("nodeSelectorTerms");
-    if terms.is_empty() {
-        let detail = "must have at least one node selector term";
-        errors.push(FieldError::required(&path, detail));
-    }
-    for (index, term) in terms.iter().enumerate() {
-        for (at, expression) in list_at(term, &["matchExpressions"]).iter().enumerate() {
-            let path = path.index(index).child("matchExpressions").index(at);
-            node_requirement(errors, &path, expression);
-        }
-    }
-}
-
-fn node_requirement(errors: &mut Vec<FieldError>, path: &Path, expression: &Value) {
-    let values = list_at(expression, &["values"]).len();
-    let (operator, values_path) = (str_at(expression, &["operator"]), path.child("values"));
-    match operator {
-        "In" | "NotIn" if values == 0 => {
-            let detail = "must be specified when `operator` is 'In' or 'NotIn'";
-            errors.push(FieldError::required(values_path, detail));
-        }
-        "Exists" | "DoesNotExist" if values > 0 => {
-            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-            errors.push(FieldError::forbidden(values_path, detail));
-        }
-        "Gt" | "Lt" if values != 1 => {
-            let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-            errors.push(FieldError::required(values_path, detail));
-        }
-        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => {
-            let detail = "not a valid selector operator";
-            errors.push(FieldError::invalid(path.child("operator"), other, detail));
-        }
-    }
-    let key = str_at(expression, &["key"]);
-    all_invalid(errors, &path.child("key"), key, names::qualified_name(key));
+    placement::node_selector(errors, &path, required);
 }
 
 fn class_name(errors: &mut Vec<FieldError>, path: &Path, name: &str) {

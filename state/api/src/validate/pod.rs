@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::container::{self, Surroundings};
 use super::field::{FieldError, Path};
-use super::{all_invalid, immutable, metadata, non_negative, one_of, volume};
+use super::{all_invalid, immutable, metadata, non_negative, one_of, placement, pod_network, security, volume};
 use crate::meta::{self, at, int_at, list_at, str_at};
 use crate::names;
 
@@ -130,6 +130,29 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
         at(spec, &["nodeSelector"]),
     ));
     tolerations(errors, &path.child("tolerations"), list_at(spec, &["tolerations"]));
+    if let Some(affinity) = at(spec, &["affinity"]).filter(|affinity| affinity.is_object()) {
+        placement::affinity(errors, &path.child("affinity"), affinity);
+    }
+    let constraints = list_at(spec, &["topologySpreadConstraints"]);
+    placement::spread(errors, &path.child("topologySpreadConstraints"), constraints);
+    pod_network::dns(errors, path, spec);
+    pod_network::host_aliases(errors, &path.child("hostAliases"), list_at(spec, &["hostAliases"]));
+    if let Some(context) = at(spec, &["securityContext"]).filter(|context| context.is_object()) {
+        security::pod(errors, &path.child("securityContext"), context);
+    }
+    for (index, gate) in list_at(spec, &["readinessGates"]).iter().enumerate() {
+        let path = path.child("readinessGates").index(index).child("conditionType");
+        let kind = str_at(gate, &["conditionType"]);
+        all_invalid(errors, &path, kind, names::qualified_name(kind));
+    }
+    let preemption = ["Never", "PreemptLowerPriority"];
+    one_of(
+        errors,
+        &path.child("preemptionPolicy"),
+        text("preemptionPolicy"),
+        &preemption,
+        false,
+    );
 }
 
 fn tolerations(errors: &mut Vec<FieldError>, path: &Path, tolerations: &[Value]) {

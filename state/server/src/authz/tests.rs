@@ -205,3 +205,57 @@ fn refusals_read_as_on_kubernetes() {
         "forbidden: User \"ann\" cannot get path \"/metrics\""
     );
 }
+
+#[test]
+fn the_roles_of_a_namespace_know_every_kind_that_lives_in_one() {
+    // As on Kubernetes: what grants rights is for admins, what holds secrets for editors, and some kinds are for nobody but the system.
+    const NOT_FOR_VIEWERS: &[&str] = &["secrets", "rolebindings", "roles", "leases"];
+    const FOR_THE_SYSTEM: &[&str] = &[
+        "controllerrevisions",
+        "csistoragecapacities",
+        "endpoints",
+        "endpointslices",
+        "limitranges",
+        "podtemplates",
+        "resourcequotas",
+    ];
+    let to = |role: &str| {
+        let roles = bootstrap_objects();
+        let found = roles
+            .iter()
+            .find(|object| object["kind"] == "ClusterRole" && object["metadata"]["name"] == role);
+        found.expect("a role")["rules"].as_array().expect("rules").clone()
+    };
+    let grants = |rules: &[Value], verb: &str, group: &str, plural: &str| {
+        let has = |rule: &Value, key: &str, word: &str| {
+            rule[key]
+                .as_array()
+                .is_some_and(|list| list.iter().any(|entry| entry == word))
+        };
+        rules
+            .iter()
+            .any(|rule| has(rule, "verbs", verb) && has(rule, "apiGroups", group) && has(rule, "resources", plural))
+    };
+    let (view, edit, admin) = (to("view"), to("edit"), to("admin"));
+    for row in setpoint_api::Scheme::builtin().resources() {
+        if !row.namespaced || !row.allows("list") {
+            continue;
+        }
+        let plural = row.plural.as_str();
+        let seen = grants(&view, "list", &row.group, plural);
+        assert_eq!(
+            seen,
+            !NOT_FOR_VIEWERS.contains(&plural) && !matches!(plural, "podtemplates" | "csistoragecapacities"),
+            "view and {plural}"
+        );
+        if !FOR_THE_SYSTEM.contains(&plural) {
+            let editor = if plural.starts_with("role") { &admin } else { &edit };
+            assert!(
+                grants(editor, "create", &row.group, plural),
+                "who creates {plural} of {:?}",
+                row.group
+            );
+            assert!(grants(&admin, "delete", &row.group, plural), "admin and {plural}");
+        }
+    }
+}

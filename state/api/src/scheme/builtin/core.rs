@@ -142,7 +142,7 @@ pub(super) fn core() -> Vec<Resource> {
             .status()
             .table(table::service())
             .selectable(&["spec.clusterIP", "spec.type"])
-            .prepared(strategy::kinds::service_create, |_, _| {})
+            .prepared(strategy::kinds::service_create, strategy::kinds::service_update)
             .defaulted(default::network::service)
             .validated(validate::network::service, validate::network::service_update),
     ]

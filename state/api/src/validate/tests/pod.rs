@@ -111,3 +111,116 @@ fn a_resize_changes_cpu_and_memory_and_not_the_class() {
         ["spec: Forbidden: Pod running on node without support for resize"]
     );
 }
+
+#[test]
+fn what_a_pod_says_of_nodes_names_and_rights_is_checked_in_kubernetes_words() {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    table(
+        "",
+        "pods",
+        pod(),
+        &[
+            (
+                "/spec/affinity",
+                json!({"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": []}}}),
+                &[
+                    "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
+                ],
+            ),
+            (
+                "/spec/affinity",
+                json!({"podAntiAffinity": {PREFERRED: [{"weight": 0, "podAffinityTerm": {}}]}}),
+                &[
+                    "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100",
+                    "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey: Required value: can not be empty",
+                ],
+            ),
+            (
+                "/spec/topologySpreadConstraints",
+                json!([{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "Later"}]),
+                &[
+                    "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+                    "spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: \"Later\": supported values: \"DoNotSchedule\", \"ScheduleAnyway\"",
+                ],
+            ),
+            (
+                "/spec/dnsPolicy",
+                json!("None"),
+                &["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],
+            ),
+            (
+                "/spec/dnsConfig",
+                json!({"nameservers": ["here"]}),
+                &[
+                    "spec.dnsConfig.nameservers[0]: Invalid value: \"here\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                ],
+            ),
+            (
+                "/spec/securityContext",
+                json!({"runAsUser": -1, "seccompProfile": {"type": "Localhost"}}),
+                &[
+                    "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+                    "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+                ],
+            ),
+            (
+                "/spec/containers/0/securityContext",
+                json!({"privileged": true, "allowPrivilegeEscalation": false}),
+                &[
+                    "spec.containers[0].securityContext.allowPrivilegeEscalation: Invalid value: false: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+                ],
+            ),
+            (
+                "/spec/preemptionPolicy",
+                json!("Maybe"),
+                &[
+                    "spec.preemptionPolicy: Unsupported value: \"Maybe\": supported values: \"Never\", \"PreemptLowerPriority\"",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_a_service_says_of_the_world_outside_is_checked_in_kubernetes_words() {
+    table(
+        "",
+        "services",
+        service(),
+        &[
+            (
+                "/spec/externalTrafficPolicy",
+                json!("Local"),
+                &[
+                    "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+                ],
+            ),
+            (
+                "/spec/loadBalancerSourceRanges",
+                json!(["10.0.0.0/33"]),
+                &[
+                    "spec.loadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                    "spec.loadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0/33\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+                ],
+            ),
+            (
+                "/spec/loadBalancerClass",
+                json!("a/b"),
+                &["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"],
+            ),
+            (
+                "/spec/ipFamilies",
+                json!(["IPv4", "IPv4"]),
+                &["spec.ipFamilies[1]: Duplicate value: \"IPv4\""],
+            ),
+            (
+                "/spec/ports/0/appProtocol",
+                json!("a b"),
+                &[
+                    "spec.ports[0].appProtocol: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+                ],
+            ),
+        ],
+    );
+}
