@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What each crate may know of the others.
-const ARROWS: [(&str, &[&str]); 12] = [
-    ("state/api", &[]),
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("state/cel", &[]),
+    ("state/api", &["setpoint-cel"]),
     ("state/store", &[]),
     ("state/server", &["setpoint-api", "setpoint-store"]),
     ("providers/registry", &[]),
