@@ -15,6 +15,7 @@ mod duplicates;
 pub(crate) mod extensions;
 mod format;
 mod prune;
+mod rules;
 mod structural;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,8 @@ pub struct Schema {
     pub(crate) custom: bool,
     /// Which values are allowed (custom kinds only).
     pub(crate) checks: Option<Box<Checks>>,
+    /// The CEL rules of a custom kind, at its root.
+    pub(crate) rules: Option<Arc<rules::Rules>>,
 }
 
 /// What sort of value a [`Schema`] describes.
@@ -189,6 +192,7 @@ static ANY: Schema = Schema {
     embedded: false,
     custom: false,
     checks: None,
+    rules: None,
 };
 
 static OPAQUE: Schema = Schema {
@@ -199,6 +203,7 @@ static OPAQUE: Schema = Schema {
     embedded: false,
     custom: false,
     checks: None,
+    rules: None,
 };
 
 impl Link {
@@ -252,9 +257,11 @@ impl Schema {
         !self.custom
     }
 
-    /// Returns whether there are CEL rules (`x-kubernetes-validations`) anywhere, which are not run.
-    pub fn has_cel(&self) -> bool {
-        checks::has_cel(self)
+    /// Returns what is wrong with the CEL rules (`x-kubernetes-validations`) of an `openAPIV3Schema` that is structural.
+    ///
+    /// The paths are below that of the schema itself.
+    pub fn rule_faults(schema: &Value, path: &crate::validate::field::Path) -> Vec<crate::FieldError> {
+        rules::faults(schema, path)
     }
 
     /// Returns what is below a key, or nothing where the key is unknown and would be dropped.
@@ -327,11 +334,23 @@ impl Schema {
 
     /// Returns everything that a custom kind's schema does not allow in a new object.
     pub fn validate(&self, value: &Value) -> Vec<crate::FieldError> {
-        checks::validate(self, value, None)
+        self.checked(value, None)
     }
 
     /// Returns what a custom kind's schema does not allow in a changed object; what was not changed is left alone.
     pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<crate::FieldError> {
-        checks::validate(self, new, Some(old))
+        self.checked(new, Some(old))
+    }
+
+    /// The rules are looked at when what they look at has the right form.
+    fn checked(&self, value: &Value, old: Option<&Value>) -> Vec<crate::FieldError> {
+        let mut errors = checks::validate(self, value, old);
+        if let Some(rules) = &self.rules {
+            match rules::skipped(&errors) {
+                Some(error) => errors.push(error),
+                None => errors.extend(rules::validate(rules, value, old)),
+            }
+        }
+        errors
     }
 }

@@ -35,8 +35,6 @@ pub(crate) struct Checks {
     pub any_of: Vec<Nested>,
     pub one_of: Vec<Nested>,
     pub not: Option<Box<Nested>>,
-    /// Whether there are `x-kubernetes-validations`.
-    pub cel: bool,
 }
 
 /// A schema inside `allOf`, `anyOf`, `oneOf` or `not`: constraints along the structure that stands outside.
@@ -67,30 +65,15 @@ impl Pattern {
 
     /// Returns what is wrong with the expression.
     pub fn fault(source: &str) -> Option<String> {
-        Regex::new(source).err().map(|error| error.to_string())
+        setpoint_cel::pattern_fault(source)
     }
 
     fn matches(&self, text: &str) -> bool {
         // What does not compile was refused with the definition; a stored one of that kind binds nobody.
-        let compiled = self.compiled.get_or_init(|| Regex::new(&self.source).ok());
+        let compiled = self
+            .compiled
+            .get_or_init(|| setpoint_cel::compile_pattern(&self.source).ok());
         compiled.as_ref().is_none_or(|regex| regex.is_match(text))
-    }
-}
-
-/// Returns whether there are CEL rules at or below a schema.
-pub(super) fn has_cel(schema: &Schema) -> bool {
-    if schema.checks.as_ref().is_some_and(|checks| checks.cel) {
-        return true;
-    }
-    match &schema.kind {
-        // `metadata` of the root is built in and may contain itself.
-        Type::Object(object) => object.fields.iter().any(|field| match &field.schema {
-            super::Link::Direct(schema) => has_cel(schema),
-            super::Link::Named(_) => false,
-        }),
-        Type::Map(map) => has_cel(map.values.get()),
-        Type::List(list) => has_cel(list.items.get()),
-        _ => false,
     }
 }
 

@@ -2,10 +2,12 @@
 //! be pruned, defaulted and merged.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map as JsonMap, Value};
 
 use super::checks::{Checks, Nested, Pattern, default_faults};
+use super::rules::Rules;
 use super::{Field, Format, Link, List, ListKey, ListMerge, Map, Object, Patch, Schema, Type, builtin, format};
 use crate::FieldError;
 use crate::validate::field::Path;
@@ -70,6 +72,7 @@ pub(super) fn from_openapi(source: &Value) -> Result<Schema, SchemaErrors> {
     reader.metadata(source, &root);
     if reader.errors.is_empty() {
         schema.kind = with_bookkeeping(schema.kind, &mut schema.preserve);
+        schema.rules = Rules::new(source).map(Arc::new);
         Ok(schema)
     } else {
         Err(SchemaErrors { errors: reader.errors })
@@ -220,6 +223,7 @@ impl Reader {
             embedded,
             custom: false,
             checks: checks.map(Box::new),
+            rules: None,
         };
         if let Some(default) = source.get("default").filter(|default| !default.is_null()) {
             let mut pruned = default.clone();
@@ -446,8 +450,7 @@ impl Reader {
             && checks.any_of.is_empty()
             && checks.one_of.is_empty()
             && checks.not.is_none()
-            && !checks.unique_items
-            && !checks.cel;
+            && !checks.unique_items;
         (!plain).then_some(checks)
     }
 
@@ -466,7 +469,6 @@ impl Reader {
             ));
         }
         let format = source.get("format").and_then(Value::as_str);
-        let rules = source.get("x-kubernetes-validations").and_then(Value::as_array);
         Checks {
             enumeration: source
                 .get("enum")
@@ -495,7 +497,6 @@ impl Reader {
                 .get("not")
                 .filter(|not| not.is_object())
                 .map(|not| Box::new(self.nested(not, &path.child("not"), 0))),
-            cel: rules.is_some_and(|rules| !rules.is_empty()),
         }
     }
 

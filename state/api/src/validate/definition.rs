@@ -186,7 +186,10 @@ fn schema(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {
             error
         };
         errors.extend(found.errors.into_iter().map(below));
+        // What is not structural has no types for rules.
+        return;
     }
+    errors.extend(Schema::rule_faults(schema, path));
 }
 
 fn columns(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {

@@ -1,7 +1,7 @@
 //! CustomResourceDefinitions: their names are accepted or not when they are written, and they outlive their objects.
 
 use serde_json::{Map, Value, json};
-use setpoint_api::validate::field::FieldError;
+use setpoint_api::validate::{definition, field::FieldError};
 use setpoint_api::{Status, meta};
 
 use super::{Removal, Scene, Strategy};
@@ -11,9 +11,9 @@ use crate::registry::{DeleteOptions, mark};
 pub(crate) struct Definitions;
 
 impl Strategy for Definitions {
-    fn create(&self, scene: &Scene<'_>, object: &mut Value, warnings: &mut Vec<String>) -> Result<(), Status> {
+    fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
         complete_names(object);
-        check(object, warnings)?;
+        check(object)?;
         let mut finalizers: Vec<Value> = meta::finalizers(object).map(Into::into).collect();
         if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
             finalizers.push(FINALIZER.into());
@@ -25,9 +25,9 @@ impl Strategy for Definitions {
         Ok(())
     }
 
-    fn update(&self, scene: &Scene<'_>, new: &mut Value, _: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
+    fn update(&self, scene: &Scene<'_>, new: &mut Value, _: &Value, _: &mut Vec<String>) -> Result<(), Status> {
         complete_names(new);
-        check(new, warnings)?;
+        check(new)?;
         if let Some(version) = storage_version(new) {
             let status = meta::map_mut(meta::map_of(new), "status");
             let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
@@ -79,29 +79,19 @@ fn storage_version(object: &Value) -> Option<Value> {
         .cloned()
 }
 
-/// What this server cannot serve is refused; what it does not enforce is said.
-fn check(object: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
-    let refuse = |error| {
-        Status::invalid(
-            "apiextensions.k8s.io",
-            "CustomResourceDefinition",
-            meta::name(object),
-            &[error],
-        )
-    };
-    let strategy = meta::str_at(object, &["spec", "conversion", "strategy"]);
-    if !matches!(strategy, "" | "None") {
-        let error = FieldError::not_supported("spec.conversion.strategy", strategy, &["None"]);
-        return Err(refuse(error));
+/// What this server cannot serve is refused; what is wrong with a definition otherwise is told by its validation.
+fn check(object: &Value) -> Result<(), Status> {
+    let Err(why) = crd::rows(object) else { return Ok(()) };
+    if !definition::create(object).is_empty() {
+        return Ok(());
     }
-    let rows = crd::rows(object).map_err(|why| refuse(FieldError::invalid("spec.versions", Value::Null, why)))?;
-    if rows
-        .iter()
-        .any(|row| row.schema.as_ref().is_some_and(|schema| schema.has_cel()))
-    {
-        warnings.push("x-kubernetes-validations: these rules are stored, but not enforced yet".to_owned());
-    }
-    Ok(())
+    let error = FieldError::invalid("spec.versions", Value::Null, why);
+    Err(Status::invalid(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        meta::name(object),
+        &[error],
+    ))
 }
 
 /// Accepts the names unless another kind has them; an accepted definition is established at once.
