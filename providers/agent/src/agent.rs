@@ -44,7 +44,7 @@ pub struct AgentConfig {
     pub node_name: String,
     /// The instance's data directory; the agent keeps `pods/` and mounts `volatile/` below it.
     pub data_dir: PathBuf,
-    /// The cluster, as a privileged identity.
+    /// The cluster, as the user `system:node:NAME` in the group `system:nodes`, or as somebody who may do more.
     pub client: kube::Client,
     /// What runs containers.
     pub runtime: Arc<Runtime>,
@@ -182,7 +182,7 @@ impl Agent {
             client: config.client.clone(),
             containers: containers.clone(),
             addresses,
-            changes: sources::watch_changes(config.client.clone(), stop.clone()),
+            changes: sources::Changes::new(Some(config.client.clone()), stop.clone()),
             events: Recorder::start(
                 config.client.clone(),
                 config.node_name.clone(),

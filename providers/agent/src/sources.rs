@@ -1,21 +1,19 @@
-//! ConfigMaps, Secrets and service account tokens: which a pod needs (pure), reading them, and hearing of their changes.
+//! ConfigMaps, Secrets and service account tokens: which a pod needs (pure), and reading them. [`changes`] hears of their changes.
+
+pub mod changes;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Service, ServiceAccount};
 use kube::api::{ListParams, PostParams};
-use kube::core::PartialObjectMeta;
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
 use crate::env::{self, Data};
 use crate::volumes::{Tokens, token_requests};
+pub use changes::{Change, Changes, Following};
 
 /// How long one request to the API may take.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -75,39 +73,26 @@ impl References {
         all
     }
 
+    /// Returns everything that a pod refers to.
+    pub fn of_pod(pod: &Pod) -> Self {
+        let mut all = Self::of_volumes(pod);
+        let containers = pod.spec.iter().flat_map(|spec| {
+            let init = spec.init_containers.iter().flatten();
+            spec.containers.iter().chain(init)
+        });
+        for container in containers {
+            let env = Self::of_env(container);
+            all.config_maps.extend(env.config_maps);
+            all.secrets.extend(env.secrets);
+        }
+        all
+    }
+
     /// Returns whether a change concerns what is referred to.
     pub fn includes(&self, change: &Change) -> bool {
         match change {
             Change::ConfigMap { name, .. } => self.config_maps.contains(name),
             Change::Secret { name, .. } => self.secrets.contains(name),
-        }
-    }
-}
-
-/// An object that has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// A ConfigMap.
-    ConfigMap {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// A Secret.
-    Secret {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-}
-
-impl Change {
-    /// Returns the namespace of what changed.
-    pub fn namespace(&self) -> &str {
-        match self {
-            Self::ConfigMap { namespace, .. } | Self::Secret { namespace, .. } => namespace,
         }
     }
 }
@@ -242,56 +227,4 @@ pub async fn read_tokens(client: &Client, pod: &Pod, now: Timestamp) -> Result<(
         renew = Some(renew.map_or(at, |known| known.min(at)));
     }
     Ok((tokens, renew))
-}
-
-/// Tells of every ConfigMap and Secret that changes, by name only, until `stop`. A receiver that falls behind has to look at everything again.
-pub fn watch_changes(client: Client, stop: CancellationToken) -> broadcast::Sender<Change> {
-    let (sender, _) = broadcast::channel(1024);
-    let maps: Api<PartialObjectMeta<ConfigMap>> = Api::all(client.clone());
-    let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client);
-    tokio::spawn(forward(maps, sender.clone(), stop.clone(), |namespace, name| {
-        Change::ConfigMap { namespace, name }
-    }));
-    tokio::spawn(forward(secrets, sender.clone(), stop, |namespace, name| {
-        Change::Secret { namespace, name }
-    }));
-    sender
-}
-
-async fn forward<K>(
-    api: Api<PartialObjectMeta<K>>,
-    sender: broadcast::Sender<Change>,
-    stop: CancellationToken,
-    change: fn(String, String) -> Change,
-) where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-{
-    let events = watcher(api, watcher::Config::default()).default_backoff();
-    let mut events = std::pin::pin!(events);
-    loop {
-        let event = tokio::select! {
-            () = stop.cancelled() => return,
-            event = events.next() => event,
-        };
-        let meta = match event {
-            None => return,
-            Some(Ok(
-                watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
-            )) => object.metadata,
-            Some(Ok(_)) => continue,
-            Some(Err(error)) => {
-                tracing::debug!(
-                    error = crate::containers::chain(&error),
-                    "the watch of configuration objects broke off, it is taken up again"
-                );
-                continue;
-            }
-        };
-        // Nobody listening is fine: no pod uses such an object.
-        let listeners = sender.send(change(
-            meta.namespace.unwrap_or_default(),
-            meta.name.unwrap_or_default(),
-        ));
-        drop(listeners);
-    }
 }

@@ -36,7 +36,7 @@ use crate::metrics::{Metrics, PhaseGauge};
 use crate::node::Facts;
 use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Kind, Schedule};
-use crate::sources::{Change, References};
+use crate::sources::{Change, Changes, Following, References};
 use crate::volumes::Places;
 use operations::Outcome;
 
@@ -71,7 +71,7 @@ pub struct Shared {
     /// The pods' addresses; `None` leaves every pod on the host's network.
     pub addresses: Option<Arc<Addresses>>,
     /// Tells of changed ConfigMaps and Secrets.
-    pub changes: broadcast::Sender<Change>,
+    pub changes: Changes,
     /// Takes events.
     pub events: Recorder,
     /// Counts.
@@ -167,6 +167,8 @@ struct Worker {
     write_at: Option<Timestamp>,
     /// What the volumes are made of.
     references: References,
+    /// What the pod refers to is watched as long as this is here.
+    _following: Following,
     /// Whether that changed while the volumes were being written.
     volumes_stale: bool,
     /// Whether the volumes are being written.
@@ -201,6 +203,16 @@ impl Worker {
             changes: shared.changes.subscribe(),
             gauge: PhaseGauge::new(&shared.metrics),
             references: References::of_volumes(&pod),
+            _following: {
+                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+                // A pod that is gone needs nothing any more, and its node may not see what it referred to.
+                let needed = if update.gone {
+                    References::default()
+                } else {
+                    References::of_pod(&pod)
+                };
+                shared.changes.follow(namespace, &needed)
+            },
             written: pod.status.clone().unwrap_or_default(),
             observed: Observed {
                 gone: update.gone,

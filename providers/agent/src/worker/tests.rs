@@ -292,7 +292,7 @@ impl Rig {
             cluster_domain: "cluster.local".to_owned(),
             containers: world.clone(),
             addresses: Some(Arc::new(Addresses::new("10.42.0.0/24".parse().expect("a network"), []))),
-            changes: broadcast::channel(16).0,
+            changes: Changes::new(None, stop.clone()),
             events: Recorder::start(client.clone(), "one".to_owned(), now.clone(), stop.clone()),
             client,
             metrics: Metrics::new(&prometheus::Registry::new()).expect("metrics"),
@@ -426,7 +426,7 @@ async fn a_missing_config_map_holds_a_container_back_until_it_comes() {
         namespace: "shop".to_owned(),
         name: "cfg".to_owned(),
     };
-    rig.shared.changes.send(change).expect("a listener");
+    rig.shared.changes.tell(change);
     rig.until("running", Rig::ready).await;
     assert!(
         rig.world.specs.lock()[0]
