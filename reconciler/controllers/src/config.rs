@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// The clock, handed in so that tests can turn it.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
@@ -15,8 +17,9 @@ pub struct ControllersConfig {
     pub now: Now,
     /// Where reconciles, errors and queues are counted.
     pub metrics: prometheus::Registry,
-    /// The certificate authority (PEM) that each namespace gets as ConfigMap `kube-root-ca.crt`; `None` writes none.
-    pub root_ca_pem: Option<String>,
+    /// The certificate authorities (PEM) that each namespace gets as ConfigMap `kube-root-ca.crt`, as they are now and each time that they
+    /// are others; `None` writes none.
+    pub root_ca_pem: Option<watch::Receiver<String>>,
     /// How long a node may leave its lease unrenewed before it counts as unreachable.
     pub node_grace: Duration,
     /// How long a pod stays bound to a node that does not exist before it is removed.

@@ -44,6 +44,8 @@ pub const PARTS: &[&str] = &[
     "history.db",
     "instance.json",
     "service-account.key",
+    "service-account.next.key",
+    "service-account.old.json",
     "pki",
     "repositories",
 ];

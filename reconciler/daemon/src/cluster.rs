@@ -6,6 +6,7 @@
 mod admission;
 mod engine;
 mod metrics;
+mod renewal;
 mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -35,8 +36,6 @@ use crate::{stores, wall_clock};
 const DOMAIN: &str = "cluster.local";
 /// How long the parts may take to end.
 const END: Duration = Duration::from_secs(10);
-/// How often certificates are looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(6 * 3600);
 
 /// A running cluster.
 pub struct Cluster {
@@ -95,7 +94,7 @@ impl Cluster {
         })
         .await
         .context("cannot start the API")?;
-        let pki = listen(instance, listener, paths, node_ip, &api, &mut tasks, &stopped)?;
+        let authorities = listen(instance, listener, paths, node_ip, &api, &mut tasks, &stopped)?;
 
         let client = kube::Client::new(api.as_user(UserInfo::system("setpoint")), "default");
         let images = Arc::new(ImageStore::open(&paths.images()).context("cannot open the image store")?);
@@ -115,10 +114,12 @@ impl Cluster {
         if !adopted.is_empty() {
             tracing::info!(pods = adopted.len(), "adopted the pods that kept running");
         }
+        // The agent is a client like one across the network, with no more rights than the node has.
+        let node = UserInfo::node(&instance.node_name);
         let agent = Agent::start(AgentConfig {
             node_name: instance.node_name.clone(),
             data_dir: paths.data_dir().to_path_buf(),
-            client: client.clone(),
+            client: kube::Client::new(api.as_user(node), "default"),
             runtime: Arc::new(runtime.clone()),
             images,
             net: Some(net),
@@ -133,7 +134,7 @@ impl Cluster {
         .await
         .context("cannot start this machine's node")?;
         streams.connect(agent.clone());
-        spawn_controllers(&client, &pki, now.clone(), metrics.clone(), &mut tasks, &stopped);
+        spawn_controllers(&client, authorities, now.clone(), metrics.clone(), &mut tasks, &stopped);
         let history = SqliteHistory::open(&paths.history(), Some(keys.clone()))
             .await
             .context("cannot open the history")?;
@@ -286,7 +287,8 @@ async fn open_net(instance: &mut Instance, paths: &Paths) -> anyhow::Result<Net>
     anyhow::bail!("cannot set up the network: other instances keep taking the ranges that were just free; try again")
 }
 
-/// Starts the listeners: the unix socket for this machine's root, TLS for the rest; writes the kubeconfig.
+/// Starts the listeners: the unix socket for this machine's root, TLS for the rest; writes the kubeconfig. Returns the authorities to trust, as
+/// they are now and when they are others.
 fn listen(
     instance: &Instance,
     local: TcpListener,
@@ -295,7 +297,7 @@ fn listen(
     api: &ApiServer,
     tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
     stopped: &watch::Receiver<bool>,
-) -> anyhow::Result<Arc<parking_lot::Mutex<Pki>>> {
+) -> anyhow::Result<watch::Receiver<String>> {
     let addresses = vec![
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V4(instance.ranges.gateway()),
@@ -316,7 +318,7 @@ fn listen(
         listeners.push(tokio::net::TcpListener::from_std(listener)?);
     }
     let serving = pki.serving();
-    let certs = ServingCerts::from_pem(&serving.certificate, &serving.key, pki.ca_pem())
+    let certs = ServingCerts::from_pem(&serving.certificate, &serving.key, &pki.ca_pem(), Arc::new(wall_clock))
         .context("cannot use the certificates")?;
     let (tls_api, tls_certs, end) = (api.clone(), certs.clone(), ended(stopped));
     tasks.spawn(async move {
@@ -335,59 +337,34 @@ fn listen(
         )
     });
 
-    let pki = Arc::new(parking_lot::Mutex::new(pki));
-    let (renewed, kubeconfig, url, end) = (pki.clone(), paths.kubeconfig(), instance.url(), ended(stopped));
+    let (authorities, known) = watch::channel(pki.ca_pem());
+    let renewal = renewal::Renewal {
+        pki,
+        api: api.clone(),
+        certs,
+        kubeconfig: paths.kubeconfig(),
+        url: instance.url(),
+        authorities,
+        untold: false,
+    };
+    let end = ended(stopped);
     tasks.spawn(async move {
-        (
-            "the renewal of certificates",
-            renew(&renewed, &certs, &kubeconfig, &url, end).await,
-        )
+        renewal.run(end).await;
+        ("the renewal of certificates", Ok(()))
     });
-    Ok(pki)
-}
-
-/// Renews certificates before they expire; looking at a clock is all that can be done about time.
-async fn renew(
-    pki: &parking_lot::Mutex<Pki>,
-    certs: &ServingCerts,
-    kubeconfig: &Path,
-    url: &str,
-    end: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    tokio::pin!(end);
-    loop {
-        tokio::select! {
-            () = &mut end => return Ok(()),
-            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
-        }
-        let mut pki = pki.lock();
-        let outcome = (|| -> anyhow::Result<()> {
-            if pki.renew(wall_clock())? {
-                certs.replace(&pki.serving().certificate, &pki.serving().key, pki.ca_pem())?;
-                instance::write_private(kubeconfig, pki.admin_kubeconfig(url).as_bytes())?;
-                tracing::info!("renewed the certificates");
-            }
-            Ok(())
-        })();
-        if let Err(error) = outcome {
-            tracing::error!(
-                "cannot renew the certificates; trying again in {} h: {error:#}",
-                CERTIFICATE_CHECK.as_secs() / 3600
-            );
-        }
-    }
+    Ok(known)
 }
 
 fn spawn_controllers(
     client: &kube::Client,
-    pki: &parking_lot::Mutex<Pki>,
+    authorities: watch::Receiver<String>,
     now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
     metrics: prometheus::Registry,
     tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
     stopped: &watch::Receiver<bool>,
 ) {
     let mut config = ControllersConfig::new(client.clone(), now, metrics);
-    config.root_ca_pem = Some(pki.lock().ca_pem().to_string());
+    config.root_ca_pem = Some(authorities);
     let end = ended(stopped);
     tasks.spawn(async move {
         (

@@ -1,10 +1,13 @@
 //! The certificates of one installation: its authority, what the API shows, and the administrator's.
 //!
-//! Everything lies in one directory, readable for its owner only. The authority is made once and kept; the others are made
-//! again when they no longer fit: near their end, for other names, of another authority, or with a key that is not theirs.
+//! Everything lies in one directory, readable for its owner only. A certificate is made again when it no longer fits: a third of its
+//! life is left, or it is for other names, of another authority, or with a key that is not its own. The authority is renewed with
+//! an overlap ([`authorities`]), so that nobody is ever shown a certificate of an authority that they were not told of.
 
+mod authorities;
 mod files;
 mod issue;
+mod kubeconfig;
 #[cfg(test)]
 mod tests;
 
@@ -12,18 +15,16 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
+use authorities::Authorities;
 use issue::Authority;
+pub use kubeconfig::kubeconfig;
 
 /// How long the authority is good for.
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3650);
 /// How long other certificates are good for.
 const LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
-/// When less than this is left, a certificate is made again.
-const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// The user of the administrator's certificate.
 pub const ADMIN: &str = "setpoint-admin";
@@ -91,11 +92,29 @@ impl std::fmt::Debug for Identity {
     }
 }
 
+/// What a renewal has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// The authorities that are to be trusted are others.
+    pub authorities: bool,
+    /// The serving certificate is another.
+    pub serving: bool,
+    /// The administrator's certificate is another.
+    pub admin: bool,
+}
+
+impl Renewed {
+    /// Whether anything is new.
+    pub fn any(self) -> bool {
+        self.authorities || self.serving || self.admin
+    }
+}
+
 /// The certificates of one installation.
 pub struct Pki {
     dir: PathBuf,
     options: PkiOptions,
-    authority: Authority,
+    authorities: Authorities,
     serving: Identity,
     admin: Identity,
 }
@@ -104,30 +123,35 @@ impl Pki {
     /// Reads the certificates from a directory; makes what is not there or no longer fits.
     pub fn open(dir: &Path, options: PkiOptions, now: Timestamp) -> Result<Pki, PkiError> {
         files::create_dir(dir)?;
-        let authority = Authority::open(dir, now)?;
-        let (serving, _) = serving(dir, &authority, &options, now)?;
-        let (admin, _) = admin(dir, &authority, now)?;
+        let authorities = Authorities::open(dir, now)?;
+        let (serving, _) = serving(dir, authorities.signing(), &options, now)?;
+        let (admin, _) = admin(dir, authorities.signing(), now)?;
         Ok(Pki {
             dir: dir.to_owned(),
             options,
-            authority,
+            authorities,
             serving,
             admin,
         })
     }
 
-    /// Makes again what is near its end; returns whether anything was. To be asked once a day or so.
-    pub fn renew(&mut self, now: Timestamp) -> Result<bool, PkiError> {
-        let (serving, new_serving) = serving(&self.dir, &self.authority, &self.options, now)?;
-        let (admin, new_admin) = admin(&self.dir, &self.authority, now)?;
+    /// Takes every step that is due; says what is new. To be asked every now and then.
+    pub fn renew(&mut self, now: Timestamp) -> Result<Renewed, PkiError> {
+        let authorities = self.authorities.renew(now)?;
+        let (serving, new_serving) = serving(&self.dir, self.authorities.signing(), &self.options, now)?;
+        let (admin, new_admin) = admin(&self.dir, self.authorities.signing(), now)?;
         self.serving = serving;
         self.admin = admin;
-        Ok(new_serving || new_admin)
+        Ok(Renewed {
+            authorities,
+            serving: new_serving,
+            admin: new_admin,
+        })
     }
 
-    /// The authority's certificate as PEM.
-    pub fn ca_pem(&self) -> &str {
-        self.authority.certificate()
+    /// The certificates of all authorities that are to be trusted as PEM, the one that signs first.
+    pub fn ca_pem(&self) -> String {
+        self.authorities.bundle()
     }
 
     /// What the API shows to its clients.
@@ -135,47 +159,46 @@ impl Pki {
         &self.serving
     }
 
-    /// What the administrator shows to the API.
-    pub fn admin(&self) -> &Identity {
-        &self.admin
-    }
-
     /// The administrator's kubeconfig for a server, such as `https://127.0.0.1:6443`.
     pub fn admin_kubeconfig(&self, server: &str) -> String {
-        self.kubeconfig(server, ADMIN, self.admin())
+        kubeconfig(server, ADMIN, &self.ca_pem(), &self.admin)
+    }
+}
+
+/// The right to sign for users, beside a running daemon: it reads and changes nothing.
+pub struct Signer {
+    authorities: Authorities,
+}
+
+impl Signer {
+    /// Reads the authorities of a directory.
+    pub fn open(dir: &Path) -> Result<Signer, PkiError> {
+        Ok(Signer {
+            authorities: Authorities::look(dir)?,
+        })
     }
 
-    /// A kubeconfig, as YAML, for a user of this installation.
-    fn kubeconfig(&self, server: &str, user: &str, identity: &Identity) -> String {
-        // Written as JSON strings, which are YAML too, so that no name can break out of its place.
-        let quote = |text: &str| serde_json::Value::from(text).to_string();
-        let encode = |pem: &str| STANDARD.encode(pem);
-        format!(
-            "apiVersion: v1\n\
-             kind: Config\n\
-             clusters:\n\
-             - name: setpoint\n\
-             \x20 cluster:\n\
-             \x20   server: {server}\n\
-             \x20   certificate-authority-data: {authority}\n\
-             users:\n\
-             - name: {user}\n\
-             \x20 user:\n\
-             \x20   client-certificate-data: {certificate}\n\
-             \x20   client-key-data: {key}\n\
-             contexts:\n\
-             - name: setpoint\n\
-             \x20 context:\n\
-             \x20   cluster: setpoint\n\
-             \x20   user: {user}\n\
-             current-context: setpoint\n\
-             preferences: {{}}\n",
-            server = quote(server),
-            authority = encode(self.ca_pem()),
-            user = quote(user),
-            certificate = encode(&identity.certificate),
-            key = encode(&identity.key),
-        )
+    /// The certificates of all authorities that are to be trusted as PEM.
+    pub fn ca_pem(&self) -> String {
+        self.authorities.bundle()
+    }
+
+    /// Until when the authority that signs is good: no certificate holds longer.
+    pub fn until(&self) -> Timestamp {
+        self.authorities.signing().until()
+    }
+
+    /// Makes a certificate for a user that is kept under this uid.
+    pub fn user(
+        &self,
+        name: &str,
+        groups: &[String],
+        uid: &str,
+        life: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Identity, PkiError> {
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        self.authorities.signing().client(name, &groups, Some(uid), life, now)
     }
 }
 
@@ -212,7 +235,7 @@ fn serving(
 
 fn admin(dir: &Path, authority: &Authority, now: Timestamp) -> Result<(Identity, bool), PkiError> {
     keep_or_make(dir, "admin", authority, &BTreeSet::new(), now, || {
-        authority.client(ADMIN, &[MASTERS], LIFE, now)
+        authority.client(ADMIN, &[MASTERS], None, LIFE, now)
     })
 }
 
@@ -225,7 +248,7 @@ fn keep_or_make(
     make: impl FnOnce() -> Result<Identity, PkiError>,
 ) -> Result<(Identity, bool), PkiError> {
     if let Some(identity) = files::read(dir, what)?
-        && authority.fits(&identity, names, now, RENEW_BEFORE)
+        && authority.fits(&identity, names, now)
     {
         return Ok((identity, false));
     }

@@ -27,7 +27,7 @@ pub use service::AsUser;
 
 use crate::admission::Admission;
 use crate::authn::{self, Authenticator, Origin};
-use crate::authz::{self, Attributes, Authorizer, Escalation};
+use crate::authz::{self, Attributes, Authorizer, Escalation, NodeRestriction};
 use crate::computed::{self, ComputedKind};
 use crate::metrics::RequestMetrics;
 use crate::registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
@@ -35,7 +35,9 @@ use crate::request::{RequestInfo, UserInfo};
 use crate::streams::PodStreams;
 use crate::subresources::{SubresourceHandler, Subresources};
 use crate::tokens::{TokenKeyError, Tokens};
-use crate::{discovery, exec, health, logs, openapi_routes, portforward, proxy, respond, reviews, timemachine, usage};
+use crate::{
+    discovery, exec, health, logs, openapi_routes, portforward, proxy, respond, reviews, timemachine, usage, users,
+};
 use limits::Limits;
 
 /// The version of Kubernetes whose API this is.
@@ -125,11 +127,12 @@ impl ApiServer {
         let metrics = RequestMetrics::new(&config.metrics)?;
         let subresources =
             Subresources::new(config.subresources, &Scheme::builtin()).map_err(ServerError::Subresource)?;
-        let key = config.data_dir.join("service-account.key");
-        let tokens = Arc::new(Tokens::open(&key, Arc::clone(&config.now))?);
+        let tokens = Arc::new(Tokens::open(&config.data_dir, Arc::clone(&config.now))?);
         let cell = Arc::new(OnceLock::new());
         let mut admission = config.admission;
         admission.push(Arc::new(Escalation::new(Arc::clone(&cell))));
+        admission.push(Arc::new(NodeRestriction::new(Arc::clone(&cell))));
+        admission.push(Arc::new(users::Guard::new(Arc::clone(&cell))));
         let registry = Registry::start(RegistryConfig {
             log: config.log,
             scheme: Scheme::builtin(),
@@ -156,8 +159,12 @@ impl ApiServer {
         drop(cell.set(authorizer.clone()));
         Ok(ApiServer {
             shared: Arc::new(Shared {
-                authenticator: Authenticator::new(Arc::clone(&tokens), Arc::clone(registry.cache())),
                 computed: usage::kinds(registry.cache(), &config.streams),
+                authenticator: Authenticator::new(
+                    Arc::clone(&tokens),
+                    Arc::clone(registry.cache()),
+                    Arc::clone(&config.now),
+                ),
                 authorizer,
                 registry,
                 tokens,
@@ -174,6 +181,12 @@ impl ApiServer {
     /// The API as one user sees it, in this process: a service for `kube::Client::new` or any other caller.
     pub fn as_user(&self, user: UserInfo) -> AsUser {
         AsUser::new(self.clone(), user)
+    }
+
+    /// Takes the next step of the renewal of the keys that sign tokens, where one is due; says whether one was. To be asked every
+    /// now and then: it costs nothing when there is nothing to do.
+    pub fn renew_token_keys(&self) -> Result<bool, TokenKeyError> {
+        self.shared.tokens.renew()
     }
 
     /// The objects behind the API.

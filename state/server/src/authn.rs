@@ -1,29 +1,40 @@
-//! Who asks: client certificates, the peer of the unix socket, service account tokens, and impersonation.
+//! Who asks: client certificates, the peer of the unix socket, tokens of service accounts and of users, and impersonation.
 //!
 //! A connection has an [`Origin`] that its listener found out. Where that names nobody, the request's bearer token does.
-//! Nobody at all may only ask whether the server is well and which version it is.
+//! Nobody at all may only ask whether the server is well and which version it is. What a certificate or token says is held
+//! against what is stored at each request: what was removed or has ended meanwhile is nobody.
 
+mod certificate;
 mod impersonation;
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use setpoint_api::Status;
+use jiff::SignedDuration;
+use setpoint_api::{Status, meta};
 
+pub(crate) use certificate::Holder;
 pub(crate) use impersonation::impersonate;
 
 use crate::cache::Cache;
+use crate::registry::Now;
 use crate::request::UserInfo;
-use crate::tokens::{Claims, Tokens};
+use crate::tokens::{Claims, ISSUER, Named, TokenError, Tokens};
+use crate::users;
+
+/// What holds a token, and asked to go, still counts for so long: clocks differ.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 
 /// What is known of the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     /// This process itself: not limited, not encrypted, always known.
     InProcess(Arc<UserInfo>),
-    /// The listener knows the user: a client certificate, or the peer of the unix socket.
+    /// The listener knows the user: the peer of the unix socket.
     Known(Arc<UserInfo>),
+    /// The peer showed a certificate that TLS has verified.
+    Certificate(Arc<Holder>),
     /// The listener knows that this peer is not to be served, and why.
     Refused(String),
     /// The request must say who it is.
@@ -42,12 +53,16 @@ impl Origin {
 pub(crate) struct Authenticator {
     tokens: Arc<Tokens>,
     cache: Arc<Cache>,
+    now: Now,
 }
 
+/// The words for a token that is bound to something that is gone.
+const INVALIDATED: &str = "service account token has been invalidated";
+
 impl Authenticator {
-    /// An authenticator that checks accounts against a cache.
-    pub(crate) fn new(tokens: Arc<Tokens>, cache: Arc<Cache>) -> Authenticator {
-        Authenticator { tokens, cache }
+    /// An authenticator that checks accounts and users against a cache.
+    pub(crate) fn new(tokens: Arc<Tokens>, cache: Arc<Cache>, now: Now) -> Authenticator {
+        Authenticator { tokens, cache, now }
     }
 
     /// The user behind a request; `None` when nobody is named.
@@ -55,6 +70,7 @@ impl Authenticator {
         match origin {
             Origin::InProcess(user) | Origin::Known(user) => Ok(Some(UserInfo::clone(user))),
             Origin::Refused(why) => Err(Status::forbidden("", "", "", why)),
+            Origin::Certificate(holder) => self.holder(holder).map(Some).ok_or_else(Status::unauthorized),
             Origin::Unknown => match bearer(headers) {
                 Some(token) => self
                     .token(token, &[])
@@ -67,61 +83,164 @@ impl Authenticator {
         }
     }
 
-    /// The account behind a token and the audiences that it is good for; the error says why there is none.
+    /// The user that a certificate stands for now; `None` when it has ended, or its user was removed.
+    fn holder(&self, holder: &Holder) -> Option<UserInfo> {
+        if (self.now)() >= holder.expires {
+            return None;
+        }
+        if holder.user.uid.is_empty() {
+            return Some(holder.user.clone());
+        }
+        let (user, uid) = users::find(&self.cache, &holder.user.name)?;
+        if uid != holder.user.uid {
+            return None;
+        }
+        let mut info = users::info(&user, uid);
+        info.extra.clone_from(&holder.user.extra);
+        Some(info)
+    }
+
+    /// The account or user behind a token and the audiences that it is good for; the error says why there is none.
     pub(crate) fn token(&self, token: &str, audiences: &[String]) -> Result<(UserInfo, Vec<String>), String> {
+        if let Some(name) = users::user_of(token) {
+            return self.user_token(&name, token, audiences);
+        }
         let claims = self
             .tokens
             .verify(token, audiences)
             .map_err(|error| error.to_string())?;
+        self.check_account(&claims)?;
+        self.check_bound(&claims, token)?;
         let Claims {
             namespace,
-            name,
-            uid,
+            account,
             pod,
+            node,
             audiences,
             id,
+            ..
         } = claims;
-        if !self.exists("core/serviceaccounts", &namespace, &name, &uid) {
-            return Err(format!(
-                "serviceaccounts {namespace:?}/{name:?} does not exist any more as the token names it"
-            ));
-        }
-        let mut user = UserInfo::service_account(&namespace, &name, &uid);
-        user.extra.insert(
-            "authentication.kubernetes.io/credential-id".to_owned(),
-            vec![format!("JTI={id}")],
-        );
-        if let Some((pod, pod_uid)) = pod {
-            if !self.exists("core/pods", &namespace, &pod, &pod_uid) {
-                return Err(format!(
-                    "pods {namespace:?}/{pod:?} does not exist any more as the token names it"
-                ));
+        let mut user = UserInfo::service_account(&namespace, &account.name, &account.uid);
+        let mut extra = |key: &str, value: String| {
+            if !value.is_empty() {
+                user.extra
+                    .insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
             }
-            user.extra
-                .insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod]);
-            user.extra
-                .insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod_uid]);
+        };
+        if !id.is_empty() {
+            extra("credential-id", format!("JTI={id}"));
+        }
+        if let Some(Named { name, uid }) = pod {
+            extra("pod-name", name);
+            extra("pod-uid", uid);
+        }
+        if let Some(Named { name, uid }) = node {
+            extra("node-name", name);
+            extra("node-uid", uid);
         }
         Ok((user, audiences))
     }
 
-    fn exists(&self, kind: &str, namespace: &str, name: &str, uid: &str) -> bool {
-        self.cache
-            .get(kind, namespace, name)
-            .is_some_and(|stored| stored.value()["metadata"]["uid"] == uid)
+    fn user_token(&self, name: &str, token: &str, audiences: &[String]) -> Result<(UserInfo, Vec<String>), String> {
+        let invalid = || "invalid bearer token".to_owned();
+        let (user, uid) = users::find(&self.cache, name).ok_or_else(invalid)?;
+        let now = (self.now)();
+        if !user.tokens.iter().any(|kept| kept.accepts(token, now)) {
+            return Err(invalid());
+        }
+        let own = vec![ISSUER.to_owned()];
+        if !audiences.is_empty() && !audiences.contains(&own[0]) {
+            return Err(TokenError::Audience {
+                given: own,
+                wanted: audiences.to_vec(),
+            }
+            .to_string());
+        }
+        Ok((users::info(&user, uid), own))
+    }
+
+    fn check_account(&self, claims: &Claims) -> Result<(), String> {
+        let Claims { namespace, account, .. } = claims;
+        let Some(stored) = self.cache.get("core/serviceaccounts", namespace, &account.name) else {
+            return Err(format!("serviceaccounts {:?} not found", account.name));
+        };
+        if *stored.uid != *account.uid {
+            return Err(format!(
+                "service account UID ({}) does not match claim ({})",
+                stored.uid, account.uid
+            ));
+        }
+        if stored.deleting && self.is_over(&stored.value()) {
+            return Err(format!("service account {namespace}/{} has been deleted", account.name));
+        }
+        Ok(())
+    }
+
+    /// Whether what the token is bound to is there.
+    fn check_bound(&self, claims: &Claims, token: &str) -> Result<(), String> {
+        let Claims {
+            namespace,
+            pod,
+            secret,
+            node,
+            in_secret,
+            ..
+        } = claims;
+        if *in_secret {
+            let name = secret.as_ref().map(|secret| secret.name.as_str()).unwrap_or_default();
+            return self.check_kept(namespace, name, token);
+        }
+        // The node of a pod is told for information; the pod's end is the token's.
+        let node = node.as_ref().filter(|_| pod.is_none());
+        let bound = [
+            ("core/pods", "pod", namespace.as_str(), pod.as_ref()),
+            ("core/secrets", "secret", namespace.as_str(), secret.as_ref()),
+            ("core/nodes", "node", "", node),
+        ];
+        for (resource, what, namespace, named) in bound {
+            let Some(named) = named else { continue };
+            let stored = self.cache.get(resource, namespace, &named.name).ok_or(INVALIDATED)?;
+            if *stored.uid != *named.uid {
+                return Err(format!(
+                    "{what} UID ({}) does not match service account {what} ref claim ({})",
+                    stored.uid, named.uid
+                ));
+            }
+            if stored.deleting && self.is_over(&stored.value()) {
+                return Err(INVALIDATED.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a token without an end still stands in its Secret.
+    fn check_kept(&self, namespace: &str, name: &str, token: &str) -> Result<(), String> {
+        let stored = self.cache.get("core/secrets", namespace, name);
+        let Some(secret) = stored.filter(|stored| !stored.deleting).map(|stored| stored.value()) else {
+            return Err(INVALIDATED.to_owned());
+        };
+        if token_in(&secret).as_deref() == Some(token.as_bytes()) {
+            Ok(())
+        } else {
+            Err("service account token does not match server's copy".to_owned())
+        }
+    }
+
+    /// Whether something that was asked to go should be gone by now.
+    fn is_over(&self, object: &serde_json::Value) -> bool {
+        let asked = meta::str_at(object, &["metadata", "deletionTimestamp"]);
+        let Ok(asked) = asked.parse::<jiff::Timestamp>() else {
+            return true;
+        };
+        (self.now)().duration_since(asked) > LEEWAY
     }
 }
 
-/// Reads the user from a client certificate that was verified: the common name, and the organizations as groups.
-pub(crate) fn certificate_user(der: &[u8]) -> Option<UserInfo> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let groups: Vec<&str> = subject
-        .iter_organization()
-        .filter_map(|organization| organization.as_str().ok())
-        .collect();
-    (!name.is_empty()).then(|| UserInfo::new(name, &groups))
+/// The token that a Secret of type `kubernetes.io/service-account-token` holds.
+fn token_in(secret: &serde_json::Value) -> Option<Vec<u8>> {
+    use base64::Engine;
+    let encoded = secret["data"]["token"].as_str()?;
+    base64::engine::general_purpose::STANDARD.decode(encoded).ok()
 }
 
 /// The user behind the peer of the unix socket: root and whoever runs the server are its masters, nobody else.

@@ -1,4 +1,4 @@
-//! Who may do what: RBAC over the cached roles and bindings.
+//! Who may do what: RBAC over the cached roles and bindings, and rules of their own for the agents of nodes (`node`).
 //!
 //! `system:masters` may do everything. Everybody else may do what some rule of a role allows that is bound to them; nothing is
 //! denied by a rule. The roles are read from the cache and indexed anew when one of their kinds has changed.
@@ -8,6 +8,7 @@
 mod bootstrap;
 mod escalation;
 mod index;
+mod node;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use setpoint_api::Status;
 pub(crate) use bootstrap::objects as bootstrap_objects;
 pub(crate) use escalation::Escalation;
 pub(crate) use index::{Index, Sources};
+pub(crate) use node::{Restriction as NodeRestriction, identity as node_identity};
 pub(crate) use rules::Rule;
 
 use crate::cache::Cache;
@@ -42,6 +44,8 @@ pub(crate) struct Attributes<'a> {
     pub name: &'a str,
     /// The path, where this is no resource.
     pub path: Option<&'a str>,
+    /// The field selector of a list or watch.
+    pub fields: Option<&'a str>,
 }
 
 impl<'a> Attributes<'a> {
@@ -62,24 +66,29 @@ impl<'a> Attributes<'a> {
             namespace: info.namespace.as_deref().unwrap_or_default(),
             name: info.name.as_deref().unwrap_or_default(),
             path: None,
+            fields: info.query.non_empty("fieldSelector"),
         }
     }
 }
 
-/// Decides by RBAC. Cheap to clone.
+/// Decides by RBAC and by what runs on a node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Authorizer {
     cache: Arc<Cache>,
     /// The index and the revisions of the four kinds that it was made from.
     index: Arc<Mutex<([u64; 4], Arc<Index>)>>,
+    nodes: Arc<node::Graph>,
 }
 
 impl Authorizer {
     /// An authorizer over a cache.
     pub(crate) fn new(cache: Arc<Cache>) -> Authorizer {
         let index = (Sources::revisions(&cache), Index::build(&Sources::read(&cache)));
+        let nodes = Arc::new(node::Graph::default());
+        node::Graph::follow(&nodes, &cache);
         Authorizer {
             cache,
+            nodes,
             index: Arc::new(Mutex::new((index.0, Arc::new(index.1)))),
         }
     }
@@ -97,21 +106,38 @@ impl Authorizer {
 
     /// Whether the user may do this.
     pub(crate) fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-        user.is_master() || self.index().allows(user, attributes)
+        self.refusal(user, attributes).is_none()
+    }
+
+    /// Why the user may not do this, as far as there is more to say than that no rule allows it; `None` when they may.
+    fn refusal(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Option<String> {
+        if user.is_master() {
+            return None;
+        }
+        let why = match node::identity(user) {
+            Some("") => format!("unknown node for user {:?}", user.name),
+            Some(node) => node::decide(&self.cache, &self.nodes, node, attributes).err()?,
+            None => String::new(),
+        };
+        (!self.index().allows(user, attributes)).then_some(why)
+    }
+
+    /// The objects that decisions are made from.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// Refuses, in Kubernetes' words, what the user may not do.
     pub(crate) fn check(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
-        if self.allows(user, attributes) {
-            Ok(())
-        } else {
-            Err(forbidden(user, attributes))
+        match self.refusal(user, attributes) {
+            None => Ok(()),
+            Some(why) => Err(forbidden(user, attributes, &why)),
         }
     }
 }
 
-/// The refusal of what a user wanted.
-pub(crate) fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> Status {
+/// The refusal of what a user wanted; `why` may be empty.
+fn forbidden(user: &UserInfo, attributes: &Attributes<'_>, why: &str) -> Status {
     let Attributes {
         verb,
         group,
@@ -120,10 +146,16 @@ pub(crate) fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> Status 
         namespace,
         name,
         path,
+        ..
     } = attributes;
     let user = &user.name;
+    let why = if why.is_empty() {
+        String::new()
+    } else {
+        format!(": {why}")
+    };
     if let Some(path) = path {
-        return Status::forbidden("", "", "", &format!("User {user:?} cannot {verb} path {path:?}"));
+        return Status::forbidden("", "", "", &format!("User {user:?} cannot {verb} path {path:?}{why}"));
     }
     let resource_path = if subresource.is_empty() {
         (*resource).to_owned()
@@ -139,6 +171,6 @@ pub(crate) fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> Status 
         group,
         resource,
         name,
-        &format!("User {user:?} cannot {verb} resource {resource_path:?} in API group {group:?} {scope}"),
+        &format!("User {user:?} cannot {verb} resource {resource_path:?} in API group {group:?} {scope}{why}"),
     )
 }

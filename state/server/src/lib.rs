@@ -36,13 +36,14 @@ mod timemachine;
 mod tokens;
 mod upgrade;
 mod usage;
+pub mod users;
 mod watch;
 mod websocket;
 
 pub use admission::{Admission, AdmissionRequest, Operation};
 pub use api::{ApiServer, AsUser, ServerConfig, ServerError};
 pub use cache::{Cache, Stored};
-pub use registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
+pub use registry::{Now, Registry, RegistryConfig, StartError, TokenRequest, TokenSigner};
 pub use request::{Query, RequestInfo, UserInfo};
 pub use retention::log_rules;
 pub use streams::{
@@ -50,4 +51,4 @@ pub use streams::{
     StreamError, Usage,
 };
 pub use subresources::{ServedSubresource, SubresourceHandler, SubresourceRequest};
-pub use tokens::TokenKeyError;
+pub use tokens::{Named, TokenKeyError};

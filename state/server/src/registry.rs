@@ -43,6 +43,7 @@ use crate::cache::Cache;
 use crate::request::{RequestInfo, UserInfo};
 use crate::strategy::Strategies;
 use crate::strategy::service::Ranges;
+use crate::tokens::Named;
 use crate::{crd, respond, seed, watch};
 
 pub(crate) use answer::{Answer, value_of};
@@ -56,19 +57,35 @@ pub(crate) use system::{correct, delete_as_system, release};
 /// The clock that is handed in.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Signs tokens for service accounts (`serviceaccounts/token`).
+/// What a service account's token is to say.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRequest<'a> {
+    /// The account's namespace.
+    pub namespace: &'a str,
+    /// The account.
+    pub account: &'a Named,
+    /// Whom the token is for; not empty.
+    pub audiences: &'a [String],
+    /// When the token ends.
+    pub expires: Timestamp,
+    /// The pod that the token is bound to.
+    pub pod: Option<&'a Named>,
+    /// The Secret that the token is bound to.
+    pub secret: Option<&'a Named>,
+    /// The node that the token is bound to or, with a pod, the node that the pod is on.
+    pub node: Option<&'a Named>,
+}
+
+/// Signs tokens for service accounts.
 pub trait TokenSigner: Send + Sync + 'static {
-    /// Returns a token for the account, for `audiences` (empty: the API's own), ending at `expires`, bound to the
-    /// object that `bound` refers to (a `BoundObjectReference`).
-    fn sign(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: &str,
-        audiences: &[String],
-        expires: Timestamp,
-        bound: Option<&Value>,
-    ) -> Result<String, Status>;
+    /// Returns a token as `serviceaccounts/token` gives it.
+    fn sign(&self, request: &TokenRequest<'_>) -> Result<String, Status>;
+
+    /// Returns a token without an end for an account (of `namespace`), to be kept in a Secret.
+    fn sign_for_secret(&self, namespace: &str, account: &Named, secret: &str) -> Result<String, Status>;
+
+    /// Whom a token is for that names nobody: the API itself.
+    fn own_audience(&self) -> &str;
 }
 
 /// What a [`Registry`] is made of.

@@ -227,6 +227,11 @@ impl UserInfo {
         user
     }
 
+    /// The agent of a node: `system:node:NAME` in `system:nodes`. It may do what the pods that are bound to the node need.
+    pub fn node(name: &str) -> UserInfo {
+        UserInfo::new(format!("system:node:{name}"), &["system:nodes"])
+    }
+
     /// Somebody who did not say who they are.
     pub fn anonymous() -> UserInfo {
         UserInfo {

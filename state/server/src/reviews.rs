@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use setpoint_api::{FieldError, Status};
 
 use crate::authn::Authenticator;
-use crate::authz::{Attributes, Authorizer, Rule};
+use crate::authz::{Attributes, Authorizer, Rule, node_identity};
 use crate::body;
 use crate::registry::Registry;
 use crate::request::{RequestInfo, UserInfo};
@@ -97,6 +97,7 @@ fn access(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) ->
                 namespace: &text(&resource["namespace"]),
                 name: &text(&resource["name"]),
                 path: None,
+                fields: None,
             },
         ),
         (false, true) => authorizer.allows(
@@ -185,7 +186,13 @@ fn rules(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) -> 
             list.push(value);
         }
     }
-    Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
+    let mut answer = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    if node_identity(user).is_some() {
+        // What a node may depends on what runs on it.
+        answer["incomplete"] = true.into();
+        answer["evaluationError"] = "node authorizer does not support user rule resolution".into();
+    }
+    Ok(answer)
 }
 
 fn token(authenticator: &Authenticator, spec: &Value, kind: &str) -> Result<Value, Status> {
@@ -208,7 +215,9 @@ fn token(authenticator: &Authenticator, spec: &Value, kind: &str) -> Result<Valu
             "user": describe(&user),
             "audiences": audiences,
         }),
-        Err(why) => json!({"user": {}, "error": why}),
+        // Each way to read a token says why it cannot; the first only ever says this.
+        Err(why) if why == "invalid bearer token" => json!({"user": {}, "error": why}),
+        Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
     })
 }
 

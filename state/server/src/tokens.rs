@@ -1,82 +1,42 @@
 //! Service account tokens: JSON Web Tokens signed with a key of this installation (ES256).
 //!
-//! A token names its account with the account's uid and, when it is bound, a pod with its uid; whether these still exist
-//! is asked at each use, by `authn`. The key lies in the data directory, readable for its owner only.
+//! A token names its account with the account's uid and, when it is bound, a pod, Secret or node with its uid; whether these
+//! still exist is asked at each use, by `authn`. The keys lie in the data directory, readable for their owner only ([`keys`]).
+//! Tokens that are kept in a Secret for good have no end of their own and another form, as Kubernetes' have ([`claims`]).
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod claims;
+mod keys;
+
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::Timestamp;
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-};
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 use setpoint_api::Status;
 
-use crate::registry::{Now, TokenSigner};
+pub(crate) use claims::Claims;
+pub use claims::Named;
+pub use keys::TokenKeyError;
+
+use crate::registry::{Now, TokenRequest, TokenSigner};
+use keys::Keys;
 
 /// Who issues the tokens, and whom they are for when nobody else is named.
-pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// Why the signing key cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenKeyError {
-    /// The file cannot be read or written.
-    #[error("cannot {operation} the token signing key {path}")]
-    File {
-        /// What was being done, as a verb.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file holds something else, or no key could be made.
-    #[error(
-        "the token signing key {path} is not usable ({reason}); remove it to have a new one made, which ends all tokens"
-    )]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What ring says.
-        reason: String,
-    },
-}
+/// How far the clock of the machine that signed may be ahead, in seconds.
+const SKEW: i64 = 60;
 
 /// Signs and checks tokens.
-pub struct Tokens {
-    key: EcdsaKeyPair,
-    random: SystemRandom,
-    key_id: String,
+pub(crate) struct Tokens {
+    keys: RwLock<Keys>,
     now: Now,
-}
-
-/// What a genuine token says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
-    /// The account's namespace.
-    pub namespace: String,
-    /// The account's name.
-    pub name: String,
-    /// The account's uid.
-    pub uid: String,
-    /// The pod that the token is bound to, as (name, uid).
-    pub pod: Option<(String, String)>,
-    /// Whom the token is for.
-    pub audiences: Vec<String>,
-    /// The token's own id.
-    pub id: String,
 }
 
 /// Why a token is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// It is no token of ours.
     #[error("invalid bearer token")]
     Invalid,
@@ -84,7 +44,7 @@ pub enum TokenError {
     #[error("service account token has expired")]
     Expired,
     /// It is for somebody else.
-    #[error("token audiences {given:?} is invalid for the target audiences {wanted:?}")]
+    #[error("token audiences {} is invalid for the target audiences {}", quoted(.given), quoted(.wanted))]
     Audience {
         /// Whom it is for.
         given: Vec<String>,
@@ -94,44 +54,23 @@ pub enum TokenError {
 }
 
 impl Tokens {
-    /// Reads the key from a file, or makes one.
-    pub fn open(path: &Path, now: Now) -> Result<Tokens, TokenKeyError> {
-        let random = SystemRandom::new();
-        let file = |operation| {
-            move |source| TokenKeyError::File {
-                operation,
-                path: path.to_owned(),
-                source,
-            }
-        };
-        let bad = |reason: String| TokenKeyError::Key {
-            path: path.to_owned(),
-            reason,
-        };
-        let der = match fs::read(path) {
-            Ok(der) => der,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-                    .map_err(|error| bad(error.to_string()))?;
-                write_secret(path, der.as_ref()).map_err(file("write"))?;
-                der.as_ref().to_vec()
-            }
-            Err(error) => return Err(file("read")(error)),
-        };
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der, &random)
-            .map_err(|error| bad(error.to_string()))?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
-        let key_id = URL_SAFE_NO_PAD.encode(digest.as_ref());
-        Ok(Tokens {
-            key,
-            random,
-            key_id,
-            now,
-        })
+    /// Reads the keys from a directory, or makes one.
+    pub(crate) fn open(dir: &Path, now: Now) -> Result<Tokens, TokenKeyError> {
+        let keys = RwLock::new(Keys::open(dir, now())?);
+        Ok(Tokens { keys, now })
+    }
+
+    /// Takes the next step of the keys' renewal where one is due; says whether one was. Cheap when none is.
+    pub(crate) fn renew(&self) -> Result<bool, TokenKeyError> {
+        let now = (self.now)();
+        if !self.keys.read().is_due(now) {
+            return Ok(false);
+        }
+        self.keys.write().renew(now)
     }
 
     /// Checks form, signature, issuer, time and audience. `audiences` empty means: for the API itself.
-    pub fn verify(&self, token: &str, audiences: &[String]) -> Result<Claims, TokenError> {
+    pub(crate) fn verify(&self, token: &str, audiences: &[String]) -> Result<Claims, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Invalid)?;
         let header = decode_json(header)?;
@@ -139,68 +78,57 @@ impl Tokens {
             return Err(TokenError::Invalid);
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Invalid)?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
-            .verify(signed.as_bytes(), &signature)
-            .map_err(|_| TokenError::Invalid)?;
+        if !self.keys.read().accepts(&header["kid"], signed.as_bytes(), &signature) {
+            return Err(TokenError::Invalid);
+        }
         let payload = decode_json(payload)?;
+        let own = [ISSUER.to_owned()];
+        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
+        if payload["iss"] == claims::LEGACY_ISSUER {
+            // A token for good is for the API alone; its Secret, not a date, ends it.
+            if !wanted.contains(&own[0]) {
+                return Err(TokenError::Audience {
+                    given: own.to_vec(),
+                    wanted: wanted.to_vec(),
+                });
+            }
+            return Claims::read_legacy(&payload, own.to_vec());
+        }
         if payload["iss"] != ISSUER {
             return Err(TokenError::Invalid);
         }
         let now = (self.now)().as_second();
         let not_before = payload["nbf"].as_i64().unwrap_or(i64::MIN);
         let expires = payload["exp"].as_i64().ok_or(TokenError::Invalid)?;
-        // A clock may be off a little between the machine that signed and this one.
-        if now >= expires || now + 60 < not_before {
+        if now >= expires || now.saturating_add(SKEW) < not_before {
             return Err(TokenError::Expired);
         }
         let given: Vec<String> = match &payload["aud"] {
             Value::String(one) => vec![one.clone()],
-            Value::Array(many) => many
-                .iter()
-                .filter_map(|item| item.as_str().map(str::to_owned))
-                .collect(),
+            Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             _ => Vec::new(),
         };
-        let own = [ISSUER.to_owned()];
-        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
-        if !given.iter().any(|audience| wanted.contains(audience)) {
+        let good: Vec<String> = given
+            .iter()
+            .filter(|audience| wanted.contains(audience))
+            .cloned()
+            .collect();
+        if good.is_empty() {
             return Err(TokenError::Audience {
                 given,
                 wanted: wanted.to_vec(),
             });
         }
-        let bound = &payload["kubernetes.io"];
-        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(TokenError::Invalid);
-        let pod = match &bound["pod"] {
-            Value::Object(pod) => Some((
-                text(pod.get("name").unwrap_or(&Value::Null))?,
-                text(pod.get("uid").unwrap_or(&Value::Null))?,
-            )),
-            _ => None,
-        };
-        Ok(Claims {
-            namespace: text(&bound["namespace"])?,
-            name: text(&bound["serviceaccount"]["name"])?,
-            uid: text(&bound["serviceaccount"]["uid"])?,
-            pod,
-            audiences: given.into_iter().filter(|audience| wanted.contains(audience)).collect(),
-            id: payload["jti"].as_str().unwrap_or_default().to_owned(),
-        })
+        Claims::read(&payload, good)
     }
 
-    /// The public key as a JSON Web Key Set.
-    pub fn key_set(&self) -> Value {
-        // An uncompressed point: one byte of form, then x and y.
-        let point = self.key.public_key().as_ref();
-        let half = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
-        json!({"keys": [{
-            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256",
-            "x": half(1..33), "y": half(33..65),
-        }]})
+    /// The public keys as a JSON Web Key Set: those that sign, will sign, and have signed what may still be in use.
+    pub(crate) fn key_set(&self) -> Value {
+        self.keys.read().key_set()
     }
 
     /// What OpenID Connect clients look for to check the tokens.
-    pub fn openid_configuration(&self) -> Value {
+    pub(crate) fn openid_configuration(&self) -> Value {
         json!({
             "issuer": ISSUER,
             "jwks_uri": format!("{ISSUER}/openid/v1/jwks"),
@@ -209,59 +137,61 @@ impl Tokens {
             "id_token_signing_alg_values_supported": ["ES256"],
         })
     }
+
+    fn signed(&self, payload: &Value) -> Result<String, Status> {
+        let keys = self.keys.read();
+        let header = json!({"alg": "ES256", "kid": keys.signing_id(), "typ": "JWT"});
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let text = format!("{}.{}", encode(&header), encode(payload));
+        let signature = keys
+            .sign(text.as_bytes())
+            .ok_or_else(|| Status::internal("the token cannot be signed"))?;
+        Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
 }
 
 impl TokenSigner for Tokens {
-    fn sign(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: &str,
-        audiences: &[String],
-        expires: Timestamp,
-        bound: Option<&Value>,
-    ) -> Result<String, Status> {
+    fn sign(&self, request: &TokenRequest<'_>) -> Result<String, Status> {
+        let TokenRequest {
+            account,
+            namespace,
+            audiences,
+            expires,
+            ..
+        } = request;
         let now = (self.now)().as_second();
-        let mut own = json!({
-            "namespace": namespace,
-            "serviceaccount": {"name": name, "uid": uid},
-        });
-        if let Some(bound) = bound {
-            let key = match bound["kind"].as_str() {
-                Some("Pod") => "pod",
-                Some("Secret") => "secret",
-                Some("Node") => "node",
-                _ => {
-                    return Err(Status::bad_request(
-                        "a token can be bound to a Pod, Secret or Node only",
-                    ));
-                }
-            };
-            own[key] = json!({"name": bound["name"], "uid": bound["uid"]});
+        let mut own = json!({"namespace": namespace, "serviceaccount": account.to_value()});
+        let bound = [("pod", request.pod), ("secret", request.secret), ("node", request.node)];
+        for (key, named) in bound {
+            if let Some(named) = named {
+                own[key] = named.to_value();
+            }
         }
-        let audiences = match audiences {
-            [] => vec![ISSUER.to_owned()],
-            some => some.to_vec(),
-        };
-        let header = json!({"alg": "ES256", "kid": self.key_id, "typ": "JWT"});
-        let payload = json!({
+        self.signed(&json!({
             "iss": ISSUER,
-            "sub": format!("system:serviceaccount:{namespace}:{name}"),
+            "sub": format!("system:serviceaccount:{namespace}:{}", account.name),
             "aud": audiences,
             "iat": now,
             "nbf": now,
             "exp": expires.as_second(),
             "jti": uuid::Uuid::new_v4().to_string(),
             "kubernetes.io": own,
-        });
-        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let signed = format!("{}.{}", encode(&header), encode(&payload));
-        let signature = self
-            .key
-            .sign(&self.random, signed.as_bytes())
-            .map_err(|_| Status::internal("the token cannot be signed"))?;
-        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
+        }))
     }
+
+    fn sign_for_secret(&self, namespace: &str, account: &Named, secret: &str) -> Result<String, Status> {
+        self.signed(&claims::legacy(namespace, account, secret))
+    }
+
+    fn own_audience(&self) -> &str {
+        ISSUER
+    }
+}
+
+/// A list as Kubernetes prints it: `["a" "b"]`.
+pub(crate) fn quoted(list: &[String]) -> String {
+    let list: Vec<String> = list.iter().map(|text| format!("{text:?}")).collect();
+    format!("[{}]", list.join(" "))
 }
 
 fn decode_json(part: &str) -> Result<Value, TokenError> {
@@ -269,83 +199,5 @@ fn decode_json(part: &str) -> Result<Value, TokenError> {
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Invalid)
 }
 
-/// Writes a file that only its owner reads, all of it or nothing.
-fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
-
-    use super::*;
-
-    fn tokens(dir: &Path, at: &Arc<AtomicI64>) -> Tokens {
-        let at = Arc::clone(at);
-        let now: Now = Arc::new(move || Timestamp::from_second(at.load(Ordering::SeqCst)).expect("a time in range"));
-        Tokens::open(&dir.join("key"), now).expect("a key")
-    }
-
-    fn sign(tokens: &Tokens, audiences: &[String], bound: Option<&Value>) -> String {
-        let expires = Timestamp::from_second(2_000).expect("a time");
-        tokens
-            .sign("default", "robot", "u-1", audiences, expires, bound)
-            .expect("a token")
-    }
-
-    #[test]
-    fn a_token_is_good_until_it_expires_also_after_a_restart() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let clock = Arc::new(AtomicI64::new(1_000));
-        let pod = json!({"kind": "Pod", "name": "p", "uid": "u-2"});
-        let token = sign(&tokens(dir.path(), &clock), &[], Some(&pod));
-        let again = tokens(dir.path(), &clock);
-        let claims = again.verify(&token, &[]).expect("a good token");
-        assert_eq!((claims.namespace.as_str(), claims.name.as_str()), ("default", "robot"));
-        assert_eq!(claims.uid, "u-1");
-        assert_eq!(claims.pod, Some(("p".to_owned(), "u-2".to_owned())));
-        clock.store(2_000, Ordering::SeqCst);
-        assert_eq!(again.verify(&token, &[]), Err(TokenError::Expired));
-    }
-
-    #[test]
-    fn a_token_for_others_or_with_a_changed_byte_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let clock = Arc::new(AtomicI64::new(1_000));
-        let tokens = tokens(dir.path(), &clock);
-        let vault = vec!["vault".to_owned()];
-        let token = sign(&tokens, &vault, None);
-        assert!(matches!(tokens.verify(&token, &[]), Err(TokenError::Audience { .. })));
-        assert_eq!(tokens.verify(&token, &vault).expect("good").audiences, vault);
-        let payload = URL_SAFE_NO_PAD.encode(r#"{"iss":"x"}"#);
-        let parts: Vec<&str> = token.split('.').collect();
-        let forged = format!("{}.{payload}.{}", parts[0], parts[2]);
-        assert_eq!(tokens.verify(&forged, &vault), Err(TokenError::Invalid));
-        assert_eq!(tokens.verify("", &[]), Err(TokenError::Invalid));
-        assert_eq!(tokens.verify("a.b.c", &[]), Err(TokenError::Invalid));
-    }
-
-    #[test]
-    fn the_key_is_readable_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().expect("a directory");
-        let clock = Arc::new(AtomicI64::new(0));
-        let tokens = tokens(dir.path(), &clock);
-        let mode = fs::metadata(dir.path().join("key"))
-            .expect("a file")
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(tokens.key_set()["keys"][0]["crv"], "P-256");
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::ResourceExt as _;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::cluster::{Cluster, Kind};
 use crate::drive::{Key, Outcome, Reconcile};
@@ -63,7 +64,7 @@ pub struct Controller {
     cluster: Cluster,
     accounts: Arc<Hub<ServiceAccount>>,
     config_maps: Arc<Hub<ConfigMap>>,
-    root_ca: Option<String>,
+    root_ca: Option<watch::Receiver<String>>,
 }
 
 /// Wires the controller up.
@@ -79,6 +80,18 @@ pub fn wire(wiring: &mut Wiring) {
             fire.fire(Key::new("", account.namespace().unwrap_or_default()));
         }
     });
+    let (fire, namespaces, changed) = (trigger.clone(), wiring.hub::<Namespace>(), controller.root_ca.clone());
+    if let Some(mut changed) = changed {
+        wiring.spawn("namespace-authorities", async move {
+            // Other authorities are news for every namespace; without their keeper there are none any more.
+            while changed.changed().await.is_ok() {
+                for namespace in namespaces.all() {
+                    fire.fire(Key::of(&*namespace));
+                }
+            }
+            std::future::pending().await
+        });
+    }
     wiring.listen::<ConfigMap>(move |map, _, _| trigger.fire(Key::new("", map.namespace().unwrap_or_default())));
     wiring.drive("namespace-defaults", queue, 4, controller.reconcile());
 }
@@ -89,7 +102,7 @@ impl Controller {
         cluster: Cluster,
         accounts: Arc<Hub<ServiceAccount>>,
         config_maps: Arc<Hub<ConfigMap>>,
-        root_ca: Option<String>,
+        root_ca: Option<watch::Receiver<String>>,
     ) -> Controller {
         Controller {
             cluster,
@@ -112,7 +125,8 @@ impl Controller {
         let account = self.accounts.get(Some(&name), ACCOUNT).is_some();
         let config_map = self.config_maps.get(Some(&name), ROOT_CA);
         let maps = Kind::of::<ConfigMap>();
-        for action in decide(&namespace, account, config_map.as_deref(), self.root_ca.as_deref()) {
+        let root_ca = self.root_ca.as_ref().map(|now| now.borrow().clone());
+        for action in decide(&namespace, account, config_map.as_deref(), root_ca.as_deref()) {
             let outcome = match action {
                 Action::CreateAccount => {
                     let kind = Kind::of::<ServiceAccount>();
@@ -125,12 +139,12 @@ impl Controller {
                         "kind": "ConfigMap",
                         "apiVersion": "v1",
                         "metadata": { "name": ROOT_CA },
-                        "data": { ROOT_CA_KEY: self.root_ca },
+                        "data": { ROOT_CA_KEY: root_ca },
                     });
                     self.cluster.create(&maps, Some(&name), &object).await
                 }
                 Action::PatchRootCa => {
-                    let patch = json!({ "data": { ROOT_CA_KEY: self.root_ca } });
+                    let patch = json!({ "data": { ROOT_CA_KEY: root_ca } });
                     self.cluster.patch(&maps, Some(&name), ROOT_CA, None, &patch).await
                 }
             };

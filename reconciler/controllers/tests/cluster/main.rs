@@ -255,7 +255,8 @@ async fn orphans_stay_and_are_adopted_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_starts_with_an_account_and_goes_with_everything_in_it() {
-    let world = World::start_with(|config| config.root_ca_pem = Some("a certificate".into())).await;
+    let (authorities, known) = tokio::sync::watch::channel("a certificate".to_owned());
+    let world = World::start_with(|config| config.root_ca_pem = Some(known)).await;
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
     let space = of(json!({ "metadata": { "name": "space" } }));
     namespaces
@@ -268,6 +269,12 @@ async fn a_namespace_starts_with_an_account_and_goes_with_everything_in_it() {
         accounts.get_opt("default").await.expect("an answer")?;
         let map = maps.get_opt("kube-root-ca.crt").await.expect("an answer")?;
         (map.data?.get("ca.crt")? == "a certificate").then_some(())
+    })
+    .await;
+    authorities.send_replace("a certificate and the next".to_owned());
+    eventually("the next certificate beside the first", || async {
+        let map = maps.get_opt("kube-root-ca.crt").await.expect("an answer")?;
+        (map.data?.get("ca.crt")? == "a certificate and the next").then_some(())
     })
     .await;
     accounts

@@ -12,10 +12,11 @@ const DAY: i64 = 24 * 3600;
 
 /// The certificates; from how many days before its end on somebody should know.
 const CERTIFICATES: &[(&str, &str, i64)] = &[
-    ("ca", "the authority's", 90),
-    // The daemon renews these 30 days before: fewer days are left only when that fails, or when it does not run.
-    ("serving", "the API's", 28),
-    ("admin", "the administrator's", 28),
+    // The daemon renews these long before (the authority when a sixth of its ten years is left, the others with a third of a
+    // year): fewer days are left only when that fails, or when it does not run.
+    ("ca", "the authority's", 580),
+    ("serving", "the API's", 115),
+    ("admin", "the administrator's", 115),
 ];
 
 /// Looks at how long each certificate is good for.
@@ -44,9 +45,10 @@ fn judge(name: &str, whose: &str, end: Timestamp, now: Timestamp, soon: i64, run
         return Finding::ok(text);
     }
     let advice = match (name, runs) {
-        ("ca", _) => {
-            "a new authority locks out every kubeconfig that was given out: plan for it, then stop setpoint, remove the folder pki in the data directory and start it again"
+        ("ca", _) if days < 0 => {
+            "nothing that it signed is good any more: stop setpoint, remove the folder pki in the data directory, start it again and give everybody new kubeconfigs"
         }
+        ("ca", false) => "start setpoint: it makes the next authority known, and later lets it sign; both take weeks",
         (_, false) => "the next start of setpoint makes a new one",
         (_, true) => "the running setpoint should have made a new one: its log says why it could not",
     };

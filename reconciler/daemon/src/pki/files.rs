@@ -52,6 +52,33 @@ pub(super) fn write(dir: &Path, name: &str, identity: &Identity) -> Result<(), P
     write_file(&certificate, &identity.certificate).map_err(fail("write", &certificate))
 }
 
+/// Reads a text of the directory; `None` when it is not there.
+pub(super) fn read_text(dir: &Path, name: &str) -> Result<Option<String>, PkiError> {
+    read_file(&dir.join(name))
+}
+
+/// Writes a text of the directory.
+pub(super) fn write_text(dir: &Path, name: &str, text: &str) -> Result<(), PkiError> {
+    let path = dir.join(name);
+    write_file(&path, text).map_err(fail("write", &path))
+}
+
+/// Lets a pair take the place of another. It is taken back up where it was cut off: the key goes first, so that a certificate
+/// without a key is what is left of a pair on its way.
+pub(super) fn replace(dir: &Path, name: &str, by: &str) -> Result<(), PkiError> {
+    let ((certificate, key), (new_certificate, new_key)) = (paths(dir, name), paths(dir, by));
+    if new_key.exists() {
+        fs::rename(&new_key, &key).map_err(fail("replace", &key))?;
+    }
+    fs::rename(&new_certificate, &certificate).map_err(fail("replace", &certificate))
+}
+
+/// Whether a pair was on its way to another's place when that was cut off.
+pub(super) fn is_on_its_way(dir: &Path, name: &str) -> bool {
+    let (certificate, key) = paths(dir, name);
+    certificate.exists() && !key.exists()
+}
+
 fn read_file(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

@@ -13,61 +13,77 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
-use super::{AUTHORITY_LIFE, Identity, PkiError, files};
+use setpoint_server::users::UID_ATTRIBUTE;
 
-const NAME: &str = "ca";
+use super::{AUTHORITY_LIFE, Identity, PkiError, files};
 
 /// Clocks differ: a certificate holds from a little before it is made.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(10);
 
-/// The installation's certificate authority.
+/// A certificate authority of the installation.
 pub(super) struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
+    since: Timestamp,
+    until: Timestamp,
 }
 
 impl Authority {
-    /// Reads the authority, or makes it where there is none.
-    pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Authority, PkiError> {
-        let bad = |reason: String| PkiError::Authority {
+    /// Reads an authority; `None` where neither its certificate nor its key is there.
+    pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Authority>, PkiError> {
+        let bad = |reason: &str| PkiError::Authority {
+            path: dir.to_owned(),
+            reason: reason.to_owned(),
+        };
+        match files::read(dir, name)? {
+            Some(identity) => Authority::of(identity).map(Some).map_err(|reason| bad(&reason)),
+            None if files::any(dir, name) => Err(bad("its certificate or its key is missing")),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes an authority and writes it.
+    pub(super) fn make(dir: &Path, name: &str, now: Timestamp) -> Result<Authority, PkiError> {
+        let identity = make(now).map_err(|source| PkiError::Issue {
+            what: "authority's".to_owned(),
+            source,
+        })?;
+        files::write(dir, name, &identity)?;
+        Authority::of(identity).map_err(|reason| PkiError::Authority {
             path: dir.to_owned(),
             reason,
-        };
-        let identity = match files::read(dir, NAME)? {
-            Some(identity) => identity,
-            None if files::any(dir, NAME) => {
-                return Err(bad("its certificate or its key is missing".to_owned()));
-            }
-            None => {
-                let identity = make(now).map_err(|source| PkiError::Issue {
-                    what: "authority's".to_owned(),
-                    source,
-                })?;
-                files::write(dir, NAME, &identity)?;
-                identity
-            }
-        };
-        let key = KeyPair::from_pem(&identity.key).map_err(|error| bad(error.to_string()))?;
+        })
+    }
+
+    fn of(identity: Identity) -> Result<Authority, String> {
+        let key = KeyPair::from_pem(&identity.key).map_err(|error| error.to_string())?;
         let public_key = key.public_key_raw().to_vec();
-        let expires = read(&identity.certificate, |certificate| {
-            (
-                certificate.validity().not_after.timestamp(),
-                *certificate.public_key().subject_public_key.data == *public_key,
-            )
+        let own = read(&identity.certificate, |certificate| {
+            *certificate.public_key().subject_public_key.data == *public_key
         });
-        match expires {
-            Some((_, false)) => return Err(bad("its key is not its certificate's".to_owned())),
-            Some((expires, true)) if expires <= now.as_second() => {
-                return Err(bad("its certificate has expired".to_owned()));
-            }
-            Some(_) => {}
-            None => return Err(bad("its certificate cannot be read".to_owned())),
+        match own {
+            None => return Err("its certificate cannot be read".to_owned()),
+            Some(false) => return Err("its key is not its certificate's".to_owned()),
+            Some(true) => {}
         }
-        let issuer = Issuer::from_ca_cert_pem(&identity.certificate, key).map_err(|error| bad(error.to_string()))?;
+        let (since, until) = validity(&identity.certificate).ok_or("its certificate has no dates")?;
+        let issuer = Issuer::from_ca_cert_pem(&identity.certificate, key).map_err(|error| error.to_string())?;
         Ok(Authority {
             certificate: identity.certificate,
             issuer,
+            since,
+            until,
         })
+    }
+
+    /// When it was made.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// When it ends.
+    pub(super) fn until(&self) -> Timestamp {
+        self.until
     }
 
     /// The certificate as PEM.
@@ -92,11 +108,12 @@ impl Authority {
         })
     }
 
-    /// Makes a certificate for a user, whose groups are its organizations.
+    /// Makes a certificate for a user, whose groups are its organizations; `uid` ties it to a user that is kept.
     pub(super) fn client(
         &self,
         user: &str,
         groups: &[&str],
+        uid: Option<&str>,
         life: SignedDuration,
         now: Timestamp,
     ) -> Result<Identity, PkiError> {
@@ -105,6 +122,10 @@ impl Authority {
             params.distinguished_name.push(DnType::CommonName, user);
             for group in groups {
                 params.distinguished_name.push(DnType::OrganizationName, *group);
+            }
+            if let Some(uid) = uid {
+                let attribute = UID_ATTRIBUTE.split('.').filter_map(|part| part.parse().ok()).collect();
+                params.distinguished_name.push(DnType::CustomDnType(attribute), uid);
             }
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
             Ok(params)
@@ -120,7 +141,8 @@ impl Authority {
     ) -> Result<Identity, PkiError> {
         let make = || -> Result<Identity, rcgen::Error> {
             let mut params = params()?;
-            hold(&mut params, life, now);
+            // Nobody trusts what outlives its authority.
+            hold(&mut params, life.min(self.until.duration_since(now)), now);
             params.use_authority_key_identifier_extension = true;
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
             let key = KeyPair::generate()?;
@@ -136,14 +158,8 @@ impl Authority {
         })
     }
 
-    /// Whether a pair belongs together, comes from this authority, is for these names, and holds long enough.
-    pub(super) fn fits(
-        &self,
-        identity: &Identity,
-        names: &BTreeSet<String>,
-        now: Timestamp,
-        left: SignedDuration,
-    ) -> bool {
+    /// Whether a pair belongs together, comes from this authority, is for these names, and has more than a third of its life left.
+    pub(super) fn fits(&self, identity: &Identity, names: &BTreeSet<String>, now: Timestamp) -> bool {
         let Ok(key) = KeyPair::from_pem(&identity.key) else {
             return false;
         };
@@ -155,10 +171,24 @@ impl Authority {
             certificate.issuer().to_string() == authority
                 && *certificate.public_key().subject_public_key.data == *key.public_key_raw()
                 && names.is_subset(&subject_names(certificate))
-                && certificate.validity().not_after.timestamp() >= (now + left).as_second()
         })
         .unwrap_or(false)
+            && validity(&identity.certificate).is_some_and(|(since, until)| !is_near_end(since, until, now))
     }
+}
+
+/// Whether less than a third is left of a life.
+pub(super) fn is_near_end(since: Timestamp, until: Timestamp, now: Timestamp) -> bool {
+    until.duration_since(now) < until.duration_since(since) / 3
+}
+
+/// From when until when a PEM certificate holds.
+pub(super) fn validity(pem: &str) -> Option<(Timestamp, Timestamp)> {
+    let (since, until) = read(pem, |certificate| {
+        let validity = certificate.validity();
+        (validity.not_before.timestamp(), validity.not_after.timestamp())
+    })?;
+    Some((Timestamp::from_second(since).ok()?, Timestamp::from_second(until).ok()?))
 }
 
 fn make(now: Timestamp) -> Result<Identity, rcgen::Error> {

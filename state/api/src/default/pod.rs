@@ -8,10 +8,14 @@ use crate::quantity::canonicalize;
 
 /// Fills in a pod: what every pod spec gets, and what admission adds to pods alone.
 pub fn pod(pod: &mut Value) {
+    // A pod that mirrors one that its node runs on its own has no account.
+    let mirrors = meta::annotations(pod).is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"));
     let spec = spec(pod);
     pod_spec(spec);
     fill(spec, "enableServiceLinks", true);
-    fill_text(spec, "serviceAccountName", "default");
+    if !mirrors {
+        fill_text(spec, "serviceAccountName", "default");
+    }
     account_alias(spec);
     fill(spec, "priority", 0);
     fill_text(spec, "preemptionPolicy", "PreemptLowerPriority");

@@ -52,6 +52,7 @@ pub(crate) fn impersonate(
                 namespace,
                 name,
                 path: None,
+                fields: None,
             },
         )
     };

@@ -184,7 +184,7 @@ fn refusals_read_as_on_kubernetes() {
     let user = UserInfo::new("ann", &[]);
     let mut pods = wants("list", "", "pods", "default");
     assert_eq!(
-        forbidden(&user, &pods).message,
+        forbidden(&user, &pods, "").message,
         "pods is forbidden: User \"ann\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
     );
     pods.namespace = "";
@@ -192,7 +192,7 @@ fn refusals_read_as_on_kubernetes() {
     pods.subresource = "log";
     pods.name = "x";
     assert_eq!(
-        forbidden(&user, &pods).message,
+        forbidden(&user, &pods, "").message,
         "pods \"x\" is forbidden: User \"ann\" cannot get resource \"pods/log\" in API group \"\" at the cluster scope"
     );
     let path = Attributes {
@@ -201,7 +201,7 @@ fn refusals_read_as_on_kubernetes() {
         ..Attributes::default()
     };
     assert_eq!(
-        forbidden(&user, &path).message,
+        forbidden(&user, &path, "").message,
         "forbidden: User \"ann\" cannot get path \"/metrics\""
     );
 }

@@ -3,14 +3,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
+
+use crate::registry::Now;
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,23 @@ pub enum CertificateError {
 #[derive(Clone)]
 pub struct ServingCerts {
     config: Arc<RwLock<Arc<ServerConfig>>>,
+    clock: Arc<Clock>,
+}
+
+/// The clock that certificates are held against.
+struct Clock(Now);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Clock")
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from((self.0)().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
 }
 
 impl fmt::Debug for ServingCerts {
@@ -48,17 +69,25 @@ impl fmt::Debug for ServingCerts {
 }
 
 impl ServingCerts {
-    /// Reads PEM texts: the certificate with its chain, its key, and the authority of clients.
-    pub fn from_pem(certificate: &str, key: &str, client_authority: &str) -> Result<ServingCerts, CertificateError> {
-        let config = config(certificate, key, client_authority)?;
+    /// Reads PEM texts: the certificate with its chain, its key, and the authorities of clients, whose certificates have to be good by
+    /// the clock.
+    pub fn from_pem(
+        certificate: &str,
+        key: &str,
+        client_authority: &str,
+        now: Now,
+    ) -> Result<ServingCerts, CertificateError> {
+        let clock = Arc::new(Clock(now));
+        let config = config(certificate, key, client_authority, &clock)?;
         Ok(ServingCerts {
             config: Arc::new(RwLock::new(Arc::new(config))),
+            clock,
         })
     }
 
     /// Puts others in their place; connections that are open keep what they have.
     pub fn replace(&self, certificate: &str, key: &str, client_authority: &str) -> Result<(), CertificateError> {
-        let config = Arc::new(config(certificate, key, client_authority)?);
+        let config = Arc::new(config(certificate, key, client_authority, &self.clock)?);
         *self.config.write() = config;
         Ok(())
     }
@@ -69,7 +98,12 @@ impl ServingCerts {
     }
 }
 
-fn config(certificate: &str, key: &str, client_authority: &str) -> Result<ServerConfig, CertificateError> {
+fn config(
+    certificate: &str,
+    key: &str,
+    client_authority: &str,
+    clock: &Arc<Clock>,
+) -> Result<ServerConfig, CertificateError> {
     let chain = certificates(certificate, "serving certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|source| CertificateError::Pem {
         what: "serving key",
@@ -87,7 +121,7 @@ fn config(certificate: &str, key: &str, client_authority: &str) -> Result<Server
         .allow_unauthenticated()
         .build()
         .map_err(|error| CertificateError::Authority(Box::new(error)))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::clone(clock) as Arc<dyn TimeProvider>)
         .with_safe_default_protocol_versions()
         .map_err(CertificateError::Serving)?
         .with_client_cert_verifier(verifier)

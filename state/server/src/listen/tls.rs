@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CONNECTIONS, ListenError, ServingCerts, connection, pause_after};
 use crate::api::ApiServer;
-use crate::authn::{Origin, certificate_user};
+use crate::authn::{Holder, Origin};
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -110,8 +110,8 @@ async fn serve(api: ApiServer, stream: TcpStream, certificates: ServingCerts, sh
         () = shutdown.cancelled() => return,
     };
     let origin = match stream.get_ref().1.peer_certificates() {
-        Some([certificate, ..]) => match certificate_user(certificate) {
-            Some(user) => Origin::Known(Arc::new(user)),
+        Some([certificate, ..]) => match Holder::read(certificate) {
+            Some(holder) => Origin::Certificate(Arc::new(holder)),
             None => Origin::Refused("the client certificate names no user".to_owned()),
         },
         _ => Origin::Unknown,

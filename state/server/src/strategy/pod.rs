@@ -9,17 +9,24 @@ use crate::registry::{DeleteOptions, mark};
 /// What a pod without a period of its own is given, in seconds.
 const DEFAULT_GRACE: i64 = 30;
 
+/// The annotation of a pod that mirrors one that its node runs on its own.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 pub(crate) struct Pods;
 
 impl Strategy for Pods {
     fn create(&self, _: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
+        // A pod that mirrors one that its node runs on its own has no account.
+        let mirror = meta::annotations(object).is_some_and(|all| all.contains_key(MIRROR));
         let spec = meta::map_mut(meta::map_of(object), "spec");
-        let account = match spec.get("serviceAccountName").and_then(Value::as_str) {
-            Some(account) if !account.is_empty() => account.to_owned(),
-            _ => "default".to_owned(),
-        };
-        spec.insert("serviceAccountName".into(), account.as_str().into());
-        spec.insert("serviceAccount".into(), account.into());
+        if !mirror {
+            let account = match spec.get("serviceAccountName").and_then(Value::as_str) {
+                Some(account) if !account.is_empty() => account.to_owned(),
+                _ => "default".to_owned(),
+            };
+            spec.insert("serviceAccountName".into(), account.as_str().into());
+            spec.insert("serviceAccount".into(), account.into());
+        }
         match spec.get("priorityClassName").and_then(Value::as_str) {
             Some("system-node-critical") => spec.insert("priority".into(), 2_000_001_000.into()),
             Some("system-cluster-critical") => spec.insert("priority".into(), 2_000_000_000.into()),

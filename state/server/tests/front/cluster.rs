@@ -64,14 +64,14 @@ impl Cluster {
             clippy::disallowed_methods,
             reason = "certificates and tokens are checked by real clients"
         )]
-        let now = Arc::new(jiff::Timestamp::now);
         let pods = Pods::default();
         let measured = Arc::clone(&pods.uid);
+        let now: setpoint_server::Now = Arc::new(jiff::Timestamp::now);
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
             streams: Arc::new(pods),
             subresources,
-            now,
+            now: now.clone(),
             data_dir: dir.path().to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
             node_port_range: 30000..=32767,
@@ -83,7 +83,7 @@ impl Cluster {
         .await?;
         let (authority, authority_pem) = authority();
         let serving = issue(&authority, "server", &[], &["localhost", "127.0.0.1"]);
-        let certs = ServingCerts::from_pem(&serving.0, &serving.1, &authority_pem).expect("certificates");
+        let certs = ServingCerts::from_pem(&serving.0, &serving.1, &authority_pem, now).expect("certificates");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (shutdown, ends) = watch::channel(false);
@@ -141,7 +141,12 @@ impl Cluster {
 
     /// Writes a kubeconfig with a certificate for a user.
     pub fn kubeconfig(&self, user: &str, groups: &[&str]) -> PathBuf {
-        let (certificate, key) = issue(&self.authority, user, groups, &[]);
+        self.kubeconfig_of(user, groups, None)
+    }
+
+    /// Writes a kubeconfig with a certificate for a user that is kept under a uid.
+    pub fn kubeconfig_of(&self, user: &str, groups: &[&str], uid: Option<&str>) -> PathBuf {
+        let (certificate, key) = issue_for(&self.authority, user, groups, &[], uid);
         self.write(
             user,
             &format!(
@@ -187,11 +192,26 @@ fn authority() -> (Issuer<'static, KeyPair>, String) {
 }
 
 fn issue(authority: &Issuer<'static, KeyPair>, name: &str, groups: &[&str], names: &[&str]) -> (String, String) {
+    issue_for(authority, name, groups, names, None)
+}
+
+fn issue_for(
+    authority: &Issuer<'static, KeyPair>,
+    name: &str,
+    groups: &[&str],
+    names: &[&str],
+    uid: Option<&str>,
+) -> (String, String) {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("parameters");
     params.distinguished_name.push(DnType::CommonName, name);
     for group in groups {
         params.distinguished_name.push(DnType::OrganizationName, *group);
+    }
+    if let Some(uid) = uid {
+        let attribute = setpoint_server::users::UID_ATTRIBUTE.split('.');
+        let attribute = attribute.map(|part| part.parse().expect("a number")).collect();
+        params.distinguished_name.push(DnType::CustomDnType(attribute), uid);
     }
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, authority).expect("a certificate");

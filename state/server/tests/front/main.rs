@@ -1,5 +1,6 @@
 //! The front of the API from outside: in process with a kube client, and over TLS and the unix socket with kubectl.
 
+mod access;
 mod cluster;
 mod kinds;
 mod streams;
