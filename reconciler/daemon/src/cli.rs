@@ -91,6 +91,8 @@ pub enum Command {
     Restore(commands::restore::Restore),
     #[command(subcommand)]
     Key(commands::key::Key),
+    #[command(subcommand)]
+    User(commands::user::User),
     /// Print the administrator's kubeconfig, or where it is
     Kubeconfig(commands::kubeconfig::Kubeconfig),
     /// Print the metrics of the running instance
@@ -146,6 +148,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Backup(command) => runtime(false)?.block_on(command.run(global)),
         Command::Restore(command) => runtime(false)?.block_on(command.run(global)),
         Command::Key(command) => runtime(false)?.block_on(command.run(global)),
+        Command::User(command) => runtime(false)?.block_on(command.run(global)),
         Command::Kubeconfig(command) => command.run(&global),
         Command::Check(command) => command.run(&global),
         Command::Doctor(command) => runtime(false)?.block_on(command.run(global)),

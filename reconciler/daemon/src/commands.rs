@@ -19,3 +19,4 @@ pub mod restore;
 pub mod status;
 pub mod sync;
 pub mod up;
+pub mod user;

@@ -8,6 +8,8 @@
 #[path = "e2e/harness.rs"]
 mod harness;
 
+#[path = "e2e/access.rs"]
+mod access;
 #[path = "e2e/backup.rs"]
 mod backup;
 #[path = "e2e/cli.rs"]

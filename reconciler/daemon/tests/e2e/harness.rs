@@ -139,6 +139,15 @@ impl World {
 
     /// Starts the daemon with more arguments to `up`.
     pub fn up_with(&mut self, args: &[&str]) {
+        self.up_as(args, &[]);
+    }
+
+    /// Starts the daemon with more variables in its environment.
+    pub fn up_in(&mut self, environment: &[(&str, PathBuf)]) {
+        self.up_as(&[], environment);
+    }
+
+    fn up_as(&mut self, args: &[&str], environment: &[(&str, PathBuf)]) {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = program()
             // Instances that start and stop beside each other must not take each other's usual port.
@@ -150,6 +159,7 @@ impl World {
                 "SETPOINT_LOG",
                 std::env::var("SETPOINT_LOG").unwrap_or_else(|_| "info".into()),
             )
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
