@@ -36,7 +36,8 @@ use crate::streams::PodStreams;
 use crate::subresources::{SubresourceHandler, Subresources};
 use crate::tokens::{TokenKeyError, Tokens};
 use crate::{
-    discovery, exec, health, logs, openapi_routes, portforward, proxy, respond, reviews, timemachine, usage, users,
+    account_secrets, discovery, exec, health, logs, openapi_routes, portforward, proxy, respond, reviews, timemachine,
+    usage, users,
 };
 use limits::Limits;
 
@@ -154,6 +155,7 @@ impl ApiServer {
                     source: Box::new(source),
                 })?;
         }
+        tokio::spawn(account_secrets::follow(Arc::downgrade(&registry.inner)));
         let authorizer = Authorizer::new(Arc::clone(registry.cache()));
         // The cell was made above and is set here only.
         drop(cell.set(authorizer.clone()));
@@ -192,6 +194,11 @@ impl ApiServer {
     /// The objects behind the API.
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    /// Resolves when the credential of a request was taken back.
+    pub(crate) fn taken_back(&self, origin: &Origin, headers: &HeaderMap) -> impl Future<Output = ()> + Send + 'static {
+        self.shared.authenticator.taken_back(origin, headers)
     }
 
     /// Counts an open connection as long as the guard lives.

@@ -83,6 +83,35 @@ impl Authenticator {
         }
     }
 
+    /// Resolves when what a request showed no longer counts, for answers that go on: when the user is removed, or the token. Never for
+    /// what cannot be taken back.
+    pub(crate) fn taken_back(&self, origin: &Origin, headers: &HeaderMap) -> impl Future<Output = ()> + Send + 'static {
+        let revocable = match origin {
+            Origin::Certificate(holder) => !holder.user.uid.is_empty(),
+            Origin::Unknown => bearer(headers).is_some(),
+            _ => false,
+        };
+        let shown = revocable.then(|| {
+            let mut shown = HeaderMap::new();
+            if let Some(token) = headers.get(AUTHORIZATION) {
+                shown.insert(AUTHORIZATION, token.clone());
+            }
+            (self.clone(), origin.clone(), shown)
+        });
+        async move {
+            let Some((authenticator, origin, shown)) = shown else {
+                return std::future::pending().await;
+            };
+            // Users and the tokens of users are Secrets; what else ends a token is seen when something of these changes.
+            let mut changes = authenticator.cache.subscribe("core/secrets");
+            while authenticator.authenticate(&origin, &shown).is_ok() {
+                if changes.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
     /// The user that a certificate stands for now; `None` when it has ended, or its user was removed.
     fn holder(&self, holder: &Holder) -> Option<UserInfo> {
         if (self.now)() >= holder.expires {

@@ -4,6 +4,7 @@
 //! here knows controllers, git or containers: streaming to a pod goes through the [`PodStreams`] trait, and subresources that
 //! the program answers itself through [`SubresourceHandler`].
 
+mod account_secrets;
 mod admission;
 mod api;
 mod authn;

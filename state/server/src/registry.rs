@@ -4,6 +4,7 @@
 //! touches the log), and answer only when the cache shows the write. What is special about a kind comes from its row of
 //! the scheme or, where it needs the state of other objects, from a [`crate::strategy`].
 
+mod amend;
 mod answer;
 mod binding;
 mod bookkeeping;
@@ -46,6 +47,7 @@ use crate::strategy::service::Ranges;
 use crate::tokens::Named;
 use crate::{crd, respond, seed, watch};
 
+pub(crate) use amend::amend;
 pub(crate) use answer::{Answer, value_of};
 pub(crate) use call::Call;
 pub(crate) use delete::{DeleteOptions, mark};

@@ -34,8 +34,15 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (api, origin, ending) = (api.clone(), origin.clone(), ending.clone());
         async move {
+            let taken_back = api.taken_back(&origin, request.headers());
             let response = api.handle(&origin, request.map(Body::new)).await;
-            Ok::<_, Infallible>(end_with(response, ending))
+            let end = async move {
+                tokio::select! {
+                    () = ending.cancelled() => {}
+                    () = taken_back => {}
+                }
+            };
+            Ok::<_, Infallible>(end_with(response, end))
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -66,13 +73,10 @@ where
     }
 }
 
-/// Lets an answer that goes on for ever end with the shutdown.
-fn end_with(response: Response<Body>, shutdown: CancellationToken) -> Response<Body> {
+/// Lets an answer that goes on for ever come to an end.
+fn end_with(response: Response<Body>, end: impl Future<Output = ()> + Send + 'static) -> Response<Body> {
     if response.extensions().get::<LongRunning>().is_none() {
         return response;
     }
-    response.map(|body| {
-        let ended = async move { shutdown.cancelled().await };
-        Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
-    })
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(end))))
 }

@@ -13,7 +13,7 @@ use super::update::{Candidate, change};
 use crate::request::{RequestInfo, UserInfo};
 
 /// A request of the server to itself.
-fn info(row: &Resource, verb: &str, namespace: &str, name: &str) -> RequestInfo {
+pub(super) fn info(row: &Resource, verb: &str, namespace: &str, name: &str) -> RequestInfo {
     RequestInfo {
         verb: verb.to_owned(),
         group: row.group.clone(),
@@ -26,13 +26,13 @@ fn info(row: &Resource, verb: &str, namespace: &str, name: &str) -> RequestInfo 
     }
 }
 
-fn headers() -> http::HeaderMap {
+pub(super) fn headers() -> http::HeaderMap {
     let mut headers = http::HeaderMap::new();
     headers.insert(http::header::USER_AGENT, http::HeaderValue::from_static("setpoint"));
     headers
 }
 
-fn row_of(registry: &Registry, object: &Value) -> Result<Arc<Resource>, Status> {
+pub(super) fn row_of(registry: &Registry, object: &Value) -> Result<Arc<Resource>, Status> {
     registry.inner.scheme.for_object(object).ok_or_else(|| {
         Status::bad_request(format!(
             "no kind {} in {} is served",

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use futures::StreamExt;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use setpoint_server::UserInfo;
@@ -66,6 +67,16 @@ async fn a_removed_users_certificate_is_refused_at_once_also_on_a_connection_tha
     let cluster = Cluster::start().await;
     let master = client(&cluster, UserInfo::system("test"));
     let uid = add(&master, &ann()).await;
+    let binding = json!({
+        "metadata": {"name": "team"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "team"}],
+    });
+    let bindings: Api<k8s_openapi::api::rbac::v1::ClusterRoleBinding> = Api::all(master.clone());
+    bindings
+        .create(&PostParams::default(), &object(binding))
+        .await
+        .expect("bound");
     // The groups are those that are kept, whatever the certificate says.
     let file = cluster.kubeconfig_of("ann@example.com", &["system:masters"], Some(&uid));
     let ann_client = over_tls(&file).await;
@@ -75,11 +86,20 @@ async fn a_removed_users_certificate_is_refused_at_once_also_on_a_connection_tha
     assert_eq!(info["groups"], json!(["team", "system:authenticated"]));
     let credential = info["extra"]["authentication.kubernetes.io/credential-id"][0].as_str();
     assert!(credential.expect("an id").starts_with("X509SHA256="), "{info}");
+    let watched: Api<Secret> = Api::namespaced(ann_client.clone(), "kube-system");
+    let mut watch = watched
+        .watch(&WatchParams::default(), "0")
+        .await
+        .expect("a watch")
+        .boxed();
     secrets(&master)
         .delete(&User::secret_name("ann@example.com"), &DeleteParams::default())
         .await
         .expect("removed");
     assert_eq!(who(&ann_client).await, Err(401));
+    // What was under way ends, too.
+    let ended = async { while watch.next().await.is_some() {} };
+    tokio::time::timeout(super::SOON, ended).await.expect("an end");
     // The name given out anew is another user.
     add(&master, &ann()).await;
     assert_eq!(who(&ann_client).await, Err(401));
@@ -419,4 +439,59 @@ async fn a_token_dies_with_the_pod_secret_or_node_that_it_is_bound_to() {
             "[invalid bearer token, service account token has been invalidated]"
         );
     }
+}
+
+#[tokio::test]
+async fn a_secret_of_an_account_is_given_a_token_and_goes_with_the_account() {
+    let cluster = Cluster::start().await;
+    let master = client(&cluster, UserInfo::system("test"));
+    let post = PostParams::default();
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(master.clone());
+    let account = object(json!({"metadata": {"name": "robot"}}));
+    accounts.create(&post, &account).await.expect("an account");
+    let secrets: Api<Secret> = Api::default_namespaced(master.clone());
+    let secret = object(json!({
+        "metadata": {"name": "robot-token", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "type": "kubernetes.io/service-account-token",
+    }));
+    secrets.create(&post, &secret).await.expect("a Secret");
+    let filled = until(|| async {
+        let secret = secrets.get("robot-token").await.expect("a Secret");
+        let token = secret.data?.get("token")?.0.clone();
+        String::from_utf8(token).ok()
+    });
+    let token = filled.await;
+    let robot = over_tls(&cluster.kubeconfig_with_token("robot", &token)).await;
+    let info = who(&robot).await.expect("known");
+    assert_eq!(info["username"], "system:serviceaccount:default:robot");
+    // A token that no longer stands in the Secret is none.
+    let other = Patch::Merge(json!({"stringData": {"token": "x"}}));
+    secrets
+        .patch("robot-token", &PatchParams::default(), &other)
+        .await
+        .expect("patched");
+    assert_eq!(who(&robot).await, Err(401));
+    accounts.delete("robot", &DeleteParams::default()).await.expect("gone");
+    until(|| async {
+        secrets
+            .get_opt("robot-token")
+            .await
+            .expect("an answer")
+            .is_none()
+            .then_some(())
+    })
+    .await;
+}
+
+/// Waits until something is as wanted.
+async fn until<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> T {
+    let waiting = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(super::SOON, waiting).await.expect("in time")
 }
