@@ -84,6 +84,9 @@ const ROWS: &[Row] = &[
             "spec.completionMode",
             "spec.podFailurePolicy",
             "spec.completions",
+            "spec.backoffLimitPerIndex",
+            "spec.managedBy",
+            "spec.successPolicy",
         ],
     ),
     Row {
@@ -125,6 +128,10 @@ const ROWS: &[Row] = &[
     row("scheduling.k8s.io", "PriorityClass", &["value", "preemptionPolicy"]),
     row("node.k8s.io", "RuntimeClass", &["handler"]),
     row("networking.k8s.io", "IngressClass", &["spec.controller"]),
+    row("networking.k8s.io", "IPAddress", &["spec.parentRef"]),
+    row("apps", "ControllerRevision", &["data"]),
+    row("certificates.k8s.io", "ClusterTrustBundle", &["spec.signerName"]),
+    row("certificates.k8s.io", "PodCertificateRequest", &["spec"]),
 ];
 
 const fn row(group: &'static str, kind: &'static str, fields: &'static [&'static str]) -> Row {

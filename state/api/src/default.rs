@@ -2,13 +2,17 @@
 //!
 //! Every function is idempotent: a defaulted object is its own default. A field that is null counts as left out.
 
+pub mod admission;
 pub mod autoscaling;
+pub mod batch;
 pub mod config;
 pub mod network;
+pub mod networking;
 pub mod pod;
 pub mod quota;
 pub mod rbac;
 pub mod replication;
+pub mod scheduling;
 pub mod storage;
 pub mod workload;
 

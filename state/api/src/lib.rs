@@ -7,11 +7,13 @@
 //! * What happens to an object on its way in: [`protobuf`] → [`default`](mod@default) → [`strategy`] → [`validate`] → [`encode`](mod@encode).
 //! * How it looks in other versions: [`convert`].
 //! * How it changes: [`patch`] and [`apply`] over the structure in [`schema`], which [`openapi`] publishes.
-//! * What clients ask with: [`selector`], [`quantity`], [`names`], [`meta`].
+//! * What clients ask with: [`selector`], [`quantity`], [`names`], [`meta`], [`cron`], [`certificate`].
 //! * What they are answered with: [`table`], [`status`].
 
 pub mod apply;
+pub mod certificate;
 pub mod convert;
+pub mod cron;
 pub mod default;
 pub mod encode;
 pub mod meta;

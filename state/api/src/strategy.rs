@@ -3,6 +3,8 @@
 //! Kubernetes calls these strategies. All functions are pure: uid, name and time of a new object are set by the
 //! caller before or after.
 
+pub mod daemon_set;
+pub mod job;
 pub mod kinds;
 pub mod pod;
 

@@ -2,14 +2,19 @@
 //!
 //! The server makes the cells, kubectl only aligns them: columns of priority 0 are always shown, others with `-o wide`.
 
+mod admission;
 mod autoscaling;
+mod batch;
+mod certificates;
 mod cluster;
 mod duration;
 pub mod jsonpath;
 mod metrics;
 mod network;
+mod networking;
 mod pod;
 mod quota;
+mod scheduling;
 mod storage;
 mod workload;
 
@@ -230,19 +235,24 @@ fn columns(text: &str) -> Vec<Column> {
     text.lines().map(column).collect()
 }
 
+pub(crate) use admission::{api_service, mutating_policy, policy_binding, validating_policy, webhooks};
 pub(crate) use autoscaling::{horizontal_pod_autoscaler, horizontal_pod_autoscaler_v1};
+pub(crate) use batch::{cron_job, job};
+pub(crate) use certificates::{pod_request, signing_request, trust_bundle};
 pub(crate) use cluster::{
     config_map, event, event_of_events, lease, namespace, node, role_binding, secret, service_account,
 };
 pub(crate) use metrics::{node_metrics, pod_metrics};
 pub(crate) use network::{endpoint_slice, endpoints, service};
+pub(crate) use networking::{ingress, ingress_class, ip_address, network_policy, service_range};
 pub(crate) use pod::pod;
 pub(crate) use quota::{component_status, pod_disruption_budget, pod_template, replication_controller, resource_quota};
+pub(crate) use scheduling::{priority_class, runtime_class};
 pub(crate) use storage::{
     csi_driver, csi_node, csi_storage_capacity, persistent_volume, persistent_volume_claim, storage_class,
     volume_attachment, volume_attributes_class,
 };
-pub(crate) use workload::{deployment, replica_set};
+pub(crate) use workload::{controller_revision, daemon_set, deployment, replica_set, stateful_set};
 
 /// Returns a text, or `<none>`.
 fn or_none(text: &str) -> Value {

@@ -2,16 +2,25 @@
 //!
 //! The functions look at defaulted objects of the right types: the schema's type check comes before them.
 
+pub mod admission;
+pub mod aggregation;
 pub mod autoscaling;
+pub mod certificates;
 pub mod cluster;
 pub mod config;
 pub mod container;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod definition;
 pub mod ephemeral;
 pub mod event;
 pub mod field;
+mod format;
+pub mod ingress;
+pub mod job;
 pub mod metadata;
 pub mod network;
+pub mod network_policy;
 pub mod persistent;
 mod placement;
 pub mod pod;
@@ -22,7 +31,10 @@ pub mod quota;
 pub mod rbac;
 pub mod replication;
 pub mod resize;
+pub mod scheduling;
 mod security;
+pub mod service_range;
+pub mod stateful_set;
 pub mod storage;
 pub mod volume;
 pub mod workload;
@@ -45,6 +57,18 @@ pub(crate) fn non_negative(errors: &mut Vec<FieldError>, path: &Path, value: Opt
     }
 }
 
+/// Refuses negative numbers among the members of a map.
+pub(crate) fn non_negative_all(errors: &mut Vec<FieldError>, path: &Path, map: &Value, keys: &[&str]) {
+    for key in keys {
+        non_negative(errors, &path.child(key), map.get(*key));
+    }
+}
+
+/// Returns a member that is there and not null.
+pub(crate) fn given<'a>(map: &'a Value, key: &str) -> Option<&'a Value> {
+    map.get(key).filter(|value| !value.is_null())
+}
+
 /// Refuses a text that is none of the allowed ones; an absent one is required if `required` is set.
 pub(crate) fn one_of(errors: &mut Vec<FieldError>, path: &Path, value: &str, allowed: &[&str], required: bool) {
     if value.is_empty() {
@@ -53,6 +77,15 @@ pub(crate) fn one_of(errors: &mut Vec<FieldError>, path: &Path, value: &str, all
         }
     } else if !allowed.contains(&value) {
         errors.push(FieldError::not_supported(path, value, allowed));
+    }
+}
+
+/// Refuses an absent text, and one that cannot be a segment of a path.
+pub(crate) fn required_segment(errors: &mut Vec<FieldError>, path: &Path, value: &str) {
+    if value.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else {
+        all_invalid(errors, path, value, crate::names::path_segment(value));
     }
 }
 

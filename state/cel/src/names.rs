@@ -28,7 +28,8 @@ fn shaped(text: &str, end: fn(u8) -> bool, middle: fn(u8) -> bool) -> bool {
         && bytes.iter().all(|byte| middle(*byte))
 }
 
-fn label_shaped(text: &str) -> bool {
+/// Whether a text has the shape of a lowercase RFC 1123 label, however long it is.
+pub fn is_label_shaped(text: &str) -> bool {
     shaped(text, lower_alphanumeric, |byte| {
         lower_alphanumeric(byte) || byte == b'-'
     })
@@ -46,13 +47,13 @@ fn collect(checks: [(bool, String); 2]) -> Vec<String> {
 pub fn dns_label(text: &str) -> Vec<String> {
     collect([
         (text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)),
-        (!label_shaped(text), LABEL.into()),
+        (!is_label_shaped(text), LABEL.into()),
     ])
 }
 
 /// Returns what is wrong with a lowercase RFC 1123 subdomain (names of most objects).
 pub fn dns_subdomain(text: &str) -> Vec<String> {
-    let wrong = !text.split('.').all(label_shaped);
+    let wrong = !text.split('.').all(is_label_shaped);
     collect([
         (text.len() > SUBDOMAIN_LENGTH, too_long(SUBDOMAIN_LENGTH)),
         (wrong, SUBDOMAIN.into()),
@@ -61,7 +62,7 @@ pub fn dns_subdomain(text: &str) -> Vec<String> {
 
 /// Returns what is wrong with a DNS-1035 label (names of services).
 pub fn dns1035_label(text: &str) -> Vec<String> {
-    let wrong = !label_shaped(text) || !text.starts_with(|c: char| c.is_ascii_lowercase());
+    let wrong = !is_label_shaped(text) || !text.starts_with(|c: char| c.is_ascii_lowercase());
     collect([
         (text.len() > LABEL_LENGTH, too_long(LABEL_LENGTH)),
         (wrong, LABEL_1035.into()),

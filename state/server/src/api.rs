@@ -27,7 +27,7 @@ pub use service::AsUser;
 
 use crate::admission::Admission;
 use crate::authn::{self, Authenticator, Origin};
-use crate::authz::{self, Attributes, Authorizer, Escalation, NodeRestriction};
+use crate::authz::{self, Attributes, Authorizer, Escalation, NodeRestriction, Signers};
 use crate::computed::{self, ComputedKind};
 use crate::metrics::RequestMetrics;
 use crate::registry::{Now, Registry, RegistryConfig, StartError, TokenSigner};
@@ -62,7 +62,8 @@ pub struct ServerConfig {
     pub service_cidr: String,
     /// The range that node ports are taken from.
     pub node_port_range: RangeInclusive<u16>,
-    /// The admission chain, in order; the check against escalation of rights comes after it.
+    /// The admission chain, in order; the checks against escalation of rights and of who may
+    /// approve certificates come after it.
     pub admission: Vec<Arc<dyn Admission>>,
     /// The registry that `/metrics` shows; the server's own metrics are added.
     pub metrics: prometheus::Registry,
@@ -134,6 +135,7 @@ impl ApiServer {
         admission.push(Arc::new(Escalation::new(Arc::clone(&cell))));
         admission.push(Arc::new(NodeRestriction::new(Arc::clone(&cell))));
         admission.push(Arc::new(users::Guard::new(Arc::clone(&cell))));
+        admission.push(Arc::new(Signers::new(Arc::clone(&cell))));
         let registry = Registry::start(RegistryConfig {
             log: config.log,
             scheme: Scheme::builtin(),

@@ -3,13 +3,15 @@
 //! `system:masters` may do everything. Everybody else may do what some rule of a role allows that is bound to them; nothing is
 //! denied by a rule. The roles are read from the cache and indexed anew when one of their kinds has changed.
 //! `rules` decides on one rule, `index` finds the rules of a user, `bootstrap` holds the roles that every cluster has,
-//! `escalation` keeps a user from granting more than they have.
+//! `escalation` keeps a user from granting more than they have,
+//! `signers` decides who may approve and sign requests for certificates.
 
 mod bootstrap;
 mod escalation;
 mod index;
 mod node;
 mod rules;
+mod signers;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ pub(crate) use escalation::Escalation;
 pub(crate) use index::{Index, Sources};
 pub(crate) use node::{Restriction as NodeRestriction, identity as node_identity};
 pub(crate) use rules::Rule;
+pub(crate) use signers::Signers;
 
 use crate::cache::Cache;
 use crate::request::{RequestInfo, UserInfo};

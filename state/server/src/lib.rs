@@ -7,6 +7,7 @@
 mod account_secrets;
 mod admission;
 mod api;
+mod apiservices;
 mod authn;
 mod authz;
 mod body;

@@ -45,7 +45,7 @@ use crate::request::{RequestInfo, UserInfo};
 use crate::strategy::Strategies;
 use crate::strategy::service::Ranges;
 use crate::tokens::Named;
-use crate::{crd, respond, seed, watch};
+use crate::{apiservices, crd, respond, seed, watch};
 
 pub(crate) use amend::amend;
 pub(crate) use answer::{Answer, value_of};
@@ -167,7 +167,14 @@ impl Registry {
         };
         let registry = Registry { inner: Arc::new(inner) };
         seed::run(&registry, &ranges, config.api_address).await?;
+        apiservices::reconcile(&registry, true)
+            .await
+            .map_err(|status| StartError::Seed {
+                what: "the APIServices".to_owned(),
+                status: Box::new(status),
+            })?;
         tokio::spawn(crd::clean_up(Arc::downgrade(&registry.inner)));
+        tokio::spawn(apiservices::maintain(Arc::downgrade(&registry.inner)));
         Ok(registry)
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use setpoint_api::validate::scheduling::SYSTEM_PRIORITIES;
 use setpoint_api::{Status, meta};
 
 use crate::registry::{self, Registry, StartError};
@@ -10,12 +11,25 @@ use crate::strategy::service::Ranges;
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Creates the namespaces and the `kubernetes` Service, and points its endpoints at the API.
+/// Creates the namespaces, the system's PriorityClasses and the `kubernetes` Service, and points its endpoints at the API.
 pub(crate) async fn run(registry: &Registry, ranges: &Ranges, address: Option<SocketAddr>) -> Result<(), StartError> {
     for name in NAMESPACES {
         create(
             registry,
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .await?;
+    }
+    for class in SYSTEM_PRIORITIES {
+        create(
+            registry,
+            json!({
+                "apiVersion": "scheduling.k8s.io/v1",
+                "kind": "PriorityClass",
+                "metadata": {"name": class.name},
+                "value": class.value,
+                "description": class.description,
+            }),
         )
         .await?;
     }

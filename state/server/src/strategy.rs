@@ -4,11 +4,15 @@
 //! decides how a deletion proceeds (a pod is given time, a namespace is emptied first). Kinds without one share
 //! [`Plain`].
 
+pub(crate) mod api_service;
 pub(crate) mod definition;
+pub(crate) mod job;
 pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod priority;
 pub(crate) mod service;
+pub(crate) mod signing_request;
 pub(crate) mod volume;
 
 use std::collections::HashMap;
@@ -60,6 +64,9 @@ pub(crate) trait Strategy: Send + Sync {
         Ok(())
     }
 
+    /// Completes a change through a subresource that writes the status (new, old).
+    fn update_part(&self, _: &Scene<'_>, _subresource: &str, _: &mut Value, _: &Value) {}
+
     /// Notes in the object that it was asked to go.
     fn delete(&self, _: &Scene<'_>, _: &mut Value, _: &DeleteOptions) -> Result<Removal, Status> {
         Ok(Removal::Now)
@@ -84,12 +91,22 @@ pub(crate) struct Strategies {
 impl Strategies {
     pub(crate) fn new(ranges: service::Ranges) -> Strategies {
         let mut special: HashMap<&'static str, Box<dyn Strategy>> = HashMap::new();
+        special.insert("apiregistration.k8s.io/apiservices", Box::new(api_service::ApiServices));
+        special.insert("batch/jobs", Box::new(job::Jobs));
+        special.insert(
+            "certificates.k8s.io/certificatesigningrequests",
+            Box::new(signing_request::SigningRequests),
+        );
         special.insert("core/namespaces", Box::new(namespace::Namespaces));
         special.insert("core/nodes", Box::new(node::Nodes));
         special.insert("core/persistentvolumeclaims", Box::new(volume::Claims));
         special.insert("core/persistentvolumes", Box::new(volume::Volumes));
         special.insert("core/pods", Box::new(pod::Pods));
         special.insert("core/services", Box::new(service::Services::new(ranges)));
+        special.insert(
+            "scheduling.k8s.io/priorityclasses",
+            Box::new(priority::PriorityClasses::default()),
+        );
         special.insert(crate::crd::RESOURCE, Box::new(definition::Definitions));
         Strategies { special }
     }

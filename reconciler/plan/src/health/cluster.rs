@@ -50,6 +50,8 @@ pub(super) fn definition(object: &Value) -> Health {
 pub(super) fn api_service(object: &Value) -> Health {
     match condition(object, "Available") {
         Some(available) if available.is_true() => Health::healthy("its API is served"),
+        // An API of its own server, on a cluster that never asks it.
+        Some(available) if available.reason == "NotProxied" => Health::degraded(available.why("its API is not served")),
         Some(available) => Health::progressing(available.why("waiting for its API to be served")),
         None => Health::progressing("waiting for its API to be served"),
     }

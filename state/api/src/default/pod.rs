@@ -17,8 +17,6 @@ pub fn pod(pod: &mut Value) {
         fill_text(spec, "serviceAccountName", "default");
     }
     account_alias(spec);
-    fill(spec, "priority", 0);
-    fill_text(spec, "preemptionPolicy", "PreemptLowerPriority");
     each(spec, "initContainers", requests);
     each(spec, "containers", requests);
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {

@@ -44,8 +44,6 @@ fn a_pod_gets_what_kubernetes_gives_it() {
         ("terminationGracePeriodSeconds", json!(30)),
         ("enableServiceLinks", json!(true)),
         ("securityContext", json!({})),
-        ("preemptionPolicy", json!("PreemptLowerPriority")),
-        ("priority", json!(0)),
     ] {
         assert_eq!(spec[key], value, "{key}");
     }
@@ -213,4 +211,92 @@ proptest! {
             drop(resource.validate_update(&once, &object));
         }
     }
+}
+
+#[test]
+fn workloads_and_jobs_get_what_kubernetes_gives_them() {
+    let set = defaulted(
+        "apps",
+        "statefulsets",
+        json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {}}]}}),
+    );
+    let spec = &set["spec"];
+    assert_eq!(
+        spec["updateStrategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
+    );
+    assert_eq!(
+        spec["persistentVolumeClaimRetentionPolicy"],
+        json!({"whenDeleted": "Retain", "whenScaled": "Retain"})
+    );
+    assert_eq!(
+        (&spec["podManagementPolicy"], &spec["replicas"]),
+        (&json!("OrderedReady"), &json!(1))
+    );
+    assert_eq!(
+        spec["volumeClaimTemplates"][0],
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "d"}, "spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}})
+    );
+    let set = defaulted("apps", "daemonsets", json!({}));
+    assert_eq!(
+        set["spec"]["updateStrategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}})
+    );
+    let job = defaulted(
+        "batch",
+        "jobs",
+        json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}, "podFailurePolicy": {"rules": [{"onPodConditions": [{"type": "x"}]}]}}}),
+    );
+    assert_eq!(job["metadata"]["labels"], json!({"a": "b"}));
+    for (key, value) in [
+        ("completions", json!(1)),
+        ("parallelism", json!(1)),
+        ("backoffLimit", json!(6)),
+        ("completionMode", json!("NonIndexed")),
+        ("suspend", json!(false)),
+        ("podReplacementPolicy", json!("Failed")),
+    ] {
+        assert_eq!(job["spec"][key], value, "{key}");
+    }
+    assert_eq!(
+        job["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"][0]["status"],
+        "True"
+    );
+    let queue = defaulted(
+        "batch",
+        "jobs",
+        json!({"spec": {"parallelism": 2, "backoffLimitPerIndex": 1}}),
+    );
+    assert_eq!(queue["spec"].get("completions"), None);
+    assert_eq!(queue["spec"]["backoffLimit"], i32::MAX);
+    let cron = defaulted("batch", "cronjobs", json!({}));
+    assert_eq!(cron["spec"]["successfulJobsHistoryLimit"], 3);
+    assert_eq!(
+        cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["dnsPolicy"],
+        "ClusterFirst"
+    );
+    assert_eq!(cron["spec"]["jobTemplate"]["spec"].get("completions"), None);
+}
+
+#[test]
+fn policies_and_webhooks_get_what_kubernetes_gives_them() {
+    let policy = defaulted(
+        "networking.k8s.io",
+        "networkpolicies",
+        json!({"spec": {"egress": [{"ports": [{"port": 1}]}]}}),
+    );
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(policy["spec"]["egress"][0]["ports"][0]["protocol"], "TCP");
+    let hooks = defaulted(
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        json!({"webhooks": [{"rules": [{}], "clientConfig": {"service": {}}}]}),
+    );
+    assert_eq!(
+        hooks["webhooks"][0],
+        json!({"failurePolicy": "Fail", "matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "timeoutSeconds": 10,
+            "reinvocationPolicy": "Never", "rules": [{"scope": "*"}], "clientConfig": {"service": {"port": 443}}})
+    );
+    let class = defaulted("scheduling.k8s.io", "priorityclasses", json!({}));
+    assert_eq!(class["preemptionPolicy"], "PreemptLowerPriority");
 }

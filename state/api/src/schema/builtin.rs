@@ -59,7 +59,7 @@ static KINDS: &[Kind] = kinds! {
     "autoscaling" "v1" k8s_openapi::api::autoscaling::v1 { HorizontalPodAutoscaler, Scale }
     "autoscaling" "v2" k8s_openapi::api::autoscaling::v2 { HorizontalPodAutoscaler }
     "batch" "v1" k8s_openapi::api::batch::v1 { CronJob, Job }
-    "certificates.k8s.io" "v1" k8s_openapi::api::certificates::v1 { CertificateSigningRequest }
+    "certificates.k8s.io" "v1" k8s_openapi::api::certificates::v1 { CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest }
     "coordination.k8s.io" "v1" k8s_openapi::api::coordination::v1 { Lease }
     "discovery.k8s.io" "v1" k8s_openapi::api::discovery::v1 { EndpointSlice }
     "events.k8s.io" "v1" k8s_openapi::api::events::v1 { Event }

@@ -1,14 +1,19 @@
 //! The rows of the built-in kinds, in the order of discovery: a file per family of groups.
 
+mod admission;
 mod apps;
 mod autoscaling;
+mod batch;
+mod certificates;
 mod cluster;
 mod core;
 mod events;
 mod metrics;
+mod networking;
 mod policy;
 mod rbac;
 mod reviews;
+mod scheduling;
 mod storage;
 
 use super::{
@@ -36,6 +41,11 @@ pub fn rows() -> Vec<Resource> {
         events::events(),
         reviews::reviews(),
         metrics::metrics(),
+        batch::batch(),
+        networking::networking(),
+        scheduling::scheduling(),
+        certificates::certificates(),
+        admission::admission(),
     ]
     .concat()
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::meta::{self, at, list_at, str_at};
 use crate::quantity::Quantity;
+use crate::scheme::Part;
 
 /// A new namespace is active, carries its name as a label, and has the finalizer that empties it.
 pub fn namespace_create(namespace: &mut Value) {
@@ -19,6 +20,32 @@ pub fn namespace_update(new: &mut Value, old: &Value) {
         Some(spec) => map.insert("spec".into(), spec.clone()),
         None => map.remove("spec"),
     };
+}
+
+/// What was asked for once stays: the spec of such a kind is not written again.
+pub fn spec_stays(new: &mut Value, old: &Value) {
+    namespace_update(new, old);
+}
+
+/// Approves or denies a request for a certificate: the conditions of its status change, and nothing else.
+pub const APPROVAL: Part = Part {
+    name: "approval",
+    prepare: status_alone,
+    validate: crate::validate::certificates::approval,
+};
+
+/// Takes all but the status, who owns what and the revision from the stored object.
+fn status_alone(new: &mut Value, old: &Value) {
+    let status = new.get("status").filter(|status| !status.is_null()).cloned();
+    let metadata = |key: &str| meta::at(new, &["metadata", key]).cloned().unwrap_or(Value::Null);
+    let (managed, revision) = (metadata("managedFields"), metadata("resourceVersion"));
+    *new = old.clone();
+    match status {
+        Some(status) => meta::map_of(new).insert("status".into(), status),
+        None => meta::map_of(new).remove("status"),
+    };
+    meta::set(new, "managedFields", managed);
+    meta::set(new, "resourceVersion", revision);
 }
 
 /// A new service has no load balancer yet.

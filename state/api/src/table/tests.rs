@@ -207,3 +207,139 @@ fn durations_have_two_or_three_figures() {
         assert_eq!(human_duration(seconds), expected, "{seconds}");
     }
 }
+
+#[test]
+fn jobs_say_how_far_they_are() {
+    let job = |spec: Value, status: Value| json!({"metadata": {"name": "j"}, "spec": spec, "status": status});
+    let cells = |job: &Value| Value::from(cells_of("batch", "jobs", job)[1..4].to_vec());
+    let running = job(
+        json!({"completions": 3}),
+        json!({"succeeded": 1, "startTime": "2024-01-09T23:58:00Z"}),
+    );
+    assert_eq!(cells(&running), json!(["Running", "1/3", "2m"]));
+    let done = json!({"succeeded": 1, "startTime": "2024-01-09T20:00:00Z", "completionTime": "2024-01-09T20:00:30Z",
+        "conditions": [{"type": "Complete", "status": "True"}]});
+    assert_eq!(
+        cells(&job(json!({"parallelism": 4}), done)),
+        json!(["Complete", "1/1 of 4", "30s"])
+    );
+    let suspended = json!({"conditions": [{"type": "Suspended", "status": "True"}]});
+    assert_eq!(cells(&job(json!({}), suspended)), json!(["Suspended", "0/1", ""]));
+    let cron = json!({"metadata": {"name": "c"}, "spec": {"schedule": "@daily", "suspend": false, "jobTemplate": {}}, "status": {"active": [{}]}});
+    assert_eq!(
+        Value::from(cells_of("batch", "cronjobs", &cron)),
+        json!([
+            "c",
+            "@daily",
+            "<none>",
+            "False",
+            1,
+            "<none>",
+            "<unknown>",
+            "",
+            "",
+            "<none>"
+        ])
+    );
+}
+
+#[test]
+fn the_other_kinds_read_as_on_kubernetes() {
+    let cases = [
+        (
+            "apps",
+            "statefulsets",
+            json!({"spec": {"replicas": 3}, "status": {"readyReplicas": 1}}),
+            json!(["x", "1/3", "<unknown>", "", ""]),
+        ),
+        (
+            "apps",
+            "daemonsets",
+            json!({"status": {"desiredNumberScheduled": 2}, "spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}}),
+            json!(["x", 2, 0, 0, 0, 0, "a=b", "<unknown>", "", "", "<none>"]),
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            json!({"spec": {"ingressClassName": "n", "tls": [{}], "rules": [{"host": "a"}, {"host": "b"}, {"host": "c"}, {"host": "d"}]},
+            "status": {"loadBalancer": {"ingress": [{"hostname": "h"}, {"ip": "1.2.3.4"}]}}}),
+            json!(["x", "n", "a,b,c + 1 more...", "1.2.3.4,h", "80, 443", "<unknown>"]),
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            json!({"spec": {"rules": [{}]}}),
+            json!(["x", "<none>", "*", "", "80", "<unknown>"]),
+        ),
+        (
+            "networking.k8s.io",
+            "ingressclasses",
+            json!({"spec": {"controller": "a/b", "parameters": {"apiGroup": "g", "kind": "K", "name": "n"}}}),
+            json!(["x", "a/b", "K.g/n", "<unknown>"]),
+        ),
+        (
+            "networking.k8s.io",
+            "networkpolicies",
+            json!({"spec": {"podSelector": {}}}),
+            json!(["x", "<none>", "<unknown>"]),
+        ),
+        (
+            "networking.k8s.io",
+            "ipaddresses",
+            json!({"spec": {"parentRef": {"resource": "services", "namespace": "d", "name": "s"}}}),
+            json!(["x", "services/d/s"]),
+        ),
+        (
+            "scheduling.k8s.io",
+            "priorityclasses",
+            json!({"value": 5, "preemptionPolicy": "Never"}),
+            json!(["x", 5, false, "<unknown>", "Never"]),
+        ),
+        (
+            "node.k8s.io",
+            "runtimeclasses",
+            json!({"handler": "runc"}),
+            json!(["x", "runc", "<unknown>"]),
+        ),
+        (
+            "certificates.k8s.io",
+            "certificatesigningrequests",
+            json!({"spec": {"signerName": "a.b/c", "username": "u", "expirationSeconds": 3600},
+            "status": {"conditions": [{"type": "Approved"}], "certificate": "x"}}),
+            json!(["x", "<unknown>", "a.b/c", "u", "60m", "Approved,Issued"]),
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "validatingwebhookconfigurations",
+            json!({"webhooks": [{}, {}]}),
+            json!(["x", 2, "<unknown>"]),
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicies",
+            json!({"spec": {"validations": [{}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}}),
+            json!(["x", 1, "v1/ConfigMap", "<unknown>"]),
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings",
+            json!({"spec": {"policyName": "p", "paramRef": {"name": "n"}}}),
+            json!(["x", "p", "*/n", "<unknown>"]),
+        ),
+        (
+            "apiregistration.k8s.io",
+            "apiservices",
+            json!({"spec": {"service": {"namespace": "d", "name": "s"}}, "status": {"conditions": [{"type": "Available", "status": "False", "reason": "R"}]}}),
+            json!(["x", "d/s", "False (R)", "<unknown>"]),
+        ),
+    ];
+    for (group, plural, mut object, expected) in cases {
+        object["metadata"] = json!({"name": "x"});
+        assert_eq!(Value::from(cells_of(group, plural, &object)), expected, "{plural}");
+    }
+    let revision = json!({"metadata": {"name": "x", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "w", "controller": true}]}, "revision": 4});
+    assert_eq!(
+        Value::from(cells_of("apps", "controllerrevisions", &revision)),
+        json!(["x", "statefulset.apps/w", 4, "<unknown>"])
+    );
+}

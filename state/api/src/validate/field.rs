@@ -102,6 +102,11 @@ impl FieldError {
         FieldError::new(FieldErrorKind::Invalid, field, Some(value.into()), detail)
     }
 
+    /// `field: Invalid value: detail`, where the value is too large to be shown or says nothing.
+    pub fn invalid_unshown(field: impl Into<String>, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::Invalid, field, None, detail)
+    }
+
     /// `field: Invalid value: "string": detail`, for a value of the wrong JSON type.
     pub fn type_invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::TypeInvalid, field, Some(value.into()), detail)

@@ -32,30 +32,33 @@ pub fn any_template(path: &Path, template: &Value) -> Vec<FieldError> {
         &annotations,
         at(template, &["metadata", "annotations"]),
     ));
-    let spec_path = path.child("spec");
     let spec = at(template, &["spec"]).unwrap_or(&Value::Null);
-    pod_spec(&mut errors, &spec_path, spec);
+    pod_spec(&mut errors, &path.child("spec"), spec);
     errors
 }
 
 /// Returns what is wrong with the template of a workload, whose pods restart always.
 pub fn template(path: &Path, template: &Value) -> Vec<FieldError> {
     let mut errors = any_template(path, template);
-    let spec_path = path.child("spec");
-    let spec = at(template, &["spec"]).unwrap_or(&Value::Null);
-    let policy = str_at(spec, &["restartPolicy"]);
+    restarts_always(&mut errors, path, template, "ReplicaSet");
+    errors
+}
+
+/// Refuses a template whose pods come to an end by themselves; `kind` is what the message calls the workload.
+pub(crate) fn restarts_always(errors: &mut Vec<FieldError>, path: &Path, template: &Value, kind: &str) {
+    let path = path.child("spec");
+    let policy = str_at(template, &["spec", "restartPolicy"]);
     if !policy.is_empty() && policy != "Always" {
         errors.push(FieldError::not_supported(
-            spec_path.child("restartPolicy"),
+            path.child("restartPolicy"),
             policy,
             &["Always"],
         ));
     }
-    if at(spec, &["activeDeadlineSeconds"]).is_some_and(|deadline| !deadline.is_null()) {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(FieldError::forbidden(spec_path.child("activeDeadlineSeconds"), detail));
+    if at(template, &["spec", "activeDeadlineSeconds"]).is_some_and(|deadline| !deadline.is_null()) {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(FieldError::forbidden(path.child("activeDeadlineSeconds"), detail));
     }
-    errors
 }
 
 fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
@@ -155,7 +158,7 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
     );
 }
 
-fn tolerations(errors: &mut Vec<FieldError>, path: &Path, tolerations: &[Value]) {
+pub(super) fn tolerations(errors: &mut Vec<FieldError>, path: &Path, tolerations: &[Value]) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = path.index(index);
         let text = |key: &str| str_at(toleration, &[key]);

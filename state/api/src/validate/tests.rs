@@ -13,6 +13,7 @@ use serde_json::json;
 use super::*;
 use crate::{Resource, Scheme};
 
+mod messages;
 /// Checks a table: what is changed in a good object, and what is then said of it.
 fn table(group: &str, plural: &str, good: Value, cases: &[(&str, Value, &[&str])]) {
     assert_eq!(
@@ -178,8 +179,8 @@ fn a_deployment_without_a_selector_reads_as_on_kubernetes() {
         errors("apps", "deployments", object),
         [
             "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
-            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
             "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
         ]
     );
     let changed = update_errors("apps", "deployments", deployment(), |new| {

@@ -216,6 +216,7 @@ fn the_roles_of_a_namespace_know_every_kind_that_lives_in_one() {
         "endpoints",
         "endpointslices",
         "limitranges",
+        "podcertificaterequests",
         "podtemplates",
         "resourcequotas",
     ];
@@ -245,7 +246,11 @@ fn the_roles_of_a_namespace_know_every_kind_that_lives_in_one() {
         let seen = grants(&view, "list", &row.group, plural);
         assert_eq!(
             seen,
-            !NOT_FOR_VIEWERS.contains(&plural) && !matches!(plural, "podtemplates" | "csistoragecapacities"),
+            !NOT_FOR_VIEWERS.contains(&plural)
+                && !matches!(
+                    plural,
+                    "podtemplates" | "csistoragecapacities" | "podcertificaterequests"
+                ),
             "view and {plural}"
         );
         if !FOR_THE_SYSTEM.contains(&plural) {

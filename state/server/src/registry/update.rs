@@ -135,6 +135,9 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
     }
     bookkeeping::update(&row, &mut new, old, target);
     let subresource = target.subresource();
+    if matches!(target, Target::Status | Target::Part(_)) {
+        strategy.update_part(&scene, subresource, &mut new, old);
+    }
     let request = AdmissionRequest {
         operation: Operation::Update,
         resource: &row,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use setpoint_api::{Status, meta};
 
-use super::{Removal, Scene, Strategy};
+use super::{Removal, Scene, Strategy, priority};
 use crate::registry::{DeleteOptions, mark};
 
 /// What a pod without a period of its own is given, in seconds.
@@ -15,7 +15,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 pub(crate) struct Pods;
 
 impl Strategy for Pods {
-    fn create(&self, _: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
+    fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
         // A pod that mirrors one that its node runs on its own has no account.
         let mirror = meta::annotations(object).is_some_and(|all| all.contains_key(MIRROR));
         let spec = meta::map_mut(meta::map_of(object), "spec");
@@ -27,14 +27,11 @@ impl Strategy for Pods {
             spec.insert("serviceAccountName".into(), account.as_str().into());
             spec.insert("serviceAccount".into(), account.into());
         }
-        match spec.get("priorityClassName").and_then(Value::as_str) {
-            Some("system-node-critical") => spec.insert("priority".into(), 2_000_001_000.into()),
-            Some("system-cluster-critical") => spec.insert("priority".into(), 2_000_000_000.into()),
-            // There are no PriorityClasses yet.
-            _ => spec.insert("priority".into(), 0.into()),
-        };
-        spec.entry("preemptionPolicy")
-            .or_insert_with(|| "PreemptLowerPriority".into());
+        priority::admit_pod(scene.cache, object)
+    }
+
+    fn update(&self, _: &Scene<'_>, object: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
+        priority::keep(object, old);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod access;
 mod cluster;
 mod kinds;
+mod registered;
 mod streams;
 mod subresources;
 mod timemachine;

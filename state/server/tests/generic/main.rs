@@ -3,6 +3,7 @@
 mod damage;
 mod disruption;
 mod heartbeat;
+mod kinds;
 mod versions;
 mod wire;
 mod world;

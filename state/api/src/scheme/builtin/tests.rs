@@ -12,15 +12,22 @@ use crate::{protobuf, schema};
 /// The groups and versions of which every kind is served.
 const COMPLETE: &[(&str, &str)] = &[
     ("", "v1"),
+    ("admissionregistration.k8s.io", "v1"),
+    ("apps", "v1"),
     ("authentication.k8s.io", "v1"),
     ("authorization.k8s.io", "v1"),
     ("autoscaling", "v1"),
     ("autoscaling", "v2"),
+    ("batch", "v1"),
+    ("certificates.k8s.io", "v1"),
     ("coordination.k8s.io", "v1"),
     ("discovery.k8s.io", "v1"),
     ("events.k8s.io", "v1"),
+    ("networking.k8s.io", "v1"),
+    ("node.k8s.io", "v1"),
     ("policy", "v1"),
     ("rbac.authorization.k8s.io", "v1"),
+    ("scheduling.k8s.io", "v1"),
     ("storage.k8s.io", "v1"),
 ];
 
@@ -166,4 +173,41 @@ fn a_scale_of_a_replication_controller_has_its_labels_as_selector() {
     let object = json!({"metadata": {"name": "x"}, "spec": {"replicas": 2, "selector": {"a": "b", "c": "d"}}});
     let scale = crate::strategy::scale_of(row, &object).expect("it can be scaled");
     assert_eq!(scale["status"]["selector"], "a=b,c=d");
+}
+
+#[test]
+fn names_in_discovery_are_those_of_kubernetes() {
+    let expected = "\
+apps controllerrevisions ControllerRevision namespaced
+apps daemonsets DaemonSet namespaced ds all /status
+apps deployments Deployment namespaced deploy all /status /scale
+apps replicasets ReplicaSet namespaced rs all /status /scale
+apps statefulsets StatefulSet namespaced sts all /status /scale
+batch cronjobs CronJob namespaced cj all /status
+batch jobs Job namespaced all /status
+networking.k8s.io ingressclasses IngressClass cluster
+networking.k8s.io ingresses Ingress namespaced ing /status
+networking.k8s.io ipaddresses IPAddress cluster ip
+networking.k8s.io networkpolicies NetworkPolicy namespaced netpol
+networking.k8s.io servicecidrs ServiceCIDR cluster /status
+scheduling.k8s.io priorityclasses PriorityClass cluster pc
+node.k8s.io runtimeclasses RuntimeClass cluster
+certificates.k8s.io certificatesigningrequests CertificateSigningRequest cluster csr /approval /status
+certificates.k8s.io clustertrustbundles ClusterTrustBundle cluster
+certificates.k8s.io podcertificaterequests PodCertificateRequest namespaced /status
+admissionregistration.k8s.io mutatingwebhookconfigurations MutatingWebhookConfiguration cluster api-extensions
+admissionregistration.k8s.io validatingadmissionpolicies ValidatingAdmissionPolicy cluster api-extensions /status
+apiregistration.k8s.io apiservices APIService cluster api-extensions /status";
+    let scheme = crate::Scheme::builtin();
+    for line in expected.lines() {
+        let mut words = line.split(' ');
+        let (group, plural) = (words.next().unwrap(), words.next().unwrap());
+        let row = scheme.get(group, "v1", plural).unwrap();
+        let scope = if row.namespaced { "namespaced" } else { "cluster" };
+        let mut found = vec![group.to_owned(), plural.to_owned(), row.kind.clone(), scope.to_owned()];
+        found.extend(row.short_names.clone());
+        found.extend(row.categories.clone());
+        found.extend(row.subresources.iter().map(|sub| format!("/{}", sub.name)));
+        assert_eq!(found.join(" "), line);
+    }
 }
