@@ -24,8 +24,8 @@ use setpoint_api::Scheme;
 use setpoint_store::{Log, Revision, StoreError};
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use ring::event_line;
 pub use ring::{EventType, ObjectEvent};
+pub(crate) use ring::{event_line, partial_line};
 pub use stored::Stored;
 
 use ring::Ring;
@@ -205,6 +205,58 @@ impl Cache {
             revision: state.revision,
             changed,
             items,
+        }
+    }
+
+    /// The first `limit` objects of a kind but damaged ones, after a key if one is given, and how many more there are. Nothing is kept of those.
+    pub fn first(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> (Snapshot, usize) {
+        let state = self.state.read();
+        let prefix = namespace.map(|namespace| format!("{namespace}/"));
+        let from = match (after, &prefix) {
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(prefix)) => Bound::Included(prefix.as_str()),
+            (None, None) => Bound::Unbounded,
+        };
+        let kind = state.kinds.get(resource);
+        let mut items = Vec::new();
+        let mut rest = 0;
+        if let Some(kind) = kind {
+            let mut found = kind
+                .objects
+                .range::<str, _>((from, Bound::Unbounded))
+                .take_while(|(key, _)| prefix.as_deref().is_none_or(|prefix| key.starts_with(prefix)))
+                .map(|(_, stored)| stored)
+                .filter(|stored| stored.damage.is_none());
+            items.extend(found.by_ref().take(limit).cloned());
+            rest = found.count();
+        }
+        let snapshot = Snapshot {
+            revision: state.revision,
+            changed: kind.map_or(state.since, |kind| kind.changed),
+            items,
+        };
+        (snapshot, rest)
+    }
+
+    /// One object of a kind as a list, if it is there and not damaged.
+    pub fn single(&self, resource: &str, namespace: &str, name: &str) -> Snapshot {
+        let state = self.state.read();
+        let kind = state.kinds.get(resource);
+        let found = kind.and_then(|kind| kind.objects.get(object_key(namespace, name).as_str()));
+        Snapshot {
+            revision: state.revision,
+            changed: kind.map_or(state.since, |kind| kind.changed),
+            items: found
+                .filter(|stored| stored.damage.is_none())
+                .cloned()
+                .into_iter()
+                .collect(),
         }
     }
 

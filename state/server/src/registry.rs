@@ -53,6 +53,7 @@ pub(crate) use call::Call;
 pub(crate) use delete::{DeleteOptions, mark};
 pub(crate) use failure::from_store;
 pub(crate) use get::parse_revision;
+pub(crate) use list::selected;
 pub(crate) use select::Selection;
 pub(crate) use system::{correct, delete_as_system, release};
 

@@ -20,7 +20,7 @@ use setpoint_api::{Resource, Status};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cache::{EventType, ObjectEvent, Stored};
-use crate::registry::{Answer, Call, Selection, parse_revision};
+use crate::registry::{Answer, Call, Selection, parse_revision, selected};
 
 use render::Renderer;
 use source::{Next, Source};
@@ -94,7 +94,7 @@ pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
         Start::After(revision) => revision,
         Start::Now => inner.cache.revision(),
         Start::Initial { mark: wanted } => {
-            let snapshot = inner.cache.snapshot(&call.resource, call.scope(), None);
+            let snapshot = selected(call, &selection);
             let objects = snapshot.items.into_iter().filter(|stored| selection.matches(stored));
             ready.extend(objects.map(Line::Initial));
             if wanted {
@@ -109,7 +109,7 @@ pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let source = Source::new(
         inner.log.clone(),
         inner.cache.clone(),
-        call.resource.clone(),
+        (call.resource.clone(), call.scope()),
         call.row.clone(),
         cursor,
         changed,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use setpoint_store::Revision;
 
 use super::{Missed, Stored};
@@ -47,6 +48,10 @@ pub struct ObjectEvent {
     /// The object before it; `None` when it was created or was damaged.
     pub previous: Option<Arc<Stored>>,
     lines: [OnceLock<Bytes>; 3],
+    /// The lines of the metadata alone.
+    partial: [OnceLock<Bytes>; 3],
+    /// The lines in versions that are not the stored one, by form and version.
+    converted: Mutex<Vec<(EventType, Box<str>, Bytes)>>,
 }
 
 impl ObjectEvent {
@@ -58,6 +63,8 @@ impl ObjectEvent {
             current: current.filter(whole),
             previous: previous.filter(whole),
             lines: Default::default(),
+            partial: Default::default(),
+            converted: Mutex::default(),
         }
     }
 
@@ -76,6 +83,35 @@ impl ObjectEvent {
             None => Bytes::new(),
         });
         line.clone()
+    }
+
+    /// The line of a watch of metadata alone; written once for all watchers.
+    pub fn partial_line(&self, kind: EventType) -> Bytes {
+        let line = self.partial[kind as usize].get_or_init(|| match self.shown(kind) {
+            Some(stored) => partial_line(kind, stored, self.revision),
+            None => Bytes::new(),
+        });
+        line.clone()
+    }
+
+    /// The line of a watch in another version than the stored one; made once for all watchers of that form and version.
+    pub(crate) fn converted_line(&self, kind: EventType, form: &str, make: impl FnOnce() -> Bytes) -> Bytes {
+        let known = |lines: &[(EventType, Box<str>, Bytes)]| {
+            let mut lines = lines.iter();
+            lines
+                .find(|(sort, known, _)| *sort == kind && **known == *form)
+                .map(|(_, _, line)| line.clone())
+        };
+        if let Some(line) = known(&self.converted.lock()) {
+            return line;
+        }
+        // Made outside the lock: others are not held up, and who made it twice made the same.
+        let line = make();
+        let mut lines = self.converted.lock();
+        if known(&lines).is_none() {
+            lines.push((kind, form.into(), line.clone()));
+        }
+        line
     }
 
     fn size(&self) -> usize {
@@ -98,6 +134,17 @@ pub(crate) fn event_line(kind: EventType, stored: &Stored, revision: Revision) -
     out.put_slice(kind.as_str().as_bytes());
     out.put_slice(b"\",\"object\":");
     stored.write(revision, &mut out);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+/// Writes the line of an event that shows the metadata alone.
+pub(crate) fn partial_line(kind: EventType, stored: &Stored, revision: Revision) -> Bytes {
+    let mut out = BytesMut::with_capacity(512);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_str().as_bytes());
+    out.put_slice(b"\",\"object\":");
+    stored.write_partial(revision, &mut out);
     out.put_slice(b"}\n");
     out.freeze()
 }

@@ -119,32 +119,21 @@ impl Stored {
 
     /// Appends the object as sent, saying that it is at `revision`.
     pub fn write(&self, revision: Revision, out: &mut BytesMut) {
-        let at = self.splice as usize;
-        if at == 0 {
-            out.put_slice(&self.bytes);
-            return;
-        }
-        out.put_slice(&self.bytes[..at]);
-        out.put_slice(b"\"resourceVersion\":\"");
-        let mut digits = [0u8; 20];
-        let mut from = digits.len();
-        let mut rest = revision;
-        loop {
-            from -= 1;
-            // A decimal digit.
-            digits[from] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        out.put_slice(&digits[from..]);
-        out.put_slice(if self.bytes.get(at) == Some(&b'}') {
-            b"\""
+        splice_into(&self.bytes, self.splice as usize, revision, out);
+    }
+
+    /// Appends the object's metadata as sent: a `PartialObjectMetadata` that says it is at `revision`. Nothing is parsed.
+    pub fn write_partial(&self, revision: Revision, out: &mut BytesMut) {
+        out.put_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",");
+        let from = (self.splice as usize).saturating_sub(METADATA.len());
+        let end = end_of_map(&self.bytes, self.splice as usize);
+        if self.splice == 0 {
+            out.put_slice(b"\"metadata\":{}");
         } else {
-            b"\","
-        });
-        out.put_slice(&self.bytes[at..]);
+            // The metadata alone, as an object that begins with it would be written.
+            splice_into(&self.bytes[from..end], METADATA.len(), revision, out);
+        }
+        out.put_u8(b'}');
     }
 
     /// The object as sent.
@@ -166,6 +155,52 @@ impl Stored {
     }
 }
 
+/// Appends bytes with `resourceVersion` put in at a place, the beginning of a map; as they are where the place is 0.
+fn splice_into(bytes: &[u8], at: usize, revision: Revision, out: &mut BytesMut) {
+    if at == 0 {
+        out.put_slice(bytes);
+        return;
+    }
+    out.put_slice(&bytes[..at]);
+    out.put_slice(b"\"resourceVersion\":\"");
+    let mut digits = [0u8; 20];
+    let mut from = digits.len();
+    let mut rest = revision;
+    loop {
+        from -= 1;
+        // A decimal digit.
+        digits[from] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[from..]);
+    out.put_slice(if bytes.get(at) == Some(&b'}') { b"\"" } else { b"\"," });
+    out.put_slice(&bytes[at..]);
+}
+
+/// Where the map ends, its brace included, that begins right before `from` in well-formed JSON.
+fn end_of_map(bytes: &[u8], from: usize) -> usize {
+    let (mut depth, mut quoted, mut escaped) = (1_usize, false, false);
+    for (at, byte) in bytes.iter().enumerate().skip(from) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => depth += 1,
+            b'}' | b']' if !quoted => {
+                depth -= 1;
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
 /// The selectable fields of an object.
 fn selectable(row: &Resource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
     row.selectable_fields
@@ -176,4 +211,24 @@ fn selectable(row: &Resource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes.windows(pattern.len()).position(|window| window == pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_metadata_is_cut_out_of_the_bytes_as_it_would_be_parsed() {
+        for object in [
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a", "labels": {"x}": "\"{\\"}, "finalizers": ["]"]}, "spec": {"a": [{}]}}),
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {}}),
+        ] {
+            let stored = Stored::new("n/a", 7, setpoint_api::encode(&object).into(), None);
+            let mut out = BytesMut::new();
+            stored.write_partial(9, &mut out);
+            let mut wanted = setpoint_api::table::partial(&object);
+            wanted["metadata"]["resourceVersion"] = "9".into();
+            assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), wanted);
+        }
+    }
 }

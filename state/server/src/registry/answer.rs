@@ -206,11 +206,19 @@ fn one(call: &Call<'_>, stored: &Stored) -> Bytes {
     match call.accept.form {
         Form::Object if stored.is_version(&call.row.api_version()) => stored.wire(),
         Form::Object => value_of(&call.row, stored).to_string().into(),
+        Form::Metadata if stored.is_version(&call.row.api_version()) => {
+            let mut out = BytesMut::with_capacity(512);
+            stored.write_partial(stored.revision, &mut out);
+            out.freeze()
+        }
         Form::Table | Form::Metadata => reshape(call, &[value_of(&call.row, stored)], None).to_string().into(),
     }
 }
 
 fn many(call: &Call<'_>, list: &List) -> Bytes {
+    if call.accept.form == Form::Metadata {
+        return many_partial(call, list);
+    }
     if call.accept.form != Form::Object {
         let values: Vec<Value> = list.items.iter().map(|stored| value_of(&call.row, stored)).collect();
         return reshape(call, &values, Some(list)).to_string().into();
@@ -229,6 +237,29 @@ fn many(call: &Call<'_>, list: &List) -> Bytes {
             stored.write(stored.revision, &mut out);
         } else {
             out.put_slice(value_of(&call.row, stored).to_string().as_bytes());
+        }
+    }
+    out.put_slice(b"]}");
+    out.freeze()
+}
+
+/// A list of the objects' metadata, cut out of their bytes.
+fn many_partial(call: &Call<'_>, list: &List) -> Bytes {
+    let version = call.row.api_version();
+    let mut out = BytesMut::with_capacity(list.items.len() * 512 + 256);
+    let head =
+        json!({"kind": "PartialObjectMetadataList", "apiVersion": META_V1, "metadata": list_meta(list)}).to_string();
+    out.put_slice(&head.as_bytes()[..head.len() - 1]);
+    out.put_slice(b",\"items\":[");
+    for (at, stored) in list.items.iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        if stored.is_version(&version) {
+            stored.write_partial(stored.revision, &mut out);
+        } else {
+            let partial = table::partial(&value_of(&call.row, stored));
+            out.put_slice(partial.to_string().as_bytes());
         }
     }
     out.put_slice(b"]}");
@@ -261,10 +292,6 @@ fn reshape(call: &Call<'_>, values: &[Value], list: Option<&List>) -> Value {
             };
             table::table(&call.row, values, metadata, call.accept.include, true, call.now())
         }
-        (_, Some(list)) => {
-            let items: Vec<Value> = values.iter().map(table::partial).collect();
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": META_V1, "metadata": list_meta(list), "items": items})
-        }
-        (_, None) => values.first().map_or(Value::Null, table::partial),
+        _ => values.first().map_or(Value::Null, table::partial),
     }
 }

@@ -175,6 +175,11 @@ impl<'a> Call<'a> {
         Status::method_not_supported(&self.row.group, &self.info.resource_path(), &self.info.verb)
     }
 
+    /// Where the one object is that a selection can be of: its namespace, "" for cluster-scoped kinds; `None` where it can be in several.
+    pub(crate) fn home(&self) -> Option<&str> {
+        if self.row.namespaced { self.scope() } else { Some("") }
+    }
+
     /// The namespace that a list or watch is of; `None` for all.
     pub(crate) fn scope(&self) -> Option<&str> {
         (self.row.namespaced && !self.namespace.is_empty()).then_some(self.namespace.as_str())

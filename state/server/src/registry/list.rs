@@ -54,9 +54,14 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
             }
             (None | Some("NotOlderThan"), _) if matching.is_none() || revision.is_some() => {
                 not_before(call, "resourceVersion").await?;
-                let snapshot = call.inner().cache.snapshot(&call.resource, call.scope(), None);
+                let cache = &call.inner().cache;
+                let (snapshot, rest) = if selection.is_everything() && limit > 0 {
+                    cache.first(&call.resource, call.scope(), None, limit)
+                } else {
+                    (selected(call, &selection), 0)
+                };
                 let revision = snapshot.revision;
-                current(snapshot, revision, &selection, limit)
+                current(snapshot, revision, &selection, limit, rest)
             }
             _ => return Err(bad_match(call, matching.unwrap_or_default(), revision)),
         }
@@ -79,8 +84,17 @@ fn bad_match(call: &Call<'_>, matching: &str, revision: Option<&str>) -> Status 
     Status::invalid("meta.k8s.io", call.options_kind(), "", &[error])
 }
 
-/// A list from memory, which is the state at `revision`.
-fn current(snapshot: Snapshot, revision: u64, selection: &Selection, limit: usize) -> List {
+/// What a selection can be in: one object where it names one, else all of the scope.
+pub(crate) fn selected(call: &Call<'_>, selection: &Selection) -> Snapshot {
+    let cache = &call.inner().cache;
+    match (selection.name(), call.home()) {
+        (Some(name), Some(namespace)) => cache.single(&call.resource, namespace, name),
+        _ => cache.snapshot(&call.resource, call.scope(), None),
+    }
+}
+
+/// A list from memory, which is the state at `revision`; the snapshot leaves `rest` objects out that come later.
+fn current(snapshot: Snapshot, revision: u64, selection: &Selection, limit: usize, rest: usize) -> List {
     // `?fieldSelector=metadata.name=x` comes as a name too, but on the collection: the selection finds it.
     let mut items: Vec<Arc<Stored>> = if selection.is_everything() {
         snapshot.items
@@ -91,7 +105,7 @@ fn current(snapshot: Snapshot, revision: u64, selection: &Selection, limit: usiz
             .filter(|stored| selection.matches(stored))
             .collect()
     };
-    if limit == 0 || items.len() <= limit {
+    if limit == 0 || (items.len() <= limit && rest == 0) {
         return List {
             items,
             revision,
@@ -99,7 +113,7 @@ fn current(snapshot: Snapshot, revision: u64, selection: &Selection, limit: usiz
             remaining: None,
         };
     }
-    let remaining = items.len() - limit;
+    let remaining = items.len() + rest - limit;
     items.truncate(limit);
     let next = items.last().map(|last| encode(revision, &last.key));
     // Kubernetes does not count what a selector leaves out.
@@ -124,9 +138,13 @@ async fn page(
     if revision > now {
         return Err(Status::too_large_resource_version(revision, now));
     }
-    let snapshot = inner.cache.snapshot(&call.resource, call.scope(), after);
+    let (snapshot, rest) = if selection.is_everything() && limit > 0 {
+        inner.cache.first(&call.resource, call.scope(), after, limit)
+    } else {
+        (inner.cache.snapshot(&call.resource, call.scope(), after), 0)
+    };
     if snapshot.changed <= revision {
-        return Ok(current(snapshot, revision, selection, limit));
+        return Ok(current(snapshot, revision, selection, limit, rest));
     }
     let prefix = match call.scope() {
         Some(namespace) => format!("{}/{namespace}/", call.resource),

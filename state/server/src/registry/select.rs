@@ -39,6 +39,12 @@ impl Selection {
         self.everything
     }
 
+    /// The one name that is selected, if one is.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let named = |(key, value, equal): &&(String, String, bool)| *equal && key == "metadata.name" && !value.is_empty();
+        self.fields.iter().find(named).map(|(_, value, _)| value.as_str())
+    }
+
     pub(crate) fn matches(&self, stored: &Stored) -> bool {
         self.everything
             || (self.labels.matches(Some(&stored.labels))

@@ -8,7 +8,7 @@ use setpoint_api::table::{self, IncludeObject};
 use setpoint_api::{Resource, Status, meta};
 
 use crate::body::Form;
-use crate::cache::{EventType, ObjectEvent, Stored, event_line};
+use crate::cache::{EventType, ObjectEvent, Stored, event_line, partial_line};
 use crate::registry::{Call, Now, value_of};
 
 pub(super) struct Renderer {
@@ -31,10 +31,17 @@ impl Renderer {
         }
     }
 
-    /// An event of the ring; in plain JSON the line is shared by all watchers.
+    /// An event of the ring; but for tables the line is shared by all watchers of a version.
     pub(super) fn event(&mut self, kind: EventType, event: &ObjectEvent) -> Bytes {
         match event.shown(kind) {
             Some(stored) if self.form == Form::Object && super::in_version(&self.row, stored) => event.line(kind),
+            Some(stored) if self.form == Form::Metadata && super::in_version(&self.row, stored) => {
+                event.partial_line(kind)
+            }
+            Some(stored) if self.form != Form::Table => {
+                let form = format!("{:?} {}", self.form, self.row.api_version());
+                event.converted_line(kind, &form, || self.object(kind, stored, event.revision))
+            }
             Some(stored) => self.object(kind, stored, event.revision),
             None => Bytes::new(),
         }
@@ -44,6 +51,9 @@ impl Renderer {
     pub(super) fn object(&mut self, kind: EventType, stored: &Stored, revision: u64) -> Bytes {
         if self.form == Form::Object && super::in_version(&self.row, stored) {
             return event_line(kind, stored, revision);
+        }
+        if self.form == Form::Metadata && super::in_version(&self.row, stored) {
+            return partial_line(kind, stored, revision);
         }
         let mut value = value_of(&self.row, stored);
         meta::set(&mut value, "resourceVersion", revision.to_string());

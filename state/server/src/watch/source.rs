@@ -27,6 +27,8 @@ pub(super) struct Source {
     log: Arc<dyn Log>,
     cache: Arc<Cache>,
     resource: String,
+    /// What the log's keys begin with that this watcher can see.
+    prefix: String,
     row: Arc<Resource>,
     /// Everything up to here was handed on.
     position: Revision,
@@ -40,14 +42,19 @@ impl Source {
     pub(super) fn new(
         log: Arc<dyn Log>,
         cache: Arc<Cache>,
-        resource: String,
+        (resource, namespace): (String, Option<&str>),
         row: Arc<Resource>,
         position: Revision,
         changed: watch::Receiver<Revision>,
     ) -> Source {
+        let prefix = match namespace {
+            Some(namespace) => format!("{resource}/{namespace}/"),
+            None => format!("{resource}/"),
+        };
         Source {
             log,
             cache,
+            prefix,
             resource,
             row,
             position,
@@ -113,8 +120,7 @@ impl Source {
                 // It was in time once, and then read too slowly.
                 Err(Missed { .. }) if self.started => return Next::End,
                 Err(Missed { .. }) => {
-                    let prefix = format!("{}/", self.resource);
-                    match self.log.watch(&prefix, self.position).await {
+                    match self.log.watch(&self.prefix, self.position).await {
                         Ok(stream) => {
                             self.started = true;
                             self.behind = Some(stream);
@@ -136,6 +142,13 @@ impl Source {
     fn event(&self, change: Change) -> Arc<ObjectEvent> {
         let stored = |kv: KeyValue| {
             let key = split_key(&kv.key).map_or(kv.key.as_str(), |(_, key)| key);
+            // What is still there as it was written then was parsed already.
+            if let Some((namespace, name)) = key.split_once('/')
+                && let Some(current) = self.cache.get(&self.resource, namespace.trim_start_matches('-'), name)
+                && current.revision == kv.modified
+            {
+                return current;
+            }
             Arc::new(Stored::new(key, kv.modified, kv.value.clone(), Some(&self.row)))
         };
         Arc::new(match change {
