@@ -54,7 +54,7 @@ fn live(scheme: &Scheme, applied: &Value) -> Value {
         api_version: "apps/v1",
         subresource: "",
         now: jiff::Timestamp::UNIX_EPOCH,
-        status_apart: true,
+        scope: setpoint_api::apply::Scope::Without(&[&["status"]]),
     };
     let mut out = server_side(&schema, None, applied, true, &writer).expect("nothing to conflict with");
     scheme.for_object(applied).expect("a built-in kind").default(&mut out);

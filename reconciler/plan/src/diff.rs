@@ -17,9 +17,9 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use setpoint_api::apply::{self, Merge, Place};
-use setpoint_api::meta;
+use setpoint_api::apply::{self, Merge, Place, Scope};
 use setpoint_api::schema::Schema;
+use setpoint_api::{meta, strategy};
 
 use crate::equal::{is_hollow, is_zero, same};
 use crate::ignore;
@@ -100,7 +100,9 @@ fn applied(schema: &Schema, desired: &Value, live: &Value, policy: &Policy) -> O
         subresource: "",
         // Only the owners carry it, and they are not compared.
         now: Timestamp::UNIX_EPOCH,
-        status_apart: row.as_ref().is_none_or(|row| row.has_status),
+        scope: row
+            .as_ref()
+            .map_or(Scope::Without(&[&["status"]]), |row| strategy::scope(row, "")),
     };
     let mut after = apply::server_side(schema, Some(live), &body, true, &writer).ok()?;
     let mut before = live.clone();

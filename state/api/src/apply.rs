@@ -19,8 +19,10 @@ mod managed;
 mod merger;
 mod node;
 mod place;
+mod scale;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod versions;
 
 use std::fmt;
@@ -38,6 +40,9 @@ use crate::schema::Schema;
 use crate::status::Cause;
 
 pub use self::place::{Keys, Merge, Place, Sort};
+pub use self::scale::{owners_in_object, owners_in_scale};
+pub(crate) use self::typed::go_type;
+pub use self::typed::go_value;
 pub use self::versions::{OtherVersion, SameForm, Versions};
 
 /// The manager of everything in an object that had no owners before the first apply.
@@ -54,8 +59,17 @@ pub struct Writer<'a> {
     pub subresource: &'a str,
     /// The time of the write.
     pub now: Timestamp,
-    /// Whether the kind has a status subresource, so that `status` is written through that alone.
-    pub status_apart: bool,
+    /// Which part of the object this path writes.
+    pub scope: Scope<'a>,
+}
+
+/// Which part of an object a path writes; the rest is as it was, whatever a client says, and nobody comes to own it by that.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope<'a> {
+    /// All but what these keys lead to.
+    Without(&'a [&'a [&'a str]]),
+    /// The status alone.
+    StatusOnly,
 }
 
 /// A field that an apply would change though another manager has it.
@@ -74,12 +88,14 @@ pub enum ApplyError {
     Conflicts(Vec<Conflict>),
     /// What was applied cannot be: the reason.
     Invalid(String),
+    /// What was applied does not have the kind's structure. Kubernetes calls this a fault of its own.
+    Untyped(String),
 }
 
 impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let conflicts = match self {
-            ApplyError::Invalid(why) => return f.write_str(why),
+            ApplyError::Invalid(why) | ApplyError::Untyped(why) => return f.write_str(why),
             ApplyError::Conflicts(conflicts) => conflicts,
         };
         if let [only] = &conflicts[..] {
@@ -107,10 +123,11 @@ impl fmt::Display for ApplyError {
 impl std::error::Error for ApplyError {}
 
 impl ApplyError {
-    /// Returns the answer for the client: 409 with a cause per conflict, or 400.
+    /// Returns the answer for the client: 409 with a cause per conflict, 400, or 500 without a reason.
     pub fn status(&self) -> Status {
         match self {
             ApplyError::Invalid(why) => Status::bad_request(why.clone()),
+            ApplyError::Untyped(why) => Status::new(500, "", why.clone()),
             ApplyError::Conflicts(conflicts) => {
                 let causes = conflicts.iter().map(|conflict| Cause {
                     reason: "FieldManagerConflict".into(),
@@ -200,28 +217,27 @@ pub fn server_side_among(
     })
 }
 
-/// Refuses what cannot be merged: unknown fields of built-in kinds, and items of which nobody can say which they are.
+/// Refuses what cannot be merged: unknown fields, wrong types, and items of which nobody can say which they are.
 fn check_configuration(root: &Node<'_>, configuration: &Value) -> Result<(), ApplyError> {
-    let text = |pointer: &str| {
-        configuration
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let describe = |fault: String| {
-        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-        let (api_version, kind) = (text("/apiVersion"), text("/kind"));
-        ApplyError::Invalid(format!(
-            "failed to create typed patch object ({namespace}/{name}; {api_version}, Kind={kind}): {fault}"
-        ))
-    };
-    if root.schema.is_builtin()
-        && let Some(fault) = root.schema.unknown_fields(configuration).first()
-    {
-        let path = fault.trim_start_matches("unknown field \"").trim_end_matches('"');
-        return Err(describe(format!(".{path}: field not declared in schema")));
+    match typed::fault(root, configuration) {
+        None => Ok(()),
+        Some(fault) => Err(ApplyError::Untyped(format!(
+            "failed to create typed patch object ({}): {fault}",
+            described(configuration)
+        ))),
     }
-    merger::check_items(root, configuration, &mut String::new()).map_err(describe)
+}
+
+/// An object as the messages of apply name it: `namespace/name; group/version, Kind=Kind`.
+pub fn described(object: &Value) -> String {
+    let text = |path: &[&str]| crate::meta::str_at(object, path);
+    format!(
+        "{}/{}; {}, Kind={}",
+        text(&["metadata", "namespace"]),
+        text(&["metadata", "name"]),
+        text(&["apiVersion"]),
+        text(&["kind"])
+    )
 }
 
 fn apply_once(
@@ -462,24 +478,26 @@ impl Writer<'_> {
                 )
             });
         }
-        if self.subresource == "status" {
-            map.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
-            if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
-                metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "uid" | "resourceVersion"));
+        match self.scope {
+            Scope::StatusOnly => {
+                map.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+                if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
+                    metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "uid" | "resourceVersion"));
+                }
             }
-        } else if self.status_apart {
-            map.remove("status");
+            Scope::Without(paths) => paths.iter().for_each(|path| take_out(map, path)),
         }
         out
     }
 
     /// Keeps of a set what this write can own.
     fn strip(&self, set: &mut Set) {
-        let status = PathElement::field("status");
-        if self.subresource == "status" {
-            set.retain_top(|element| *element == status);
-        } else if self.status_apart {
-            set.retain_top(|element| *element != status);
+        match self.scope {
+            Scope::StatusOnly => {
+                let status = PathElement::field("status");
+                set.retain_top(|element| *element == status);
+            }
+            Scope::Without(paths) => paths.iter().for_each(|path| set.remove_path(path)),
         }
         self.strip_bookkeeping(set);
     }
@@ -507,6 +525,19 @@ impl Writer<'_> {
             }
             if inner.is_empty() {
                 set.children.remove(&metadata);
+            }
+        }
+    }
+}
+
+/// Takes the field out that some keys lead to.
+fn take_out(map: &mut Map<String, Value>, path: &[&str]) {
+    match path {
+        [] => {}
+        [last] => drop(map.remove(*last)),
+        [first, rest @ ..] => {
+            if let Some(Value::Object(below)) = map.get_mut(*first) {
+                take_out(below, rest);
             }
         }
     }

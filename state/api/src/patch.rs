@@ -12,7 +12,6 @@ pub mod merge;
 pub mod strategic;
 
 use crate::Status;
-use crate::status::Cause;
 
 /// Why a patch cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +19,15 @@ pub enum PatchError {
     /// The patch is no patch; the client gets a 400.
     #[error("{0}")]
     Malformed(String),
-    /// The patch does not fit the object; the client gets a 422.
+    /// The patch does not fit the object; the client gets a 422 that does not say why, as Kubernetes has it.
     #[error("{0}")]
     DoesNotApply(String),
+    /// The patch has too many operations; the client gets a 413.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The patch asks for what strategic merging does not know; Kubernetes takes that for a fault of its own, a 500.
+    #[error("{0}")]
+    Unmergeable(String),
 }
 
 impl PatchError {
@@ -38,15 +43,16 @@ impl PatchError {
     pub fn status(&self) -> Status {
         match self {
             PatchError::Malformed(message) => Status::bad_request(message.clone()),
-            PatchError::DoesNotApply(message) => {
-                let text = format!("the server rejected our request due to an error in our request: {message}");
-                let cause = Cause {
-                    reason: "UnexpectedServerResponse".into(),
-                    message: message.clone(),
-                    field: String::new(),
-                };
-                Status::new(422, "Invalid", text).with_causes(vec![cause])
+            PatchError::DoesNotApply(_) => {
+                let text = "the server rejected our request due to an error in our request";
+                Status::new(422, "Invalid", text).with_causes(Vec::new())
             }
+            PatchError::TooLarge(message) => Status::new(
+                413,
+                "RequestEntityTooLarge",
+                format!("Request entity too large: {message}"),
+            ),
+            PatchError::Unmergeable(message) => Status::new(500, "", message.clone()),
         }
     }
 }

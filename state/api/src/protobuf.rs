@@ -14,7 +14,8 @@ use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use fields::{Field, Shape, Table, Type};
+pub(crate) use fields::Table;
+use fields::{Field, Shape, Type};
 use wire::{Reader, Wire};
 
 const MAGIC: &[u8] = b"k8s\0";

@@ -14,6 +14,7 @@ mod decode;
 mod duplicates;
 pub(crate) mod extensions;
 mod format;
+mod normalize;
 mod prune;
 mod rules;
 mod structural;
@@ -27,8 +28,8 @@ use serde_json::Value;
 pub use builtin::builtin;
 pub(crate) use builtin::{generate, kinds};
 pub(crate) use checks::Checks;
-pub use decode::strict_message;
-pub use duplicates::duplicates;
+pub use decode::{strict_message, strict_text};
+pub use duplicates::{Duplicates, duplicates};
 pub use structural::SchemaErrors;
 
 /// The type of a value, with what hangs below it.
@@ -90,6 +91,8 @@ pub(crate) enum Format {
     Byte,
     /// RFC 3339.
     DateTime,
+    /// RFC 3339 with exactly six digits of fraction.
+    MicroTime,
 }
 
 /// An object with known fields.
@@ -122,6 +125,8 @@ pub(crate) struct Field {
     pub atomic: Option<bool>,
     /// Whether Go holds the struct by value, so that it is never absent.
     pub by_value: bool,
+    /// Whether Go leaves a zero scalar out of what it writes.
+    pub omits_zero: bool,
 }
 
 /// How a strategic merge patch treats a field.
@@ -325,6 +330,14 @@ impl Schema {
     /// Drops what the schema does not know, and nulls that are not values of their own.
     pub fn prune(&self, value: &mut Value) {
         prune::prune(self, value);
+    }
+
+    /// Rewrites an object of a built-in kind, whose types were checked, as the Go types would write it: quantities and times
+    /// in their one form, zero and empty values left out where the types say so. Custom kinds stay as they are.
+    pub fn normalize(&self, value: &mut Value) {
+        if self.is_builtin() {
+            normalize::normalize(self, value);
+        }
     }
 
     /// Fills in the defaults of a custom kind.

@@ -234,6 +234,9 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Whether `status` is written through its subresource only.
     pub has_status: bool,
+    /// What a write through `status` may not change beside what is always kept, as the keys that lead to it. Not asked of custom
+    /// resources: of these the status alone is taken.
+    pub status_resets: &'static [&'static [&'static str]],
     /// Whether a new object may bring its status along: a node's agent registers it so.
     pub status_on_create: bool,
     /// Whether `metadata.generation` counts the changes outside metadata and status.

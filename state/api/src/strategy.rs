@@ -10,6 +10,7 @@ pub mod pod;
 
 use serde_json::Value;
 
+use crate::apply::Scope;
 use crate::{Resource, meta};
 
 /// Makes ready for storage what a client sent as a new object.
@@ -60,31 +61,60 @@ pub fn prepare_for_update(resource: &Resource, new: &mut Value, old: &Value) {
     meta::set(new, "generation", generation);
 }
 
-/// Makes ready for storage what a client wants an object's status to become: everything else stays.
+/// Which part of an object is written through a subresource, "" for the object itself.
+pub fn scope(resource: &Resource, subresource: &str) -> Scope<'static> {
+    match subresource {
+        "status" if resource.custom => Scope::StatusOnly,
+        "status" => Scope::Without(resource.status_resets),
+        _ if resource.has_status => Scope::Without(&[&["status"]]),
+        _ => Scope::Without(&[]),
+    }
+}
+
+/// Makes ready for storage what a client sent to an object's status: what this path may not change stays as it is.
 ///
-/// Labels, annotations, finalizers and owner references stay too, as Kubernetes has it for most kinds; managedFields are
-/// the caller's.
+/// That is everything but the status of a custom resource, and of a built-in kind what its row says (the spec, as a rule):
+/// labels, annotations and finalizers are written through the status too. managedFields are the caller's.
 pub fn prepare_for_status(resource: &Resource, new: &mut Value, old: &Value) {
-    let status = new.get("status").cloned();
-    let resource_version = meta::resource_version(new).to_owned();
-    let managed = meta::metadata(new)
-        .and_then(|metadata| metadata.get("managedFields"))
-        .cloned();
-    let api_version = resource.api_version();
-    *new = old.clone();
-    meta::map_of(new).insert("apiVersion".into(), api_version.into());
-    match status {
-        Some(status) if !status.is_null() => meta::map_of(new).insert("status".into(), status),
-        _ => meta::map_of(new).remove("status"),
+    normalize(resource, new);
+    let metadata = |object: &Value, key: &str| meta::metadata(object).and_then(|metadata| metadata.get(key)).cloned();
+    let whole_metadata = match scope(resource, "status") {
+        Scope::StatusOnly => {
+            let keys: Vec<String> = [&*new, old]
+                .into_iter()
+                .filter_map(Value::as_object)
+                .flat_map(|map| map.keys().cloned())
+                .collect();
+            for key in keys
+                .iter()
+                .filter(|key| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata" | "status"))
+            {
+                keep(new, old, key);
+            }
+            true
+        }
+        Scope::Without(paths) => {
+            for path in paths {
+                match path {
+                    ["metadata"] => {}
+                    [top] => keep(new, old, top),
+                    ["metadata", key] => meta::set(new, key, metadata(old, key).unwrap_or_default()),
+                    _ => {}
+                }
+            }
+            paths.iter().any(|path| *path == ["metadata"])
+        }
     };
-    if let Some(managed) = managed {
-        meta::set(new, "managedFields", managed);
-    }
-    if resource_version.is_empty() {
-        meta::set(new, "resourceVersion", Value::Null);
+    if whole_metadata {
+        let said = ["managedFields", "resourceVersion"].map(|key| (key, metadata(new, key)));
+        keep(new, old, "metadata");
+        for (key, value) in said {
+            meta::set(new, key, value.unwrap_or_default());
+        }
     } else {
-        meta::set(new, "resourceVersion", resource_version);
+        keep_metadata(new, old);
     }
+    meta::set(new, "generation", metadata(old, "generation").unwrap_or_default());
 }
 
 /// Returns the `autoscaling/v1 Scale` of an object, or `None` if the kind has no replicas.

@@ -102,6 +102,22 @@ impl Quantity {
         i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// Returns the quantity rounded up to thousandths, as lists of resources have it.
+    #[must_use]
+    pub fn rounded_up_to_milli(self) -> Quantity {
+        const MILLI: i128 = NANOS / 1000;
+        let rest = self.nanos.rem_euclid(MILLI);
+        if rest == 0 {
+            return self;
+        }
+        // Away from zero, as Go's decimals round up.
+        let down = self.nanos - rest;
+        Quantity {
+            nanos: if self.nanos > 0 { down + MILLI } else { down },
+            format: self.format,
+        }
+    }
+
     /// Returns the number as a float; inexact where floats are.
     #[allow(clippy::cast_precision_loss)]
     pub fn as_f64(&self) -> f64 {

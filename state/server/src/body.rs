@@ -92,11 +92,30 @@ pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Value, Status> {
     }
 }
 
-/// Decodes YAML; JSON is YAML too.
+/// Decodes YAML; JSON is YAML too. Of a key that stands twice the last value counts.
 pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|error| Status::bad_request(format!("the body is not UTF-8: {error}")))?;
-    serde_saphyr::from_str(text).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
+    read_yaml(bytes).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
+}
+
+/// Decodes YAML as Kubernetes' parser does: repeated keys are handed on, and a leading zero makes a number octal.
+pub(crate) fn read_yaml<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("the body is not UTF-8: {error}"))?;
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
+        legacy_octal_numbers: true,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+}
+
+/// The keys that stand twice in a body, as `duplicate field "spec.replicas"`.
+pub(crate) fn duplicates(bytes: &[u8], media: Media, validation: FieldValidation) -> Vec<String> {
+    match media {
+        _ if validation == FieldValidation::Ignore => Vec::new(),
+        Media::Json => schema::duplicates(bytes),
+        // What cannot be read is said where it is parsed.
+        Media::Yaml => read_yaml(bytes).map_or_else(|_| Vec::new(), |schema::Duplicates(found)| found),
+        Media::Protobuf => Vec::new(),
+    }
 }
 
 /// The structure of a row's kind.
@@ -116,10 +135,7 @@ pub(crate) fn object(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let mut object = parse(bytes, media)?;
-    let duplicates = match media {
-        Media::Json if validation != FieldValidation::Ignore => schema::duplicates(bytes),
-        _ => Vec::new(),
-    };
+    let duplicates = duplicates(bytes, media, validation);
     identify(&mut object, row)?;
     check_fields(&mut object, row, validation, duplicates, warnings)?;
     Ok(object)
@@ -159,33 +175,69 @@ pub(crate) fn identify(object: &mut Value, row: &Resource) -> Result<(), Status>
     Ok(())
 }
 
-/// Checks types and unknown fields, then drops what the kind does not have.
+/// Checks types and unknown fields, then drops what the kind does not have and writes what is left in its one form.
 pub(crate) fn check_fields(
     object: &mut Value,
     row: &Resource,
     validation: FieldValidation,
-    mut strict: Vec<String>,
+    strict: Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
+    decode(object, row, validation, strict, warnings).map_err(|fault| {
+        Status::bad_request(match fault {
+            DecodeFault::Type(why) => why,
+            DecodeFault::Strict(faults) => schema::strict_message(object, &faults),
+        })
+    })
+}
+
+/// Why an object cannot be taken for one of its kind.
+pub(crate) enum DecodeFault {
+    /// A value has another type.
+    Type(String),
+    /// A strict request says something that the kind does not have, or says it twice.
+    Strict(Vec<String>),
+}
+
+/// Does what decoding into the kind's type does; `strict` are faults that were found before. After a fault the object is as it was.
+pub(crate) fn decode(
+    object: &mut Value,
+    row: &Resource,
+    validation: FieldValidation,
+    strict: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), DecodeFault> {
     let Some(schema) = structure(row) else { return Ok(()) };
-    if schema.is_builtin() {
-        schema.check_types(object).map_err(Status::bad_request)?;
-    } else if meta::metadata(object).is_none() && object.get("metadata").is_some_and(|metadata| !metadata.is_null()) {
-        return Err(Status::bad_request(format!(
+    if !schema.is_builtin()
+        && meta::metadata(object).is_none()
+        && object.get("metadata").is_some_and(|metadata| !metadata.is_null())
+    {
+        return Err(DecodeFault::Type(format!(
             "{kind} in version \"{}\" cannot be handled as a {kind}: metadata must be an object",
             row.version,
             kind = row.kind
         )));
     }
+    decode_as(&schema, object, validation, strict, warnings)
+}
+
+/// The same for an object of a structure that has no row, such as a Scale.
+pub(crate) fn decode_as(
+    schema: &Schema,
+    object: &mut Value,
+    validation: FieldValidation,
+    mut strict: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), DecodeFault> {
+    schema.check_types(object).map_err(DecodeFault::Type)?;
     if validation != FieldValidation::Ignore {
         strict.extend(schema.unknown_fields(object));
         match validation {
-            FieldValidation::Strict if !strict.is_empty() => {
-                return Err(Status::bad_request(schema::strict_message(object, &strict)));
-            }
+            FieldValidation::Strict if !strict.is_empty() => return Err(DecodeFault::Strict(strict)),
             _ => warnings.extend(strict),
         }
     }
     schema.prune(object);
+    schema.normalize(object);
     Ok(())
 }

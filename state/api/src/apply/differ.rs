@@ -89,47 +89,38 @@ fn items(list: Option<&Value>) -> &[Value] {
 
 /// Compares two values of one place.
 pub(super) fn compare(node: &Node<'_>, old: Option<&Value>, new: Option<&Value>) -> Comparison {
+    compare_below(node, old, new, [old.is_some(), new.is_some()])
+}
+
+/// Compares two values; `there` says of each whether Go has it even if it is absent: a struct by value in a struct that is there.
+fn compare_below(node: &Node<'_>, old: Option<&Value>, new: Option<&Value>, there: [bool; 2]) -> Comparison {
     let mut out = Comparison::default();
     match node.form_of_both(old, new) {
         Form::Leaf => {}
         Form::Map => {
             let old = old.and_then(Value::as_object);
             let new = new.and_then(Value::as_object);
-            for (key, before) in old.into_iter().flatten() {
+            let later = new
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| old.is_none_or(|old| !old.contains_key(*key)));
+            for (key, _) in old.into_iter().flatten().chain(later) {
                 let child = node.child(key);
-                let after = new.and_then(|new| new.get(key));
-                compare_at(
-                    PathElement::field(key),
-                    &child.node,
-                    child.by_value,
-                    Some(before),
-                    after,
-                    &mut out,
-                );
-            }
-            for (key, after) in new.into_iter().flatten() {
-                if old.is_none_or(|old| !old.contains_key(key)) {
-                    let child = node.child(key);
-                    compare_at(
-                        PathElement::field(key),
-                        &child.node,
-                        child.by_value,
-                        None,
-                        Some(after),
-                        &mut out,
-                    );
-                }
+                let (before, after) = (old.and_then(|old| old.get(key)), new.and_then(|new| new.get(key)));
+                let there = there.map(|there| there && child.by_value);
+                compare_at(PathElement::field(key), &child.node, there, before, after, &mut out);
             }
         }
         Form::List(merge) => {
             let (old, new) = (grouped(merge, items(old)), grouped(merge, items(new)));
             let inner = node.items();
+            let never = [false, false];
             for (element, before) in &old {
                 match (&before[..], new.get(element).map(Vec::as_slice)) {
                     ([before], Some([after])) => {
-                        compare_at(element.clone(), &inner, false, Some(before), Some(after), &mut out)
+                        compare_at(element.clone(), &inner, never, Some(before), Some(after), &mut out)
                     }
-                    ([before], None) => compare_at(element.clone(), &inner, false, Some(before), None, &mut out),
+                    ([before], None) => compare_at(element.clone(), &inner, never, Some(before), None, &mut out),
                     (_, None) => out.removed.insert(element.clone()),
                     (before, Some(after)) if before != after => out.modified.insert(element.clone()),
                     _ => {}
@@ -137,7 +128,7 @@ pub(super) fn compare(node: &Node<'_>, old: Option<&Value>, new: Option<&Value>)
             }
             for (element, after) in new.iter().filter(|(element, _)| !old.contains_key(element)) {
                 match &after[..] {
-                    [after] => compare_at(element.clone(), &inner, false, None, Some(after), &mut out),
+                    [after] => compare_at(element.clone(), &inner, never, None, Some(after), &mut out),
                     _ => out.added.insert(element.clone()),
                 }
             }
@@ -149,14 +140,17 @@ pub(super) fn compare(node: &Node<'_>, old: Option<&Value>, new: Option<&Value>)
 fn compare_at(
     element: PathElement,
     node: &Node<'_>,
-    by_value: bool,
+    there: [bool; 2],
     old: Option<&Value>,
     new: Option<&Value>,
     out: &mut Comparison,
 ) {
+    let there = [there[0] || old.is_some(), there[1] || new.is_some()];
     let both_empty = old.is_none_or(is_empty) && new.is_none_or(is_empty);
     if both_empty || matches!(node.form_of_both(old, new), Form::Leaf) {
         match (old, new) {
+            (None, Some(new)) if there[0] && is_empty(new) => {}
+            (Some(old), None) if there[1] && is_empty(old) => {}
             (None, Some(_)) => out.added.insert(element),
             (Some(_), None) => out.removed.insert(element),
             (Some(old), Some(new)) if old != new => out.modified.insert(element),
@@ -164,10 +158,10 @@ fn compare_at(
         }
         return;
     }
-    out.insert_below(&element, compare(node, old, new));
-    if old.is_none() && !by_value {
+    out.insert_below(&element, compare_below(node, old, new, there));
+    if !there[0] {
         out.added.insert(element);
-    } else if new.is_none() {
+    } else if !there[1] {
         out.removed.insert(element);
     }
 }

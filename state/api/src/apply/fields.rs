@@ -100,6 +100,17 @@ impl Set {
         self.members.is_empty() && self.children.is_empty()
     }
 
+    /// Makes the set of one path through keys.
+    pub(super) fn of_path(path: &[impl AsRef<str>]) -> Set {
+        let mut out = Set::default();
+        match path {
+            [] => {}
+            [last] => out.insert(PathElement::field(last.as_ref())),
+            [first, rest @ ..] => out.insert_below(PathElement::field(first.as_ref()), Set::of_path(rest)),
+        }
+        out
+    }
+
     /// Adds a path that ends at this level.
     pub fn insert(&mut self, element: PathElement) {
         self.members.insert(element);
@@ -169,6 +180,23 @@ impl Set {
     pub(super) fn remove_top(&mut self, element: &PathElement) {
         self.members.remove(element);
         self.children.remove(element);
+    }
+
+    /// Takes out all paths that begin with these keys.
+    pub(super) fn remove_path(&mut self, path: &[&str]) {
+        match path {
+            [] => {}
+            [last] => self.remove_top(&PathElement::field(last)),
+            [first, rest @ ..] => {
+                let element = PathElement::field(first);
+                if let Some(below) = self.children.get_mut(&element) {
+                    below.remove_path(rest);
+                    if below.is_empty() {
+                        self.children.remove(&element);
+                    }
+                }
+            }
+        }
     }
 
     /// Adds to each path through a known field the field itself.

@@ -23,11 +23,16 @@ pub(super) fn unchanged_since(root: &Node<'_>, live: &Value) -> Set {
     let Some(applied) = annotation(live).and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
         return Set::default();
     };
+    // What was said in another version says nothing about the fields of this one.
+    if applied.get("apiVersion") != live.get("apiVersion") {
+        return Set::default();
+    }
     let comparison = compare(root, Some(&applied), Some(live));
     field_set(root, &applied).difference(&comparison.modified)
 }
 
-/// Keeps the annotation of an object that has one up to date, so that client-side apply can be gone back to.
+/// Keeps the annotation of an object that has one up to date, so that client-side apply can be gone back to. One that does not fit
+/// any more goes.
 pub(super) fn refresh(object: &mut Value, applied: &Value) {
     if annotation(object).is_none() {
         return;
@@ -38,13 +43,13 @@ pub(super) fn refresh(object: &mut Value, applied: &Value) {
     }
     let mut text = said.to_string();
     text.push('\n');
-    if text.len() > MAX_BYTES {
-        return;
-    }
-    if let Some(annotations) = object
+    let annotations = object
         .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    {
-        annotations.insert(ANNOTATION.to_owned(), text.into());
+        .and_then(Value::as_object_mut);
+    let Some(annotations) = annotations else { return };
+    annotations.insert(ANNOTATION.to_owned(), text.into());
+    let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    if annotations.iter().map(size).sum::<usize>() > MAX_BYTES {
+        annotations.remove(ANNOTATION);
     }
 }

@@ -115,7 +115,20 @@ impl Managers {
     }
 
     /// Writes the entries that have fields into an object, in their order.
-    pub fn encode_into(mut self, object: &mut Value) {
+    pub fn encode_into(self, object: &mut Value) {
+        let Some(map) = object.as_object_mut() else { return };
+        let metadata = map.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+        let Some(metadata) = metadata.as_object_mut() else {
+            return;
+        };
+        match self.encode() {
+            Value::Null => drop(metadata.remove("managedFields")),
+            entries => drop(metadata.insert("managedFields".into(), entries)),
+        }
+    }
+
+    /// Returns the entries that have fields, in their order; null when there are none.
+    pub fn encode(mut self) -> Value {
         self.0.retain(|entry| !entry.set.is_empty());
         self.0.sort_by(|a, b| {
             let key = |entry: &Entry| {
@@ -129,15 +142,10 @@ impl Managers {
             };
             key(a).cmp(&key(b))
         });
-        let Some(map) = object.as_object_mut() else { return };
-        let metadata = map.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-        let Some(metadata) = metadata.as_object_mut() else {
-            return;
-        };
         if self.0.is_empty() {
-            metadata.remove("managedFields");
+            Value::Null
         } else {
-            metadata.insert("managedFields".into(), self.0.iter().map(Entry::encode).collect());
+            self.0.iter().map(Entry::encode).collect()
         }
     }
 
@@ -154,26 +162,26 @@ impl Managers {
         let surplus = updates.len() - MAX_UPDATE_MANAGERS + 1;
         let old: Vec<usize> = updates.into_iter().take(surplus).collect();
         let mut kept = Vec::with_capacity(self.0.len());
-        let mut bucket: Option<Entry> = None;
+        // Fields mean what they mean in their version: one entry for each.
+        let mut buckets: Vec<Entry> = Vec::new();
         for (at, entry) in std::mem::take(&mut self.0).into_iter().enumerate() {
             if !old.contains(&at) {
                 kept.push(entry);
                 continue;
             }
-            bucket = Some(match bucket {
-                None => Entry {
+            match buckets.iter_mut().find(|known| known.api_version == entry.api_version) {
+                None => buckets.push(Entry {
                     manager: OLD_MANAGERS.to_owned(),
                     subresource: String::new(),
                     ..entry
-                },
-                Some(known) => Entry {
-                    set: known.set.union(&entry.set),
-                    time: known.time.max(entry.time),
-                    ..known
-                },
-            });
+                }),
+                Some(known) => {
+                    known.set = known.set.union(&entry.set);
+                    known.time = known.time.take().max(entry.time);
+                }
+            }
         }
-        kept.extend(bucket);
+        kept.extend(buckets);
         self.0 = kept;
     }
 }
@@ -183,9 +191,10 @@ pub(super) fn time(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Returns whether managedFields ask to be forgotten: one empty entry.
+/// Returns whether managedFields ask to be forgotten: an empty list, or one empty entry.
 pub(super) fn is_reset(fields: &Value) -> bool {
     match fields.as_array().map(Vec::as_slice) {
+        Some([]) => true,
         Some([only]) => only.as_object().is_some_and(|entry| entry.values().all(Value::is_null)),
         _ => false,
     }

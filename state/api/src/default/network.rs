@@ -1,6 +1,6 @@
 //! Defaults of Services, Endpoints and EndpointSlices. Addresses and node ports are allocated by the server.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{each, fill, fill_text, inside, spec};
 use crate::meta;
@@ -42,6 +42,20 @@ pub fn service(service: &mut Value) {
     }
     if ty == "LoadBalancer" {
         fill(spec, "allocateLoadBalancerNodePorts", true);
+        inside(meta::map_of(service), "status", |status| {
+            inside(status, "loadBalancer", |balancer| each(balancer, "ingress", ip_mode));
+        });
+    }
+}
+
+/// An address of a load balancer is taken for a virtual one.
+fn ip_mode(ingress: &mut Map<String, Value>) {
+    if ingress
+        .get("ip")
+        .and_then(Value::as_str)
+        .is_some_and(|ip| !ip.is_empty())
+    {
+        fill(ingress, "ipMode", "VIP");
     }
 }
 

@@ -1,24 +1,37 @@
 //! Defaults of pods and of the pod templates in workloads.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{each, fill, fill_number, fill_text, inside, spec};
 use crate::meta;
-use crate::quantity::canonicalize;
+use crate::quantity::{Quantity, canonicalize};
 
-/// Fills in a pod: what every pod spec gets, and what admission adds to pods alone.
+/// Fills in a pod: what every pod spec gets, and what only a pod itself does.
 pub fn pod(pod: &mut Value) {
-    // A pod that mirrors one that its node runs on its own has no account.
-    let mirrors = meta::annotations(pod).is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"));
     let spec = spec(pod);
     pod_spec(spec);
     fill(spec, "enableServiceLinks", true);
+    if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
+        for key in ["initContainers", "containers"] {
+            each(spec, key, |container| each(container, "ports", host_port));
+        }
+    }
+    each(spec, "initContainers", requests);
+    each(spec, "containers", requests);
+    whole_requests(spec);
+}
+
+/// Adds to a pod what admission gives it: an account, and patience with nodes that cannot be reached. Nobody owns that.
+pub fn admit(pod: &mut Value) {
+    // A pod that mirrors one that its node runs on its own has no account.
+    let mirrors = meta::annotations(pod).is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"));
+    let spec = spec(pod);
     if !mirrors {
         fill_text(spec, "serviceAccountName", "default");
     }
     account_alias(spec);
-    each(spec, "initContainers", requests);
-    each(spec, "containers", requests);
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         tolerate(spec, key);
     }
@@ -26,15 +39,13 @@ pub fn pod(pod: &mut Value) {
 
 /// Fills in the containers that are added to a running pod.
 pub fn ephemeral_containers(spec: &mut Map<String, Value>) {
-    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
-    each(spec, "ephemeralContainers", |map| container(map, host_network));
+    each(spec, "ephemeralContainers", container);
 }
 
 /// Fills in what the containers of a running pod may use.
 pub fn resources(spec: &mut Map<String, Value>) {
-    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     for key in ["initContainers", "containers"] {
-        each(spec, key, |map| container(map, host_network));
+        each(spec, key, container);
         each(spec, key, requests);
     }
 }
@@ -52,14 +63,17 @@ fn pod_spec(spec: &mut Map<String, Value>) {
     fill(spec, "securityContext", json!({}));
     fill(spec, "terminationGracePeriodSeconds", 30);
     account_alias(spec);
-    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     each(spec, "volumes", volume);
     for key in ["initContainers", "containers", "ephemeralContainers"] {
-        each(spec, key, |map| container(map, host_network));
+        each(spec, key, container);
     }
-    each(spec, "topologySpreadConstraints", |constraint| {
-        fill_text(constraint, "whenUnsatisfiable", "DoNotSchedule");
-    });
+}
+
+/// A port of a pod in the host's network is the host's.
+fn host_port(port: &mut Map<String, Value>) {
+    if let Some(number) = port.get("containerPort").and_then(Value::as_i64) {
+        fill_number(port, "hostPort", number);
+    }
 }
 
 /// The account's name stands under its old name, too.
@@ -112,9 +126,80 @@ fn requests(container: &mut Map<String, Value>) {
     }
 }
 
-fn container(container: &mut Map<String, Value>, host_network: bool) {
-    let image = container.get("image").and_then(Value::as_str).unwrap_or("");
-    let policy = if is_latest(image) { "Always" } else { "IfNotPresent" };
+/// A pod that is limited as a whole requests what its containers do, and where they say nothing what it is limited to.
+fn whole_requests(spec: &mut Map<String, Value>) {
+    let supported = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+    let limits = spec.get("resources").and_then(|resources| resources.get("limits"));
+    let Some(limits) = limits
+        .and_then(Value::as_object)
+        .filter(|limits| !limits.is_empty())
+        .cloned()
+    else {
+        return;
+    };
+    let together = together(spec);
+    inside(spec, "resources", |resources| {
+        let requests = meta::map_mut(resources, "requests");
+        for (name, amount) in together.into_iter().filter(|(name, _)| supported(name)) {
+            fill(requests, &name, amount.to_string());
+        }
+        for (name, limit) in limits.into_iter().filter(|(name, _)| supported(name)) {
+            fill(requests, &name, limit);
+        }
+        if requests.is_empty() {
+            resources.remove("requests");
+        }
+    });
+}
+
+/// What the containers of a pod request at once: all that run together, or one that runs before them if it wants more.
+fn together(spec: &Map<String, Value>) -> BTreeMap<String, Quantity> {
+    let list = |key: &str| {
+        spec.get(key)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    };
+    let requested = |container: &Value| -> Vec<(String, Quantity)> {
+        let requests = meta::at(container, &["resources", "requests"]).and_then(Value::as_object);
+        let amounts = requests.into_iter().flatten();
+        amounts
+            .filter_map(|(name, amount)| Some((name.clone(), Quantity::from_value(amount).ok()?)))
+            .collect()
+    };
+    let add = |sum: &mut BTreeMap<String, Quantity>, name: String, amount: Quantity| {
+        *sum.entry(name).or_insert(Quantity::ZERO) += amount;
+    };
+    let mut running: BTreeMap<String, Quantity> = BTreeMap::new();
+    let mut before: BTreeMap<String, Quantity> = BTreeMap::new();
+    let mut sidecars: BTreeMap<String, Quantity> = BTreeMap::new();
+    for container in list("initContainers") {
+        let stays = meta::str_at(container, &["restartPolicy"]) == "Always";
+        for (name, amount) in requested(container) {
+            if stays {
+                add(&mut sidecars, name, amount);
+            } else {
+                let beside = sidecars.get(&name).copied().unwrap_or(Quantity::ZERO);
+                let most = before.entry(name).or_insert(Quantity::ZERO);
+                *most = (*most).max(beside + amount);
+            }
+        }
+    }
+    for (name, amount) in sidecars
+        .into_iter()
+        .chain(list("containers").iter().flat_map(requested))
+    {
+        add(&mut running, name, amount);
+    }
+    for (name, amount) in before {
+        let sum = running.entry(name).or_insert(Quantity::ZERO);
+        *sum = (*sum).max(amount);
+    }
+    running
+}
+
+fn container(container: &mut Map<String, Value>) {
+    let policy = pull_policy(container.get("image"));
     fill_text(container, "imagePullPolicy", policy);
     fill_text(container, "terminationMessagePath", "/dev/termination-log");
     fill_text(container, "terminationMessagePolicy", "File");
@@ -124,12 +209,7 @@ fn container(container: &mut Map<String, Value>, host_network: bool) {
             inside(resources, key, |amounts| amounts.values_mut().for_each(canonicalize));
         }
     });
-    each(container, "ports", |port| {
-        fill_text(port, "protocol", "TCP");
-        if host_network && let Some(number) = port.get("containerPort").cloned() {
-            fill_number(port, "hostPort", number.as_i64().unwrap_or(0));
-        }
-    });
+    each(container, "ports", |port| fill_text(port, "protocol", "TCP"));
     each(container, "env", |env| inside(env, "valueFrom", references));
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         inside(container, key, probe);
@@ -139,6 +219,15 @@ fn container(container: &mut Map<String, Value>, host_network: bool) {
             inside(lifecycle, key, |handler| inside(handler, "httpGet", http_get));
         }
     });
+}
+
+/// How often an image is pulled that nothing is said about.
+fn pull_policy(image: Option<&Value>) -> &'static str {
+    if is_latest(image.and_then(Value::as_str).unwrap_or("")) {
+        "Always"
+    } else {
+        "IfNotPresent"
+    }
 }
 
 /// Whether an image is named without a tag and digest, or with the tag `latest`.
@@ -153,6 +242,7 @@ fn is_latest(image: &str) -> bool {
 
 fn references(from: &mut Map<String, Value>) {
     inside(from, "fieldRef", |reference| fill_text(reference, "apiVersion", "v1"));
+    inside(from, "fileKeyRef", |reference| fill(reference, "optional", false));
     inside(from, "resourceFieldRef", |reference| {
         fill(reference, "divisor", "0");
         if let Some(divisor) = reference.get_mut("divisor") {
@@ -197,6 +287,15 @@ fn volume(volume: &mut Map<String, Value>) {
         if let Some(limit) = source.get_mut("sizeLimit") {
             canonicalize(limit);
         }
+    });
+    inside(volume, "image", |source| {
+        let policy = pull_policy(source.get("reference"));
+        fill_text(source, "pullPolicy", policy);
+    });
+    inside(volume, "ephemeral", |source| {
+        inside(source, "volumeClaimTemplate", |template| {
+            inside(template, "spec", |spec| fill_text(spec, "volumeMode", "Filesystem"));
+        });
     });
     inside(volume, "downwardAPI", |source| each(source, "items", references));
     inside(volume, "projected", |source| {

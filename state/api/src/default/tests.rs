@@ -13,7 +13,7 @@ fn defaulted(group: &str, plural: &str, mut object: Value) -> Value {
 
 #[test]
 fn a_pod_gets_what_kubernetes_gives_it() {
-    let pod = defaulted(
+    let mut pod = defaulted(
         "",
         "pods",
         json!({"metadata": {"name": "p"}, "spec": {
@@ -21,6 +21,8 @@ fn a_pod_gets_what_kubernetes_gives_it() {
             "ports": [{"containerPort": 80}], "readinessProbe": {"httpGet": {"port": 80}}}],
         "volumes": [{"name": "v"}, {"name": "c", "configMap": {"name": "c"}}]}}),
     );
+    assert_eq!(pod["spec"].get("tolerations"), None, "that is admission's");
+    pod::admit(&mut pod);
     let spec = &pod["spec"];
     assert_eq!(
         spec["containers"][0],
@@ -93,6 +95,54 @@ fn a_template_does_not_get_what_admission_gives_pods() {
         ),
         (&json!(1), &json!(10), &json!(600))
     );
+}
+
+#[test]
+fn ports_are_the_hosts_in_pods_of_its_network_and_not_in_templates() {
+    let spec =
+        json!({"hostNetwork": true, "containers": [{"name": "a", "image": "i:1", "ports": [{"containerPort": 80}]}]});
+    let pod = defaulted("", "pods", json!({"spec": spec}));
+    assert_eq!(pod["spec"]["containers"][0]["ports"][0]["hostPort"], 80);
+    let set = defaulted("apps", "replicasets", json!({"spec": {"template": {"spec": spec}}}));
+    assert_eq!(
+        set["spec"]["template"]["spec"]["containers"][0]["ports"][0].get("hostPort"),
+        None
+    );
+}
+
+#[test]
+fn a_pod_limited_as_a_whole_requests_what_its_containers_do() {
+    let container = |cpu: &str| json!({"name": cpu, "image": "i:1", "resources": {"requests": {"cpu": cpu}}});
+    let mut sidecar = container("100m");
+    sidecar["restartPolicy"] = "Always".into();
+    let pod = defaulted(
+        "",
+        "pods",
+        json!({"spec": {"initContainers": [sidecar, container("150m")], "containers": [container("100m")],
+            "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}}),
+    );
+    assert_eq!(
+        pod["spec"]["resources"]["requests"],
+        json!({"cpu": "250m", "memory": "1Gi"})
+    );
+}
+
+#[test]
+fn volumes_of_images_and_claims_are_filled_in() {
+    let pod = defaulted(
+        "",
+        "pods",
+        json!({"spec": {"containers": [], "ephemeralContainers": [{"name": "d", "image": "busybox"}], "topologySpreadConstraints": [{"maxSkew": 1}],
+            "volumes": [{"name": "i", "image": {"reference": "a:latest"}}, {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]}}),
+    );
+    let spec = &pod["spec"];
+    assert_eq!(spec["volumes"][0]["image"]["pullPolicy"], "Always");
+    assert_eq!(
+        spec["volumes"][1]["ephemeral"]["volumeClaimTemplate"]["spec"],
+        json!({"volumeMode": "Filesystem"})
+    );
+    assert_eq!(spec["ephemeralContainers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(spec["topologySpreadConstraints"], json!([{"maxSkew": 1}]));
 }
 
 #[test]

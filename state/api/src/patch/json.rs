@@ -1,9 +1,12 @@
 //! JSON patches (RFC 6902), as Kubernetes applies them.
 //!
-//! Two things differ from the RFC, because clients rely on them: a `test` for null passes where nothing is, and a list's index may
-//! be negative, counting from the end.
+//! Some things differ from the RFC, because clients rely on them:
+//! * a `test` for null passes where a map has no such key, a `copy` from there adds null, and a `replace` sets it;
+//! * what has no value adds, sets or is tested for null;
+//! * a list's index may be negative, counting from the end: -1 adds behind the last item;
+//! * the whole document cannot be replaced.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::PatchError;
 
@@ -11,19 +14,17 @@ use super::PatchError;
 const MAX_OPERATIONS: usize = 10_000;
 /// How many bytes all `copy` operations of a patch may add.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// What an operation may say.
+const MEMBERS: &[&str] = &["op", "path", "from", "value"];
 
 /// Applies a list of operations to a document; all or none.
 ///
-/// Errors: an operation that is none, or that does not fit the document.
+/// Errors: a patch that is no list of objects, one that is too long, an operation that does not fit the document.
 pub fn apply(document: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let Some(operations) = patch.as_array() else {
-        return Err(PatchError::malformed(
-            "error decoding patch: a JSON patch must be a list of operations",
-        ));
-    };
+    let operations = operations(patch)?;
     if operations.len() > MAX_OPERATIONS {
         let count = operations.len();
-        return Err(PatchError::does_not_apply(format!(
+        return Err(PatchError::TooLarge(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
         )));
     }
@@ -35,74 +36,88 @@ pub fn apply(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     Ok(out)
 }
 
-fn apply_one(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), PatchError> {
-    let member = |name: &str| operation.get(name).and_then(Value::as_str);
-    let Some(name) = member("op") else {
-        return Err(PatchError::malformed(
-            "error decoding patch: an operation has no \"op\"",
-        ));
+fn operations(patch: &Value) -> Result<Vec<&Map<String, Value>>, PatchError> {
+    const WHERE: &str = "error decoding patch: json: cannot unmarshal";
+    let sort = |value: &Value| match value {
+        Value::Null | Value::Object(_) => "object",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
     };
-    let Some(path) = member("path") else {
+    let Value::Array(items) = patch else {
+        let found = sort(patch);
         return Err(PatchError::malformed(format!(
-            "error decoding patch: {name} operation has no \"path\""
+            "{WHERE} {found} into Go value of type []handlers.jsonPatchOp"
         )));
     };
-    let value = || {
-        operation.get("value").cloned().ok_or_else(|| {
-            PatchError::malformed(format!(
-                "error decoding patch: {name} operation for path {path:?} has no \"value\""
-            ))
-        })
-    };
-    let from = || {
-        member("from").ok_or_else(|| {
-            PatchError::malformed(format!(
-                "error decoding patch: {name} operation for path {path:?} has no \"from\""
-            ))
-        })
-    };
+    let each = items.iter().map(|item| match item {
+        Value::Object(operation) => Ok(operation),
+        other => Err(PatchError::malformed(format!(
+            "{WHERE} {} into Go value of type handlers.jsonPatchOp",
+            sort(other)
+        ))),
+    });
+    each.collect()
+}
+
+/// Returns what the operations of a patch say that no operation says, as `unknown field "[0].foo"`.
+pub fn unknown_members(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().map(Vec::as_slice).unwrap_or_default();
+    let members = operations.iter().enumerate().flat_map(|(index, operation)| {
+        let keys = operation.as_object().into_iter().flat_map(Map::keys);
+        keys.filter(|key| !MEMBERS.contains(&key.as_str()))
+            .map(move |key| format!("unknown field \"[{index}].{key}\""))
+    });
+    members.collect()
+}
+
+fn apply_one(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize) -> Result<(), PatchError> {
+    let member = |name: &str| operation.get(name).and_then(Value::as_str);
+    let name = member("op").unwrap_or("unknown");
+    if !matches!(name, "add" | "remove" | "replace" | "move" | "copy" | "test") {
+        return Err(PatchError::does_not_apply(format!("Unexpected kind: {name}")));
+    }
+    let lacks =
+        |what: &str| PatchError::does_not_apply(format!("{name} operation failed to decode {what}: missing value"));
+    let path = member("path").ok_or_else(|| lacks("path"))?;
+    let from = || member("from").ok_or_else(|| lacks("from"));
+    let value = || operation.get("value").cloned().unwrap_or_default();
     match name {
-        "add" => add(document, path, value()?, "add"),
-        "remove" => remove(document, path, "remove").map(|_| ()),
-        "replace" => {
-            let value = value()?;
-            if path.is_empty() {
-                *document = value;
-                return Ok(());
+        "add" => add(document, path, value(), name),
+        "remove" => remove(document, path, name).map(|_| ()),
+        "replace" => match find_place(document, path) {
+            Some(Place::Member(map, key)) => {
+                map.insert(key, value());
+                Ok(())
             }
-            let Some(target) = find_mut(document, path)? else {
-                return Err(missing("replace", "key", path));
-            };
-            *target = value;
-            Ok(())
-        }
+            Some(Place::Item(items, token)) => {
+                let at = index(&token, items.len()).filter(|at| *at < items.len());
+                let found = at.and_then(|at| items.get_mut(at));
+                *found.ok_or_else(|| missing(name, "key", path))? = value();
+                Ok(())
+            }
+            None => Err(missing(name, "path", path)),
+        },
         "move" => {
             let from = from()?;
-            if path.starts_with(from) && path[from.len()..].starts_with('/') {
-                return Err(PatchError::does_not_apply(format!(
-                    "move operation does not apply: {path:?} is inside {from:?}"
-                )));
-            }
-            let moved = remove(document, from, "move")?;
-            add(document, path, moved, "move")
+            let moved = remove(document, from, name)?;
+            add(document, path, moved, name)
         }
         "copy" => {
             let from = from()?;
-            let value = find(document, from)?
-                .cloned()
-                .ok_or_else(|| missing("copy", "key", from))?;
+            let value = read(document, from, name)?.cloned().unwrap_or_default();
             *copied += value.to_string().len();
             if *copied > MAX_COPIED {
                 return Err(PatchError::does_not_apply(format!(
                     "the copy operations add more than {MAX_COPIED} bytes"
                 )));
             }
-            add(document, path, value, "copy")
+            add(document, path, value, name)
         }
-        "test" => {
-            let wanted = operation.get("value").cloned().unwrap_or_default();
-            let found = find(document, path)?.unwrap_or(&Value::Null);
-            if same(found, &wanted) {
+        _ => {
+            let found = read(document, path, name)?.unwrap_or(&Value::Null);
+            if same(found, operation.get("value").unwrap_or(&Value::Null)) {
                 Ok(())
             } else {
                 Err(PatchError::does_not_apply(format!(
@@ -110,7 +125,6 @@ fn apply_one(document: &mut Value, operation: &Value, copied: &mut usize) -> Res
                 )))
             }
         }
-        other => Err(PatchError::malformed(format!("Unexpected kind: {other}"))),
     }
 }
 
@@ -132,31 +146,20 @@ fn missing(operation: &str, what: &str, path: &str) -> PatchError {
     ))
 }
 
-fn tokens(path: &str) -> Result<Vec<String>, PatchError> {
-    if path.is_empty() {
-        return Ok(Vec::new());
-    }
-    let Some(rest) = path.strip_prefix('/') else {
-        return Err(PatchError::malformed(format!(
-            "error decoding patch: path {path:?} must start with \"/\""
-        )));
-    };
-    Ok(rest
-        .split('/')
-        .map(|token| token.replace("~1", "/").replace("~0", "~"))
-        .collect())
+/// The steps of a path; what stands before its first slash is not looked at. Nothing for a path without a slash.
+fn tokens(path: &str) -> Option<Vec<String>> {
+    let (_, rest) = path.split_once('/')?;
+    let steps = rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~"));
+    Some(steps.collect())
 }
 
 /// Reads a list's index; negative ones count from the end.
 fn index(token: &str, length: usize) -> Option<usize> {
-    let plain = token.strip_prefix('-').unwrap_or(token);
-    if plain.is_empty()
-        || !plain.bytes().all(|byte| byte.is_ascii_digit())
-        || (plain.len() > 1 && plain.starts_with('0'))
-    {
+    let digits = token.strip_prefix(['-', '+']).unwrap_or(token);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let number: usize = plain.parse().ok()?;
+    let number: usize = digits.parse().ok()?;
     if token.starts_with('-') {
         length.checked_sub(number)
     } else {
@@ -164,79 +167,92 @@ fn index(token: &str, length: usize) -> Option<usize> {
     }
 }
 
-fn find<'a>(document: &'a Value, path: &str) -> Result<Option<&'a Value>, PatchError> {
-    let tokens = tokens(path)?;
-    Ok(tokens.iter().try_fold(document, |value, token| match value {
+/// The last step of a path, in what it is a step of.
+enum Place<'a> {
+    Member(&'a mut Map<String, Value>, String),
+    Item(&'a mut Vec<Value>, String),
+}
+
+fn step<'a>(value: &'a Value, token: &str) -> Option<&'a Value> {
+    match value {
         Value::Object(map) => map.get(token),
-        Value::Array(items) => index(token, items.len()).and_then(|at| items.get(at)),
+        Value::Array(items) => items.get(index(token, items.len())?),
         _ => None,
-    }))
+    }
 }
 
-fn find_mut<'a>(document: &'a mut Value, path: &str) -> Result<Option<&'a mut Value>, PatchError> {
-    let tokens = tokens(path)?;
-    Ok(tokens.iter().try_fold(document, |value, token| match value {
+fn find_place<'a>(document: &'a mut Value, path: &str) -> Option<Place<'a>> {
+    let mut tokens = tokens(path)?;
+    let last = tokens.pop()?;
+    let parent = tokens.iter().try_fold(document, |value, token| match value {
         Value::Object(map) => map.get_mut(token),
-        Value::Array(items) => index(token, items.len()).and_then(|at| items.get_mut(at)),
+        Value::Array(items) => {
+            let at = index(token, items.len())?;
+            items.get_mut(at)
+        }
         _ => None,
-    }))
+    })?;
+    match parent {
+        Value::Object(map) => Some(Place::Member(map, last)),
+        Value::Array(items) => Some(Place::Item(items, last)),
+        _ => None,
+    }
 }
 
-/// Splits off the last part of a path.
-fn split(path: &str) -> (&str, String) {
-    let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
-    (parent, last.replace("~1", "/").replace("~0", "~"))
+/// Reads what a path leads to; nothing where a map lacks the last key.
+fn read<'a>(document: &'a Value, path: &str, operation: &str) -> Result<Option<&'a Value>, PatchError> {
+    let lost = || missing(operation, "path", path);
+    let mut tokens = tokens(path).ok_or_else(lost)?;
+    let last = tokens.pop().ok_or_else(lost)?;
+    let parent = tokens
+        .iter()
+        .try_fold(document, |value, token| step(value, token))
+        .ok_or_else(lost)?;
+    match parent {
+        Value::Object(map) => Ok(map.get(&last)),
+        Value::Array(_) => step(parent, &last)
+            .map(Some)
+            .ok_or_else(|| invalid_index(operation, &last)),
+        _ => Err(lost()),
+    }
+}
+
+fn invalid_index(operation: &str, token: &str) -> PatchError {
+    PatchError::does_not_apply(format!(
+        "{operation} operation does not apply: unable to access invalid index: {token}: invalid index referenced"
+    ))
 }
 
 fn add(document: &mut Value, path: &str, value: Value, operation: &str) -> Result<(), PatchError> {
-    tokens(path)?;
-    if path.is_empty() {
-        *document = value;
-        return Ok(());
-    }
-    let (parent, last) = split(path);
-    match find_mut(document, parent)? {
-        Some(Value::Object(map)) => {
-            map.insert(last, value);
+    match find_place(document, path) {
+        Some(Place::Member(map, key)) => {
+            map.insert(key, value);
             Ok(())
         }
-        Some(Value::Array(items)) => {
-            let at = if last == "-" {
-                Some(items.len())
-            } else {
-                index(&last, items.len())
+        Some(Place::Item(items, token)) => {
+            // -1 is where the list will end.
+            let at = match token.as_str() {
+                "-" => Some(items.len()),
+                token => index(token, items.len() + 1),
             };
-            match at.filter(|at| *at <= items.len()) {
-                Some(at) => {
-                    items.insert(at, value);
-                    Ok(())
-                }
-                None => Err(PatchError::does_not_apply(format!(
-                    "{operation} operation does not apply: unable to access invalid index: {last}: invalid index referenced"
-                ))),
-            }
+            let at = at.filter(|at| *at <= items.len());
+            items.insert(at.ok_or_else(|| invalid_index(operation, &token))?, value);
+            Ok(())
         }
-        _ => Err(PatchError::does_not_apply(format!(
+        None => Err(PatchError::does_not_apply(format!(
             "{operation} operation does not apply: doc is missing path: \"{path}\": missing value"
         ))),
     }
 }
 
 fn remove(document: &mut Value, path: &str, operation: &str) -> Result<Value, PatchError> {
-    tokens(path)?;
-    let (parent, last) = split(path);
-    if path.is_empty() {
-        return Err(missing(operation, "path", path));
-    }
-    match find_mut(document, parent)? {
-        Some(Value::Object(map)) => map.remove(&last).ok_or_else(|| missing(operation, "key", path)),
-        Some(Value::Array(items)) => match index(&last, items.len()).filter(|at| *at < items.len()) {
+    match find_place(document, path) {
+        Some(Place::Member(map, key)) => map.remove(&key).ok_or_else(|| missing(operation, "key", path)),
+        Some(Place::Item(items, token)) => match index(&token, items.len()).filter(|at| *at < items.len()) {
             Some(at) => Ok(items.remove(at)),
-            None => Err(PatchError::does_not_apply(format!(
-                "{operation} operation does not apply: unable to access invalid index: {last}: invalid index referenced"
-            ))),
+            None => Err(invalid_index(operation, &token)),
         },
-        _ => Err(missing(operation, "path", path)),
+        None => Err(missing(operation, "path", path)),
     }
 }
 
@@ -272,7 +288,10 @@ mod tests {
     fn a_test_for_null_passes_where_nothing_is() {
         let patch = json!([{"op": "test", "path": "/metadata/finalizers", "value": null}]);
         assert!(applied(json!({"metadata": {}}), patch.clone()).is_ok());
-        assert!(applied(json!({}), patch.clone()).is_ok());
+        assert!(
+            applied(json!({}), patch.clone()).is_err(),
+            "there is nothing to look in"
+        );
         assert!(applied(json!({"metadata": {"finalizers": ["x"]}}), patch).is_err());
     }
 
@@ -280,12 +299,67 @@ mod tests {
     fn what_does_not_fit_is_refused_in_words() {
         let refused = |patch: Value| applied(json!({"a": [1]}), json!([patch])).expect_err("it does not apply");
         insta::assert_snapshot!(refused(json!({"op": "remove", "path": "/b"})), @"remove operation does not apply: doc is missing key: /b: missing value");
-        insta::assert_snapshot!(refused(json!({"op": "replace", "path": "/b/c", "value": 1})), @"replace operation does not apply: doc is missing key: /b/c: missing value");
+        insta::assert_snapshot!(refused(json!({"op": "replace", "path": "/b/c", "value": 1})), @"replace operation does not apply: doc is missing path: /b/c: missing value");
         insta::assert_snapshot!(refused(json!({"op": "add", "path": "/b/c", "value": 1})), @r#"add operation does not apply: doc is missing path: "/b/c": missing value"#);
         insta::assert_snapshot!(refused(json!({"op": "add", "path": "/a/9", "value": 1})), @"add operation does not apply: unable to access invalid index: 9: invalid index referenced");
         insta::assert_snapshot!(refused(json!({"op": "test", "path": "/a/0", "value": 2})), @"testing value /a/0 failed: test failed");
         insta::assert_snapshot!(refused(json!({"op": "hop", "path": "/a"})), @"Unexpected kind: hop");
-        assert!(apply(&json!({}), &json!({})).is_err());
+        insta::assert_snapshot!(refused(json!({"path": "/a"})), @"Unexpected kind: unknown");
+        insta::assert_snapshot!(refused(json!({"op": "add", "value": 1})), @"add operation failed to decode path: missing value");
+        insta::assert_snapshot!(refused(json!({"op": "move", "path": "/a"})), @"move operation failed to decode from: missing value");
+        insta::assert_snapshot!(refused(json!({"op": "replace", "path": "", "value": {}})), @"replace operation does not apply: doc is missing path: : missing value");
+    }
+
+    #[test]
+    fn the_answer_says_whose_fault_it_is_and_not_more() {
+        let status = |patch: Value| apply(&json!({}), &patch).expect_err("refused").status().to_value();
+        assert_eq!(status(json!({}))["code"], 400);
+        assert_eq!(status(json!([1]))["code"], 400);
+        let refused = status(json!([{"op": "remove", "path": "/a"}]));
+        assert_eq!(
+            (
+                &refused["code"],
+                &refused["reason"],
+                &refused["message"],
+                &refused["details"]
+            ),
+            (
+                &json!(422),
+                &json!("Invalid"),
+                &json!("the server rejected our request due to an error in our request"),
+                &json!({})
+            )
+        );
+        let long = status(vec![json!({"op": "add", "path": "/a"}); MAX_OPERATIONS + 1].into());
+        assert_eq!(
+            (&long["code"], &long["reason"], &long["message"]),
+            (
+                &json!(413),
+                &json!("RequestEntityTooLarge"),
+                &json!("Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001")
+            )
+        );
+    }
+
+    #[test]
+    fn keys_that_are_not_there_can_be_replaced_and_copied() {
+        let patch = json!([
+            {"op": "replace", "path": "/a", "value": 1},
+            {"op": "copy", "from": "/nothing", "path": "/b"},
+            {"op": "add", "path": "/c"},
+            {"op": "add", "path": "/list/-1", "value": 3},
+            {"op": "add", "path": "/list/-2", "value": 2},
+        ]);
+        assert_eq!(
+            applied(json!({"list": [1]}), patch).expect("it applies"),
+            json!({"a": 1, "b": null, "c": null, "list": [1, 2, 3]})
+        );
+    }
+
+    #[test]
+    fn what_no_operation_says_is_named() {
+        let patch = json!([{"op": "test", "path": "/a"}, {"op": "add", "path": "/a", "value": 1, "foo": 2}]);
+        assert_eq!(unknown_members(&patch), ["unknown field \"[1].foo\""]);
     }
 
     #[test]

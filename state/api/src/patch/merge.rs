@@ -9,7 +9,7 @@ use super::PatchError;
 /// Errors: the patch of an object must be an object.
 pub fn apply(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::malformed("a merge patch must be a JSON object"));
+        return Err(PatchError::malformed("Invalid JSON Patch"));
     }
     let mut out = document.clone();
     merge(&mut out, patch);

@@ -2,7 +2,7 @@
 //!
 //! Which lists merge, and by what, the schema says (`patchStrategy`, `patchMergeKey`). A patch can hold directives:
 //!
-//! * `$patch: replace` or `delete` in an object or as an item of a merged list, `$patch: merge` (the default);
+//! * `$patch: replace` or `delete` in an object or as an item of a merged list;
 //! * `$retainKeys`: which keys of the object stay;
 //! * `$deleteFromPrimitiveList/<field>`: values to take out of a merged list of scalars;
 //! * `$setElementOrder/<field>`: the order of a merged list.
@@ -15,28 +15,33 @@ use serde_json::{Map, Value};
 
 use self::order::{Identity, enforce_order};
 use super::PatchError;
+use crate::apply::{go_type, go_value};
 use crate::schema::{Patch, Schema, Type};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const SET_ORDER: &str = "$setElementOrder/";
+const BAD_RETAIN_KEYS: &str = "invalid patch format of retainKeys";
 
 /// Applies a strategic merge patch to a document of the schema's kind.
 ///
 /// Errors: directives that are none or do not fit, items without their merge key.
 pub fn apply(schema: &Schema, document: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
-        return Err(PatchError::malformed("a strategic merge patch must be a JSON object"));
+        return Err(PatchError::malformed("invalid JSON document"));
     };
     let original = document.as_object().cloned().unwrap_or_default();
     Ok(Value::Object(merge_object(schema, original, patch)?))
 }
 
-fn directive_error(kind: &str, wanted: &str) -> PatchError {
-    PatchError::does_not_apply(format!(
-        "unknown patch type found: {kind} (known ones here are {wanted})"
-    ))
+fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
+    let map = go_value(&Value::Object(map.clone()));
+    PatchError::Unmergeable(format!("unknown patch type: {} in map: {map}", go_value(directive)))
+}
+
+fn wrong_type(wanted: &str, found: &Value) -> PatchError {
+    PatchError::Unmergeable(format!("expected a {wanted}, but received a {}", go_type(found)))
 }
 
 fn merge_object(
@@ -46,13 +51,12 @@ fn merge_object(
 ) -> Result<Map<String, Value>, PatchError> {
     match patch.get(PATCH) {
         None => {}
-        Some(Value::String(directive)) => match directive.as_str() {
-            "replace" => return replacement(schema, patch),
-            "delete" => return Ok(Map::new()),
-            "merge" => {}
-            other => return Err(directive_error(other, "replace, delete and merge")),
+        Some(directive) => match directive.as_str() {
+            Some("replace") => return replacement(schema, patch),
+            Some("delete") => return Ok(Map::new()),
+            // As Kubernetes has it, "merge" too: merging is what happens without a directive.
+            _ => return Err(unknown_directive(directive, patch)),
         },
-        Some(other) => return Err(directive_error(&other.to_string(), "replace, delete and merge")),
     }
     retain_keys(&mut original, patch)?;
     let orders = set_orders(patch)?;
@@ -72,9 +76,12 @@ fn merge_object(
         let below = schema.below(key);
         let inner = below.as_ref().map_or(Schema::any(), |below| below.schema);
         let strategy = below.as_ref().and_then(|below| below.field).map(|field| &field.patch);
+        if let (Some((_, order)), Value::Array(items)) = (orders.iter().find(|(field, _)| field == key), value) {
+            check_order(strategy, items, order)?;
+        }
         let existing = original.remove(key);
         let before = existing.clone();
-        if let Some(mut merged) = merge_value(inner, strategy, key, existing, value)? {
+        if let Some(mut merged) = merge_value(inner, strategy, existing, value)? {
             if let (Some(order), Value::Array(items)) = (orders.iter().find(|(field, _)| field == key), &mut merged) {
                 *items = ordered(strategy, std::mem::take(items), order.1, before.as_ref());
             }
@@ -103,6 +110,25 @@ fn ordered(strategy: Option<&Patch>, merged: Vec<Value>, order: &[Value], before
     enforce_order(&identity, merged, order, before)
 }
 
+/// The items of a patch come in the order that it asks for, and each is named there.
+fn check_order(strategy: Option<&Patch>, items: &[Value], order: &[Value]) -> Result<(), PatchError> {
+    if order.is_empty() {
+        return Ok(());
+    }
+    let identity = Identity::new(strategy.and_then(|strategy| strategy.merge_key.as_deref()));
+    let mut rest = order.iter();
+    let plain = items.iter().filter(|item| item.get(PATCH).is_none());
+    for item in plain {
+        if !rest.any(|wanted| identity.same(item, wanted)) {
+            let (items, order) = (go_value(&items.into()), go_value(&order.into()));
+            return Err(PatchError::Unmergeable(format!(
+                "The order in patch list:\n{items}\n doesn't match $setElementOrder list:\n{order}\n"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn is_directive(key: &str) -> bool {
     key == PATCH || key == RETAIN_KEYS || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER)
 }
@@ -122,13 +148,11 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>) ->
         .as_array()
         .and_then(|list| list.iter().map(Value::as_str).collect());
     let Some(keys) = keys else {
-        return Err(PatchError::does_not_apply("invalid patch format of retainKeys list"));
+        return Err(PatchError::malformed(BAD_RETAIN_KEYS));
     };
     for (key, value) in patch {
         if !is_directive(key) && !value.is_null() && !keys.contains(&key.as_str()) {
-            return Err(PatchError::does_not_apply(format!(
-                "the keys in the patch ({key}) must be in the list of {RETAIN_KEYS}"
-            )));
+            return Err(PatchError::malformed(BAD_RETAIN_KEYS));
         }
     }
     original.retain(|key, _| keys.contains(&key.as_str()));
@@ -144,7 +168,7 @@ fn lists<'a>(patch: &'a Map<String, Value>, prefix: &str) -> Result<Lists<'a>, P
             continue;
         };
         let Value::Array(list) = value else {
-            return Err(PatchError::does_not_apply(format!("{key} must be a list")));
+            return Err(wrong_type("[]interface {}", value));
         };
         out.push((field, list.as_slice()));
     }
@@ -163,7 +187,6 @@ fn set_orders(patch: &Map<String, Value>) -> Result<Lists<'_>, PatchError> {
 fn merge_value(
     schema: &Schema,
     strategy: Option<&Patch>,
-    key: &str,
     existing: Option<Value>,
     patch: &Value,
 ) -> Result<Option<Value>, PatchError> {
@@ -188,7 +211,7 @@ fn merge_value(
                 _ => Vec::new(),
             };
             let merge_key = strategy.and_then(|strategy| strategy.merge_key.as_deref());
-            Ok(Some(Value::Array(merge_list(schema, merge_key, key, original, items)?)))
+            Ok(Some(Value::Array(merge_list(schema, merge_key, original, items)?)))
         }
         Value::Array(items) => Ok(Some(Value::Array(plain_items(schema, items)?))),
         scalar => Ok(Some(scalar.clone())),
@@ -214,7 +237,6 @@ fn plain_items(schema: &Schema, items: &[Value]) -> Result<Vec<Value>, PatchErro
 fn merge_list(
     schema: &Schema,
     merge_key: Option<&str>,
-    field: &str,
     original: Vec<Value>,
     patch: &[Value],
 ) -> Result<Vec<Value>, PatchError> {
@@ -233,27 +255,22 @@ fn merge_list(
     let mut replace = false;
     for item in patch {
         let Value::Object(map) = item else {
-            return Err(PatchError::does_not_apply(format!(
-                "the items of {field} must be objects"
-            )));
+            return Err(wrong_type("map[string]interface {}", item));
         };
         match map.get(PATCH) {
             None => additions.push(map),
-            Some(Value::String(directive)) => match directive.as_str() {
-                "replace" => {
-                    replace = true;
-                    if map.len() > 1 {
-                        additions.push(map);
-                    }
-                }
-                "delete" => {
-                    let key = required_key(map, merge_key, field)?;
+            Some(directive) => match directive.as_str() {
+                Some("replace") => replace = true,
+                Some("delete") => {
+                    let key = required_key(map, merge_key)?;
                     base.retain(|item| !item.get(merge_key).is_some_and(|found| order::same_key(found, key)));
                 }
-                "merge" => additions.push(map),
-                other => return Err(directive_error(other, "replace, delete and merge")),
+                Some("merge") => {
+                    let why = "merging lists cannot yet be specified in the patch";
+                    return Err(PatchError::Unmergeable(why.to_owned()));
+                }
+                _ => return Err(unknown_directive(directive, map)),
             },
-            Some(other) => return Err(directive_error(&other.to_string(), "replace, delete and merge")),
         }
     }
     if replace {
@@ -262,7 +279,7 @@ fn merge_list(
     let mut merged = base;
     let mut order: Vec<Value> = Vec::with_capacity(additions.len());
     for addition in additions {
-        let key = required_key(addition, merge_key, field)?;
+        let key = required_key(addition, merge_key)?;
         let mut plain = addition.clone();
         plain.remove(PATCH);
         let found = merged
@@ -286,11 +303,9 @@ fn merge_list(
     Ok(enforce_order(&identity, merged, &order, &original))
 }
 
-fn required_key<'a>(map: &'a Map<String, Value>, merge_key: &str, field: &str) -> Result<&'a Value, PatchError> {
+fn required_key<'a>(map: &'a Map<String, Value>, merge_key: &str) -> Result<&'a Value, PatchError> {
     map.get(merge_key).filter(|key| !key.is_null()).ok_or_else(|| {
-        let item = Value::Object(map.clone());
-        PatchError::does_not_apply(format!(
-            "map: {item} does not contain declared merge key: {merge_key} (in {field})"
-        ))
+        let item = go_value(&Value::Object(map.clone()));
+        PatchError::Unmergeable(format!("map: {item} does not contain declared merge key: {merge_key}"))
     })
 }

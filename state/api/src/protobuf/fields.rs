@@ -95,8 +95,19 @@ impl Table {
         self.messages.get(message)?.iter().find(|field| field.number == number)
     }
 
+    /// Returns a field of a message by its name in JSON, also one of a message whose fields stand in this one.
+    pub fn field_named(&self, message: &str, name: &str) -> Option<&Field> {
+        let fields = self.messages.get(message)?;
+        let own = fields.iter().find(|field| field.name == Some(name));
+        own.or_else(|| {
+            fields.iter().find_map(|field| match (field.name, field.ty) {
+                (None, Type::Message(inner)) => self.field_named(inner, name),
+                _ => None,
+            })
+        })
+    }
+
     /// Returns whether a message is in the table.
-    #[cfg(test)]
     pub fn contains(&self, message: &str) -> bool {
         self.messages.contains_key(message)
     }
@@ -128,6 +139,11 @@ impl Table {
 }
 
 impl Field {
+    /// Returns whether Go holds it as a struct, not a pointer to one.
+    pub fn is_struct_by_value(&self) -> bool {
+        matches!(self.ty, Type::Message(_)) && self.shape == Shape::Single && !self.keep
+    }
+
     fn parse(word: &'static str) -> Option<Field> {
         let (name, rest) = word.split_once('=')?;
         let (number, ty) = rest.split_once(':')?;

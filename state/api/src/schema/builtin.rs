@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::extensions::{Facts, Table, short_name};
 use super::{Field, Format, Link, List, ListKey, ListMerge, Map, Object, Patch, Schema, Type};
+use crate::protobuf;
 
 /// A built-in kind whose structure is known.
 pub(crate) struct Kind {
@@ -154,7 +155,8 @@ impl Reducer<'_> {
         match short {
             "api.resource.Quantity" => return Schema::of(Type::Quantity),
             "util.intstr.IntOrString" => return Schema::of(Type::IntOrString),
-            "meta.v1.Time" | "meta.v1.MicroTime" => return Schema::of(Type::String(Format::DateTime)),
+            "meta.v1.Time" => return Schema::of(Type::String(Format::DateTime)),
+            "meta.v1.MicroTime" => return Schema::of(Type::String(Format::MicroTime)),
             "runtime.RawExtension"
             | "apiextensions.v1.JSON"
             | "apiextensions.v1.JSONSchemaPropsOrArray"
@@ -250,9 +252,13 @@ impl Reducer<'_> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
+        let messages = protobuf::Table::get();
+        let message = message_of(owner);
+        let described = messages.contains(&message);
         let mut fields: Vec<Field> = Vec::with_capacity(properties.len());
         for (name, schema) in properties {
             let facts = self.table.facts(owner, name);
+            let wire = messages.field_named(&message, name);
             let strategies: Vec<&str> = facts.patch_strategy.split(',').collect();
             fields.push(Field {
                 name: name.as_str().into(),
@@ -265,7 +271,11 @@ impl Reducer<'_> {
                     merge_key: (!facts.patch_key.is_empty()).then(|| facts.patch_key.into()),
                 },
                 atomic: (!facts.map_type.is_empty()).then_some(facts.map_type == "atomic"),
-                by_value: BY_VALUE.contains(&name.as_str()),
+                by_value: match wire {
+                    Some(wire) => wire.is_struct_by_value(),
+                    None => !described && BY_VALUE.contains(&name.as_str()),
+                },
+                omits_zero: wire.is_some_and(|wire| !wire.keep),
             });
         }
         fields.sort_by(|a, b| a.name.cmp(&b.name));
@@ -285,7 +295,8 @@ fn anything() -> Schema {
     }
 }
 
-/// Fields whose structs Go holds by value. Their being there says nothing, so nobody comes to own it.
+/// Fields whose structs Go holds by value, in types that the table of messages does not have. Their being there says nothing,
+/// so nobody comes to own it.
 const BY_VALUE: &[&str] = &[
     "metadata",
     "spec",
@@ -298,6 +309,15 @@ const BY_VALUE: &[&str] = &[
     "involvedObject",
     "roleRef",
 ];
+
+/// The message of a definition: `core.PodSpec` of `io.k8s.api.core.v1.PodSpec`.
+fn message_of(definition: &str) -> String {
+    let short = short_name(definition);
+    match (short.split_once('.'), short.rsplit_once('.')) {
+        (Some((group, _)), Some((_, kind))) => format!("{group}.{kind}"),
+        _ => short.to_owned(),
+    }
+}
 
 fn list_key(name: &str) -> ListKey {
     // The one key with a default in all built-in types.

@@ -6,7 +6,12 @@ use super::{Format, Schema, Type, format};
 
 /// Returns the message of the 400 that a strict request with these faults gets.
 pub fn strict_message(object: &Value, faults: &[String]) -> String {
-    cannot_be_handled(object, &format!("strict decoding error: {}", faults.join(", ")))
+    cannot_be_handled(object, &strict_text(faults))
+}
+
+/// Returns these faults as the error of a strict decoder.
+pub fn strict_text(faults: &[String]) -> String {
+    format!("strict decoding error: {}", faults.join(", "))
 }
 
 fn cannot_be_handled(object: &Value, why: &str) -> String {
@@ -133,6 +138,12 @@ fn check<'a>(schema: &'a Schema, value: &'a Value, at: &mut At<'a>) -> Result<()
                 quoted = Value::from(text.as_str())
             ))
         }
+        (Type::String(Format::MicroTime), Value::String(text)) => match format::micro_time_fault(text) {
+            None => Ok(()),
+            Some((rest, wanted)) => Err(format!(
+                "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {rest:?} as {wanted:?}"
+            )),
+        },
         (Type::String(Format::Byte), Value::String(text)) => match format::base64_fault(text) {
             None => Ok(()),
             Some(offset) => Err(format!("illegal base64 data at input byte {offset}")),
@@ -199,6 +210,7 @@ fn go_type(schema: &Schema) -> String {
         Type::String(Format::Text) => "string".to_owned(),
         Type::String(Format::Byte) => "[]uint8".to_owned(),
         Type::String(Format::DateTime) => "v1.Time".to_owned(),
+        Type::String(Format::MicroTime) => "v1.MicroTime".to_owned(),
         Type::Integer(32) => "int32".to_owned(),
         Type::Integer(_) => "int64".to_owned(),
         Type::Number => "float64".to_owned(),

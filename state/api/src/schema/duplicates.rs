@@ -1,23 +1,32 @@
-//! Finds keys that stand twice in one JSON object, which a parsed value no longer shows.
+//! Finds keys that stand twice in one object, which a parsed value no longer shows.
 
 use std::collections::HashSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// At most so many repeated keys are told of one text.
+const MOST: usize = 100;
 
 /// Returns every repeated key of a JSON text as `duplicate field "spec.replicas"`; nothing for a text that is no JSON.
 pub fn duplicates(raw: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut path = String::new();
-    let mut deserializer = serde_json::Deserializer::from_slice(raw);
-    match (Walk {
-        path: &mut path,
-        found: &mut found,
-    })
-    .deserialize(&mut deserializer)
-    {
-        Ok(()) => found,
-        Err(_) => Vec::new(),
+    serde_json::from_slice(raw).map_or_else(|_| Vec::new(), |Duplicates(found)| found)
+}
+
+/// The repeated keys of a text in any format whose deserializer hands them on, each as `duplicate field "spec.replicas"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Duplicates(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Duplicates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duplicates, D::Error> {
+        let (mut found, mut path) = (Vec::new(), String::new());
+        let walk = Walk {
+            path: &mut path,
+            found: &mut found,
+        };
+        walk.deserialize(deserializer)?;
+        Ok(Duplicates(found))
     }
 }
 
@@ -49,7 +58,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 self.path.push('.');
             }
             self.path.push_str(&key);
-            if !seen.insert(key) {
+            if !seen.insert(key) && self.found.len() < MOST {
                 let message = format!("duplicate field \"{}\"", self.path);
                 if !self.found.contains(&message) {
                     self.found.push(message);
@@ -102,6 +111,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {

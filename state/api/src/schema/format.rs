@@ -56,6 +56,24 @@ pub(crate) fn is_date_time(text: &str) -> bool {
     bytes.len() >= 20 && matches!(bytes[10], b'T' | b't') && text.parse::<jiff::Timestamp>().is_ok()
 }
 
+/// Returns what of a text is no time with six digits of fraction, and what should stand there instead; nothing for one that
+/// is.
+pub(crate) fn micro_time_fault(text: &str) -> Option<(&str, &'static str)> {
+    if !is_date_time(text) {
+        return Some((text, "2006"));
+    }
+    // 2006-01-02T15:04:05 and what follows it.
+    let rest = text.get(19..)?;
+    let digits = rest
+        .strip_prefix('.')
+        .map_or(0, |fraction| fraction.bytes().take_while(u8::is_ascii_digit).count());
+    match digits {
+        6 => None,
+        0..6 => Some((rest, ".000000")),
+        _ => rest.get(7..).map(|rest| (rest, "Z07:00")),
+    }
+}
+
 /// Returns the offset of the first byte that makes a text no base64, or nothing.
 pub(crate) fn base64_fault(text: &str) -> Option<usize> {
     match base64::engine::general_purpose::STANDARD.decode(text) {

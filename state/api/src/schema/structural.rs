@@ -113,6 +113,7 @@ fn field(name: &str, schema: Link, required: bool) -> Field {
         patch: Patch::default(),
         atomic: None,
         by_value: false,
+        omits_zero: false,
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
         creates: None,
         subresources: Vec::new(),
         has_status: false,
+        status_resets: &[&["spec"]],
         status_on_create: false,
         has_generation: false,
         heartbeat: &[],
@@ -136,6 +137,12 @@ impl Resource {
             STATUS_VERBS,
             SubresourceAction::Status,
         )
+    }
+
+    /// Says what a write through `status` may not change, where that is not the spec alone.
+    pub(super) fn status_resets(mut self, fields: &'static [&'static [&'static str]]) -> Resource {
+        self.status_resets = fields;
+        self
     }
 
     pub(super) fn status_on_create(mut self) -> Resource {

@@ -1,6 +1,6 @@
 //! Where a kind's strategy differs from the general one.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::meta::{self, at, list_at, str_at};
 use crate::quantity::Quantity;
@@ -98,7 +98,65 @@ pub fn replicas_create(controller: &mut Value) {
 /// A new pod waits, and its quality of service follows from its containers.
 pub fn pod_create(pod: &mut Value) {
     let class = qos_class(pod);
-    meta::map_of(pod).insert("status".into(), json!({"phase": "Pending", "qosClass": class}));
+    let mut status = json!({"phase": "Pending", "qosClass": class});
+    if !list_at(pod, &["spec", "schedulingGates"]).is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
+            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    meta::map_of(pod).insert("status".into(), status);
+    match_label_keys(pod);
+}
+
+/// Writes into the selectors of affinities and spread constraints which labels of the pod itself they are to match.
+fn match_label_keys(pod: &mut Value) {
+    const TERMS: [&str; 2] = [
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    ];
+    let Some(labels) = meta::labels(pod).cloned() else {
+        return;
+    };
+    let spec = meta::map_mut(meta::map_of(pod), "spec");
+    let spread = spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut);
+    for constraint in spread.into_iter().flatten() {
+        add_requirements(constraint, "matchLabelKeys", "In", &labels);
+    }
+    for sort in ["podAffinity", "podAntiAffinity"] {
+        for list in TERMS {
+            let terms = spec.get_mut("affinity").and_then(|affinity| affinity.get_mut(sort));
+            let terms = terms
+                .and_then(|terms| terms.get_mut(list))
+                .and_then(Value::as_array_mut);
+            for term in terms.into_iter().flatten() {
+                let term = match term.get_mut("podAffinityTerm") {
+                    Some(inner) => inner,
+                    None => term,
+                };
+                add_requirements(term, "matchLabelKeys", "In", &labels);
+                add_requirements(term, "mismatchLabelKeys", "NotIn", &labels);
+            }
+        }
+    }
+}
+
+fn add_requirements(term: &mut Value, list: &str, operator: &str, labels: &Map<String, Value>) {
+    let keys: Vec<String> = list_at(term, &[list])
+        .iter()
+        .filter_map(|key| key.as_str().map(str::to_owned))
+        .collect();
+    let Some(Value::Object(selector)) = term.get_mut("labelSelector") else {
+        return;
+    };
+    for key in keys {
+        let Some(value) = labels.get(&key) else { continue };
+        let requirement = json!({"key": key, "operator": operator, "values": [value]});
+        match selector.get_mut("matchExpressions") {
+            Some(Value::Array(requirements)) => requirements.push(requirement),
+            _ => drop(selector.insert("matchExpressions".into(), json!([requirement]))),
+        }
+    }
 }
 
 /// Returns a pod's quality-of-service class: Guaranteed, Burstable or BestEffort.

@@ -38,18 +38,41 @@ fn the_generation_counts_changes_of_the_spec_alone() {
 }
 
 #[test]
-fn the_status_subresource_changes_nothing_else() {
+fn the_status_subresource_keeps_the_spec_and_takes_labels() {
     let pods = resource("", "pods");
-    let old = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {"nodeName": "n"}, "status": {"phase": "Pending"}});
-    let mut new =
-        json!({"metadata": {"name": "x", "resourceVersion": "5"}, "spec": {}, "status": {"phase": "Running"}});
+    let old = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x", "labels": {"a": "b"}, "ownerReferences": [{"uid": "u"}], "uid": "p"}, "spec": {"nodeName": "n"}, "status": {"phase": "Pending"}});
+    let mut new = json!({"metadata": {"name": "x", "resourceVersion": "5", "labels": {"c": "d"}, "ownerReferences": []}, "spec": {}, "status": {"phase": "Running"}});
     prepare_for_status(&pods, &mut new, &old);
     assert_eq!(new["spec"], old["spec"]);
     assert_eq!(
         new["metadata"],
-        json!({"name": "x", "labels": {"a": "b"}, "resourceVersion": "5"})
+        json!({"name": "x", "uid": "p", "labels": {"c": "d"}, "ownerReferences": [{"uid": "u"}], "resourceVersion": "5"})
     );
     assert_eq!(new["status"]["phase"], "Running");
+    let mut new = json!({"metadata": {"name": "x", "labels": {"c": "d"}, "annotations": {"e": "f"}}, "spec": {}});
+    prepare_for_status(&resource("apps", "deployments"), &mut new, &old);
+    assert_eq!(new["metadata"]["labels"], json!({"a": "b"}));
+    assert_eq!(new["metadata"]["annotations"], json!({"e": "f"}));
+}
+
+#[test]
+fn the_status_of_a_definition_and_of_a_custom_resource_keeps_all_metadata() {
+    let definitions = resource("apiextensions.k8s.io", "customresourcedefinitions");
+    let mut custom = (*definitions).clone();
+    custom.custom = true;
+    let old = json!({"kind": "X", "apiVersion": "v1", "metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {"a": 1}, "data": 1, "status": {}});
+    for row in [&*definitions, &custom] {
+        let mut new = json!({"metadata": {"name": "x", "resourceVersion": "5", "managedFields": [{}], "labels": {}}, "spec": {}, "data": 1, "status": {"s": 1}});
+        prepare_for_status(row, &mut new, &old);
+        assert_eq!(
+            (&new["spec"], &new["data"], &new["status"]),
+            (&json!({"a": 1}), &json!(1), &json!({"s": 1}))
+        );
+        assert_eq!(
+            new["metadata"],
+            json!({"name": "x", "labels": {"a": "b"}, "resourceVersion": "5", "managedFields": [{}]})
+        );
+    }
 }
 
 #[test]
@@ -72,6 +95,26 @@ fn a_new_pod_is_pending_and_knows_its_class() {
         prepare_for_create(&pods, &mut object);
         assert_eq!(object["status"], json!({"phase": "Pending", "qosClass": class}));
     }
+}
+
+#[test]
+fn a_gated_pod_says_why_it_waits_and_selectors_know_its_labels() {
+    let mut pod = json!({"metadata": {"name": "x", "labels": {"a": "b"}}, "spec": {
+        "schedulingGates": [{"name": "g"}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"podAffinityTerm": {"labelSelector": {}, "matchLabelKeys": ["a", "no"], "mismatchLabelKeys": ["a"]}}]}},
+        "topologySpreadConstraints": [{"matchLabelKeys": ["a"], "labelSelector": {"matchLabels": {"c": "d"}}}],
+    }});
+    prepare_for_create(&resource("", "pods"), &mut pod);
+    assert_eq!(pod["status"]["conditions"][0]["reason"], "SchedulingGated");
+    let term = &pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];
+    assert_eq!(
+        term["labelSelector"]["matchExpressions"],
+        json!([{"key": "a", "operator": "In", "values": ["b"]}, {"key": "a", "operator": "NotIn", "values": ["b"]}])
+    );
+    assert_eq!(
+        pod["spec"]["topologySpreadConstraints"][0]["labelSelector"],
+        json!({"matchLabels": {"c": "d"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]})
+    );
 }
 
 #[test]

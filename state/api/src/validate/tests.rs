@@ -231,7 +231,9 @@ fn of_a_pod_only_the_image_may_change() {
             .starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"),
         "{found:?}"
     );
-    let found = update_errors("", "pods", pod(), |new| new["spec"]["tolerations"] = json!([]));
+    let mut patient = pod();
+    crate::default::pod::admit(&mut patient);
+    let found = update_errors("", "pods", patient, |new| new["spec"]["tolerations"] = json!([]));
     assert_eq!(
         found,
         ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]

@@ -86,7 +86,7 @@ async fn bind(call: &mut Call<'_>, binding: &Value) -> Result<Answer, Status> {
         }
         meta::map_mut(meta::map_of(&mut new), "spec").insert("nodeName".into(), node.as_str().into());
         scheduled(&mut new, &now);
-        Ok(Candidate::new(new))
+        Ok(Candidate::owned(new))
     })
     .await?;
     Ok(Answer::Status(Status::success()))

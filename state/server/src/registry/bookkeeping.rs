@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use setpoint_api::scheme::Part;
-use setpoint_api::{Resource, meta, strategy};
+use setpoint_api::{FieldError, Resource, meta, strategy};
 
 /// Metadata that is set once, by the server.
 const FIXED: &[&str] = &[
@@ -51,7 +51,6 @@ pub(crate) fn create(row: &Resource, object: &mut Value, new: &NewObject<'_>) {
         meta::map_of(object).insert("status".into(), status);
     }
     let metadata = meta::metadata_mut(object);
-    metadata.remove("managedFields");
     drop_empty(metadata);
     metadata.insert("name".into(), new.name.into());
     if row.namespaced {
@@ -70,8 +69,13 @@ pub(crate) struct NewObject<'a> {
     pub(crate) keep_status: bool,
 }
 
-/// Takes from the old object what the target may not change.
-pub(crate) fn update(row: &Resource, new: &mut Value, old: &Value, target: Target) {
+/// Takes from the old object what the target may not change; says what is refused instead.
+pub(crate) fn update(row: &Resource, new: &mut Value, old: &Value, target: Target) -> Vec<FieldError> {
+    let errors = match target {
+        Target::Status if row.custom => Vec::new(),
+        Target::Main | Target::Status => immutable(new, old),
+        Target::Part(_) | Target::Whole(_) => Vec::new(),
+    };
     match target {
         Target::Main => strategy::prepare_for_update(row, new, old),
         Target::Status => strategy::prepare_for_status(row, new, old),
@@ -79,6 +83,28 @@ pub(crate) fn update(row: &Resource, new: &mut Value, old: &Value, target: Targe
         Target::Whole(_) => {}
     }
     keep_fixed(new, old);
+    errors
+}
+
+/// What a client may not ask for: an object goes by DELETE alone. What it leaves out, and another creationTimestamp or generation,
+/// is put right without a word.
+fn immutable(new: &Value, old: &Value) -> Vec<FieldError> {
+    let field = |object: &Value, key: &str| {
+        let found = meta::metadata(object).and_then(|metadata| metadata.get(key));
+        found.filter(|value| !value.is_null()).cloned()
+    };
+    let refused =
+        |key: &str, wanted: Value| FieldError::invalid(format!("metadata.{key}"), wanted, "field is immutable");
+    let mut errors = Vec::new();
+    // A deletion that has begun cannot be called off or moved: of that nothing is said.
+    if let (Some(wanted), None) = (field(new, "deletionTimestamp"), field(old, "deletionTimestamp")) {
+        errors.push(refused("deletionTimestamp", wanted));
+    }
+    let grace = "deletionGracePeriodSeconds";
+    if let Some(wanted) = field(new, grace).filter(|wanted| Some(wanted) != field(old, grace).as_ref()) {
+        errors.push(refused(grace, wanted));
+    }
+    errors
 }
 
 /// Drops the maps and lists of metadata that nothing is left in: Kubernetes does not write them.
@@ -184,6 +210,28 @@ mod tests {
         assert!(is_unchanged(&new, &old));
         new["data"]["x"] = "y".into();
         assert!(!is_unchanged(&new, &old));
+    }
+
+    #[test]
+    fn nobody_asks_an_object_to_go_by_writing_it() {
+        let refused = |new: Value, old: Value| {
+            let errors = immutable(&json!({"metadata": new}), &json!({"metadata": old}));
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            refused(json!({"deletionTimestamp": "2024-01-01T00:00:00Z"}), json!({})),
+            ["metadata.deletionTimestamp: Invalid value: \"2024-01-01T00:00:00Z\": field is immutable"]
+        );
+        assert_eq!(
+            refused(
+                json!({"deletionGracePeriodSeconds": 1}),
+                json!({"deletionGracePeriodSeconds": 30})
+            ),
+            ["metadata.deletionGracePeriodSeconds: Invalid value: 1: field is immutable"]
+        );
+        let going = json!({"deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30});
+        assert!(refused(json!({}), going.clone()).is_empty());
+        assert!(refused(going.clone(), going).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
 use setpoint_api::status::Cause;
-use setpoint_api::{Status, apply, meta, names};
+use setpoint_api::{Status, apply, meta, names, strategy};
 use setpoint_store::Expect;
 
 use super::answer::Answer;
@@ -29,15 +29,13 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
             "resourceVersion should not be set on objects to be created",
         ));
     }
-    let written = insert(call, object, None).await?;
+    let written = insert(call, object, false).await?;
     Ok(Answer::Written(written))
 }
 
-/// Where the fields' owners of a new object come from.
-pub(super) type Owners<'o> = Option<&'o (dyn Fn(&Value) -> Value + Send + Sync)>;
-
-/// Writes a new object. `owners` gives its managed fields (server-side apply); without, all belong to the manager.
-pub(super) async fn insert(call: &mut Call<'_>, object: Value, owners: Owners<'_>) -> Result<Written, Status> {
+/// Writes a new object. With `owned` its managed fields say already who owns what (server-side apply); else all belongs to the
+/// manager.
+pub(super) async fn insert(call: &mut Call<'_>, object: Value, owned: bool) -> Result<Written, Status> {
     if let Some(what) = &call.row.unattended {
         call.warnings.push(what.clone());
     }
@@ -49,7 +47,7 @@ pub(super) async fn insert(call: &mut Call<'_>, object: Value, owners: Owners<'_
         } else {
             meta::name(&object).to_owned()
         };
-        match attempt(call, object.clone(), &name, owners).await {
+        match attempt(call, object.clone(), &name, owned).await {
             Err(status) if generate && status.reason == "AlreadyExists" && tries < TRIES => tries += 1,
             outcome => return outcome,
         }
@@ -61,37 +59,38 @@ fn generated(base: &str) -> String {
     names::generate(base, |below| random.random_range(0..below))
 }
 
-async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owners: Owners<'_>) -> Result<Written, Status> {
+async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owned: bool) -> Result<Written, Status> {
     let inner = call.inner();
     let row = call.row.clone();
     let now = inner.now();
     check_namespace(call, &object)?;
     name.clone_into(&mut call.name);
-    let strategy = inner.strategies.of(&call.resource);
+    let special = inner.strategies.of(&call.resource);
     let scene = Scene {
         cache: &inner.cache,
         scheme: &inner.scheme,
         now,
     };
     // What is given out once (addresses, ports) is given out under one lock, which lasts until the cache shows it.
-    let _exclusive = match strategy.exclusive() {
+    let _exclusive = match special.exclusive() {
         Some(lock) => Some(lock.lock().await),
         None => None,
     };
     let uid = uuid::Uuid::new_v4().to_string();
-    let managed = meta::metadata(&object)
-        .and_then(|metadata| metadata.get("managedFields"))
-        .cloned();
     row.default(&mut object);
+    if !owned {
+        // Before strategy and admission: what these add is nobody's.
+        track(call, None, &mut object, "", now);
+    }
     let given = bookkeeping::NewObject {
         namespace: &call.namespace,
         name,
         uid: &uid,
         now,
-        keep_status: strategy.takes_status_on_create(),
+        keep_status: special.takes_status_on_create(),
     };
     bookkeeping::create(&row, &mut object, &given);
-    strategy.create(&scene, &mut object, &mut call.warnings)?;
+    special.create(&scene, &mut object, &mut call.warnings)?;
     let request = AdmissionRequest {
         operation: Operation::Create,
         resource: &row,
@@ -104,16 +103,6 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owners: Own
     let errors = row.validate_create(&object);
     if !errors.is_empty() {
         return Err(call.invalid(&errors));
-    }
-    match owners {
-        Some(owners) => {
-            let managed = owners(&object);
-            meta::set(&mut object, "managedFields", managed);
-        }
-        None => {
-            meta::set(&mut object, "managedFields", managed.unwrap_or(Value::Null));
-            track(call, None, &mut object, "", now);
-        }
     }
     if call.dry_run {
         if inner.cache.get(&call.resource, &call.namespace, name).is_some() {
@@ -148,7 +137,7 @@ pub(super) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value, subre
         api_version: &version,
         subresource,
         now,
-        status_apart: call.row.has_status,
+        scope: strategy::scope(&call.row, subresource),
     };
     let versions = ServedVersions::of(call.inner(), &call.row);
     apply::track_update_among(&schema, old, new, &writer, &versions);

@@ -41,7 +41,8 @@ impl Selection {
 
     /// The one name that is selected, if one is.
     pub(crate) fn name(&self) -> Option<&str> {
-        let named = |(key, value, equal): &&(String, String, bool)| *equal && key == "metadata.name" && !value.is_empty();
+        let named =
+            |(key, value, equal): &&(String, String, bool)| *equal && key == "metadata.name" && !value.is_empty();
         self.fields.iter().find(named).map(|(_, value, _)| value.as_str())
     }
 

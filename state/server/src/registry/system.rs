@@ -60,7 +60,7 @@ pub(super) async fn create_if_absent(registry: &Registry, object: Value) -> Resu
         headers(),
     );
     let mut call = Call::new(registry, &info, &user, &headers)?;
-    match super::create::insert(&mut call, object, None).await {
+    match super::create::insert(&mut call, object, false).await {
         Ok(_) => Ok(true),
         Err(status) if status.reason == "AlreadyExists" => Ok(false),
         Err(status) => Err(status),
@@ -82,7 +82,7 @@ pub(crate) async fn correct(registry: &Registry, wanted: &Value) -> Result<(), S
         if let Some(metadata) = old.get("metadata") {
             meta::map_of(&mut new).insert("metadata".into(), metadata.clone());
         }
-        Ok(Candidate::new(new))
+        Ok(Candidate::owned(new))
     })
     .await
     .map(|_| ())
@@ -156,7 +156,7 @@ pub(crate) async fn release(registry: &Registry, object: &Value, finalizer: &str
             "finalizers",
             if rest.is_empty() { Value::Null } else { rest.into() },
         );
-        Ok(Candidate::new(new))
+        Ok(Candidate::owned(new))
     })
     .await;
     match outcome {

@@ -22,13 +22,18 @@ const TRIES: usize = 32;
 /// An object as a client wants it.
 pub(super) struct Candidate {
     pub(super) object: Value,
-    /// Whether its managed fields say already who owns what (server-side apply).
+    /// Whether its managed fields say already who owns what (server-side apply, and what the server itself changes).
     pub(super) owned: bool,
 }
 
 impl Candidate {
     pub(super) fn new(object: Value) -> Candidate {
         Candidate { object, owned: false }
+    }
+
+    /// A change of the server's own: who owns which field stays as the object says.
+    pub(super) fn owned(object: Value) -> Candidate {
+        Candidate { object, owned: true }
     }
 }
 
@@ -129,14 +134,25 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
         scheme: &inner.scheme,
         now,
     };
-    if target == Target::Main {
+    if matches!(target, Target::Main | Target::Status) {
         row.default(&mut new);
+    }
+    let subresource = target.subresource();
+    let part = matches!(target, Target::Part(_));
+    if !owned && !part {
+        // Before strategy and admission: what these add is nobody's.
+        track(call, Some(old), &mut new, subresource, now);
+    }
+    if target == Target::Main {
         strategy.update(&scene, &mut new, old, &mut call.warnings)?;
     }
-    bookkeeping::update(&row, &mut new, old, target);
-    let subresource = target.subresource();
+    let mut errors = bookkeeping::update(&row, &mut new, old, target);
     if matches!(target, Target::Status | Target::Part(_)) {
         strategy.update_part(&scene, subresource, &mut new, old);
+    }
+    if !owned && part {
+        // Only now is known what of the object this path writes.
+        track(call, Some(old), &mut new, subresource, now);
     }
     let request = AdmissionRequest {
         operation: Operation::Update,
@@ -147,19 +163,16 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
         dry_run: call.dry_run,
     };
     admission::run(&inner.admission, &request, &mut new, &mut call.warnings)?;
-    let errors = match target {
+    errors.extend(match target {
         Target::Main => row.validate_update(&new, old),
         Target::Status => row.validate_status(&new, old),
         Target::Part(part) => row.validate_part(&part, &new, old),
         Target::Whole(_) => Vec::new(),
-    };
+    });
     if !errors.is_empty() {
         return Err(call.invalid(&errors));
     }
     bookkeeping::count_generation(&row, &mut new, old);
-    if !owned {
-        track(call, Some(old), &mut new, subresource, now);
-    }
     let held = meta::finalizers(&new).next().is_some();
     let grace = meta::deletion_grace_period(old).unwrap_or(0);
     let remove = meta::is_being_deleted(&new) && !held && grace == 0 && strategy.may_go(&new);

@@ -1,7 +1,7 @@
 //! Pods: a bound one is given its grace period, and its node says when it is gone.
 
 use serde_json::Value;
-use setpoint_api::{Status, meta};
+use setpoint_api::{Status, default, meta};
 
 use super::{Removal, Scene, Strategy, priority};
 use crate::registry::{DeleteOptions, mark};
@@ -27,10 +27,13 @@ impl Strategy for Pods {
             spec.insert("serviceAccountName".into(), account.as_str().into());
             spec.insert("serviceAccount".into(), account.into());
         }
-        priority::admit_pod(scene.cache, object)
+        priority::admit_pod(scene.cache, object)?;
+        default::pod::admit(object);
+        Ok(())
     }
 
     fn update(&self, _: &Scene<'_>, object: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
+        default::pod::admit(object);
         priority::keep(object, old);
         Ok(())
     }

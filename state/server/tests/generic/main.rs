@@ -4,6 +4,7 @@ mod damage;
 mod disruption;
 mod heartbeat;
 mod kinds;
+mod ownership;
 mod versions;
 mod wire;
 mod world;

@@ -8,7 +8,9 @@ use super::super::fields::{PathElement, Set};
 use super::super::managed::Managers;
 use super::super::node::Node;
 use super::super::{server_side, track_update};
+use super::random::{self, Dice};
 use super::{apply, deployment, deployments, writer};
+use crate::schema::{Schema, builtin};
 
 fn element() -> impl Strategy<Value = PathElement> {
     prop_oneof![
@@ -108,7 +110,116 @@ fn drop_empty_spec(object: &mut Value) {
     }
 }
 
+/// Kinds with every sort of field.
+const KINDS: &[(&str, &str, &str)] = &[
+    ("", "v1", "Pod"),
+    ("", "v1", "Service"),
+    ("", "v1", "ConfigMap"),
+    ("", "v1", "PersistentVolumeClaim"),
+    ("", "v1", "Node"),
+    ("apps", "v1", "StatefulSet"),
+    ("networking.k8s.io", "v1", "NetworkPolicy"),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRole"),
+];
+
+fn kind() -> impl Strategy<Value = (&'static str, &'static str, &'static str)> {
+    proptest::sample::select(KINDS)
+}
+
+/// A kind with the objects that appliers say of it.
+struct Typed {
+    schema: std::sync::Arc<Schema>,
+    api_version: String,
+    kind: &'static str,
+}
+
+impl Typed {
+    fn new((group, version, kind): (&str, &str, &'static str)) -> Typed {
+        let api_version = if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        };
+        Typed {
+            schema: builtin(group, version, kind).expect("a built-in kind"),
+            api_version,
+            kind,
+        }
+    }
+
+    fn random(&self, seed: u64) -> Value {
+        random::object(&self.schema, &self.api_version, self.kind, &mut Dice::new(seed))
+    }
+
+    fn bare(&self) -> Value {
+        json!({"apiVersion": self.api_version, "kind": self.kind, "metadata": {"name": "x", "namespace": "n"}})
+    }
+
+    /// Applies, and decodes what came of it as the server does.
+    fn apply(&self, live: Option<&Value>, applied: &Value, manager: &str, force: bool) -> Value {
+        let mut writer = writer(manager);
+        writer.api_version = &self.api_version;
+        let mut out = server_side(&self.schema, live, applied, force, &writer).expect("no conflict");
+        self.schema.prune(&mut out);
+        self.schema.normalize(&mut out);
+        out
+    }
+
+    fn sorted(&self, mut object: Value) -> Value {
+        random::sort(&Node::root(&self.schema), &mut object);
+        object
+    }
+}
+
 proptest! {
+    #[test]
+    fn applying_any_object_twice_changes_nothing(kind in kind(), first: u64, second: u64) {
+        let typed = Typed::new(kind);
+        let live = typed.apply(None, &typed.random(first), "a", true);
+        let once = typed.apply(Some(&live), &typed.random(second), "b", true);
+        prop_assert_eq!(typed.apply(Some(&once), &typed.random(second), "b", true), once);
+    }
+
+    #[test]
+    fn managers_that_do_not_overlap_commute(kind in kind(), whole: u64, cut: u64) {
+        let typed = Typed::new(kind);
+        let root = Node::root(&typed.schema);
+        let whole = typed.random(whole);
+        let mut parts = random::split(&root, &whole, &mut Dice::new(cut));
+        for part in &mut parts {
+            let mut named = typed.bare();
+            if let (Value::Object(named), Value::Object(part)) = (&mut named, part.take()) {
+                for (key, value) in part {
+                    match (key.as_str(), value) {
+                        ("apiVersion" | "kind", _) => {}
+                        ("metadata", Value::Object(inner)) => {
+                            named["metadata"].as_object_mut().expect("a map").extend(inner);
+                        }
+                        (_, value) => drop(named.insert(key, value)),
+                    }
+                }
+            }
+            *part = named;
+        }
+        let [a, b] = parts;
+        let ab = typed.apply(Some(&typed.apply(None, &a, "a", false)), &b, "b", false);
+        let ba = typed.apply(Some(&typed.apply(None, &b, "b", false)), &a, "a", false);
+        prop_assert_eq!(typed.sorted(ab.clone()), typed.sorted(ba));
+        let mut together = whole;
+        typed.schema.normalize(&mut together);
+        prop_assert_eq!(typed.sorted(content(&ab)), typed.sorted(together));
+    }
+
+    #[test]
+    fn of_any_objects_what_nobody_owns_any_more_goes(kind in kind(), first: u64, second: u64) {
+        let typed = Typed::new(kind);
+        let live = typed.apply(None, &typed.random(first), "a", true);
+        let live = typed.apply(Some(&live), &typed.random(second), "b", true);
+        let live = typed.apply(Some(&live), &typed.bare(), "a", true);
+        let live = typed.apply(Some(&live), &typed.bare(), "b", true);
+        prop_assert_eq!(live, typed.bare());
+    }
+
     #[test]
     fn fields_v1_is_read_as_it_was_written(set in set()) {
         prop_assert_eq!(Set::decode(&set.encode()), Some(set));

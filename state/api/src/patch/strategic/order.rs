@@ -12,7 +12,7 @@ impl<'a> Identity<'a> {
         Identity { merge_key }
     }
 
-    fn same(&self, a: &Value, b: &Value) -> bool {
+    pub fn same(&self, a: &Value, b: &Value) -> bool {
         match self.merge_key {
             None => same_key(a, b),
             Some(key) => match (a.get(key), b.get(key)) {

@@ -29,6 +29,7 @@ pub(super) fn apps() -> Vec<Resource> {
             .short(&["deploy"])
             .all()
             .status()
+            .status_resets(&[&["spec"], &["metadata", "labels"]])
             .generation()
             .scaled()
             .table(table::deployment())

@@ -27,6 +27,7 @@ pub(super) fn cluster() -> Vec<Resource> {
         .category("api-extensions")
         .cluster()
         .status()
+        .status_resets(&[&["spec"], &["metadata"]])
         .generation()
         .defaulted(default::config::definition)
         .validated(validate::definition::create, validate::definition::update),

@@ -173,6 +173,11 @@ fn pods() -> Resource {
         .short(&["po"])
         .all()
         .status()
+        .status_resets(&[
+            &["spec"],
+            &["metadata", "deletionTimestamp"],
+            &["metadata", "ownerReferences"],
+        ])
         .generation()
         .sub("attach", option("PodAttachOptions"), CONNECT, SubresourceAction::Attach)
         .sub("binding", option("Binding"), CREATE, SubresourceAction::Binding)
