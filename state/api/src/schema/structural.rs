@@ -153,28 +153,18 @@ impl Reader {
         let Some(metadata) = source.pointer("/properties/metadata").and_then(Value::as_object) else {
             return;
         };
-        let path = path.child("properties[metadata]");
-        let allowed = [
-            "type",
-            "description",
-            "title",
-            "properties",
-            "nullable",
-            "externalDocs",
-            "example",
-        ];
-        if let Some(key) = metadata.keys().find(|key| !allowed.contains(&key.as_str())) {
+        let path = path.child("properties").key("metadata");
+        let allowed = ["type", "properties", "default"];
+        let properties = metadata.get("properties").and_then(Value::as_object);
+        let names_alone =
+            properties.is_none_or(|found| found.keys().all(|key| matches!(key.as_str(), "name" | "generateName")));
+        if metadata.keys().any(|key| !allowed.contains(&key.as_str())) || !names_alone {
             let why =
                 "must not specify anything other than name and generateName, but metadata is implicitly specified";
-            self.forbidden(&path, key, why);
+            self.errors.push(FieldError::forbidden(&path, why));
         }
-        let properties = metadata.get("properties").and_then(Value::as_object);
-        for key in properties.into_iter().flat_map(JsonMap::keys) {
-            if key != "name" && key != "generateName" {
-                let why =
-                    "must not specify anything other than name and generateName, but metadata is implicitly specified";
-                self.forbidden(&path, "properties", why);
-            }
+        if metadata.get("default").is_some_and(|default| !default.is_null()) {
+            self.forbidden(&path, "default", "must not be set in top-level metadata");
         }
     }
 
@@ -194,17 +184,20 @@ impl Reader {
     }
 
     fn read_level(&mut self, source: &Value, path: &Path) -> Schema {
+        let given = |key: &str| source.get(key).is_some_and(|found| !found.is_null());
         for key in [
-            "$ref",
+            "id",
+            "additionalItems",
+            "patternProperties",
             "definitions",
             "dependencies",
-            "patternProperties",
-            "additionalItems",
+            "$ref",
         ] {
-            if source.get(key).is_some_and(|found| !found.is_null()) {
-                self.forbidden(path, key, "is not supported in structural schemas");
+            if given(key) {
+                self.forbidden(path, key, &format!("{key} is not supported"));
             }
         }
+        self.extensions(source, path);
         if flag(source, "uniqueItems") {
             self.forbidden(
                 path,
@@ -243,6 +236,62 @@ impl Reader {
             schema.default = Some(pruned);
         }
         schema
+    }
+
+    /// Checks what the `x-kubernetes-*` fields ask of each other and of the type.
+    fn extensions(&mut self, source: &Value, path: &Path) {
+        let kind = source.get("type").and_then(Value::as_str).unwrap_or_default();
+        let given = |key: &str| source.get(key).is_some_and(|found| !found.is_null());
+        let (preserve, embedded) = ("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource");
+        if source.get(preserve) == Some(&Value::Bool(false)) {
+            let why = "must be true or undefined";
+            self.errors.push(FieldError::invalid(path.child(preserve), false, why));
+        }
+        if flag(source, "x-kubernetes-int-or-string") {
+            for key in [preserve, embedded] {
+                if flag(source, key) {
+                    let why = "must be false if x-kubernetes-int-or-string is true";
+                    self.errors.push(FieldError::invalid(path.child(key), true, why));
+                }
+            }
+        }
+        for (key, wanted) in [("x-kubernetes-map-type", "object"), ("x-kubernetes-list-type", "array")] {
+            if given(key) && kind != wanted {
+                self.wrong_type(path, kind, &format!("must be {wanted} if {key} is specified"));
+            }
+        }
+        if flag(source, embedded) {
+            let properties = source.get("properties").and_then(Value::as_object);
+            if kind != "object" {
+                self.wrong_type(path, kind, "must be object if x-kubernetes-embedded-resource is true");
+            }
+            if given("additionalProperties") {
+                let why = "must not be used if x-kubernetes-embedded-resource is set";
+                self.forbidden(path, "additionalProperties", why);
+            }
+            if !flag(source, preserve) && properties.is_none_or(JsonMap::is_empty) {
+                let why = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+                self.errors.push(FieldError::required(path.child("properties"), why));
+            }
+        }
+        if !words(source.get("x-kubernetes-list-map-keys")).is_empty() {
+            let at = path.child("x-kubernetes-list-type");
+            let why = "must be map if x-kubernetes-list-map-keys is non-empty";
+            match source.get("x-kubernetes-list-type").and_then(Value::as_str) {
+                Some("map") => {}
+                Some(other) => self.errors.push(FieldError::invalid(at, other, why)),
+                None => self.errors.push(FieldError::required(at, why)),
+            }
+        }
+    }
+
+    fn wrong_type(&mut self, path: &Path, found: &str, why: &str) {
+        let path = path.child("type");
+        self.errors.push(if found.is_empty() {
+            FieldError::required(path, why)
+        } else {
+            FieldError::invalid(path, found, why)
+        });
     }
 
     fn kind(&mut self, source: &Value, path: &Path, preserve: bool, embedded: bool) -> Type {
@@ -302,7 +351,11 @@ impl Reader {
                 self.forbidden(path, "additionalProperties", "must not be used with value false")
             }
             Some(_) if properties.is_some_and(|properties| !properties.is_empty()) => {
-                self.forbidden(path, "additionalProperties", "must not be set together with properties");
+                self.forbidden(
+                    path,
+                    "additionalProperties",
+                    "additionalProperties and properties are mutual exclusive",
+                );
             }
             _ => {}
         }
@@ -328,7 +381,7 @@ impl Reader {
         let required = words(source.get("required"));
         let mut fields: Vec<Field> = Vec::with_capacity(properties.len());
         for (name, schema) in properties {
-            let schema = self.read(schema, &path.child(&format!("properties[{name}]")));
+            let schema = self.read(schema, &path.child("properties").key(name));
             fields.push(field(
                 name,
                 Link::new(schema),
@@ -416,10 +469,7 @@ impl Reader {
             };
             let schema = field.schema.get();
             if !field.required && schema.default.is_none() {
-                let at = path
-                    .child("items")
-                    .child(&format!("properties[{name}]"))
-                    .child("default");
+                let at = path.child("items").child("properties").key(name).child("default");
                 let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
                 self.errors.push(FieldError::required(at, why));
             }
@@ -524,6 +574,22 @@ impl Reader {
             return Nested::default();
         }
         self.depth += 1;
+        for key in ["title", "description"] {
+            if source
+                .get(key)
+                .and_then(Value::as_str)
+                .is_some_and(|text| !text.is_empty())
+            {
+                self.forbidden(path, key, "must be empty to be structural");
+            }
+        }
+        if source
+            .get("x-kubernetes-validations")
+            .and_then(Value::as_array)
+            .is_some_and(|rules| !rules.is_empty())
+        {
+            self.forbidden(path, "x-kubernetes-validations", "must be empty to be structural");
+        }
         for key in ["default", "additionalProperties", "nullable"] {
             if source
                 .get(key)
@@ -539,7 +605,7 @@ impl Reader {
             ..Nested::default()
         };
         for (name, inner) in properties.into_iter().flatten() {
-            let inner = self.nested(inner, &path.child(&format!("properties[{name}]")), depth + 1);
+            let inner = self.nested(inner, &path.child("properties").key(name), depth + 1);
             out.properties.push((name.as_str().into(), inner));
         }
         if let Some(items) = source.get("items").filter(|items| items.is_object()) {

@@ -46,7 +46,8 @@ pub enum CrdError {
 impl Resource {
     /// Makes the row of one version of a custom resource from its definition.
     ///
-    /// Names are taken from `spec.names`; whether the version is served is for the caller to look at.
+    /// The names are those that were accepted, or those of `spec.names` while none are; whether the version is served is for
+    /// the caller to look at.
     pub fn from_crd(definition: &Value, version: &str) -> Result<Resource, CrdError> {
         let name = || meta::name(definition).to_owned();
         let no_version = || CrdError::NoVersion {
@@ -65,9 +66,13 @@ impl Resource {
         let stored = versions
             .iter()
             .find(|entry| at(entry, &["storage"]) == Some(&Value::Bool(true)));
-        let names = |key: &str| str_at(definition, &["spec", "names", key]);
+        let place = match str_at(definition, &["status", "acceptedNames", "plural"]) {
+            "" => ["spec", "names"],
+            _ => ["status", "acceptedNames"],
+        };
+        let names = |key: &str| str_at(definition, &[place[0], place[1], key]);
         let lists = |key: &str| {
-            let texts = list_at(definition, &["spec", "names", key])
+            let texts = list_at(definition, &[place[0], place[1], key])
                 .iter()
                 .filter_map(Value::as_str);
             texts.map(str::to_owned).collect::<Vec<_>>()

@@ -343,3 +343,90 @@ fn finalizers_cannot_be_added_to_what_is_going() {
         )
     );
 }
+
+#[test]
+fn definitions_are_refused_in_the_words_of_kubernetes() {
+    let definition = || {
+        json!({"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}},
+            "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}], "selectableFields": [{"jsonPath": ".spec.color"}],
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {"color": {"type": "string"}, "size": {"type": "integer"}, "tags": {"type": "object"}}}}}}}]}})
+    };
+    let found = |change: &dyn Fn(&mut Value)| {
+        let mut changed = definition();
+        change(&mut changed);
+        errors("apiextensions.k8s.io", "customresourcedefinitions", changed).join("\n")
+    };
+    assert_eq!(found(&|_| {}), "");
+    let version = |change: &dyn Fn(&mut Value)| found(&|definition| change(&mut definition["spec"]["versions"][0]));
+    let at = "spec.versions[0]";
+    for (got, wanted) in [
+        (
+            version(&|v| v["additionalPrinterColumns"][0] = json!({"name": "", "type": "text", "format": "f", "jsonPath": "x"})),
+            format!("{at}.additionalPrinterColumns[0].name: Required value\n\
+                {at}.additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string\n\
+                {at}.additionalPrinterColumns[0].format: Invalid value: \"f\": must be one of byte,date,date-time,double,float,int32,int64,password\n\
+                {at}.additionalPrinterColumns[0].JSONPath: Invalid value: \"x\": must be a simple json path starting with ."),
+        ),
+        (
+            version(&|v| v["subresources"]["scale"] = json!({"specReplicasPath": ".status.x", "labelSelectorPath": ".metadata.x"})),
+            format!("{at}.subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec\n\
+                {at}.subresources.scale.statusReplicasPath: Required value\n\
+                {at}.subresources.scale.labelSelectorPath: Invalid value: \".metadata.x\": should be a json path under either .spec or .status"),
+        ),
+        (
+            version(&|v| v["selectableFields"] = json!([{"jsonPath": ".spec.nope"}, {"jsonPath": ".spec.tags"}, {"jsonPath": ".spec.color"}, {"jsonPath": ".spec.color"}])),
+            format!("{at}.selectableFields[0].jsonPath: Invalid value: \".spec.nope\": is an invalid path: does not refer to a valid field\n\
+                {at}.selectableFields[1].jsonPath: Invalid value: \".spec.tags\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.\n\
+                {at}.selectableFields[3].jsonPath: Duplicate value: \".spec.color\""),
+        ),
+        (
+            version(&|v| v["deprecationWarning"] = "old".into()),
+            format!("{at}.deprecationWarning: Invalid value: \"old\": can only be set for deprecated versions"),
+        ),
+        (
+            version(&|v| v["schema"]["openAPIV3Schema"]["nullable"] = true.into()).lines().last().unwrap_or_default().to_owned(),
+            format!("{at}.schema.openAPIV3Schema.nullable: Forbidden: nullable cannot be true at the root"),
+        ),
+        (
+            version(&|v| v["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["color"] = json!({"type": "string", "x-kubernetes-map-type": "atomic"})),
+            format!("{at}.schema.openAPIV3Schema.properties[spec].properties[color].type: Invalid value: \"string\": must be object if x-kubernetes-map-type is specified"),
+        ),
+        (
+            version(&|v| v["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["color"] = json!({"type": "string", "anyOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]})),
+            format!("{at}.schema.openAPIV3Schema.properties[spec].properties[color].anyOf[0].x-kubernetes-validations: Forbidden: must be empty to be structural"),
+        ),
+        (
+            found(&|d| d["spec"]["conversion"] = json!({"strategy": "Webhook"})),
+            "spec.conversion.strategy: Forbidden: conversion webhooks are not supported by this server".to_owned(),
+        ),
+        (
+            found(&|d| d["spec"]["names"]["kind"] = "My_Widget".into()).split(": a DNS").next().unwrap_or_default().to_owned(),
+            "spec.names.kind: Invalid value: \"My_Widget\": may have mixed case, but should otherwise match".to_owned(),
+        ),
+        (
+            found(&|d| {
+                d["spec"]["group"] = "apps.k8s.io".into();
+                d["metadata"]["name"] = "widgets.apps.k8s.io".into();
+            }),
+            "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111".to_owned(),
+        ),
+    ] {
+        assert_eq!(got, wanted);
+    }
+    let mut old = definition();
+    old["status"] = json!({"storedVersions": ["v1"], "conditions": [{"type": "Established", "status": "True"}]});
+    let changed = update_errors("apiextensions.k8s.io", "customresourcedefinitions", old, |new| {
+        new["spec"]["scope"] = "Cluster".into();
+        new["spec"]["versions"][0]["name"] = "v2".into();
+    });
+    assert_eq!(
+        changed,
+        [
+            "spec.scope: Invalid value: \"Cluster\": field is immutable",
+            "status.storedVersions: Invalid value: [\"v1\"]: must have the storage version v2",
+            "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions",
+        ]
+    );
+}
