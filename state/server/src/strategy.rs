@@ -67,6 +67,9 @@ pub(crate) trait Strategy: Send + Sync {
     /// Completes a change through a subresource that writes the status (new, old).
     fn update_part(&self, _: &Scene<'_>, _subresource: &str, _: &mut Value, _: &Value) {}
 
+    /// Writes what the server itself says in an object's status, once the client's is put aside (updates of the object alone).
+    fn settle(&self, _: &Scene<'_>, _: &mut Value) {}
+
     /// Notes in the object that it was asked to go.
     fn delete(&self, _: &Scene<'_>, _: &mut Value, _: &DeleteOptions) -> Result<Removal, Status> {
         Ok(Removal::Now)

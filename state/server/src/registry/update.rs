@@ -147,6 +147,9 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
         strategy.update(&scene, &mut new, old, &mut call.warnings)?;
     }
     let mut errors = bookkeeping::update(&row, &mut new, old, target);
+    if target == Target::Main {
+        strategy.settle(&scene, &mut new);
+    }
     if matches!(target, Target::Status | Target::Part(_)) {
         strategy.update_part(&scene, subresource, &mut new, old);
     }

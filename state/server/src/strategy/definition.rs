@@ -1,6 +1,8 @@
 //! CustomResourceDefinitions: their names are accepted or not when they are written, and they outlive their objects.
 
-use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
 use setpoint_api::validate::{definition, field::FieldError};
 use setpoint_api::{Status, meta};
 
@@ -25,9 +27,12 @@ impl Strategy for Definitions {
         Ok(())
     }
 
-    fn update(&self, scene: &Scene<'_>, new: &mut Value, _: &Value, _: &mut Vec<String>) -> Result<(), Status> {
+    fn update(&self, _: &Scene<'_>, new: &mut Value, _: &Value, _: &mut Vec<String>) -> Result<(), Status> {
         complete_names(new);
-        check(new)?;
+        check(new)
+    }
+
+    fn settle(&self, scene: &Scene<'_>, new: &mut Value) {
         if let Some(version) = storage_version(new) {
             let status = meta::map_mut(meta::map_of(new), "status");
             let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
@@ -38,7 +43,6 @@ impl Strategy for Definitions {
             }
         }
         accept(scene, new);
-        Ok(())
     }
 
     fn delete(&self, scene: &Scene<'_>, object: &mut Value, _: &DeleteOptions) -> Result<Removal, Status> {
@@ -94,62 +98,113 @@ fn check(object: &Value) -> Result<(), Status> {
     ))
 }
 
-/// Accepts the names unless another kind has them; an accepted definition is established at once.
-fn accept(scene: &Scene<'_>, object: &mut Value) {
-    let text = |path: &[&str]| meta::str_at(object, path).to_owned();
-    let (group, kind, plural) = (
-        text(&["spec", "group"]),
-        text(&["spec", "names", "kind"]),
-        text(&["spec", "names", "plural"]),
-    );
-    let taken_by_row = scene.scheme.resources().iter().any(|row| {
-        row.group == group && ((row.kind == kind && row.plural != plural) || (row.plural == plural && !row.custom))
-    });
-    let taken_by_definition = scene
-        .cache
-        .list(RESOURCE, None)
-        .iter()
-        .map(|stored| stored.value())
-        .any(|other| {
-            meta::name(&other) != meta::name(object)
-                && meta::str_at(&other, &["spec", "group"]) == group
-                && meta::str_at(&other, &["status", "acceptedNames", "kind"]) == kind
-        });
-    let names = meta::at(object, &["spec", "names"])
-        .cloned()
-        .unwrap_or_else(|| json!({}));
-    let since = meta::format_time(scene.now);
-    if taken_by_row || taken_by_definition {
-        let message = format!("{kind:?} is already in use");
-        set_condition(object, "NamesAccepted", false, "KindConflict", &message, &since);
-        set_condition(
-            object,
-            "Established",
-            false,
-            "NotAccepted",
-            "not all names are accepted",
-            &since,
-        );
-        return;
+/// The names that other kinds of a group have: of resources, and of kinds.
+#[derive(Default)]
+struct Taken {
+    resources: HashSet<String>,
+    kinds: HashSet<String>,
+}
+
+impl Taken {
+    /// Finds the names that the group's other kinds have, whether they are built in or accepted definitions.
+    fn of(scene: &Scene<'_>, object: &Value, group: &str) -> Taken {
+        let mut taken = Taken::default();
+        for row in scene.scheme.resources() {
+            if row.group == group && !row.custom {
+                taken.resources.extend([row.plural.clone(), row.singular.clone()]);
+                taken.resources.extend(row.short_names.iter().cloned());
+                taken.kinds.extend([row.kind.clone(), row.list_kind.clone()]);
+            }
+        }
+        let others = scene.cache.list(RESOURCE, None);
+        for other in others.iter().map(|stored| stored.value()) {
+            if meta::name(&other) == meta::name(object) || meta::str_at(&other, &["spec", "group"]) != group {
+                continue;
+            }
+            let name = |key: &str| meta::str_at(&other, &["status", "acceptedNames", key]).to_owned();
+            taken.resources.extend([name("plural"), name("singular")]);
+            let short = meta::list_at(&other, &["status", "acceptedNames", "shortNames"]);
+            taken
+                .resources
+                .extend(short.iter().filter_map(Value::as_str).map(str::to_owned));
+            taken.kinds.extend([name("kind"), name("listKind")]);
+        }
+        taken
     }
-    let status = meta::map_mut(meta::map_of(object), "status");
-    status.insert("acceptedNames".into(), names);
-    set_condition(
-        object,
-        "NamesAccepted",
-        true,
-        "NoConflicts",
-        "no conflicts found",
-        &since,
-    );
-    set_condition(
-        object,
-        "Established",
-        true,
-        "InitialNamesAccepted",
-        "the initial names have been accepted",
-        &since,
-    );
+
+    /// Returns the names that can be accepted, and the last conflict, as its reason and message.
+    fn accept(&self, wanted: &Value, accepted: &Value) -> (Value, Option<(&'static str, String)>) {
+        let mut names = accepted.clone();
+        let mut conflict = None;
+        let in_use = |name: &str| format!("{name:?} is already in use");
+        let rows = [
+            ("plural", "PluralConflict", &self.resources),
+            ("singular", "SingularConflict", &self.resources),
+            ("shortNames", "ShortNamesConflict", &self.resources),
+            ("kind", "KindConflict", &self.kinds),
+            ("listKind", "ListKindConflict", &self.kinds),
+        ];
+        for (key, reason, taken) in rows {
+            let asked: Vec<&str> = match wanted.get(key) {
+                Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+                Some(Value::String(name)) => vec![name],
+                _ => Vec::new(),
+            };
+            let held = |name: &str| match accepted.get(key) {
+                Some(Value::Array(list)) => list.iter().any(|known| known == name),
+                Some(known) => known == name,
+                None => false,
+            };
+            let wrong: Vec<String> = asked
+                .iter()
+                .filter(|name| !held(name) && taken.contains(**name))
+                .map(|name| in_use(name))
+                .collect();
+            match (wrong.is_empty(), wanted.get(key)) {
+                (true, Some(name)) => {
+                    meta::map_of(&mut names).insert(key.to_owned(), name.clone());
+                }
+                (true, None) => {
+                    meta::map_of(&mut names).remove(key);
+                }
+                (false, _) if wrong.len() == 1 => conflict = Some((reason, wrong.concat())),
+                (false, _) => conflict = Some((reason, format!("[{}]", wrong.join(", ")))),
+            }
+        }
+        match wanted.get("categories") {
+            Some(categories) => meta::map_of(&mut names).insert("categories".to_owned(), categories.clone()),
+            None => meta::map_of(&mut names).remove("categories"),
+        };
+        (names, conflict)
+    }
+}
+
+/// Accepts the names that no other kind of the group has; once all are, the definition is established, and stays so.
+fn accept(scene: &Scene<'_>, object: &mut Value) {
+    let group = meta::str_at(object, &["spec", "group"]).to_owned();
+    let names = |path: &[&str]| meta::at(object, path).cloned().unwrap_or_else(|| json!({}));
+    let (wanted, accepted) = (names(&["spec", "names"]), names(&["status", "acceptedNames"]));
+    let (names, conflict) = Taken::of(scene, object, &group).accept(&wanted, &accepted);
+    let since = meta::format_time(scene.now);
+    meta::map_mut(meta::map_of(object), "status").insert("acceptedNames".into(), names);
+    let established = crd::has_condition(object, "Established");
+    match conflict {
+        Some((reason, message)) => {
+            set_condition(object, "NamesAccepted", false, reason, &message, &since);
+            if !established {
+                let message = "not all names are accepted";
+                set_condition(object, "Established", false, "NotAccepted", message, &since);
+            }
+        }
+        None => {
+            let message = "no conflicts found";
+            set_condition(object, "NamesAccepted", true, "NoConflicts", message, &since);
+            if !established {
+                let message = "the initial names have been accepted";
+                set_condition(object, "Established", true, "InitialNamesAccepted", message, &since);
+            }
+        }
+    }
 }
 
 /// Sets a condition; its time moves only when its status does.
@@ -164,20 +219,13 @@ fn set_condition(object: &mut Value, name: &str, holds: bool, reason: &str, mess
         .iter_mut()
         .find(|condition| meta::str_at(condition, &["type"]) == name);
     if let Some(condition) = found {
-        if meta::str_at(condition, &["status"]) == text {
-            return;
-        }
+        let changed = meta::str_at(condition, &["status"]) != text;
         let map = meta::map_of(condition);
-        let changes: Map<String, Value> = [
-            ("status", text),
-            ("reason", reason),
-            ("message", message),
-            ("lastTransitionTime", since),
-        ]
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.into()))
-        .collect();
-        map.extend(changes);
+        let mut changes = vec![("status", text), ("reason", reason), ("message", message)];
+        if changed {
+            changes.push(("lastTransitionTime", since));
+        }
+        map.extend(changes.into_iter().map(|(key, value)| (key.to_owned(), value.into())));
         return;
     }
     conditions.push(json!({

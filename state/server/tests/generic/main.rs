@@ -1,6 +1,7 @@
 //! The generic path from outside: every operation, over a real log.
 
 mod damage;
+mod definitions;
 mod disruption;
 mod heartbeat;
 mod kinds;
