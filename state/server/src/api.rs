@@ -39,7 +39,9 @@ use crate::{
     account_secrets, discovery, exec, health, logs, openapi_routes, portforward, proxy, respond, reviews, timemachine,
     usage, users,
 };
-use limits::Limits;
+use limits::{Kind, Limits, Seat, held};
+
+pub(crate) use limits::Session;
 
 /// The version of Kubernetes whose API this is.
 const VERSION: (&str, &str) = ("1", "37");
@@ -127,6 +129,7 @@ impl ApiServer {
     /// Loads the state, starts to follow it, and creates what every cluster has.
     pub async fn start(config: ServerConfig) -> Result<ApiServer, ServerError> {
         let metrics = RequestMetrics::new(&config.metrics)?;
+        let limits = Limits::new(&config.metrics)?;
         let subresources =
             Subresources::new(config.subresources, &Scheme::builtin()).map_err(ServerError::Subresource)?;
         let tokens = Arc::new(Tokens::open(&config.data_dir, Arc::clone(&config.now))?);
@@ -176,7 +179,7 @@ impl ApiServer {
                 subresources,
                 now: config.now,
                 metrics,
-                limits: Limits::default(),
+                limits,
                 version: version(&config.build),
             }),
         })
@@ -279,24 +282,66 @@ impl ApiServer {
             };
             shared.authorizer.check(&user, &attributes)?;
         }
+        let in_process = origin.is_in_process();
         if info.is_long_running() {
-            return self.route(info, &user, request).await;
+            return self.answer_long(info, &user, in_process, request).await;
         }
-        let permit = if origin.is_in_process() {
-            None
-        } else {
-            Some(shared.limits.admit(info.is_read())?)
-        };
+        let of_kind = if info.is_read() { Kind::Read } else { Kind::Write };
+        let seat = self.admit(info, &user, in_process, of_kind).await?;
         let kind = if info.is_read() { "readOnly" } else { "mutating" };
         let counted = shared.metrics.in_flight(kind);
         let answer = tokio::time::timeout(ANSWER_WITHIN, self.route(info, &user, request)).await;
-        drop((permit, counted));
+        drop((seat, counted));
         answer.unwrap_or_else(|_| {
             Err(Status::timeout(format!(
                 "the request was not answered within {} seconds",
                 ANSWER_WITHIN.as_secs()
             )))
         })
+    }
+
+    /// Answers what lasts: its place is taken until the answer has been sent, or the upgraded connection has ended.
+    async fn answer_long(
+        &self,
+        info: &RequestInfo,
+        user: &UserInfo,
+        in_process: bool,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let place = self.shared.limits.admit(user, in_process, Kind::Stream, 1).await?;
+        let session = Session::from(place);
+        // A watch may begin with a list, and costs as much until it has begun.
+        let listing = match info.verb.as_str() {
+            "watch" => Some(self.admit(info, user, in_process, Kind::Read).await?),
+            _ => None,
+        };
+        request.extensions_mut().insert(session.clone());
+        let response = self.route(info, user, request).await?;
+        drop(listing);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        Ok(response.map(|body| held(body, session)))
+    }
+
+    /// Waits for a request's turn.
+    async fn admit(&self, info: &RequestInfo, user: &UserInfo, in_process: bool, kind: Kind) -> Result<Seat, Status> {
+        let shared = &*self.shared;
+        let width = if matches!(info.verb.as_str(), "list" | "watch") {
+            let row = shared.registry.scheme().get(&info.group, &info.version, &info.resource);
+            let objects = row.map_or(0, |row| shared.registry.cache().count(&row.storage_prefix()));
+            let page = info.query.get("limit").and_then(|limit| limit.parse().ok());
+            limits::list_width(page.filter(|page| *page > 0).map_or(objects, |page| objects.min(page)))
+        } else {
+            1
+        };
+        let seat = shared.limits.admit(user, in_process, kind, width).await?;
+        if width > 1 {
+            // A list is made without a pause: those that have arrived meanwhile are to queue up first, or the order in
+            // which connections happen to be served would be the order of answers.
+            tokio::task::yield_now().await;
+        }
+        Ok(seat)
     }
 
     /// What is told to those who are not known: health and version.

@@ -14,6 +14,7 @@ use axum::body::Body;
 use http::{HeaderMap, Request, Response};
 use setpoint_api::Status;
 
+use crate::api::Session;
 use crate::cache::Cache;
 use crate::request::RequestInfo;
 use crate::streams::{ExecRequest, ExecStreams, PodStreams, StreamError};
@@ -53,6 +54,7 @@ pub(crate) async fn serve(
         Err(error @ StreamError::Failed { .. }) => ExecStreams::failed(error),
         Err(error) => return Err(pods::failure(&error)),
     };
+    let session = request.extensions_mut().remove::<Session>();
     let switched = hyper::upgrade::on(&mut request);
     let response = match &transport {
         Transport::WebSocket(handshake) => handshake.response(),
@@ -60,6 +62,8 @@ pub(crate) async fn serve(
     }?;
     let what = format!("{} {}/{}", info.subresource, target.namespace, target.name);
     tokio::spawn(async move {
+        // The session counts as open until it has ended.
+        let _session = session;
         // Until here the process waits; it is killed when the client does not come.
         let Some(upgraded) = upgrade::taken(switched, &what).await else {
             return;

@@ -16,6 +16,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use setpoint_api::Status;
 
+use crate::api::Session;
 use crate::cache::Cache;
 use crate::pods::{self, Place};
 use crate::request::{Query, RequestInfo};
@@ -112,8 +113,11 @@ pub(crate) async fn serve(
         streams: Arc::clone(streams),
         place,
     });
+    let session = request.extensions_mut().remove::<Session>();
     let switched = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
+        // The session counts as open until it has ended.
+        let _session = session;
         let Some(upgraded) = upgrade::taken(switched, &what).await else {
             return;
         };

@@ -15,6 +15,7 @@ use setpoint_api::Status;
 
 use super::target::Target;
 use super::tls;
+use crate::api::Session;
 use crate::pods;
 use crate::request::RequestInfo;
 use crate::streams::{Duplex, PodAddress, PodStreams, StreamError};
@@ -47,6 +48,7 @@ pub(super) async fn forward(
     let path = info.proxied_path().to_owned();
     let prefix = info.path.strip_suffix(path.as_str()).unwrap_or_default().to_owned();
     let upgrades = upgrade::is_wanted(request.headers());
+    let session = request.extensions_mut().remove::<Session>();
     let switched = hyper::upgrade::on(&mut request);
     let host = host(&request);
     let connection = match tokio::time::timeout(CONNECT_WITHIN, connect(streams, target)).await {
@@ -99,11 +101,12 @@ pub(super) async fn forward(
             ));
         }
         let pod = hyper::upgrade::on(&mut response);
-        tokio::spawn(join(
-            switched,
-            pod,
-            format!("proxy {}/{}", target.place.namespace, target.place.name),
-        ));
+        let what = format!("proxy {}/{}", target.place.namespace, target.place.name);
+        tokio::spawn(async move {
+            // The connection counts as open until it has ended.
+            let _session = session;
+            join(switched, pod, what).await;
+        });
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         if let Some(protocol) = protocol {

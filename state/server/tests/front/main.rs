@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod fairness;
 mod kinds;
 mod registered;
 mod streams;
