@@ -7,6 +7,7 @@
 //! * What happens to an object on its way in: [`protobuf`] → [`default`](mod@default) → [`strategy`] → [`validate`] → [`encode`](mod@encode).
 //! * How it looks in other versions: [`convert`].
 //! * How it changes: [`patch`] and [`apply`] over the structure in [`schema`], which [`openapi`] publishes.
+//! * Which pods a namespace takes: [`pod_security`].
 //! * What clients ask with: [`selector`], [`quantity`], [`names`], [`meta`], [`cron`], [`certificate`].
 //! * What they are answered with: [`table`], [`status`].
 
@@ -20,6 +21,7 @@ pub mod meta;
 pub mod metrics;
 pub mod openapi;
 pub mod patch;
+pub mod pod_security;
 pub mod protobuf;
 pub mod schema;
 pub mod scheme;

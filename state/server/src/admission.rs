@@ -1,10 +1,16 @@
 //! What may still change or refuse an object after it was decoded and defaulted, and before it is written.
 
+mod pod_security;
+
 use std::sync::Arc;
 
 use serde_json::Value;
 use setpoint_api::{Resource, Status};
 
+pub(crate) use pod_security::PodSecurity;
+
+use crate::audit::Annotations;
+use crate::cache::Cache;
 use crate::request::UserInfo;
 
 /// The kind of write that is being admitted.
@@ -32,6 +38,10 @@ pub struct AdmissionRequest<'a> {
     pub old: Option<&'a Value>,
     /// Whether nothing will be written.
     pub dry_run: bool,
+    /// All other objects, as they are now.
+    pub cache: &'a Arc<Cache>,
+    /// What the audit log is to say of the decision.
+    pub annotations: &'a Annotations,
 }
 
 /// One step of the admission chain.

@@ -25,7 +25,7 @@ use setpoint_store::Log;
 
 pub use service::AsUser;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, PodSecurity};
 use crate::authn::{self, Authenticator, Origin};
 use crate::authz::{self, Attributes, Authorizer, Escalation, NodeRestriction, Signers};
 use crate::computed::{self, ComputedKind};
@@ -65,7 +65,7 @@ pub struct ServerConfig {
     /// The range that node ports are taken from.
     pub node_port_range: RangeInclusive<u16>,
     /// The admission chain, in order; the checks against escalation of rights and of who may
-    /// approve certificates come after it.
+    /// approve certificates, and Pod Security, come after it.
     pub admission: Vec<Arc<dyn Admission>>,
     /// The registry that `/metrics` shows; the server's own metrics are added.
     pub metrics: prometheus::Registry,
@@ -139,6 +139,7 @@ impl ApiServer {
         admission.push(Arc::new(NodeRestriction::new(Arc::clone(&cell))));
         admission.push(Arc::new(users::Guard::new(Arc::clone(&cell))));
         admission.push(Arc::new(Signers::new(Arc::clone(&cell))));
+        admission.push(Arc::new(PodSecurity::new(&config.metrics)?));
         let registry = Registry::start(RegistryConfig {
             log: config.log,
             scheme: Scheme::builtin(),

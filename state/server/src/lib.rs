@@ -8,6 +8,7 @@ mod account_secrets;
 mod admission;
 mod api;
 mod apiservices;
+mod audit;
 mod authn;
 mod authz;
 mod body;
@@ -44,6 +45,7 @@ mod websocket;
 
 pub use admission::{Admission, AdmissionRequest, Operation};
 pub use api::{ApiServer, AsUser, ServerConfig, ServerError};
+pub use audit::Annotations;
 pub use cache::{Cache, Stored};
 pub use registry::{Now, Registry, RegistryConfig, StartError, TokenRequest, TokenSigner};
 pub use request::{Query, RequestInfo, UserInfo};

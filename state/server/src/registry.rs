@@ -40,6 +40,7 @@ use setpoint_api::{Scheme, Status};
 use setpoint_store::{Log, StoreError};
 
 use crate::admission::Admission;
+use crate::audit::Annotations;
 use crate::cache::Cache;
 use crate::request::{RequestInfo, UserInfo};
 use crate::strategy::Strategies;
@@ -186,6 +187,9 @@ impl Registry {
             Ok(call) => call,
             Err(status) => return respond::status(&status),
         };
+        if let Some(annotations) = parts.extensions.get::<Arc<Annotations>>() {
+            call.annotations = Arc::clone(annotations);
+        }
         let answer = self.dispatch(&mut call, body).await;
         answer::respond(&call, answer).await
     }

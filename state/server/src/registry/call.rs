@@ -9,6 +9,7 @@ use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Resource, Status, apply};
 
 use super::{Inner, Registry};
+use crate::audit::Annotations;
 use crate::body::{Accept, FieldValidation};
 use crate::cache::{Stored, object_key};
 use crate::request::{RequestInfo, UserInfo};
@@ -33,6 +34,8 @@ pub(crate) struct Call<'a> {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
     pub(crate) warnings: Vec<String>,
+    /// What the audit log is to say of the request.
+    pub(crate) annotations: Arc<Annotations>,
 }
 
 impl<'a> Call<'a> {
@@ -80,6 +83,7 @@ impl<'a> Call<'a> {
             dry_run: false,
             validation: FieldValidation::Warn,
             warnings: Vec::new(),
+            annotations: Arc::default(),
         };
         call.warnings.extend(call.row.deprecation.clone());
         call.dry_run = match query.non_empty("dryRun") {

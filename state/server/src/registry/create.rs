@@ -98,6 +98,8 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owned: bool
         user: call.user,
         old: None,
         dry_run: call.dry_run,
+        cache: &inner.cache,
+        annotations: &call.annotations,
     };
     admission::run(&inner.admission, &request, &mut object, &mut call.warnings)?;
     let errors = row.validate_create(&object);

@@ -205,6 +205,8 @@ fn prepare(call: &mut Call<'_>, options: &DeleteOptions, old: &Value) -> Result<
         user: call.user,
         old: Some(old),
         dry_run: options.dry_run,
+        cache: &inner.cache,
+        annotations: &call.annotations,
     };
     let mut seen = old.clone();
     admission::run(&inner.admission, &request, &mut seen, &mut call.warnings)?;

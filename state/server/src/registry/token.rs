@@ -76,6 +76,8 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
         user: call.user,
         old: None,
         dry_run: call.dry_run,
+        cache: &call.inner().cache,
+        annotations: &call.annotations,
     };
     admission::run(&call.inner().admission, &admitted, &mut request, &mut call.warnings)?;
     let bound = match meta::at(&request, &["spec", "boundObjectRef"]).filter(|bound| !bound.is_null()) {

@@ -164,6 +164,8 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
         user: call.user,
         old: Some(old),
         dry_run: call.dry_run,
+        cache: &inner.cache,
+        annotations: &call.annotations,
     };
     admission::run(&inner.admission, &request, &mut new, &mut call.warnings)?;
     errors.extend(match target {

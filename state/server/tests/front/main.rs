@@ -1,6 +1,7 @@
 //! The front of the API from outside: in process with a kube client, and over TLS and the unix socket with kubectl.
 
 mod access;
+mod admission;
 mod cluster;
 mod fairness;
 mod kinds;
