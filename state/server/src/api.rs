@@ -90,8 +90,8 @@ pub enum ServerError {
     /// Two answer the same subresource.
     #[error("{0} is answered by more than one part of this program")]
     Subresource(String),
-    /// A role or binding that every cluster has could not be created.
-    #[error("cannot create {what}")]
+    /// A role or binding that every cluster has could not be created or brought up to date.
+    #[error("cannot create or update {what}")]
     Bootstrap {
         /// The object.
         what: String,
@@ -151,16 +151,13 @@ impl ApiServer {
             api_address: config.api_address,
         })
         .await?;
-        for object in authz::bootstrap_objects() {
-            let what = format!("{} {}", object["kind"], object["metadata"]["name"]);
-            registry
-                .create_if_absent(object)
-                .await
-                .map_err(|source| ServerError::Bootstrap {
-                    what,
-                    source: Box::new(source),
-                })?;
-        }
+        authz::reconcile(&registry, authz::bootstrap_objects())
+            .await
+            .map_err(|(what, source)| ServerError::Bootstrap {
+                what,
+                source: Box::new(source),
+            })?;
+        tokio::spawn(authz::follow_aggregation(Arc::downgrade(&registry.inner)));
         tokio::spawn(account_secrets::follow(Arc::downgrade(&registry.inner)));
         let authorizer = Authorizer::new(Arc::clone(registry.cache()));
         // The cell was made above and is set here only.
@@ -347,15 +344,12 @@ impl ApiServer {
 
     /// What is told to those who are not known: health and version.
     fn answer_anybody(&self, info: &RequestInfo) -> Result<Response<Body>, Status> {
-        let path = info.path.trim_end_matches('/');
-        if !info.is_read() || info.is_resource {
-            Err(Status::unauthorized())
-        } else if path == "/version" {
-            Ok(respond::json(StatusCode::OK, &self.shared.version))
-        } else if health::is_health(path) {
-            health::serve(self.shared.registry.cache(), info)
-        } else {
-            Err(Status::unauthorized())
+        // As the role system:public-info-viewer has it: the single checks are for those who are known.
+        match &*info.path {
+            _ if !info.is_read() || info.is_resource => Err(Status::unauthorized()),
+            "/version" | "/version/" => Ok(respond::json(StatusCode::OK, &self.shared.version)),
+            "/healthz" | "/livez" | "/readyz" => health::serve(self.shared.registry.cache(), info),
+            _ => Err(Status::unauthorized()),
         }
     }
 

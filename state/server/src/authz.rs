@@ -2,14 +2,16 @@
 //!
 //! `system:masters` may do everything. Everybody else may do what some rule of a role allows that is bound to them; nothing is
 //! denied by a rule. The roles are read from the cache and indexed anew when one of their kinds has changed.
-//! `rules` decides on one rule, `index` finds the rules of a user, `bootstrap` holds the roles that every cluster has,
-//! `escalation` keeps a user from granting more than they have,
-//! `signers` decides who may approve and sign requests for certificates.
+//! `rules` decides on one rule, `index` finds the rules of a user, `bootstrap` holds the roles that every cluster has and
+//! `reconcile` brings them up to date, `aggregation` writes the rules of roles that are made of others, `escalation` keeps
+//! a user from granting more than they have, `signers` decides who may approve and sign requests for certificates.
 
+mod aggregation;
 mod bootstrap;
 mod escalation;
 mod index;
 mod node;
+mod reconcile;
 mod rules;
 mod signers;
 #[cfg(test)]
@@ -20,10 +22,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use setpoint_api::Status;
 
+pub(crate) use aggregation::follow as follow_aggregation;
 pub(crate) use bootstrap::objects as bootstrap_objects;
 pub(crate) use escalation::Escalation;
 pub(crate) use index::{Index, Sources};
 pub(crate) use node::{Restriction as NodeRestriction, identity as node_identity};
+pub(crate) use reconcile::all as reconcile;
 pub(crate) use rules::Rule;
 pub(crate) use signers::Signers;
 
@@ -128,6 +132,22 @@ impl Authorizer {
     /// The objects that decisions are made from.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// Why the user may do this, as reviews and the audit log say it; `None` where they may not. The reason is
+    /// empty for masters and for nodes with what is theirs: they need no role.
+    pub(crate) fn reason(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Option<String> {
+        if user.is_master() {
+            return Some(String::new());
+        }
+        if let Some(node) = node::identity(user).filter(|node| !node.is_empty())
+            && node::decide(&self.cache, &self.nodes, node, attributes).is_ok()
+        {
+            return Some(String::new());
+        }
+        let index = self.index();
+        let via = index.granted_by(user, attributes)?;
+        Some(format!("RBAC: allowed by {via}"))
     }
 
     /// Refuses, in Kubernetes' words, what the user may not do.

@@ -56,7 +56,7 @@ pub(crate) use failure::from_store;
 pub(crate) use get::parse_revision;
 pub(crate) use list::selected;
 pub(crate) use select::Selection;
-pub(crate) use system::{correct, delete_as_system, release};
+pub(crate) use system::{correct, delete_as_system, delete_object, release, revise};
 
 /// The clock that is handed in.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;

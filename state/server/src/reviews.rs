@@ -86,8 +86,8 @@ fn access(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) ->
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let resource = &spec["resourceAttributes"];
     let other = &spec["nonResourceAttributes"];
-    let allowed = match (resource.is_object(), other.is_object()) {
-        (true, false) => authorizer.allows(
+    let reason = match (resource.is_object(), other.is_object()) {
+        (true, false) => authorizer.reason(
             user,
             &Attributes {
                 verb: &text(&resource["verb"]),
@@ -100,7 +100,7 @@ fn access(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) ->
                 fields: None,
             },
         ),
-        (false, true) => authorizer.allows(
+        (false, true) => authorizer.reason(
             user,
             &Attributes {
                 verb: &text(&other["verb"]),
@@ -121,7 +121,11 @@ fn access(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) ->
             return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
         }
     };
-    Ok(json!({"allowed": allowed}))
+    let mut status = json!({"allowed": reason.is_some()});
+    if let Some(reason) = reason.filter(|reason| !reason.is_empty()) {
+        status["reason"] = reason.into();
+    }
+    Ok(status)
 }
 
 fn subject(spec: &Value, kind: &str) -> Result<UserInfo, Status> {

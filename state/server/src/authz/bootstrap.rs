@@ -1,12 +1,16 @@
 //! The roles and bindings that every cluster has from its first start.
 //!
 //! The names, labels and rules are Kubernetes' (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`), for the groups
-//! that are served here. What a person changed in them stays changed.
+//! that are served here. They are brought up to date at every start, see `reconcile`.
+
+mod components;
 
 use serde_json::{Value, json};
+use setpoint_api::meta;
 
-use super::{Index, Rule, Sources};
+use super::aggregation;
 
+const GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
 const ALL: &[&str] = &[
@@ -23,6 +27,7 @@ const ALL: &[&str] = &[
 /// All objects to seed, roles first.
 pub(crate) fn objects() -> Vec<Value> {
     let mut roles = cluster_roles();
+    roles.extend(components::cluster_roles());
     fill_aggregated(&mut roles);
     roles.extend(bindings());
     roles.extend(namespaced());
@@ -91,6 +96,7 @@ fn cluster_roles() -> Vec<Value> {
                     "/livez",
                     "/livez/*",
                     "/metrics",
+                    "/metrics/slis",
                     "/readyz",
                     "/readyz/*",
                 ],
@@ -315,31 +321,35 @@ fn bindings() -> Vec<Value> {
     const MASTERS: &str = crate::request::MASTERS;
     const KNOWN: &str = crate::request::AUTHENTICATED;
     const UNKNOWN: &str = crate::request::UNAUTHENTICATED;
-    [
+    let group = |name: &str| json!({"apiGroup": GROUP, "kind": "Group", "name": name});
+    let user = |name: &str| json!({"apiGroup": GROUP, "kind": "User", "name": name});
+    let groups = [
         ("cluster-admin", &[MASTERS][..]),
         ("system:discovery", &[KNOWN]),
         ("system:basic-user", &[KNOWN]),
         ("system:public-info-viewer", &[KNOWN, UNKNOWN]),
         ("system:monitoring", &["system:monitoring"]),
         ("system:service-account-issuer-discovery", &["system:serviceaccounts"]),
+        // Nobody: what a node may is not decided by its role alone.
+        ("system:node", &[]),
     ]
-    .into_iter()
-    .map(|(name, groups)| {
-        let subjects: Vec<Value> = groups
-            .iter()
-            .map(|group| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}))
-            .collect();
-        object(
-            "ClusterRoleBinding",
-            name,
-            None,
-            json!({
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-                "subjects": subjects,
-            }),
-        )
-    })
-    .collect()
+    .map(|(role, groups)| (role, groups.iter().copied().map(group).collect::<Vec<Value>>()));
+    let users = components::BOUND_USERS
+        .iter()
+        .map(|(role, name)| (*role, vec![user(name)]));
+    let dns = json!({"kind": "ServiceAccount", "name": "kube-dns", "namespace": "kube-system"});
+    groups
+        .into_iter()
+        .chain(users)
+        .chain([("system:kube-dns", vec![dns])])
+        .map(|(name, subjects)| {
+            let mut rest = json!({"roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": name}});
+            if !subjects.is_empty() {
+                rest["subjects"] = subjects.into();
+            }
+            object("ClusterRoleBinding", name, None, rest)
+        })
+        .collect()
 }
 
 fn namespaced() -> Vec<Value> {
@@ -360,15 +370,13 @@ fn namespaced() -> Vec<Value> {
 
 /// Writes into each aggregated role the rules that it comes to, as Kubernetes' controller does.
 fn fill_aggregated(roles: &mut [Value]) {
-    let index = Index::build(&Sources {
-        cluster_roles: roles.to_vec(),
-        ..Sources::default()
-    });
-    for role in roles {
-        if role["aggregationRule"].is_object() {
-            let reference = json!({"kind": "ClusterRole", "name": role["metadata"]["name"]});
-            let rules = index.referenced(&reference, "").unwrap_or_default();
-            role["rules"] = rules.iter().map(Rule::to_value).collect();
+    let filled: Vec<(String, Value)> = aggregation::outdated(roles)
+        .into_iter()
+        .map(|(role, rules)| (meta::name(role).to_owned(), rules))
+        .collect();
+    for (name, rules) in filled {
+        if let Some(role) = roles.iter_mut().find(|role| meta::name(role) == name) {
+            role["rules"] = rules;
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
-use setpoint_api::Status;
+use setpoint_api::validate::field::quote;
+use setpoint_api::{Status, meta};
 
-use super::rules::uncovered;
+use super::rules::{TooMany, compact, uncovered};
 use super::{Attributes, Authorizer, Rule};
 use crate::admission::{Admission, AdmissionRequest, Operation};
 use crate::request::UserInfo;
@@ -45,7 +46,7 @@ impl Admission for Escalation {
             // An update that leaves these as they are grants nothing.
             "roles" | "clusterroles" if unchanged(request, object, ["rules", "aggregationRule"]) => Ok(()),
             "rolebindings" | "clusterrolebindings" if unchanged(request, object, ["roleRef", "subjects"]) => Ok(()),
-            "roles" | "clusterroles" => role(authorizer, request.user, resource, object),
+            "roles" | "clusterroles" => role(authorizer, request.user, resource, object, request.old),
             "rolebindings" | "clusterrolebindings" => binding(authorizer, request.user, resource, object),
             _ => Ok(()),
         }
@@ -58,7 +59,13 @@ fn unchanged(request: &AdmissionRequest<'_>, object: &Value, keys: [&str; 2]) ->
         .is_some_and(|old| keys.iter().all(|key| old[key] == object[key]))
 }
 
-fn role(authorizer: &Authorizer, user: &UserInfo, resource: &str, object: &Value) -> Result<(), Status> {
+fn role(
+    authorizer: &Authorizer,
+    user: &UserInfo,
+    resource: &str,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
     let namespace = text(object, "namespace");
     let name = text(object, "name");
     let escalate = Attributes {
@@ -72,23 +79,37 @@ fn role(authorizer: &Authorizer, user: &UserInfo, resource: &str, object: &Value
     if authorizer.allows(user, &escalate) {
         return Ok(());
     }
-    // Whoever may aggregate may take in any rule that anybody adds later.
-    let mut wanted = Rule::read_all(object);
-    if object["aggregationRule"].is_object() {
-        let everything = || vec!["*".to_owned()];
-        wanted.push(Rule {
-            verbs: everything(),
-            groups: everything(),
-            resources: everything(),
-            ..Rule::default()
-        });
-        wanted.push(Rule {
-            verbs: everything(),
-            paths: everything(),
-            ..Rule::default()
-        });
+    refuse_uncovered(authorizer, user, namespace, &Rule::read_all(object), resource, name)?;
+    // Whoever may aggregate may take in any rule that anybody adds later, and whoever ends it keeps what was taken in.
+    let aggregates = |role: &Value| !meta::list_at(role, &["aggregationRule", "clusterRoleSelectors"]).is_empty();
+    if (aggregates(object) || old.is_some_and(aggregates))
+        && refuse_uncovered(authorizer, user, namespace, &everything(), resource, name).is_err()
+    {
+        return Err(Status::forbidden(
+            GROUP,
+            resource,
+            name,
+            "must have cluster-admin privileges to use the aggregationRule",
+        ));
     }
-    refuse_uncovered(authorizer, user, namespace, &wanted, resource, name)
+    Ok(())
+}
+
+fn everything() -> [Rule; 2] {
+    let all = || vec!["*".to_owned()];
+    [
+        Rule {
+            verbs: all(),
+            groups: all(),
+            resources: all(),
+            ..Rule::default()
+        },
+        Rule {
+            verbs: all(),
+            paths: all(),
+            ..Rule::default()
+        },
+    ]
 }
 
 fn binding(authorizer: &Authorizer, user: &UserInfo, resource: &str, object: &Value) -> Result<(), Status> {
@@ -126,38 +147,48 @@ fn refuse_uncovered(
 ) -> Result<(), Status> {
     let index = authorizer.index();
     let held: Vec<Rule> = index.rules(user, namespace).cloned().collect();
-    let missing = uncovered(&held, wanted);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let rules: Vec<String> = missing.iter().map(describe).collect();
-    Err(Status::forbidden(
-        GROUP,
-        resource,
-        name,
-        &format!(
-            "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
-            user.name,
-            user.groups,
-            rules.join("\n")
+    let why = match uncovered(&held, wanted) {
+        Ok(missing) if missing.is_empty() => return Ok(()),
+        Ok(missing) => {
+            let mut rules: Vec<String> = compact(missing).iter().map(describe).collect();
+            rules.sort();
+            rules.dedup();
+            format!(
+                "user {} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
+                quote(&user.name),
+                quoted(&user.groups),
+                rules.join("\n")
+            )
+        }
+        Err(TooMany) => format!(
+            "user {} is attempting to grant RBAC permissions that are too many combinations to be checked; use fewer verbs, \
+             groups, resources and names to a rule",
+            quote(&user.name)
         ),
-    ))
+    };
+    Err(Status::forbidden(GROUP, resource, name, &why))
 }
 
 fn describe(rule: &Rule) -> String {
     let lists = [
         ("APIGroups", &rule.groups),
         ("Resources", &rule.resources),
-        ("ResourceNames", &rule.names),
         ("NonResourceURLs", &rule.paths),
+        ("ResourceNames", &rule.names),
         ("Verbs", &rule.verbs),
     ];
     let parts: Vec<String> = lists
         .iter()
         .filter(|(_, list)| !list.is_empty())
-        .map(|(key, list)| format!("{key}:{list:?}"))
+        .map(|(key, list)| format!("{key}:{}", quoted(list)))
         .collect();
     format!("{{{}}}", parts.join(", "))
+}
+
+/// A list of texts as Go prints it with `%q`.
+fn quoted(list: &[String]) -> String {
+    let items: Vec<String> = list.iter().map(|item| quote(item)).collect();
+    format!("[{}]", items.join(" "))
 }
 
 fn text<'a>(object: &'a Value, key: &str) -> &'a str {

@@ -59,14 +59,21 @@ enum Subject {
 
 type Rules = Arc<Vec<Rule>>;
 
+/// What a binding gives to one of its subjects.
+struct Grant {
+    rules: Rules,
+    /// The binding, its role and the subject, in words.
+    via: String,
+}
+
 /// The rules by subject.
 #[derive(Default)]
 pub(crate) struct Index {
     cluster_roles: HashMap<String, Rules>,
     roles: HashMap<(String, String), Rules>,
-    everywhere: HashMap<Subject, Vec<Rules>>,
+    everywhere: HashMap<Subject, Vec<Grant>>,
     /// By namespace.
-    inside: HashMap<String, HashMap<Subject, Vec<Rules>>>,
+    inside: HashMap<String, HashMap<Subject, Vec<Grant>>>,
 }
 
 impl Index {
@@ -87,8 +94,9 @@ impl Index {
         }
         for binding in &sources.cluster_bindings {
             if let Some(rules) = index.referenced(&binding["roleRef"], "") {
-                for subject in subjects(binding, "") {
-                    index.everywhere.entry(subject).or_default().push(Arc::clone(&rules));
+                for (subject, words) in subjects(binding, "") {
+                    let grant = Grant::new(&rules, binding, name(binding), &words);
+                    index.everywhere.entry(subject).or_default().push(grant);
                 }
             }
         }
@@ -96,8 +104,10 @@ impl Index {
             let namespace = namespace(binding);
             if let Some(rules) = index.referenced(&binding["roleRef"], namespace) {
                 let inside = index.inside.entry(namespace.to_owned()).or_default();
-                for subject in subjects(binding, namespace) {
-                    inside.entry(subject).or_default().push(Arc::clone(&rules));
+                let called = format!("{}/{namespace}", name(binding));
+                for (subject, words) in subjects(binding, namespace) {
+                    let grant = Grant::new(&rules, binding, &called, &words);
+                    inside.entry(subject).or_default().push(grant);
                 }
             }
         }
@@ -114,8 +124,7 @@ impl Index {
         }
     }
 
-    /// The rules that hold for a user in a namespace (empty: at the cluster's scope).
-    pub(crate) fn rules<'a>(&'a self, user: &UserInfo, namespace: &str) -> impl Iterator<Item = &'a Rule> {
+    fn grants<'a>(&'a self, user: &UserInfo, namespace: &str) -> impl Iterator<Item = &'a Grant> {
         let subjects: Vec<Subject> = std::iter::once(Subject::User(user.name.clone()))
             .chain(user.groups.iter().cloned().map(Subject::Group))
             .collect();
@@ -125,15 +134,41 @@ impl Index {
                 .flatten()
                 .filter_map(move |map| map.get(&subject))
                 .flatten()
-                .flat_map(|rules| rules.iter())
                 .collect::<Vec<_>>()
         })
     }
 
+    /// The rules that hold for a user in a namespace (empty: at the cluster's scope).
+    pub(crate) fn rules<'a>(&'a self, user: &UserInfo, namespace: &str) -> impl Iterator<Item = &'a Rule> {
+        self.grants(user, namespace).flat_map(|grant| grant.rules.iter())
+    }
+
     /// Whether some rule allows the user this.
     pub(crate) fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-        self.rules(user, attributes.namespace)
-            .any(|rule| rule.allows(attributes))
+        self.granted_by(user, attributes).is_some()
+    }
+
+    /// The binding by which the user may do this.
+    pub(crate) fn granted_by(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Option<&str> {
+        self.grants(user, attributes.namespace)
+            .find(|grant| grant.rules.iter().any(|rule| rule.allows(attributes)))
+            .map(|grant| &*grant.via)
+    }
+}
+
+impl Grant {
+    fn new(rules: &Rules, binding: &Value, called: &str, subject: &str) -> Grant {
+        let role = &binding["roleRef"];
+        let text = |key: &str| role[key].as_str().unwrap_or_default();
+        let kind = if called.contains('/') {
+            "RoleBinding"
+        } else {
+            "ClusterRoleBinding"
+        };
+        Grant {
+            rules: Arc::clone(rules),
+            via: format!("{kind} {called:?} of {} {:?} to {subject}", text("kind"), text("name")),
+        }
     }
 }
 
@@ -163,17 +198,19 @@ fn aggregate<'a>(
     }
 }
 
-fn subjects(binding: &Value, namespace: &str) -> Vec<Subject> {
+/// The subjects of a binding, each with the words for it.
+fn subjects(binding: &Value, namespace: &str) -> Vec<(Subject, String)> {
     let list = binding["subjects"].as_array().map_or(&[][..], Vec::as_slice);
     list.iter()
         .filter_map(|subject| {
             let name = subject["name"].as_str()?;
             match subject["kind"].as_str()? {
-                "User" => Some(Subject::User(name.to_owned())),
-                "Group" => Some(Subject::Group(name.to_owned())),
+                "User" => Some((Subject::User(name.to_owned()), format!("User {name:?}"))),
+                "Group" => Some((Subject::Group(name.to_owned()), format!("Group {name:?}"))),
                 "ServiceAccount" => {
                     let namespace = subject["namespace"].as_str().unwrap_or(namespace);
-                    Some(Subject::User(format!("system:serviceaccount:{namespace}:{name}")))
+                    let user = Subject::User(format!("system:serviceaccount:{namespace}:{name}"));
+                    Some((user, format!("ServiceAccount \"{name}/{namespace}\"")))
                 }
                 _ => None,
             }

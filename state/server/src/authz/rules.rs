@@ -1,11 +1,13 @@
 //! One rule of a role: what it allows, and whether rules cover each other.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::Attributes;
 
 /// A `PolicyRule`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Rule {
     /// The verbs; `*` is all.
     pub verbs: Vec<String>,
@@ -115,7 +117,19 @@ impl Rule {
         atoms
     }
 
-    /// Whether this rule alone allows all that an atom allows.
+    /// How many rules [`Rule::atoms`] makes.
+    fn combinations(&self) -> usize {
+        let resources = self
+            .groups
+            .len()
+            .saturating_mul(self.resources.len())
+            .saturating_mul(self.names.len().max(1));
+        self.verbs
+            .len()
+            .saturating_mul(resources.saturating_add(self.paths.len()))
+    }
+
+    /// Whether this rule alone allows all that another allows.
     fn covers(&self, atom: &Rule) -> bool {
         let all = |ours: &[String], theirs: &[String]| theirs.iter().all(|item| has(ours, item));
         all(&self.verbs, &atom.verbs)
@@ -134,13 +148,50 @@ impl Rule {
     }
 }
 
+/// The rules are so many combinations of verbs, groups, resources and names that nobody can say whether they are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// How many combinations are looked at, at most. A rule that is held as a whole counts for none.
+const COMBINATIONS: usize = 50_000;
+
 /// What of `wanted` no rule of `held` allows, taken apart; empty when `held` covers all of it.
-pub(crate) fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    wanted
+pub(crate) fn uncovered(held: &[Rule], wanted: &[Rule]) -> Result<Vec<Rule>, TooMany> {
+    let open: Vec<&Rule> = wanted
         .iter()
+        .filter(|rule| !held.iter().any(|ours| ours.covers(rule)))
+        .collect();
+    let combinations = open
+        .iter()
+        .fold(0usize, |sum, rule| sum.saturating_add(rule.combinations()));
+    if combinations > COMBINATIONS {
+        return Err(TooMany);
+    }
+    Ok(open
+        .into_iter()
         .flat_map(Rule::atoms)
         .filter(|atom| !held.iter().any(|rule| rule.covers(atom)))
-        .collect()
+        .collect())
+}
+
+/// Puts rules that were taken apart together again where they differ by their verb only.
+pub(crate) fn compact(rules: Vec<Rule>) -> Vec<Rule> {
+    let mut out: Vec<Rule> = Vec::new();
+    let mut places: HashMap<Rule, usize> = HashMap::new();
+    for rule in rules {
+        let key = Rule {
+            verbs: Vec::new(),
+            ..rule.clone()
+        };
+        match places.get(&key) {
+            Some(place) if rule.paths.is_empty() => out[*place].verbs.extend(rule.verbs),
+            _ => {
+                places.insert(key, out.len());
+                out.push(rule);
+            }
+        }
+    }
+    out
 }
 
 fn has(list: &[String], wanted: &str) -> bool {

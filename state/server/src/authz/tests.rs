@@ -165,18 +165,37 @@ fn what_is_granted_must_be_covered() {
         rule(&[""], &["pods", "*/scale"], &["get", "list"]),
         rule(&["apps"], &["*"], &["*"]),
     ];
-    assert!(uncovered(&held, &[rule(&[""], &["pods"], &["list"])]).is_empty());
-    assert!(uncovered(&held, &[rule(&["apps"], &["deployments/status"], &["patch"])]).is_empty());
-    assert!(uncovered(&held, &[rule(&[""], &["things/scale"], &["get"])]).is_empty());
+    assert!(
+        uncovered(&held, &[rule(&[""], &["pods"], &["list"])])
+            .expect("few")
+            .is_empty()
+    );
+    assert!(
+        uncovered(&held, &[rule(&["apps"], &["deployments/status"], &["patch"])])
+            .expect("few")
+            .is_empty()
+    );
+    assert!(
+        uncovered(&held, &[rule(&[""], &["things/scale"], &["get"])])
+            .expect("few")
+            .is_empty()
+    );
     assert_eq!(
-        uncovered(&held, &[rule(&["", "apps"], &["pods"], &["get", "delete"])]).len(),
+        uncovered(&held, &[rule(&["", "apps"], &["pods"], &["get", "delete"])])
+            .expect("few")
+            .len(),
         1
     );
-    assert_eq!(uncovered(&held, &[rule(&["*"], &["*"], &["*"])]).len(), 1);
+    assert_eq!(uncovered(&held, &[rule(&["*"], &["*"], &["*"])]).expect("few").len(), 1);
     let mut named = rule(&[""], &["pods"], &["get"]);
     named.names = vec!["x".to_owned()];
-    assert!(uncovered(&held, std::slice::from_ref(&named)).is_empty());
-    assert_eq!(uncovered(&[named], &[rule(&[""], &["pods"], &["get"])]).len(), 1);
+    assert!(uncovered(&held, std::slice::from_ref(&named)).expect("few").is_empty());
+    assert_eq!(
+        uncovered(&[named], &[rule(&[""], &["pods"], &["get"])])
+            .expect("few")
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -263,4 +282,74 @@ fn the_roles_of_a_namespace_know_every_kind_that_lives_in_one() {
             assert!(grants(&admin, "delete", &row.group, plural), "admin and {plural}");
         }
     }
+}
+
+#[test]
+fn a_rule_of_more_combinations_than_can_be_checked_is_told_so() {
+    let many = |letter: &str| -> Vec<String> { (0..1000).map(|number| format!("{letter}{number}")).collect() };
+    let large = Rule {
+        verbs: many("v"),
+        groups: many("g"),
+        resources: many("r"),
+        ..Rule::default()
+    };
+    assert_eq!(uncovered(&[], std::slice::from_ref(&large)), Err(super::rules::TooMany));
+    let everything = Rule::read(&json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}));
+    assert_eq!(uncovered(&[everything], &[large]), Ok(Vec::new()), "held as a whole");
+}
+
+#[test]
+fn a_reason_names_the_binding_the_role_and_the_subject() {
+    let account = json!({"kind": "ServiceAccount", "name": "robot"});
+    let bindings = vec![
+        bind("ClusterRole", "view", "team", account),
+        bind("ClusterRole", "view", "", json!({"kind": "Group", "name": "staff"})),
+    ];
+    let index = bootstrapped(bindings);
+    let robot = UserInfo::service_account("team", "robot", "u");
+    assert_eq!(
+        index.granted_by(&robot, &wants("list", "", "pods", "team")),
+        Some("RoleBinding \"b/team\" of ClusterRole \"view\" to ServiceAccount \"robot/team\"")
+    );
+    assert_eq!(
+        index.granted_by(&UserInfo::new("ann", &["staff"]), &wants("list", "", "pods", "any")),
+        Some("ClusterRoleBinding \"b\" of ClusterRole \"view\" to Group \"staff\"")
+    );
+    assert_eq!(index.granted_by(&robot, &wants("list", "", "pods", "other")), None);
+}
+
+#[test]
+fn aggregated_roles_come_to_the_rules_of_all_that_they_select() {
+    let objects = bootstrap_objects();
+    let roles: Vec<Value> = objects
+        .into_iter()
+        .filter(|object| object["kind"] == "ClusterRole")
+        .collect();
+    assert!(
+        super::aggregation::outdated(&roles).is_empty(),
+        "they are born complete"
+    );
+    let mut more = roles.clone();
+    more.push(json!({
+        "kind": "ClusterRole",
+        "metadata": {"name": "widgets", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        "rules": [{"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]}],
+    }));
+    let names: Vec<&str> = super::aggregation::outdated(&more)
+        .into_iter()
+        .map(|(role, rules)| {
+            let widgets = |rule: &Value| rule["resources"] == json!(["widgets"]);
+            assert_eq!(
+                rules
+                    .as_array()
+                    .expect("rules")
+                    .iter()
+                    .filter(|rule| widgets(rule))
+                    .count(),
+                1
+            );
+            role["metadata"]["name"].as_str().expect("a name")
+        })
+        .collect();
+    assert_eq!(names, ["admin", "edit", "view"]);
 }

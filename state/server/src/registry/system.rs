@@ -9,7 +9,7 @@ use super::Registry;
 use super::bookkeeping::Target;
 use super::call::Call;
 use super::delete::{self, DeleteOptions};
-use super::update::{Candidate, change};
+use super::update::{self, Candidate};
 use crate::request::{RequestInfo, UserInfo};
 
 /// A request of the server to itself.
@@ -26,9 +26,17 @@ pub(super) fn info(row: &Resource, verb: &str, namespace: &str, name: &str) -> R
     }
 }
 
+/// What the server's own writes are managed by.
+const SERVER: &str = "setpoint";
+
+/// The headers of the server's own requests.
 pub(super) fn headers() -> http::HeaderMap {
+    headers_of(SERVER)
+}
+
+fn headers_of(manager: &'static str) -> http::HeaderMap {
     let mut headers = http::HeaderMap::new();
-    headers.insert(http::header::USER_AGENT, http::HeaderValue::from_static("setpoint"));
+    headers.insert(http::header::USER_AGENT, http::HeaderValue::from_static(manager));
     headers
 }
 
@@ -77,7 +85,7 @@ pub(crate) async fn correct(registry: &Registry, wanted: &Value) -> Result<(), S
         headers(),
     );
     let mut call = Call::new(registry, &info, &user, &headers)?;
-    change(&mut call, Target::Main, &mut |_, old| {
+    update::change(&mut call, Target::Main, &mut |_, old| {
         let mut new = wanted.clone();
         if let Some(metadata) = old.get("metadata") {
             meta::map_of(&mut new).insert("metadata".into(), metadata.clone());
@@ -86,6 +94,33 @@ pub(crate) async fn correct(registry: &Registry, wanted: &Value) -> Result<(), S
     })
     .await
     .map(|_| ())
+}
+
+/// Changes an object that exists, as `manager`; `change` gets it as it is, and may be asked again.
+pub(crate) async fn revise(
+    registry: &Registry,
+    object: &Value,
+    manager: &'static str,
+    change: &mut (dyn FnMut(&Value) -> Value + Send),
+) -> Result<(), Status> {
+    let row = row_of(registry, object)?;
+    let namespace = if row.namespaced { meta::namespace(object) } else { "" };
+    let (info, user, headers) = (
+        info(&row, "update", namespace, meta::name(object)),
+        UserInfo::system("apiserver"),
+        headers_of(manager),
+    );
+    let mut call = Call::new(registry, &info, &user, &headers)?;
+    update::change(&mut call, Target::Main, &mut |_, old| Ok(Candidate::new(change(old))))
+        .await
+        .map(|_| ())
+}
+
+/// Deletes an object in the background; one that is gone is fine.
+pub(crate) async fn delete_object(registry: &Registry, object: &Value) -> Result<(), Status> {
+    let row = row_of(registry, object)?;
+    let namespace = if row.namespaced { meta::namespace(object) } else { "" };
+    delete_as_system(registry, &row, namespace, meta::name(object)).await
 }
 
 /// Changes the status of an object by its name. `change` is given the object as it is, and called again when another write came between.
@@ -109,7 +144,7 @@ pub(super) async fn change_status(
     "status".clone_into(&mut info.subresource);
     let mut call = Call::new(registry, &info, &user, &headers)?;
     call.dry_run = dry_run;
-    change(&mut call, Target::Status, &mut |_, old| {
+    update::change(&mut call, Target::Status, &mut |_, old| {
         change_object(old).map(Candidate::new)
     })
     .await
@@ -145,7 +180,7 @@ pub(crate) async fn release(registry: &Registry, object: &Value, finalizer: &str
         headers(),
     );
     let mut call = Call::new(registry, &info, &user, &headers)?;
-    let outcome = change(&mut call, Target::Whole("finalize"), &mut |_, old| {
+    let outcome = update::change(&mut call, Target::Whole("finalize"), &mut |_, old| {
         let mut new = old.clone();
         let rest: Vec<Value> = meta::finalizers(old)
             .filter(|held| *held != finalizer)

@@ -5,6 +5,7 @@ mod admission;
 mod cluster;
 mod fairness;
 mod kinds;
+mod rbac;
 mod registered;
 mod streams;
 mod subresources;
