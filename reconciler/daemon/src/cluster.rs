@@ -22,7 +22,7 @@ use setpoint_net::{Net, NetError};
 use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::{Runtime, RuntimeConfig};
 use setpoint_server::listen::{self, ServingCerts};
-use setpoint_server::{ApiServer, ServerConfig, UserInfo};
+use setpoint_server::{ApiServer, AuditConfig, ServerConfig, UserInfo};
 use setpoint_store::{History as _, Keys, SqliteHistory, SqliteLog};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,6 +39,7 @@ const END: Duration = Duration::from_secs(10);
 
 /// A running cluster.
 pub struct Cluster {
+    api: ApiServer,
     keys: Keys,
     store: Arc<SqliteLog>,
     history: SqliteHistory,
@@ -56,6 +57,7 @@ impl Cluster {
         instance: &mut Instance,
         listener: TcpListener,
         paths: &Paths,
+        audit: Option<AuditConfig>,
         demo: bool,
     ) -> anyhow::Result<Cluster> {
         let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> = Arc::new(wall_clock);
@@ -91,6 +93,7 @@ impl Cluster {
             metrics: metrics.clone(),
             api_address: Some(instance.api_address()),
             build: env!("CARGO_PKG_VERSION").to_string(),
+            audit,
         })
         .await
         .context("cannot start the API")?;
@@ -142,6 +145,7 @@ impl Cluster {
         requests.connect(engine.clone());
         demo.await.context("the import of the demo image was cut off")??;
         Ok(Cluster {
+            api,
             keys,
             store,
             history,
@@ -215,6 +219,7 @@ impl Cluster {
             tracing::warn!("some parts did not end within {} s and are cut off", END.as_secs());
             self.tasks.abort_all();
         }
+        self.api.flush_audit().await;
         if let Err(error) = self.history.close().await {
             tracing::error!("the history did not close cleanly; nothing that was answered is lost: {error}");
         }

@@ -95,6 +95,11 @@ impl Paths {
         self.data_dir.join("pki")
     }
 
+    /// Returns the audit log's directory.
+    pub fn audit(&self) -> PathBuf {
+        self.data_dir.join("audit")
+    }
+
     /// Returns the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.data_dir.join("kubeconfig")

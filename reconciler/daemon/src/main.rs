@@ -4,6 +4,7 @@
 //! [`cluster`] that everything else talks to.
 
 mod apps;
+mod audit;
 mod backup;
 mod carried;
 mod cli;

@@ -10,6 +10,8 @@ mod harness;
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/admission.rs"]
+mod admission;
 #[path = "e2e/backup.rs"]
 mod backup;
 #[path = "e2e/cli.rs"]

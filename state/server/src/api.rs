@@ -26,6 +26,7 @@ use setpoint_store::Log;
 pub use service::AsUser;
 
 use crate::admission::{Admission, PodSecurity};
+use crate::audit::{Audit, AuditConfig, AuditFileError, Peer, Trail};
 use crate::authn::{self, Authenticator, Origin};
 use crate::authz::{self, Attributes, Authorizer, Escalation, NodeRestriction, Signers};
 use crate::computed::{self, ComputedKind};
@@ -73,6 +74,8 @@ pub struct ServerConfig {
     pub api_address: Option<SocketAddr>,
     /// This program's own version, such as `0.1.0`.
     pub build: String,
+    /// How the audit log is kept; `None` keeps none.
+    pub audit: Option<AuditConfig>,
 }
 
 /// Why a server could not start.
@@ -87,6 +90,12 @@ pub enum ServerError {
     /// A metric of the server has a namesake.
     #[error("cannot register the server's metrics")]
     Metrics(#[from] prometheus::Error),
+    /// The audit log cannot be opened.
+    #[error("cannot keep an audit log")]
+    Audit(#[from] AuditFileError),
+    /// The thread that writes the audit log cannot be started.
+    #[error("cannot start the thread that writes the audit log")]
+    AuditThread(#[source] std::io::Error),
     /// Two answer the same subresource.
     #[error("{0} is answered by more than one part of this program")]
     Subresource(String),
@@ -116,6 +125,7 @@ struct Shared {
     now: Now,
     metrics: RequestMetrics,
     limits: Limits,
+    audit: Audit,
     version: Value,
 }
 
@@ -130,6 +140,7 @@ impl ApiServer {
     pub async fn start(config: ServerConfig) -> Result<ApiServer, ServerError> {
         let metrics = RequestMetrics::new(&config.metrics)?;
         let limits = Limits::new(&config.metrics)?;
+        let audit = Audit::open(config.audit, Arc::clone(&config.now), &config.metrics)?;
         let subresources =
             Subresources::new(config.subresources, &Scheme::builtin()).map_err(ServerError::Subresource)?;
         let tokens = Arc::new(Tokens::open(&config.data_dir, Arc::clone(&config.now))?);
@@ -178,6 +189,7 @@ impl ApiServer {
                 now: config.now,
                 metrics,
                 limits,
+                audit,
                 version: version(&config.build),
             }),
         })
@@ -192,6 +204,11 @@ impl ApiServer {
     /// now and then: it costs nothing when there is nothing to do.
     pub fn renew_token_keys(&self) -> Result<bool, TokenKeyError> {
         self.shared.tokens.renew()
+    }
+
+    /// Waits until the audit log has everything that has happened, a few seconds at most. For the end of the program.
+    pub async fn flush_audit(&self) {
+        self.shared.audit.flush().await;
     }
 
     /// The objects behind the API.
@@ -216,7 +233,9 @@ impl ApiServer {
         let started = tokio::time::Instant::now();
         let info = RequestInfo::parse(request.method(), request.uri());
         let head = request.method() == Method::HEAD;
-        let answering = AssertUnwindSafe(self.answer(origin, &info, request)).catch_unwind();
+        let peer = request.extensions().get::<Peer>().copied();
+        let trail = self.shared.audit.begin(&info, request.uri(), request.headers(), peer);
+        let answering = AssertUnwindSafe(self.answer(origin, &info, request, &trail)).catch_unwind();
         let mut response = match answering.await {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => respond::status(&status),
@@ -228,12 +247,16 @@ impl ApiServer {
                     panic = panic_text(&*panic),
                     "the handling of a request panicked"
                 );
+                trail.panicked();
                 respond::status(&Status::internal("this server made a mistake; its log says more"))
             }
         };
-        if info.is_long_running() && response.status().is_success() {
+        let code = response.status();
+        if info.is_long_running() && code.is_success() {
             response.extensions_mut().insert(LongRunning);
         }
+        let lasts = info.is_long_running() && (code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS);
+        let mut response = trail.answered(response, lasts);
         if head {
             *response.body_mut() = Body::empty();
         }
@@ -262,13 +285,19 @@ impl ApiServer {
         origin: &Origin,
         info: &RequestInfo,
         request: Request<Body>,
+        trail: &Trail,
     ) -> Result<Response<Body>, Status> {
         let shared = &*self.shared;
-        let known = shared.authenticator.authenticate(origin, request.headers())?;
-        let Some(mut user) = known else {
+        let known = shared.authenticator.authenticate(origin, request.headers());
+        trail.asked_by(known.as_ref().ok().and_then(Option::as_ref));
+        let Some(mut user) = known? else {
             return self.answer_anybody(info);
         };
+        let request = trail.request(request);
+        // Until it is known better.
+        trail.decided(|| None);
         if let Some(other) = authn::impersonate(&user, request.headers(), &shared.authorizer)? {
+            trail.acts_as(&other);
             user = other;
         }
         shared.authorizer.check(&user, &Attributes::of(info))?;
@@ -280,9 +309,13 @@ impl ApiServer {
             };
             shared.authorizer.check(&user, &attributes)?;
         }
+        trail.decided(|| {
+            let reason = shared.authorizer.reason(&user, &Attributes::of(info));
+            Some(reason.unwrap_or_default())
+        });
         let in_process = origin.is_in_process();
         if info.is_long_running() {
-            return self.answer_long(info, &user, in_process, request).await;
+            return self.answer_long(info, &user, in_process, request, trail).await;
         }
         let of_kind = if info.is_read() { Kind::Read } else { Kind::Write };
         let seat = self.admit(info, &user, in_process, of_kind).await?;
@@ -298,16 +331,17 @@ impl ApiServer {
         })
     }
 
-    /// Answers what lasts: its place is taken until the answer has been sent, or the upgraded connection has ended.
+    /// Answers what lasts: its session lasts until the answer has been sent, or the upgraded connection has ended.
     async fn answer_long(
         &self,
         info: &RequestInfo,
         user: &UserInfo,
         in_process: bool,
         mut request: Request<Body>,
+        trail: &Trail,
     ) -> Result<Response<Body>, Status> {
-        let place = self.shared.limits.admit(user, in_process, Kind::Stream, 1).await?;
-        let session = Session::from(place);
+        let seat = self.shared.limits.admit(user, in_process, Kind::Stream, 1).await?;
+        let session = Session::new(seat, trail.ending());
         // A watch may begin with a list, and costs as much until it has begun.
         let listing = match info.verb.as_str() {
             "watch" => Some(self.admit(info, user, in_process, Kind::Read).await?),

@@ -45,7 +45,7 @@ mod websocket;
 
 pub use admission::{Admission, AdmissionRequest, Operation};
 pub use api::{ApiServer, AsUser, ServerConfig, ServerError};
-pub use audit::Annotations;
+pub use audit::{Annotations, AuditConfig, AuditFileError, AuditLevel, AuditPolicy, AuditPolicyError};
 pub use cache::{Cache, Stored};
 pub use registry::{Now, Registry, RegistryConfig, StartError, TokenRequest, TokenSigner};
 pub use request::{Query, RequestInfo, UserInfo};

@@ -11,6 +11,10 @@ pub(crate) fn json(code: StatusCode, document: &Value) -> Response<Body> {
     bytes(code, HeaderValue::from_static("application/json"), document.to_string())
 }
 
+/// The Status that an answer says; an extension of refusals, for whoever keeps a record of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Told(pub(crate) Status);
+
 /// Answers with a Status object, under its code.
 pub(crate) fn status(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -19,6 +23,7 @@ pub(crate) fn status(status: &Status) -> Response<Body> {
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response.extensions_mut().insert(Told(status.clone()));
     response
 }
 

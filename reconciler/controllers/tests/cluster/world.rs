@@ -75,6 +75,7 @@ impl World {
             metrics: metrics.clone(),
             api_address: None,
             build: "0.0.0".to_owned(),
+            audit: None,
         })
         .await
         .expect("a server");

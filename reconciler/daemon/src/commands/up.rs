@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audit::AuditOptions;
 use crate::cli::{Format, Global};
 use crate::cluster::Cluster;
 use crate::commands::check;
@@ -40,6 +41,8 @@ pub struct Up {
     /// Do not import the built-in demo image
     #[arg(long)]
     no_demo: bool,
+    #[command(flatten)]
+    audit: AuditOptions,
 }
 
 impl Up {
@@ -66,9 +69,10 @@ impl Up {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let source = self.source(&paths)?;
+        let audit = self.audit.config(&paths)?;
         let (mut instance, listener) = Instance::load_or_choose(&paths, self.node_name, self.api_port).await?;
         let mut cluster = tokio::select! {
-            cluster = Cluster::start(&mut instance, listener, &paths, !self.no_demo) => cluster?,
+            cluster = Cluster::start(&mut instance, listener, &paths, audit, !self.no_demo) => cluster?,
             _ = terminate.recv() => bail!("stopped before it was ready"),
             _ = interrupt.recv() => bail!("stopped before it was ready"),
         };

@@ -22,6 +22,7 @@ use setpoint_api::Status;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::audit::Ending;
 use crate::request::UserInfo;
 use levels::LEVELS;
 use metrics::LimitMetrics;
@@ -211,24 +212,25 @@ impl Drop for Seat {
     }
 }
 
-/// The place of a request that lasts; an upgraded connection, which outlives its answer, keeps it from the request's
-/// extensions.
+/// A request that lasts, and its seat; an upgraded connection, which outlives its answer, keeps it from the request's
+/// extensions. When the last clone goes, the request has ended.
 #[derive(Clone)]
-pub(crate) struct Session(#[expect(dead_code, reason = "held, never read")] Arc<Seat>);
+pub(crate) struct Session(#[expect(dead_code, reason = "held, never read")] Arc<(Seat, Ending)>);
 
-impl From<Seat> for Session {
-    fn from(seat: Seat) -> Session {
-        Session(Arc::new(seat))
+impl Session {
+    /// A seat, and who is to be told of its end.
+    pub(super) fn new(seat: Seat, ending: Ending) -> Session {
+        Session(Arc::new((seat, ending)))
     }
 }
 
-/// A body that holds a place until it has been sent.
+/// A body that holds a session until it has been sent.
 struct Held {
     body: Body,
     _session: Session,
 }
 
-/// The same body; the place is taken until it has been sent.
+/// The same body; the session lasts until it has been sent.
 pub(super) fn held(body: Body, session: Session) -> Body {
     Body::new(Held {
         body,

@@ -82,14 +82,14 @@ fn outcome(old: &Value, wanted: &Value) -> Outcome {
         if old["roleRef"] != wanted["roleRef"] {
             return Outcome::Replaced;
         }
-        add_missing(&mut new["subjects"], &wanted["subjects"]);
+        add_missing(&mut new, "subjects", &wanted["subjects"]);
     } else if wanted["aggregationRule"].is_object() {
         // Its rules are what it selects.
         let key = "clusterRoleSelectors";
         if !new["aggregationRule"].is_object() {
             new["aggregationRule"] = Value::Object(Map::new());
         }
-        add_missing(&mut new["aggregationRule"][key], &wanted["aggregationRule"][key]);
+        add_missing(&mut new["aggregationRule"], key, &wanted["aggregationRule"][key]);
     } else {
         let (held, needed) = (Rule::read_all(old), Rule::read_all(wanted));
         // Ours are few: there is no product of lists too large to be taken apart.
@@ -97,7 +97,7 @@ fn outcome(old: &Value, wanted: &Value) -> Outcome {
             Ok(missing) => missing.iter().map(Rule::to_value).collect(),
             Err(_) => needed.iter().map(Rule::to_value).collect(),
         };
-        add_missing(&mut new["rules"], &missing.into());
+        add_missing(&mut new, "rules", &missing.into());
     }
     if new == *old {
         Outcome::Kept
@@ -106,13 +106,13 @@ fn outcome(old: &Value, wanted: &Value) -> Outcome {
     }
 }
 
-/// Appends to a list what of another is not in it.
-fn add_missing(list: &mut Value, wanted: &Value) {
-    let Value::Array(wanted) = wanted else { return };
-    let there = list.as_array().map_or(&[][..], Vec::as_slice);
+/// Appends to a list of an object what of another list is not in it.
+fn add_missing(object: &mut Value, key: &str, wanted: &Value) {
+    let there = object.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let wanted = wanted.as_array().map_or(&[][..], Vec::as_slice);
     let missing: Vec<Value> = wanted.iter().filter(|item| !there.contains(item)).cloned().collect();
     if !missing.is_empty() {
-        *list = [there, &missing].concat().into();
+        object[key] = [there, &missing].concat().into();
     }
 }
 
@@ -173,5 +173,12 @@ mod tests {
         };
         assert_eq!(new["subjects"], json!([subject("y"), subject("x")]));
         assert_eq!(outcome(&binding("edit", json!([])), &wanted), Outcome::Replaced);
+    }
+
+    #[test]
+    fn what_is_as_it_was_made_is_not_written_again() {
+        for object in super::super::bootstrap_objects() {
+            assert_eq!(outcome(&object, &object), Outcome::Kept, "{}", meta::name(&object));
+        }
     }
 }

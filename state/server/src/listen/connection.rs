@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::DRAIN_WITHIN;
 use crate::api::{ApiServer, LongRunning};
+use crate::audit::Peer;
 use crate::authn::Origin;
 
 /// How long a client may take to send the head of a request.
@@ -25,8 +26,8 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long it may take to answer that.
 const PONG_WITHIN: Duration = Duration::from_secs(20);
 
-/// Serves until the end.
-pub(super) async fn serve<S>(api: ApiServer, origin: Origin, stream: S, shutdown: CancellationToken)
+/// Serves until the end; `peer` is where the other end is, when it is across the network.
+pub(super) async fn serve<S>(api: ApiServer, origin: Origin, peer: Option<Peer>, stream: S, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -35,7 +36,11 @@ where
         let (api, origin, ending) = (api.clone(), origin.clone(), ending.clone());
         async move {
             let taken_back = api.taken_back(&origin, request.headers());
-            let response = api.handle(&origin, request.map(Body::new)).await;
+            let mut request = request.map(Body::new);
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            let response = api.handle(&origin, request).await;
             let end = async move {
                 tokio::select! {
                     () = ending.cancelled() => {}

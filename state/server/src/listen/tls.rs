@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CONNECTIONS, ListenError, ServingCerts, connection, pause_after};
 use crate::api::ApiServer;
+use crate::audit::Peer;
 use crate::authn::{Holder, Origin};
 
 /// How long a client may take for the TLS handshake.
@@ -69,11 +70,11 @@ async fn accept(
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 let (api, certificates, shutdown) = (api.clone(), certificates.clone(), shutdown.clone());
                 connections.spawn(async move {
                     let open = api.count_connection();
-                    serve(api, stream, certificates, shutdown).await;
+                    serve(api, stream, Peer(address.ip()), certificates, shutdown).await;
                     drop((permit, open));
                 });
             }
@@ -90,7 +91,7 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(api: ApiServer, stream: TcpStream, certificates: ServingCerts, shutdown: CancellationToken) {
+async fn serve(api: ApiServer, stream: TcpStream, peer: Peer, certificates: ServingCerts, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -116,7 +117,7 @@ async fn serve(api: ApiServer, stream: TcpStream, certificates: ServingCerts, sh
         },
         _ => Origin::Unknown,
     };
-    connection::serve(api, origin, stream, shutdown).await;
+    connection::serve(api, origin, Some(peer), stream, shutdown).await;
 }
 
 /// Has the kernel find out about a client that is gone without a word: a process that somebody ran in a terminal is to end then.

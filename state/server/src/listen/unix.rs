@@ -68,7 +68,7 @@ async fn serve(api: ApiServer, stream: UnixStream, own_uid: u32, shutdown: Cance
     match stream.peer_cred() {
         Ok(peer) => {
             let origin = peer_origin(peer.uid(), own_uid);
-            connection::serve(api, origin, stream, shutdown).await;
+            connection::serve(api, origin, None, stream, shutdown).await;
         }
         Err(error) => tracing::warn!(%error, "cannot tell who is at the other end of the socket"),
     }

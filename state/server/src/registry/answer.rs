@@ -14,6 +14,7 @@ use super::call::Call;
 use super::write::Written;
 use crate::body::{Accept, Form};
 use crate::cache::Stored;
+use crate::respond::Told;
 
 /// Answers shorter than this are not compressed.
 const COMPRESS_FROM: usize = 128 << 10;
@@ -48,6 +49,7 @@ pub(crate) struct List {
 pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> Response<Body> {
     let accept = call.accept;
     let answer = answer.and_then(|answer| undamaged(call, answer));
+    let told = answer.as_ref().err().cloned().map(Told);
     let retry = answer.as_ref().err().and_then(retry_after);
     let (code, body) = match answer {
         Err(status) => (status_code(&status), Bytes::from(status.to_text())),
@@ -89,6 +91,9 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(told) = told {
+        response.extensions_mut().insert(told);
     }
     warn(&mut response, &call.warnings);
     response

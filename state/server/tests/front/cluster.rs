@@ -21,8 +21,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use setpoint_server::listen::{ServingCerts, serve_tls, serve_unix};
 use setpoint_server::{
-    ApiServer, ByteStream, Duplex, ExecRequest, ExecStreams, LogRequest, NodeUsage, PodAddress, PodStreams, PodUsage,
-    ServerConfig, ServerError, StreamError, SubresourceHandler, Usage,
+    ApiServer, AuditConfig, AuditPolicy, ByteStream, Duplex, ExecRequest, ExecStreams, LogRequest, NodeUsage,
+    PodAddress, PodStreams, PodUsage, ServerConfig, ServerError, StreamError, SubresourceHandler, Usage,
 };
 use setpoint_store::{SqliteLog, SqliteOptions};
 use tempfile::TempDir;
@@ -56,6 +56,14 @@ impl Cluster {
     }
 
     pub async fn try_start(subresources: Vec<Arc<dyn SubresourceHandler>>) -> Result<Cluster, ServerError> {
+        Cluster::start_audited(subresources, None).await
+    }
+
+    /// Starts a cluster that keeps an audit log by a policy, in `audit` of its directory.
+    pub async fn start_audited(
+        subresources: Vec<Arc<dyn SubresourceHandler>>,
+        policy: Option<AuditPolicy>,
+    ) -> Result<Cluster, ServerError> {
         let dir = tempfile::tempdir().expect("a directory");
         let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
             .await
@@ -79,6 +87,12 @@ impl Cluster {
             metrics: prometheus::Registry::new(),
             api_address: None,
             build: "0.0.0".to_owned(),
+            audit: policy.map(|policy| AuditConfig {
+                policy,
+                directory: dir.path().join("audit"),
+                largest_file: 1 << 20,
+                older_files: 1,
+            }),
         })
         .await?;
         let (authority, authority_pem) = authority();
