@@ -44,7 +44,7 @@ enum Start {
 
 pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let query = &call.info.query;
-    let selection = Selection::read(query, &call.row)?;
+    let selection = Selection::of(call)?;
     let bookmarks = query.flag("allowWatchBookmarks");
     let revision = query
         .non_empty("resourceVersion")

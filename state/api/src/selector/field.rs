@@ -26,6 +26,18 @@ pub struct FieldSelector {
 }
 
 impl FieldSelector {
+    /// Makes the selector of the object of one name.
+    pub fn of_name(name: &str) -> FieldSelector {
+        let term = FieldRequirement {
+            field: "metadata.name".to_owned(),
+            value: name.to_owned(),
+            equal: true,
+        };
+        FieldSelector {
+            requirements: vec![term],
+        }
+    }
+
     /// Returns the terms.
     pub fn requirements(&self) -> &[FieldRequirement] {
         &self.requirements

@@ -29,7 +29,7 @@ struct Continue {
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
     let query = &call.info.query;
-    let selection = Selection::read(query, &call.row)?;
+    let selection = Selection::of(call)?;
     let limit = match query.non_empty("limit") {
         None => 0,
         Some(text) => text

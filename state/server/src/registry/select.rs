@@ -2,8 +2,11 @@
 
 use setpoint_api::{FieldSelector, LabelSelector, Resource, Status};
 
+use super::Call;
 use crate::cache::Stored;
 use crate::request::Query;
+
+const NAME: &str = "metadata.name";
 
 pub(crate) struct Selection {
     labels: LabelSelector,
@@ -32,6 +35,30 @@ impl Selection {
             fields,
             everything,
         })
+    }
+
+    /// Reads what a list or watch is of. One of a single object, which the path or `metadata.name=` names, is of that object
+    /// alone: its name is what the caller was allowed by, and no other selector widens it.
+    pub(crate) fn of(call: &Call<'_>) -> Result<Selection, Status> {
+        let mut selection = Selection::read(&call.info.query, &call.row)?;
+        if call.name.is_empty() {
+            return Ok(selection);
+        }
+        if selection.fields.is_empty() {
+            selection.fields.push((NAME.to_owned(), call.name.clone(), true));
+            selection.everything = false;
+        } else if !selection.is_of(&call.name) {
+            return Err(Status::bad_request(
+                "fieldSelector metadata.name doesn't match requested name",
+            ));
+        }
+        Ok(selection)
+    }
+
+    /// Whether the first term that asks for a name asks for this one.
+    fn is_of(&self, name: &str) -> bool {
+        let mut terms = self.fields.iter().filter(|(key, _, equal)| key == NAME && *equal);
+        terms.next().is_some_and(|(_, value, _)| value == name)
     }
 
     /// Whether nothing is left out.
