@@ -199,6 +199,31 @@ impl std::fmt::Debug for Rules {
     }
 }
 
+/// What replacements and deletions of a kind's objects do beside the usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writing {
+    /// Whether a PUT to a name that is free makes the object.
+    pub create_on_update: bool,
+    /// Whether a PUT without resourceVersion replaces whatever is there.
+    pub unconditional_update: bool,
+    /// Whether a deletion is answered with what went; else with a Status.
+    pub returns_deleted: bool,
+}
+
+impl Writing {
+    /// As most kinds have it.
+    pub const USUAL: Writing = Writing {
+        create_on_update: false,
+        unconditional_update: true,
+        returns_deleted: false,
+    };
+    /// As custom resources have it.
+    pub const CUSTOM: Writing = Writing {
+        unconditional_update: false,
+        ..Writing::USUAL
+    };
+}
+
 /// Everything that is special about one kind in one version.
 #[derive(Clone, Debug)]
 pub struct Resource {
@@ -263,6 +288,8 @@ pub struct Resource {
     pub schema: Option<Arc<Schema>>,
     /// Whether the row comes from a CustomResourceDefinition.
     pub custom: bool,
+    /// What replacements and deletions do.
+    pub writing: Writing,
 }
 
 impl Resource {

@@ -444,7 +444,13 @@ impl ApiServer {
             )
             .await;
         }
-        Ok(shared.registry.serve(info, user, request).await)
+        // An update or an apply that makes an object is a creation, too.
+        let create = Attributes {
+            verb: "create",
+            ..Attributes::of(info)
+        };
+        let may_create = || shared.authorizer.check(user, &create);
+        Ok(shared.registry.serve_limited(info, user, request, &may_create).await)
     }
 
     fn route_path(&self, info: &RequestInfo, headers: &HeaderMap) -> Result<Response<Body>, Status> {

@@ -17,6 +17,7 @@ mod eviction;
 mod failure;
 mod finalize;
 mod get;
+mod identity;
 mod list;
 mod patch;
 mod scale;
@@ -50,7 +51,7 @@ use crate::{apiservices, crd, respond, seed, watch};
 
 pub(crate) use amend::amend;
 pub(crate) use answer::{Answer, value_of};
-pub(crate) use call::Call;
+pub(crate) use call::{Call, MayCreate};
 pub(crate) use delete::{DeleteOptions, mark};
 pub(crate) use failure::from_store;
 pub(crate) use get::parse_revision;
@@ -181,7 +182,20 @@ impl Registry {
     }
 
     /// Answers one authorized resource request: everything but the streaming subresources and the reviews.
+    ///
+    /// Whoever may update or patch an object here may also make it so, where the verb can; see [`Registry::serve_limited`].
     pub async fn serve(&self, info: &RequestInfo, user: &UserInfo, request: Request<Body>) -> Response<Body> {
+        self.serve_limited(info, user, request, &|| Ok(())).await
+    }
+
+    /// As [`Registry::serve`], but an update or an apply makes an object only if `may_create` agrees.
+    pub(crate) async fn serve_limited(
+        &self,
+        info: &RequestInfo,
+        user: &UserInfo,
+        request: Request<Body>,
+        may_create: MayCreate<'_>,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut call = match Call::new(self, info, user, &parts.headers) {
             Ok(call) => call,
@@ -190,6 +204,7 @@ impl Registry {
         if let Some(annotations) = parts.extensions.get::<Arc<Annotations>>() {
             call.annotations = Arc::clone(annotations);
         }
+        call.may_create = may_create;
         let answer = self.dispatch(&mut call, body).await;
         answer::respond(&call, answer).await
     }

@@ -15,6 +15,7 @@ mod rbac;
 mod reviews;
 mod scheduling;
 mod storage;
+mod writing;
 
 use super::{
     ALL_VERBS, Conversion, Part, Resource, Rules, ScalePaths, SelectableField, Subresource, SubresourceAction,
@@ -83,6 +84,7 @@ pub(super) fn plain(group: &str, kind: &str, plural: &str) -> Resource {
         unattended: None,
         schema: None,
         custom: false,
+        writing: writing::of(group, plural),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::builtin::plain;
-use super::{Resource, ScalePaths, SelectableField};
+use super::{Resource, ScalePaths, SelectableField, Writing};
 use crate::meta::{self, at, list_at, str_at};
 use crate::schema::Schema;
 use crate::table::jsonpath::{JsonPath, JsonPathError};
@@ -83,6 +83,7 @@ impl Resource {
         row.version = version.to_owned();
         row.storage_version = stored.map_or(version, |entry| str_at(entry, &["name"])).to_owned();
         row.custom = true;
+        row.writing = Writing::CUSTOM;
         row.namespaced = str_at(definition, &["spec", "scope"]) == "Namespaced";
         if !names("listKind").is_empty() {
             row.list_kind = names("listKind").to_owned();

@@ -17,6 +17,9 @@ use crate::request::{RequestInfo, UserInfo};
 /// The longest `fieldManager` that Kubernetes takes.
 const LONGEST_MANAGER: usize = 128;
 
+/// Whether the sender of a request that only changes an object may make it, too, where it is absent.
+pub(crate) type MayCreate<'a> = &'a (dyn Fn() -> Result<(), Status> + Sync);
+
 pub(crate) struct Call<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) info: &'a RequestInfo,
@@ -36,6 +39,8 @@ pub(crate) struct Call<'a> {
     pub(crate) warnings: Vec<String>,
     /// What the audit log is to say of the request.
     pub(crate) annotations: Arc<Annotations>,
+    /// Asked before an update or an apply makes an object; what the server does on its own may.
+    pub(crate) may_create: MayCreate<'a>,
 }
 
 impl<'a> Call<'a> {
@@ -84,6 +89,7 @@ impl<'a> Call<'a> {
             validation: FieldValidation::Warn,
             warnings: Vec::new(),
             annotations: Arc::default(),
+            may_create: &|| Ok(()),
         };
         call.warnings.extend(call.row.deprecation.clone());
         call.dry_run = match query.non_empty("dryRun") {

@@ -12,6 +12,7 @@ use super::answer::Answer;
 use super::bookkeeping;
 use super::call::Call;
 use super::versions::ServedVersions;
+use super::identity;
 use super::write::{WriteError, Written};
 use crate::admission::{self, AdmissionRequest, Operation};
 use crate::body;
@@ -24,7 +25,7 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
     let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
-    if !meta::resource_version(&object).is_empty() {
+    if !matches!(meta::resource_version(&object), "" | "0") {
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
         ));
@@ -36,6 +37,21 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
 /// Writes a new object. With `owned` its managed fields say already who owns what (server-side apply); else all belongs to the
 /// manager.
 pub(super) async fn insert(call: &mut Call<'_>, object: Value, owned: bool) -> Result<Written, Status> {
+/// Where the fields' owners of a new object come from.
+pub(super) type Owners<'o> = Option<&'o (dyn Fn(&Value) -> Value + Send + Sync)>;
+
+/// As [`insert`], for a request that was allowed to change the object: its sender must be allowed to make it, too.
+pub(super) async fn insert_absent(
+    call: &mut Call<'_>,
+    object: Value,
+    owners: Owners<'_>,
+) -> Result<Written, Status> {
+    (call.may_create)()?;
+    insert(call, object, owners).await
+}
+
+/// Writes a new object. `owners` gives its managed fields (server-side apply); without, all belong to the manager.
+pub(super) async fn insert(call: &mut Call<'_>, object: Value, owners: Owners<'_>) -> Result<Written, Status> {
     if let Some(what) = &call.row.unattended {
         call.warnings.push(what.clone());
     }
@@ -150,13 +166,7 @@ pub(super) fn check_namespace(call: &Call<'_>, object: &Value) -> Result<(), Sta
     if !call.row.namespaced {
         return Ok(());
     }
-    let own = meta::namespace(object);
-    if !own.is_empty() && own != call.namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request: {own:?} is not {:?}",
-            call.namespace
-        )));
-    }
+    identity::check_namespace(call, object)?;
     let Some(namespace) = call.inner().cache.get("core/namespaces", "", &call.namespace) else {
         return Err(Status::not_found("", "namespaces", &call.namespace));
     };

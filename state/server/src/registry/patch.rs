@@ -242,7 +242,7 @@ async fn apply(call: &mut Call<'_>, patch: Patch) -> Result<Answer, Status> {
         meta::set(&mut merged, "resourceVersion", Value::Null);
         let warned = call.warnings.len();
         check_twice(call, &patch)?;
-        match create::insert(call, merged, true).await {
+        match create::insert_absent(call, merged, true).await {
             Err(status) if status.reason == "AlreadyExists" => call.warnings.truncate(warned),
             written => return written.map(Answer::Written),
         }

@@ -10,7 +10,8 @@ use setpoint_store::Expect;
 use super::answer::{Answer, value_of};
 use super::bookkeeping::{self, Target};
 use super::call::Call;
-use super::create::track;
+use super::create::{self, track};
+use super::identity;
 use super::write::{WriteError, Written};
 use crate::admission::{self, AdmissionRequest, Operation};
 use crate::body;
@@ -18,6 +19,8 @@ use crate::strategy::Scene;
 
 /// How often a change is made anew because another one came between.
 const TRIES: usize = 32;
+/// How often a replacement is begun anew because the object came or went meanwhile.
+const CREATE_TRIES: usize = 4;
 
 /// An object as a client wants it.
 pub(super) struct Candidate {
@@ -50,23 +53,25 @@ pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Statu
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
     let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
-    let name = meta::name(&object);
-    if name.is_empty() {
-        return Err(call.invalid(&[FieldError::required("metadata.name", "name is required")]));
-    }
-    if name != call.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name
-        )));
-    }
-    if call.row.custom && meta::resource_version(&object).is_empty() {
-        let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
-        return Err(call.invalid(&[error]));
-    }
+    identity::check_name(call, &object)?;
     let target = target(call);
-    let written = change(call, target, &mut |_, _| Ok(Candidate::new(object.clone()))).await?;
-    Ok(Answer::Written(written))
+    let creates = target == Target::Main && call.row.writing.create_on_update;
+    for _ in 0..CREATE_TRIES {
+        if !creates || call.stored().is_ok() {
+            let written = change(call, target, &mut |_, _| Ok(Candidate::new(object.clone()))).await;
+            match written {
+                // Deleted in between: then it is made.
+                Err(status) if creates && status.reason == "NotFound" && call.stored().is_err() => {}
+                written => return written.map(Answer::Written),
+            }
+        }
+        identity::check_uid(call, &object, None)?;
+        match create::insert_absent(call, object.clone(), None).await {
+            Err(status) if status.reason == "AlreadyExists" => {}
+            written => return written.map(Answer::Written),
+        }
+    }
+    Err(call.modified())
 }
 
 /// What is done to the object as it stands, to get it as it is wanted. Called again when another write came between.
@@ -186,27 +191,7 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
 
 /// The candidate is about this very object, and about the state that its author has seen.
 fn check_identity(call: &Call<'_>, new: &Value, old: &Value) -> Result<(), Status> {
-    let (ours, theirs) = (meta::name(old), meta::name(new));
-    if theirs != ours {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({theirs}) does not match the name on the URL ({ours})"
-        )));
-    }
-    let (ours, theirs) = (meta::namespace(old), meta::namespace(new));
-    if !theirs.is_empty() && theirs != ours {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    let (ours, theirs) = (meta::uid(old), meta::uid(new));
-    if !theirs.is_empty() && theirs != ours {
-        return Err(call.conflict(&format!(
-            "Precondition failed: UID in precondition: {theirs}, UID in object meta: {ours}"
-        )));
-    }
-    let theirs = meta::resource_version(new);
-    if !theirs.is_empty() && theirs != "0" && theirs != meta::resource_version(old) {
-        return Err(call.modified());
-    }
-    Ok(())
+    identity::check_name(call, new)?;
+    identity::check_uid(call, new, Some(old))?;
+    identity::check_revision(call, new, old)
 }

@@ -9,6 +9,7 @@ mod kinds;
 mod rbac;
 mod registered;
 mod streams;
+mod rights;
 mod subresources;
 mod timemachine;
 

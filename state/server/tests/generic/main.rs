@@ -7,6 +7,7 @@ mod heartbeat;
 mod kinds;
 mod ownership;
 mod versions;
+mod identity;
 mod wire;
 mod world;
 
