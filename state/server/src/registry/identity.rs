@@ -1,8 +1,8 @@
 //! Whether what a client sent is about the object that the path names.
 
+use serde_json::Value;
 use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Status, meta};
-use serde_json::Value;
 
 use super::call::Call;
 

@@ -21,7 +21,10 @@ async fn who_may_only_change_makes_nothing_by_applying_or_replacing() {
         "subjects": [{"apiGroup": rbac, "kind": "User", "name": "ann"}],
     });
     let roles: Api<k8s_openapi::api::rbac::v1::ClusterRole> = Api::all(master.clone());
-    roles.create(&PostParams::default(), &object(role)).await.expect("a role");
+    roles
+        .create(&PostParams::default(), &object(role))
+        .await
+        .expect("a role");
     let bindings: Api<k8s_openapi::api::rbac::v1::RoleBinding> = Api::default_namespaced(master.clone());
     let made = bindings.create(&PostParams::default(), &object(binding)).await;
     made.expect("a binding");
