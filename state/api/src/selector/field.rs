@@ -26,18 +26,6 @@ pub struct FieldSelector {
 }
 
 impl FieldSelector {
-    /// Makes the selector of the object of one name.
-    pub fn of_name(name: &str) -> FieldSelector {
-        let term = FieldRequirement {
-            field: "metadata.name".to_owned(),
-            value: name.to_owned(),
-            equal: true,
-        };
-        FieldSelector {
-            requirements: vec![term],
-        }
-    }
-
     /// Returns the terms.
     pub fn requirements(&self) -> &[FieldRequirement] {
         &self.requirements
@@ -58,13 +46,23 @@ impl FieldSelector {
 
     /// Refuses fields that the kind cannot be selected by, as Kubernetes words it (400).
     pub fn check(&self, resource: &Resource) -> Result<(), Status> {
-        for term in &self.requirements {
-            if !is_metadata(&term.field) && !resource.selectable_fields.iter().any(|field| field.name == term.field) {
-                return Err(Status::bad_request(format!(
-                    "field label not supported: {}",
-                    term.field
-                )));
+        // A built-in kind without fields of its own is selected by Kubernetes' general rule, which knows no scopes.
+        let general = !resource.custom && resource.selectable_fields.is_empty();
+        for FieldRequirement { field, .. } in &self.requirements {
+            let known = match field.as_str() {
+                "metadata.name" => true,
+                "metadata.namespace" => general || resource.namespaced,
+                name => resource.selectable_fields.iter().any(|field| field.name == name),
+            };
+            if known {
+                continue;
             }
+            let quoted = crate::validate::field::quote(field);
+            return Err(Status::bad_request(if general {
+                format!("{quoted} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+            } else {
+                format!("field label not supported: {field}")
+            }));
         }
         Ok(())
     }
@@ -84,10 +82,6 @@ impl FieldSelector {
             (value == term.value) == term.equal
         })
     }
-}
-
-fn is_metadata(field: &str) -> bool {
-    matches!(field, "metadata.name" | "metadata.namespace")
 }
 
 impl FromStr for FieldSelector {
@@ -211,6 +205,35 @@ mod tests {
         assert_eq!(
             (status.code, status.message.as_str()),
             (400, "field label not supported: spec.foo")
+        );
+        let scheme = Scheme::builtin();
+        for (group, plural, field, message) in [
+            (
+                "",
+                "configmaps",
+                "spec.x",
+                "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            ),
+            (
+                "",
+                "nodes",
+                "metadata.namespace",
+                "field label not supported: metadata.namespace",
+            ),
+            ("", "events", "spec.x", "field label not supported: spec.x"),
+        ] {
+            let row = scheme.any_version(group, plural).unwrap();
+            let selector: FieldSelector = format!("{field}=a").parse().unwrap();
+            assert_eq!(selector.check(&row).unwrap_err().message, message);
+        }
+        let role = scheme.any_version("rbac.authorization.k8s.io", "clusterroles").unwrap();
+        let selector: FieldSelector = "metadata.namespace=".parse().unwrap();
+        assert!(selector.check(&role).is_ok());
+        let mut custom = (*role).clone();
+        custom.custom = true;
+        assert_eq!(
+            selector.check(&custom).unwrap_err().message,
+            "field label not supported: metadata.namespace"
         );
         assert_eq!(
             "foo".parse::<FieldSelector>().unwrap_err().0,
