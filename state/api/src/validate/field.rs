@@ -120,7 +120,12 @@ impl FieldError {
     ) -> FieldError {
         let mut sorted: Vec<&str> = supported.iter().map(AsRef::as_ref).collect();
         sorted.sort_unstable();
-        let quoted: Vec<String> = sorted.iter().map(|word| format!("\"{word}\"")).collect();
+        FieldError::not_supported_in_order(field, value, &sorted)
+    }
+
+    /// As [`FieldError::not_supported`], with the supported values in their own order.
+    pub fn not_supported_in_order(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> FieldError {
+        let quoted: Vec<String> = supported.iter().map(|word| format!("\"{word}\"")).collect();
         let detail = if quoted.is_empty() {
             String::new()
         } else {
@@ -221,6 +226,10 @@ pub fn quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
             c if u32::from(c) < 0x20 || u32::from(c) == 0x7f => out.push_str(&format!("\\x{:02x}", u32::from(c))),
             c => out.push(c),
         }

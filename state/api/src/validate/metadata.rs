@@ -85,7 +85,7 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
         &path.child("generation"),
         at(object, &["metadata", "generation"]),
     );
-    errors.extend(common(object));
+    errors.extend(common(resource, object));
     errors
 }
 
@@ -99,7 +99,7 @@ pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> 
             errors.push(FieldError::immutable(path.child(key), new_value));
         }
     }
-    errors.extend(common(new));
+    errors.extend(common(resource, new));
     if meta::is_being_deleted(old) {
         let before: Vec<&str> = meta::finalizers(old).collect();
         let added: Vec<&str> = meta::finalizers(new)
@@ -120,7 +120,7 @@ pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> 
     errors
 }
 
-fn common(object: &Value) -> Vec<FieldError> {
+fn common(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let path = Path::new("metadata");
     let mut errors = Vec::new();
     errors.extend(labels(&path.child("labels"), at(object, &["metadata", "labels"])));
@@ -129,15 +129,12 @@ fn common(object: &Value) -> Vec<FieldError> {
         at(object, &["metadata", "annotations"]),
     ));
     for (index, finalizer) in meta::finalizers(object).enumerate() {
-        let path = path.child("finalizers").index(index);
+        let path = path.child("finalizers");
         all_invalid(&mut errors, &path, finalizer, names::qualified_name(finalizer));
-        let standard = matches!(
-            finalizer,
-            "orphan" | "foregroundDeletion" | "kubernetes" | "customresourcecleanup.apiextensions.k8s.io"
-        );
-        if !finalizer.contains('/') && !standard {
+        // Those of custom resources are warned of instead.
+        if !resource.custom && !is_well_named(finalizer) {
             errors.push(FieldError::invalid(
-                &path,
+                path.index(index),
                 finalizer,
                 "name is neither a standard finalizer name nor is it fully qualified",
             ));
@@ -156,36 +153,84 @@ fn common(object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Whether a finalizer says whose it is, or is one of Kubernetes' own.
+fn is_well_named(finalizer: &str) -> bool {
+    const STANDARD: &[&str] = &[
+        "orphan",
+        "foregroundDeletion",
+        "kubernetes",
+        "customresourcecleanup.apiextensions.k8s.io",
+    ];
+    finalizer.contains('/') || STANDARD.contains(&finalizer)
+}
+
+/// Returns what a client is warned of in the metadata of a custom resource: new finalizers that may meet others of their name.
+pub fn warnings(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<String> {
+    if !resource.custom {
+        return Vec::new();
+    }
+    let before: Vec<&str> = old.into_iter().flat_map(meta::finalizers).collect();
+    let mut added: Vec<&str> = meta::finalizers(new)
+        .filter(|finalizer| !before.contains(finalizer) && !is_well_named(finalizer))
+        .collect();
+    added.sort_unstable();
+    added.dedup();
+    let warning = |finalizer: &&str| {
+        let path = if finalizer.contains('.') {
+            " including a path (/)"
+        } else {
+            ""
+        };
+        format!(
+            "metadata.finalizers: {}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers",
+            super::field::quote(finalizer)
+        )
+    };
+    added.iter().map(warning).collect()
+}
+
+/// Says whether something is no version, or no group and version.
+fn is_no_version(api_version: &str) -> bool {
+    match api_version.split_once('/') {
+        None => false,
+        Some((_, version)) => version.is_empty() || version.contains('/'),
+    }
+}
+
 fn owners(path: &Path, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut controllers = 0;
-    for (index, owner) in list_at(object, &["metadata", "ownerReferences"]).iter().enumerate() {
+    let mut first_controller: Option<String> = None;
+    let all = list_at(object, &["metadata", "ownerReferences"]);
+    for (index, owner) in all.iter().enumerate() {
+        let whole = path;
         let path = path.index(index);
-        let (_, version) = meta::group_version(str_at(owner, &["apiVersion"]));
-        if version.is_empty() {
-            errors.push(FieldError::invalid(
-                path.child("apiVersion"),
-                str_at(owner, &["apiVersion"]),
-                "version must not be empty",
-            ));
-        }
-        for key in ["kind", "name", "uid"] {
-            if str_at(owner, &[key]).is_empty() {
-                errors.push(FieldError::invalid(
-                    path.child(key),
-                    "",
-                    format!("{key} must not be empty"),
-                ));
+        let text = |key| str_at(owner, &[key]);
+        let api_version = text("apiVersion");
+        for key in ["apiVersion", "kind", "name", "uid"] {
+            if text(key).is_empty() {
+                errors.push(FieldError::required(path.child(key), "must not be empty"));
+            } else if key == "apiVersion" && is_no_version(api_version) {
+                let detail = "must be <group>/<version> or <version>";
+                errors.push(FieldError::invalid(path.child(key), api_version, detail));
             }
         }
-        controllers += usize::from(at(owner, &["controller"]) == Some(&Value::Bool(true)));
-    }
-    if controllers > 1 {
-        let value = at(object, &["metadata", "ownerReferences"])
-            .cloned()
-            .unwrap_or(Value::Null);
-        let detail = "Only one reference can have Controller set to true. Found \"true\" in references";
-        errors.push(FieldError::invalid(path, value, detail));
+        // Events come and go in crowds: nothing hangs on one.
+        if (api_version, text("kind")) == ("v1", "Event") {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(path, owner.clone(), detail));
+        }
+        if at(owner, &["controller"]) == Some(&Value::Bool(true)) {
+            let this = format!("{}/{}", text("kind"), text("name"));
+            match &first_controller {
+                None => first_controller = Some(this),
+                Some(first) => {
+                    let detail = format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                    );
+                    errors.push(FieldError::invalid(whole, all.to_vec(), detail));
+                }
+            }
+        }
     }
     errors
 }

@@ -150,7 +150,7 @@ fn metadata_is_checked_for_every_kind() {
     let owners = json!({"metadata": {"name": "a", "namespace": "d", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}});
     assert_eq!(
         errors("", "configmaps", owners),
-        ["metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty"]
+        ["metadata.ownerReferences[0].uid: Required value: must not be empty"]
     );
 }
 
