@@ -261,6 +261,7 @@ impl Operation<'_> {
         };
         let gives = match verb {
             "list" => format!("{schema}List"),
+            "delete" if self.row.writing.returns_deleted => schema.to_owned(),
             "delete" | "deletecollection" => format!("{META}.Status"),
             _ => schema.to_owned(),
         };
@@ -269,7 +270,7 @@ impl Operation<'_> {
             "tags": [tag(&self.row.group, &self.row.version)],
             "operationId": format!("{word}{}{}{}", group_word(&self.row.group), capitalized(&self.row.version), self.scope),
             "parameters": parameters(verb),
-            "responses": {"200": {"description": "OK", "content": content(&MEDIA_TYPES, &gives)}, "401": {"description": "Unauthorized"}},
+            "responses": responses(verb, &content(&MEDIA_TYPES, &gives)),
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {"group": group, "kind": kind, "version": version},
         });
@@ -300,6 +301,25 @@ impl Operation<'_> {
         }
         types
     }
+}
+
+/// The answers of a verb, all of the same content.
+fn responses(verb: &str, content: &Value) -> Value {
+    let more: &[(&str, &str)] = match verb {
+        "create" => &[("201", "Created"), ("202", "Accepted")],
+        "update" | "patch" => &[("201", "Created")],
+        "delete" => &[("202", "Accepted")],
+        _ => &[],
+    };
+    let mut all = Map::new();
+    for (code, description) in [("200", "OK")].iter().chain(more) {
+        all.insert(
+            (*code).to_owned(),
+            json!({"description": description, "content": content}),
+        );
+    }
+    all.insert("401".into(), json!({"description": "Unauthorized"}));
+    Value::Object(all)
 }
 
 fn content(types: &[&str], schema: &str) -> Value {
@@ -373,12 +393,12 @@ pub(super) fn to_v2(path: &mut Value) {
         }
         map.insert("produces".into(), json!(MEDIA_TYPES));
         map.insert("schemes".into(), json!(["https"]));
-        if let Some(answer) = map
-            .get_mut("responses")
-            .and_then(|all| all.get_mut("200"))
-            .and_then(Value::as_object_mut)
-            && let Some(content) = answer.remove("content")
-        {
+        let answers = map.get_mut("responses").and_then(Value::as_object_mut);
+        for answer in answers.into_iter().flat_map(|all| all.values_mut()) {
+            let Some(answer) = answer.as_object_mut() else { continue };
+            let Some(content) = answer.remove("content") else {
+                continue;
+            };
             let first = content.as_object().and_then(|types| types.values().next());
             let mut schema = first.map(|entry| entry["schema"].clone()).unwrap_or_default();
             super::schemas::to_v2(&mut schema);
