@@ -46,6 +46,8 @@ pub struct Status {
     pub message: String,
     /// Whom and what it is about.
     pub details: Option<Box<Details>>,
+    /// By which token a list can go on all the same (`metadata.continue`).
+    pub next: Option<Box<str>>,
 }
 
 impl fmt::Display for Status {
@@ -73,6 +75,7 @@ impl Status {
             reason: Cow::Borrowed(reason),
             message: message.into(),
             details: None,
+            next: None,
         }
     }
 
@@ -98,6 +101,13 @@ impl Status {
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u32) -> Status {
         self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Says by which token a list that ends here can go on.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Status {
+        self.next = Some(token.into());
         self
     }
 
@@ -169,7 +179,13 @@ impl Status {
         Status::new(400, "BadRequest", message)
     }
 
-    /// 405: the resource does not have this verb.
+    /// 405: there is something at this path, but not with this method.
+    pub fn method_not_allowed() -> Status {
+        let message = "the server does not allow this method on the requested resource";
+        Status::new(405, "MethodNotAllowed", message).with_causes(Vec::new())
+    }
+
+    /// 405: the custom resource does not have this verb. Built-in ones answer [`Status::method_not_allowed`].
     pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Status {
         let message = format!(
             "{verb} is not supported on resources of kind \"{}\"",
@@ -262,6 +278,7 @@ impl Status {
             reason: Cow::Borrowed(""),
             message: String::new(),
             details: None,
+            next: None,
         }
     }
 
@@ -284,7 +301,11 @@ impl Status {
         let mut out = Map::new();
         out.insert("kind".into(), "Status".into());
         out.insert("apiVersion".into(), "v1".into());
-        out.insert("metadata".into(), json!({}));
+        let metadata = match &self.next {
+            Some(token) => json!({"continue": token}),
+            None => json!({}),
+        };
+        out.insert("metadata".into(), metadata);
         out.insert(
             "status".into(),
             if self.is_failure() { "Failure" } else { "Success" }.into(),

@@ -164,6 +164,30 @@ Age|string|0|How long ago the object was created.",
     })
 }
 
+/// Turns a Table, a PartialObjectMetadata or a list of those into its form of another version of `meta.k8s.io`.
+pub fn to_version(document: &mut Value, api_version: &str) {
+    let set = |value: &mut Value| {
+        if let Some(found) = value.get_mut("apiVersion") {
+            *found = api_version.into();
+        }
+    };
+    set(document);
+    for row in document
+        .get_mut("rows")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(object) = row.get_mut("object")
+            && meta::kind(object) == "PartialObjectMetadata"
+        {
+            set(object);
+        }
+    }
+    let items = document.get_mut("items").and_then(Value::as_array_mut);
+    items.into_iter().flatten().for_each(set);
+}
+
 /// Returns an object's metadata as a `PartialObjectMetadata`.
 pub fn partial(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
