@@ -315,7 +315,8 @@ impl Status {
         if let Some(details) = &self.details {
             out.insert("details".into(), details.to_value());
         }
-        if self.is_failure() {
+        // A plain success does not say its code; that of a creation does.
+        if self.code != 200 {
             out.insert("code".into(), self.code.into());
         }
         Value::Object(out)

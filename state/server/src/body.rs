@@ -12,6 +12,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 use setpoint_api::schema::{self, Schema};
+use setpoint_api::scheme::Subresource;
 use setpoint_api::{Resource, Status, meta, protobuf};
 use std::sync::Arc;
 
@@ -141,34 +142,80 @@ pub(crate) fn object(
     Ok(object)
 }
 
+/// Decodes what a subresource takes, as [`object`] does for a kind: a Scale, a Binding.
+pub(crate) fn subresource(
+    bytes: &[u8],
+    media: Media,
+    sub: &Subresource,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let mut object = parse(bytes, media)?;
+    let duplicates = match media {
+        Media::Json if validation != FieldValidation::Ignore => schema::duplicates(bytes),
+        _ => Vec::new(),
+    };
+    check_subresource(&mut object, sub, validation, duplicates, warnings)?;
+    Ok(object)
+}
+
+/// Checks what a subresource takes: kind and version, types, unknown fields.
+pub(crate) fn check_subresource(
+    object: &mut Value,
+    sub: &Subresource,
+    validation: FieldValidation,
+    duplicates: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    identify_as(object, &sub.group, &sub.version, &sub.kind)?;
+    let schema = schema::builtin(&sub.group, &sub.version, &sub.kind)
+        .ok_or_else(|| Status::internal(format!("the structure of {} is not known", sub.kind)))?;
+    check_against(
+        &schema,
+        object,
+        &sub.version,
+        &sub.kind,
+        validation,
+        duplicates,
+        warnings,
+    )
+}
+
 /// Fills in kind and apiVersion where they are absent, refuses others.
 pub(crate) fn identify(object: &mut Value, row: &Resource) -> Result<(), Status> {
+    identify_as(object, &row.group, &row.version, &row.kind)
+}
+
+fn identify_as(object: &mut Value, group: &str, version: &str, kind: &str) -> Result<(), Status> {
     let Some(map) = object.as_object_mut() else {
         return Err(Status::bad_request(
             "couldn't get version/kind; json parse error: the body is not an object",
         ));
     };
-    let expected = row.api_version();
+    let expected = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     match map.get("apiVersion").and_then(Value::as_str).unwrap_or_default() {
         "" => {
             map.insert("apiVersion".into(), expected.into());
         }
-        version if version == expected => {}
-        version => {
+        found if found == expected => {}
+        found => {
             return Err(Status::bad_request(format!(
-                "the API version in the data ({version}) does not match the expected API version ({expected})"
+                "the API version in the data ({found}) does not match the expected API version ({expected})"
             )));
         }
     }
     match map.get("kind").and_then(Value::as_str).unwrap_or_default() {
         "" => {
-            map.insert("kind".into(), row.kind.clone().into());
+            map.insert("kind".into(), kind.into());
         }
-        kind if kind == row.kind => {}
-        kind => {
+        found if found == kind => {}
+        found => {
             return Err(Status::bad_request(format!(
-                "{kind} in version \"{}\" cannot be handled as a {}: no kind \"{kind}\" is served at this path",
-                row.version, row.kind
+                "{found} in version \"{version}\" cannot be handled as a {kind}: no kind \"{found}\" is served at this path"
             )));
         }
     }
@@ -181,6 +228,7 @@ pub(crate) fn check_fields(
     row: &Resource,
     validation: FieldValidation,
     strict: Vec<String>,
+    duplicates: Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     decode(object, row, validation, strict, warnings).map_err(|fault| {
@@ -216,6 +264,31 @@ pub(crate) fn decode(
             "{kind} in version \"{}\" cannot be handled as a {kind}: metadata must be an object",
             row.version,
             kind = row.kind
+    check_against(
+        &schema,
+        object,
+        &row.version,
+        &row.kind,
+        validation,
+        duplicates,
+        warnings,
+    )
+}
+
+fn check_against(
+    schema: &Schema,
+    object: &mut Value,
+    version: &str,
+    kind: &str,
+    validation: FieldValidation,
+    mut strict: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    if schema.is_builtin() {
+        schema.check_types(object).map_err(Status::bad_request)?;
+    } else if meta::metadata(object).is_none() && object.get("metadata").is_some_and(|metadata| !metadata.is_null()) {
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: metadata must be an object"
         )));
     }
     decode_as(&schema, object, validation, strict, warnings)

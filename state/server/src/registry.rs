@@ -11,14 +11,17 @@ mod bookkeeping;
 mod call;
 mod collection;
 mod computed;
+mod continuation;
 mod create;
 mod delete;
+mod delete_options;
 mod eviction;
 mod failure;
 mod finalize;
 mod get;
 mod identity;
 mod list;
+mod list_options;
 mod patch;
 mod scale;
 mod select;
@@ -56,6 +59,7 @@ pub(crate) use delete::{DeleteOptions, mark};
 pub(crate) use failure::from_store;
 pub(crate) use get::parse_revision;
 pub(crate) use list::selected;
+pub(crate) use list_options::{ListOptions, parse_revision};
 pub(crate) use select::Selection;
 pub(crate) use system::{correct, delete_as_system, delete_object, release, revise};
 
@@ -235,9 +239,7 @@ impl Registry {
     }
 
     async fn subresource(&self, call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
-        let Some(sub) = call.row.subresource(&call.info.subresource).cloned() else {
-            return Err(Status::no_such_resource());
-        };
+        let sub = call.sub()?;
         if !sub.verbs.contains(&call.info.verb.as_str()) {
             return Err(call.not_supported());
         }

@@ -40,6 +40,8 @@ pub(crate) enum Removal {
     Now,
     /// It stays until somebody says that it may go.
     Later,
+    /// It was asked before, and being asked again changes nothing.
+    Pending,
 }
 
 /// What is special about writing objects of a kind.

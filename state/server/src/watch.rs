@@ -15,12 +15,12 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use rand::Rng;
-use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Resource, Status};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cache::{EventType, ObjectEvent, Stored};
 use crate::registry::{Answer, Call, Selection, parse_revision, selected};
+use crate::registry::{Answer, Call, ListOptions, Selection, parse_revision};
 
 use render::Renderer;
 use source::{Next, Source};
@@ -46,35 +46,18 @@ pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let query = &call.info.query;
     let selection = Selection::of(call)?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let revision = query
-        .non_empty("resourceVersion")
-        .map(parse_revision)
-        .transpose()?
-        .filter(|revision| *revision > 0);
-    let matching = query.non_empty("resourceVersionMatch");
-    let start = match query.get("sendInitialEvents") {
-        Some(_) if matching != Some("NotOlderThan") => {
-            let error = FieldError::forbidden(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]));
-        }
-        None if matching.is_some() => {
-            let error = FieldError::forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]));
-        }
-        Some(_) if query.flag("sendInitialEvents") => Start::Initial { mark: bookmarks },
-        Some(_) => revision.map_or(Start::Now, Start::After),
+    let options = ListOptions::read(query, true)?;
+    let revision = parse_revision(options.revision.unwrap_or_default())
+        .map_err(|error| Status::invalid(&call.row.group, &call.row.plural, "", &[error]))?;
+    let revision = Some(revision).filter(|revision| *revision > 0);
+    let start = match options.initial_events {
+        Some(true) => Start::Initial { mark: bookmarks },
+        Some(false) => revision.map_or(Start::Now, Start::After),
         None => revision.map_or(Start::Initial { mark: false }, Start::After),
     };
-    let lasts = match query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
-        Some(Ok(seconds)) if seconds > 0 => Duration::from_secs(seconds.min(7 * 24 * 3600)),
-        Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds must be a number")),
-        _ => Duration::from_secs(rand::rng().random_range(LASTS..2 * LASTS)),
+    let lasts = match options.timeout {
+        Some(seconds) => Duration::from_secs(seconds.min(7 * 24 * 3600)),
+        None => Duration::from_secs(rand::rng().random_range(LASTS..2 * LASTS)),
     };
     let inner = call.inner();
     let mut ready = VecDeque::new();

@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     Stored(Arc<Stored>),
     /// One object that was just written (or would have been).
     Written(Written),
+    /// One object that was asked to go and is still there, for a client that asked in the old way.
+    Accepted(Written),
     /// A list.
     List(List),
     /// A deletion or the like that leaves nothing to show.
@@ -42,7 +44,7 @@ pub(crate) struct List {
     pub(crate) items: Vec<Arc<Stored>>,
     pub(crate) revision: u64,
     pub(crate) next: Option<String>,
-    pub(crate) remaining: Option<usize>,
+    pub(crate) remaining: Option<u64>,
 }
 
 /// Writes an answer.
@@ -54,13 +56,11 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
     let (code, body) = match answer {
         Err(status) => (status_code(&status), Bytes::from(status.to_text())),
         Ok(Answer::Stream(body)) => return stream(body, &call.warnings),
-        Ok(Answer::Status(status)) => {
-            let code = if call.info.verb == "create" {
-                StatusCode::CREATED
-            } else {
-                status_code(&status)
-            };
-            (code, Bytes::from(status.to_text()))
+        Ok(Answer::Status(mut status)) => {
+            if call.info.verb == "create" {
+                status.code = StatusCode::CREATED.as_u16();
+            }
+            (status_code(&status), Bytes::from(status.to_text()))
         }
         Ok(Answer::Other(code, value)) => (code, Bytes::from(value.to_string())),
         Ok(Answer::Stored(stored)) => (StatusCode::OK, one(call, &stored)),
@@ -70,12 +70,9 @@ pub(crate) async fn respond(call: &Call<'_>, answer: Result<Answer, Status>) -> 
             } else {
                 StatusCode::OK
             };
-            let bytes = match accept.form {
-                Form::Object => written.wire(),
-                _ => reshape(call, &[written.into_value()], None).to_string().into(),
-            };
-            (code, bytes)
+            (code, just_written(call, written))
         }
+        Ok(Answer::Accepted(written)) => (StatusCode::ACCEPTED, just_written(call, written)),
         Ok(Answer::List(list)) => (StatusCode::OK, many(call, &list)),
     };
     let (body, kind) = dress(body, accept);
@@ -205,6 +202,13 @@ pub(crate) fn value_of(row: &Resource, stored: &Stored) -> Value {
     let mut value = stored.value();
     row.from_stored(&mut value);
     value
+}
+
+fn just_written(call: &Call<'_>, written: Written) -> Bytes {
+    match call.accept.form {
+        Form::Object => written.wire(),
+        _ => reshape(call, &[written.into_value()], None).to_string().into(),
+    }
 }
 
 fn one(call: &Call<'_>, stored: &Stored) -> Bytes {

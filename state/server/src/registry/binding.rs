@@ -8,30 +8,33 @@ use setpoint_api::{Status, meta};
 use super::answer::Answer;
 use super::bookkeeping::Target;
 use super::call::Call;
+use super::identity;
 use super::update::{Candidate, change};
 use crate::body;
 
 /// `pods/NAME/binding`.
 pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let media = body::media(call.headers)?;
-    let binding = body::parse(&body::read(body).await?, media)?;
+    let bytes = body::read(body).await?;
+    let sub = call.sub()?;
+    let binding = body::subresource(&bytes, media, &sub, call.validation, &mut call.warnings)?;
+    identity::check_namespace(call, &binding)?;
+    if meta::name(&binding) != call.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
     bind(call, &binding).await
 }
 
 /// `bindings`: the binding says which pod it is about.
 pub(super) async fn create_by_name(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let media = body::media(call.headers)?;
-    let binding = body::parse(&body::read(body).await?, media)?;
+    let bytes = body::read(body).await?;
+    let binding = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
     let name = meta::name(&binding);
     if name.is_empty() {
         return Err(Status::bad_request("name is required"));
     }
-    let namespace = meta::namespace(&binding);
-    if !namespace.is_empty() && namespace != call.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    identity::check_namespace(call, &binding)?;
     let pods = call
         .inner()
         .scheme
@@ -56,17 +59,12 @@ async fn bind(call: &mut Call<'_>, binding: &Value) -> Result<Answer, Status> {
     if !errors.is_empty() {
         return Err(Status::invalid("", "Binding", &call.name, &errors));
     }
-    let uid = meta::uid(binding).to_owned();
     let annotations = meta::annotations(binding).cloned().unwrap_or_default();
     let now = meta::format_time(call.now());
     change(call, Target::Whole("binding"), &mut |call, old| {
         let refuse = |why: String| Status::conflict("", "pods/binding", &call.name, &why);
-        if !uid.is_empty() && uid != meta::uid(old) {
-            return Err(refuse(format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(old)
-            )));
-        }
+        identity::check_uid(call, binding, Some(old))?;
+        identity::check_revision(call, binding, old)?;
         if meta::is_being_deleted(old) {
             return Err(refuse(format!(
                 "pod {} is being deleted, cannot be assigned to a host",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use jiff::Timestamp;
+use setpoint_api::scheme::Subresource;
 use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Resource, Status, apply};
 
@@ -163,6 +164,12 @@ impl<'a> Call<'a> {
     /// The log's key of the object that the path names.
     pub(crate) fn log_key(&self) -> String {
         format!("{}/{}", self.resource, object_key(&self.namespace, &self.name))
+    }
+
+    /// The subresource that the path names.
+    pub(crate) fn sub(&self) -> Result<Subresource, Status> {
+        let found = self.row.subresource(&self.info.subresource);
+        found.cloned().ok_or_else(Status::no_such_resource)
     }
 
     pub(crate) fn not_found(&self) -> Status {

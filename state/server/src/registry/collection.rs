@@ -1,31 +1,22 @@
-//! Deleting everything that a selection matches.
-
-use std::sync::Arc;
+//! Deleting everything that a list of the same query shows.
 
 use axum::body::Body;
 use futures::stream::{self, StreamExt};
 use setpoint_api::Status;
 
-use super::answer::{Answer, List};
+use super::answer::Answer;
 use super::call::Call;
 use super::delete::{DeleteOptions, run};
-use super::select::Selection;
-use crate::cache::Stored;
+use super::list;
 
 /// How many deletions share commits of the log.
 const AT_ONCE: usize = 64;
 
 pub(super) async fn delete(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let options = DeleteOptions::read(call, body).await?;
-    let selection = Selection::read(&call.info.query, &call.row)?;
-    let snapshot = call.inner().cache.snapshot(&call.resource, call.scope(), None);
-    let items: Vec<Arc<Stored>> = snapshot
-        .items
-        .into_iter()
-        .filter(|stored| selection.matches(stored))
-        .collect();
+    let list = list::items(call).await?;
     let (registry, info, user, headers) = (call.registry, call.info, call.user, call.headers);
-    let mut deletions = stream::iter(items.clone())
+    let mut deletions = stream::iter(list.items.clone())
         .map(|stored| {
             let options = &options;
             async move {
@@ -46,11 +37,5 @@ pub(super) async fn delete(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     }
     drop(deletions);
     call.warnings.extend(warnings);
-    let revision = call.inner().cache.revision();
-    Ok(Answer::List(List {
-        items,
-        revision,
-        next: None,
-        remaining: None,
-    }))
+    Ok(Answer::List(list))
 }

@@ -3,136 +3,44 @@
 use axum::body::Body;
 use jiff::Timestamp;
 use serde_json::Value;
-use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Status, meta};
 use setpoint_store::Expect;
 
 use super::answer::{Answer, value_of};
 use super::bookkeeping::is_unchanged;
 use super::call::Call;
+pub(crate) use super::delete_options::{DeleteOptions, Propagation};
 use super::write::{WriteError, Written};
 use crate::admission::{self, AdmissionRequest, Operation};
-use crate::body;
 use crate::strategy::{Removal, Scene};
 
 const TRIES: usize = 32;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-/// What happens to the objects that a deleted one owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Propagation {
-    Background,
-    Foreground,
-    Orphan,
-}
-
-/// How an object is to be deleted.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeleteOptions {
-    pub(crate) grace: Option<i64>,
-    pub(crate) uid: Option<String>,
-    pub(crate) resource_version: Option<String>,
-    pub(crate) propagation: Option<Propagation>,
-    pub(crate) dry_run: bool,
-}
-
-impl DeleteOptions {
-    /// Reads the options of a request: the body's, else the query's.
-    pub(super) async fn read(call: &mut Call<'_>, body: Body) -> Result<DeleteOptions, Status> {
-        let bytes = body::read(body).await?;
-        let mut options = if bytes.is_empty() {
-            DeleteOptions::default()
-        } else {
-            let media = body::media(call.headers)?;
-            DeleteOptions::parse(&body::parse(&bytes, media)?)?
-        };
-        let query = &call.info.query;
-        if options.grace.is_none() {
-            options.grace =
-                match query.non_empty("gracePeriodSeconds") {
-                    None => None,
-                    Some(text) => Some(text.parse().map_err(|_| {
-                        Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-                    })?),
-                };
-        }
-        if options.propagation.is_none() {
-            options.propagation = match (query.non_empty("propagationPolicy"), query.get("orphanDependents")) {
-                (Some(policy), _) => Some(propagation(policy)?),
-                (None, Some("true")) => Some(Propagation::Orphan),
-                (None, _) => None,
-            };
-        }
-        options.dry_run |= call.dry_run;
-        call.dry_run = options.dry_run;
-        if options.grace.is_some_and(|grace| grace < 0) {
-            // As Kubernetes has it: less than nothing means as soon as possible, but in order.
-            options.grace = Some(1);
-        }
-        Ok(options)
-    }
-
-    /// Reads a `meta/v1 DeleteOptions`.
-    pub(super) fn parse(value: &Value) -> Result<DeleteOptions, Status> {
-        let precondition = |key: &str| {
-            let text = meta::str_at(value, &["preconditions", key]);
-            (!text.is_empty()).then(|| text.to_owned())
-        };
-        let dry_run = meta::list_at(value, &["dryRun"]);
-        if let Some(other) = dry_run.iter().find(|entry| entry.as_str() != Some("All")) {
-            let error = FieldError::not_supported("dryRun", other.clone(), &["All"]);
-            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error]));
-        }
-        let policy = match meta::str_at(value, &["propagationPolicy"]) {
-            "" if value.get("orphanDependents") == Some(&Value::Bool(true)) => Some(Propagation::Orphan),
-            "" => None,
-            policy => Some(propagation(policy)?),
-        };
-        Ok(DeleteOptions {
-            grace: meta::int_at(value, &["gracePeriodSeconds"]),
-            uid: precondition("uid"),
-            resource_version: precondition("resourceVersion"),
-            propagation: policy,
-            dry_run: !dry_run.is_empty(),
-        })
-    }
-}
-
-fn propagation(policy: &str) -> Result<Propagation, Status> {
-    match policy {
-        "Background" => Ok(Propagation::Background),
-        "Foreground" => Ok(Propagation::Foreground),
-        "Orphan" => Ok(Propagation::Orphan),
-        other => {
-            let error = FieldError::not_supported("propagationPolicy", other, &["Background", "Foreground", "Orphan"]);
-            Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error]))
-        }
-    }
-}
-
 /// How a deletion went.
 pub(super) enum Deleted {
-    /// The object is gone; this is what it was last.
-    Gone(Value),
+    /// The object is gone; this is what it was last, at the revision of its deletion.
+    Gone(Written),
     /// It stays for a while, like this.
     Going(Written),
 }
 
 pub(super) async fn delete(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let options = DeleteOptions::read(call, body).await?;
-    match run(call, &options).await? {
-        Deleted::Gone(last) => {
-            let row = &call.row;
-            Ok(Answer::Status(Status::deleted(
-                &row.group,
-                &row.plural,
-                meta::name(&last),
-                meta::uid(&last),
-            )))
+    let row = call.row.clone();
+    Ok(match run(call, &options).await? {
+        // Of a damaged object there is nothing to show.
+        Deleted::Gone(last) if row.writing.returns_deleted && !meta::kind(&last.value).is_empty() => {
+            Answer::Written(last)
         }
-        Deleted::Going(written) => Ok(Answer::Written(written)),
-    }
+        Deleted::Gone(last) => {
+            let (name, uid) = (meta::name(&last.value), meta::uid(&last.value));
+            Answer::Status(Status::deleted(&row.group, &row.plural, name, uid))
+        }
+        Deleted::Going(written) if options.cascades => Answer::Accepted(written),
+        Deleted::Going(written) => Answer::Written(written),
+    })
 }
 
 /// Deletes the object that the path names, or begins to.
@@ -158,13 +66,17 @@ pub(super) async fn run(call: &mut Call<'_>, options: &DeleteOptions) -> Result<
                 .await
         };
         match outcome {
-            Ok(_) if gone => return Ok(Deleted::Gone(old)),
             Ok(revision) => {
-                return Ok(Deleted::Going(Written {
-                    value: new,
+                let written = |value| Written {
+                    value,
                     revision: Some(revision),
                     created: false,
-                }));
+                };
+                return Ok(if gone {
+                    Deleted::Gone(written(old))
+                } else {
+                    Deleted::Going(written(new))
+                });
             }
             Err(WriteError::Conflict(current)) => inner.catch_up(current).await?,
             Err(WriteError::Failed(status)) => return Err(status),
@@ -175,18 +87,26 @@ pub(super) async fn run(call: &mut Call<'_>, options: &DeleteOptions) -> Result<
 
 fn check_preconditions(call: &Call<'_>, options: &DeleteOptions, old: &Value) -> Result<(), Status> {
     let checks = [
-        ("UID", &options.uid, meta::uid(old)),
+        (
+            "UID",
+            &options.uid,
+            meta::uid(old),
+            "The object might have been deleted and then recreated",
+        ),
         (
             "ResourceVersion",
             &options.resource_version,
             meta::resource_version(old),
+            "The object might have been modified",
         ),
     ];
-    for (what, wanted, found) in checks {
+    for (what, wanted, found, perhaps) in checks {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
-            return Err(call.conflict(&format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-            )));
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). {perhaps}"
+            );
+            // Kubernetes names the kind here, not the resource.
+            return Err(Status::conflict(&call.row.group, &call.row.kind, &call.name, &why));
         }
     }
     Ok(())
@@ -216,13 +136,19 @@ fn prepare(call: &mut Call<'_>, options: &DeleteOptions, old: &Value) -> Result<
         now,
     };
     let removal = inner.strategies.of(&call.resource).delete(&scene, &mut new, options)?;
+    if removal == Removal::Pending {
+        return Ok((old.clone(), Removal::Later));
+    }
     propagate(&mut new, options.propagation);
     let held = meta::finalizers(&new).next().is_some();
-    if (held || removal == Removal::Later) && !meta::is_being_deleted(&new) {
-        mark(&mut new, now, 0);
-    }
-    if removal == Removal::Now && held && meta::deletion_grace_period(&new).unwrap_or(0) > 0 {
-        meta::set(&mut new, "deletionGracePeriodSeconds", 0);
+    match removal {
+        // Its time is over, but finalizers hold it: a time that is still to come ends now.
+        Removal::Now if held => match meta::deletion_timestamp(&new) {
+            Some(until) if until <= now => meta::set(&mut new, "deletionGracePeriodSeconds", 0),
+            _ => mark(&mut new, now, 0),
+        },
+        Removal::Later if !meta::is_being_deleted(&new) => mark(&mut new, now, 0),
+        _ => {}
     }
     if row.has_generation && meta::is_being_deleted(&new) && !meta::is_being_deleted(old) {
         meta::set(&mut new, "generation", meta::generation(old) + 1);

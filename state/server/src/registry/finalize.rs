@@ -6,6 +6,7 @@ use setpoint_api::{Status, meta};
 use super::answer::Answer;
 use super::bookkeeping::Target;
 use super::call::Call;
+use super::identity;
 use super::update::{Candidate, change};
 use crate::body;
 
@@ -13,12 +14,11 @@ pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Statu
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
     let wanted = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
+    identity::check_name(call, &wanted)?;
     let finalizers = meta::at(&wanted, &["spec", "finalizers"]).cloned();
-    let revision = meta::resource_version(&wanted).to_owned();
     let written = change(call, Target::Whole("finalize"), &mut |call, old| {
-        if !revision.is_empty() && revision != meta::resource_version(old) {
-            return Err(call.modified());
-        }
+        identity::check_uid(call, &wanted, Some(old))?;
+        identity::check_revision(call, &wanted, old)?;
         let mut new = old.clone();
         let spec = meta::map_mut(meta::map_of(&mut new), "spec");
         match &finalizers {

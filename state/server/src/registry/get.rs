@@ -6,6 +6,7 @@ use setpoint_api::Status;
 
 use super::answer::Answer;
 use super::call::Call;
+use super::list_options::{invalid_revision, parse_revision};
 
 /// How long a read at a revision that is still to come waits for it.
 pub(super) const WAIT: Duration = Duration::from_secs(3);
@@ -20,18 +21,10 @@ pub(super) async fn not_before(call: &Call<'_>, key: &str) -> Result<Option<u64>
     let Some(text) = call.info.query.non_empty(key) else {
         return Ok(None);
     };
-    let revision = parse_revision(text)?;
+    let revision = parse_revision(text).map_err(|error| invalid_revision(&error))?;
     let cache = &call.inner().cache;
     match cache.wait_within(revision, WAIT).await {
         Ok(()) => Ok(Some(revision)),
         Err(behind) => Err(Status::too_large_resource_version(revision, behind.reached)),
     }
-}
-
-pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "Invalid value: {text:?}: the resource version must be a number"
-        ))
-    })
 }

@@ -2,86 +2,87 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
-use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Resource, Status};
 use setpoint_store::StoreError;
 
 use super::answer::{Answer, List};
 use super::call::Call;
+use super::continuation::Continue;
 use super::failure::from_read;
-use super::get::{not_before, parse_revision};
+use super::get::not_before;
+use super::list_options::{ListOptions, Match, invalid_revision, parse_revision};
 use super::select::Selection;
 use crate::cache::{Snapshot, Stored, split_key};
 
 /// How many entries are read from the log at once when a selector may leave some out.
 const BATCH: usize = 500;
 
-/// Where the next page begins.
-#[derive(Serialize, Deserialize)]
-struct Continue {
-    v: String,
-    rv: u64,
-    start: String,
+/// What a list is told whose revision is forgotten.
+const EXPIRED: &str = "The resourceVersion for the provided list is too old.";
+/// What a page is told whose revision is forgotten; with it goes a token by which the list goes on as things are now.
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// Where a page begins.
+struct Place<'p> {
+    /// The key after which it begins; `None` is the start.
+    after: Option<&'p str>,
+    /// How many objects come after that key, if the page before knew.
+    left: Option<u64>,
 }
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
-    let query = &call.info.query;
+    items(call).await.map(Answer::List)
+}
+
+/// The objects that a query asks for, also that of a deletion.
+pub(super) async fn items(call: &Call<'_>) -> Result<List, Status> {
+    let options = ListOptions::read(&call.info.query, false)?;
     let selection = Selection::of(call)?;
-    let limit = match query.non_empty("limit") {
-        None => 0,
-        Some(text) => text
-            .parse::<i64>()
-            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?
-            .max(0) as usize,
-    };
-    let matching = query.non_empty("resourceVersionMatch");
-    let revision = query.non_empty("resourceVersion");
-    let list = if let Some(token) = query.non_empty("continue") {
-        if matching.is_some() || revision.is_some_and(|revision| revision != "0") {
+    let limit = options.limit;
+    if let Some(token) = options.token {
+        let token =
+            Continue::decode(token).map_err(|why| Status::bad_request(format!("invalid continue token: {why}")))?;
+        if options.revision.is_some_and(|revision| revision != "0") {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let token = decode(token)?;
-        page(call, &selection, token.rv, Some(&token.start), limit).await?
-    } else {
-        match (matching, revision) {
-            (Some("Exact"), Some(revision)) if revision != "0" => {
-                page(call, &selection, parse_revision(revision)?, None, limit).await?
-            }
-            (None | Some("NotOlderThan"), _) if matching.is_none() || revision.is_some() => {
-                not_before(call, "resourceVersion").await?;
-                let cache = &call.inner().cache;
-                let (snapshot, rest) = if selection.is_everything() && limit > 0 {
-                    cache.first(&call.resource, call.scope(), None, limit)
-                } else {
-                    (selected(call, &selection), 0)
-                };
+        let place = Place {
+            after: Some(&token.start),
+            left: token.left,
+        };
+        return match u64::try_from(token.rv) {
+            Ok(revision) => page(call, &selection, revision, &place, limit).await,
+            // The client was told that its list will not be of one revision.
+            Err(_) => {
+                let snapshot = call.inner().cache.snapshot(&call.resource, call.scope(), place.after);
                 let revision = snapshot.revision;
-                current(snapshot, revision, &selection, limit, rest)
+                Ok(current(snapshot, revision, &selection, limit, 0))
             }
-            _ => return Err(bad_match(call, matching.unwrap_or_default(), revision)),
-        }
+        };
+    }
+    let revision = parse_revision(options.revision.unwrap_or_default()).map_err(|error| invalid_revision(&error))?;
+    let exact = match options.matching {
+        Some(Match::Exact) => true,
+        Some(Match::NotOlderThan) => false,
+        // Older clients page through a revision so.
+        None => limit > 0 && revision > 0,
     };
-    Ok(Answer::List(list))
-}
-
-fn bad_match(call: &Call<'_>, matching: &str, revision: Option<&str>) -> Status {
-    let error = match (matching, revision) {
-        ("Exact" | "NotOlderThan", None) => FieldError::forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ),
-        ("Exact", _) => FieldError::forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        ),
-        _ => FieldError::not_supported("resourceVersionMatch", matching, &["Exact", "NotOlderThan"]),
+    if exact {
+        let start = Place {
+            after: None,
+            left: None,
+        };
+        return page(call, &selection, revision, &start, limit).await;
+    }
+    not_before(call, "resourceVersion").await?;
+    let (snapshot, rest) = if selection.is_everything() && limit > 0 {
+        call.inner().cache.first(&call.resource, call.scope(), None, limit)
+    } else {
+        (selected(call, &selection), 0)
     };
-    Status::invalid("meta.k8s.io", call.options_kind(), "", &[error])
+    let revision = snapshot.revision;
+    Ok(current(snapshot, revision, &selection, limit, rest))
 }
 
 /// What a selection can be in: one object where it names one, else all of the scope.
@@ -115,13 +116,16 @@ fn current(snapshot: Snapshot, revision: u64, selection: &Selection, limit: usiz
     }
     let remaining = items.len() + rest - limit;
     items.truncate(limit);
-    let next = items.last().map(|last| encode(revision, &last.key));
     // Kubernetes does not count what a selector leaves out.
+    let remaining = selection.is_everything().then_some(remaining as u64);
+    let next = items
+        .last()
+        .map(|last| Continue::encode(revision, &last.key, remaining));
     List {
         items,
         revision,
         next,
-        remaining: selection.is_everything().then_some(remaining),
+        remaining,
     }
 }
 
@@ -130,9 +134,10 @@ async fn page(
     call: &Call<'_>,
     selection: &Selection,
     revision: u64,
-    after: Option<&str>,
+    place: &Place<'_>,
     limit: usize,
 ) -> Result<List, Status> {
+    let after = place.after;
     let inner = call.inner();
     let now = inner.cache.revision();
     if revision > now {
@@ -160,7 +165,7 @@ async fn page(
             .log
             .list(&prefix, after.as_deref(), batch, Some(revision))
             .await
-            .map_err(|error| expired(&error))?;
+            .map_err(|error| expired(&error, place))?;
         after = page.items.last().map(|kv| kv.key.clone());
         items.extend(
             page.items
@@ -181,12 +186,23 @@ async fn page(
         });
     }
     items.truncate(limit);
-    let next = items.last().map(|last| encode(revision, &last.key));
+    let from_here = match place {
+        _ if !selection.is_everything() => None,
+        Place { after: None, .. } => {
+            let counted = inner.log.count(&prefix, Some(revision)).await;
+            Some(counted.map_err(|error| expired(&error, place))?)
+        }
+        Place { left, .. } => *left,
+    };
+    let remaining = from_here.map(|count| count.saturating_sub(limit as u64));
+    let next = items
+        .last()
+        .map(|last| Continue::encode(revision, &last.key, remaining));
     Ok(List {
         items,
         revision,
         next,
-        remaining: None,
+        remaining,
     })
 }
 
@@ -195,34 +211,12 @@ fn parsed(row: &Resource, kv: setpoint_store::KeyValue) -> Option<Arc<Stored>> {
     Some(Arc::new(Stored::new(key, kv.modified, kv.value.clone(), Some(row))))
 }
 
-fn expired(error: &StoreError) -> Status {
-    match error {
-        StoreError::Compacted { .. } => Status::expired(
-            "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
-        ),
-        error => from_read(error),
-    }
-}
-
-fn encode(revision: u64, key: &str) -> String {
-    let token = Continue {
-        v: "meta.k8s.io/v1".to_owned(),
-        rv: revision,
-        start: key.to_owned(),
-    };
-    // A struct of two texts and a number always serializes.
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
-}
-
-fn decode(token: &str) -> Result<Continue, Status> {
-    let wrong = || Status::bad_request("continue key is not valid: it must be one that this server gave");
-    let bytes = URL_SAFE_NO_PAD
-        .decode(token.trim_end_matches('='))
-        .map_err(|_| wrong())?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
-    if token.v == "meta.k8s.io/v1" && token.rv > 0 {
-        Ok(token)
-    } else {
-        Err(wrong())
+fn expired(error: &StoreError, place: &Place<'_>) -> Status {
+    match (error, place.after) {
+        (StoreError::Compacted { .. }, None) => Status::expired(EXPIRED),
+        (StoreError::Compacted { .. }, Some(start)) => {
+            Status::expired(INCONSISTENT).with_continue(Continue::from_now(start))
+        }
+        (error, _) => from_read(error),
     }
 }

@@ -16,6 +16,8 @@ use super::answer::{Answer, value_of};
 use super::bookkeeping::Target;
 use super::call::Call;
 use super::patch::{self, Form as PatchForm};
+use super::identity;
+use super::patch::{self, Patch};
 use super::update::{Candidate, change};
 use crate::body::{self, DecodeFault, Form};
 
@@ -124,15 +126,39 @@ fn track(call: &Call<'_>, schema: &Schema, current: &Value, wanted: &mut Value) 
 }
 
 type Rescale<'r> = &'r mut (dyn FnMut(&mut Call<'_>, &Value) -> Result<Value, Status> + Send);
+    let sub = call.sub()?;
+    let scale = body::subresource(&bytes, media, &sub, call.validation, &mut call.warnings)?;
+    identity::check_name(call, &scale)?;
+    write(call, &|_, _| Ok(scale.clone())).await
+}
+
+pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
+    let patch = match patch::read(call, body).await? {
+        // A Scale has no lists, so that both kinds of merge are the same.
+        Patch::Strategic(patch) => Patch::Merge(patch),
+        other => other,
+    };
+    let sub = call.sub()?;
+    write(call, &|call, current| {
+        let mut scale = patch::patched(call, &patch, current)?;
+        body::check_subresource(&mut scale, &sub, call.validation, Vec::new(), &mut call.warnings)?;
+        identity::check_name(call, &scale)?;
+        Ok(scale)
+    })
+    .await
+}
+
+type Rescale<'r> = &'r (dyn Fn(&mut Call<'_>, &Value) -> Result<Value, Status> + Send + Sync);
 
 /// Changes the Scale of an object as it stands, and writes what that means for the object.
 async fn write(call: &mut Call<'_>, rescale: Rescale<'_>) -> Result<Answer, Status> {
     let written = change(call, Target::Main, &mut |call, old| {
         let current = scale_of(&call.row, old)?;
         let wanted = rescale(call, &current)?;
-        let version = meta::resource_version(&wanted);
-        if !version.is_empty() && version != meta::resource_version(old) {
-            return Err(call.modified());
+        identity::check_uid(call, &wanted, Some(old))?;
+        // A Scale that does not say what it replaces replaces it, whatever the kind.
+        if !matches!(meta::resource_version(&wanted), "" | "0") {
+            identity::check_revision(call, &wanted, old)?;
         }
         let uid = meta::uid(&wanted);
         if !uid.is_empty() && uid != meta::uid(old) {
@@ -142,6 +168,7 @@ async fn write(call: &mut Call<'_>, rescale: Rescale<'_>) -> Result<Answer, Stat
             )));
         }
         // Nothing said is zero; the type was checked.
+        // Its type was checked; one that is absent is zero, as Go has it.
         let replicas = meta::int_at(&wanted, &["spec", "replicas"]).unwrap_or(0);
         if replicas < 0 {
             let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");

@@ -74,6 +74,7 @@ async fn a_damaged_object_can_be_deleted_and_made_anew() {
         damage(&world, key).await;
         world.post(list, anew.clone()).await.failed(409, "AlreadyExists");
         let gone = world.delete(&format!("{list}/{name}")).await.ok();
+        // Also where a deletion shows what went: of this there is nothing to show.
         assert_eq!(
             (&gone["status"], &gone["details"]["name"]),
             (&json!("Success"), &json!(name))

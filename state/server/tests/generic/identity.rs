@@ -28,7 +28,12 @@ async fn a_watch_of_one_object_by_its_path_tells_of_that_object_alone() {
     let uri = "/api/v1/watch/namespaces/default/configmaps/b";
     let seen = |events: Vec<Value>| -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let one = |event: &Value| (text(&event["object"]["metadata"]["name"]), text(&event["object"]["data"]["a"]));
+        let one = |event: &Value| {
+            (
+                text(&event["object"]["metadata"]["name"]),
+                text(&event["object"]["data"]["a"]),
+            )
+        };
         events.iter().map(one).collect()
     };
     let wanted = |value: &str| ("b".to_owned(), value.to_owned());
@@ -37,7 +42,11 @@ async fn a_watch_of_one_object_by_its_path_tells_of_that_object_alone() {
     // The same name as a selector changes nothing; a label selector narrows it further.
     let same = format!("{uri}?resourceVersion={from}&fieldSelector=metadata.name%3Db");
     assert_eq!(seen(world.watch(&same, 1).await), [wanted("2")]);
-    for selector in ["metadata.name%3Da", "metadata.name!%3Da", "metadata.namespace%3Ddefault"] {
+    for selector in [
+        "metadata.name%3Da",
+        "metadata.name!%3Da",
+        "metadata.namespace%3Ddefault",
+    ] {
         let refused = world.get(&format!("{uri}?fieldSelector={selector}")).await;
         assert_eq!(
             refused.failed(400, "BadRequest"),
@@ -120,7 +129,10 @@ async fn some_kinds_are_replaced_only_by_who_says_what_they_replace() {
     let mut same = lease("you");
     same["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
     let taken = world.put(&uri, same.clone()).await;
-    assert_eq!((taken.code, &taken.body["spec"]["holderIdentity"]), (200, &json!("you")));
+    assert_eq!(
+        (taken.code, &taken.body["spec"]["holderIdentity"]),
+        (200, &json!("you"))
+    );
     world.put(&uri, same).await.failed(409, "Conflict");
     // Patches and applies say no resourceVersion and need none.
     world
@@ -162,4 +174,103 @@ async fn a_replacement_makes_objects_of_some_kinds_only() {
         .ask(Method::PUT, &format!("{nowhere}/l"), JSON, JSON, Some(&lease("me")))
         .await
         .failed(404, "NotFound");
+}
+
+#[tokio::test]
+async fn what_a_subresource_takes_is_checked_like_an_object() {
+    let world = World::new().await;
+    world.post(DEPLOYMENTS, deployment("d")).await.ok();
+    let bound = pod("p");
+    let made = world.post(PODS, bound).await.ok();
+    let (scale, binding, finalize) = (
+        format!("{DEPLOYMENTS}/d/scale"),
+        format!("{PODS}/p/binding"),
+        "/api/v1/namespaces/default/finalize",
+    );
+    let target = json!({"kind": "Node", "name": "box"});
+    for (method, uri, body, code, message) in [
+        (
+            Method::PUT,
+            scale.as_str(),
+            json!({}),
+            400,
+            "the name of the object (d based on URL) was undeterminable: name must be provided",
+        ),
+        (
+            Method::PUT,
+            &scale,
+            json!({"metadata": {"name": "e"}, "spec": {"replicas": 1}}),
+            400,
+            "the name of the object (e) does not match the name on the URL (d)",
+        ),
+        (
+            Method::PUT,
+            &scale,
+            json!({"metadata": {"name": "d"}, "spec": {"replicas": "1"}}),
+            400,
+            "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal string into Go struct field ScaleSpec.spec.replicas of type int32",
+        ),
+        (
+            Method::PUT,
+            &scale,
+            json!({"apiVersion": "apps/v1", "kind": "Scale", "metadata": {"name": "d"}}),
+            400,
+            "the API version in the data (apps/v1) does not match the expected API version (autoscaling/v1)",
+        ),
+        (
+            Method::POST,
+            &binding,
+            json!({"target": target}),
+            400,
+            "name in URL does not match name in Binding object",
+        ),
+        (
+            Method::POST,
+            &binding,
+            json!({"metadata": {"name": "p", "resourceVersion": "1"}, "target": target}),
+            409,
+            "Operation cannot be fulfilled on pods \"p\": the object has been modified; please apply your changes to the latest version and try again",
+        ),
+        (
+            Method::POST,
+            &binding,
+            json!({"metadata": {"name": "p"}, "target": "box"}),
+            400,
+            "Binding in version \"v1\" cannot be handled as a Binding: json: cannot unmarshal string into Go struct field Binding.target of type v1.ObjectReference",
+        ),
+        (
+            Method::PUT,
+            finalize,
+            json!({"metadata": {"name": "kube-system"}}),
+            400,
+            "the name of the object (kube-system) does not match the name on the URL (default)",
+        ),
+        (
+            Method::PUT,
+            finalize,
+            json!({"metadata": {"name": "default", "resourceVersion": "99999"}}),
+            409,
+            "Operation cannot be fulfilled on namespaces \"default\": the object has been modified; please apply your changes to the latest version and try again",
+        ),
+    ] {
+        let refused = world.ask(method, uri, JSON, JSON, Some(&body)).await;
+        assert_eq!(
+            (refused.code, &refused.body["message"]),
+            (code, &json!(message)),
+            "{body}"
+        );
+    }
+    let other = json!({"metadata": {"name": "default", "uid": "other"}});
+    world.put(finalize, other).await.failed(409, "Conflict");
+    assert_eq!(world.get(&format!("{DEPLOYMENTS}/d")).await.ok()["spec"]["replicas"], 3);
+    assert_eq!(world.get(&format!("{PODS}/p")).await.ok(), made, "nothing was written");
+    let right = json!({"metadata": {"name": "p", "resourceVersion": revision(&made)}, "target": target});
+    let answer = world.post(&binding, right).await;
+    assert_eq!(
+        (answer.code, answer.body),
+        (
+            201,
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+        )
+    );
 }

@@ -3,11 +3,13 @@
 mod damage;
 mod definitions;
 mod disruption;
+mod deleting;
 mod heartbeat;
 mod kinds;
 mod ownership;
 mod versions;
 mod identity;
+mod listing;
 mod wire;
 mod world;
 

@@ -119,12 +119,12 @@ async fn a_deletion_keeps_to_its_preconditions() {
     };
     let message = delete(json!({"uid": "other"})).await.failed(409, "Conflict");
     assert!(
-        message.contains("Precondition failed: UID in precondition: other"),
+        message.contains("the UID in the precondition (other) does not match"),
         "{message}"
     );
     let message = delete(json!({"resourceVersion": "1"})).await.failed(409, "Conflict");
     assert!(
-        message.contains("Precondition failed: ResourceVersion in precondition: 1"),
+        message.contains("the ResourceVersion in the precondition (1) does not match"),
         "{message}"
     );
     world.get(&uri).await.ok();
