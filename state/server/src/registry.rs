@@ -22,6 +22,7 @@ mod get;
 mod identity;
 mod list;
 mod list_options;
+mod owners;
 mod patch;
 mod scale;
 mod select;

@@ -136,9 +136,14 @@ fn keep_fixed(new: &mut Value, old: &Value) {
     }
 }
 
-/// Counts a change outside metadata and status.
+/// Counts a change outside metadata, and outside a status that is written apart.
 pub(crate) fn count_generation(row: &Resource, new: &mut Value, old: &Value) {
-    if row.has_generation && !same_but(new, old, &["metadata", "status"]) {
+    let but: &[&str] = if row.has_status {
+        &["metadata", "status"]
+    } else {
+        &["metadata"]
+    };
+    if row.has_generation && !same_but(new, old, but) {
         meta::set(new, "generation", meta::generation(old) + 1);
     }
 }

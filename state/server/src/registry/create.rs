@@ -5,14 +5,16 @@ use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
 use setpoint_api::status::Cause;
+use setpoint_api::validate::metadata;
 use setpoint_api::{Status, apply, meta, names, strategy};
 use setpoint_store::Expect;
 
 use super::answer::Answer;
 use super::bookkeeping;
 use super::call::Call;
-use super::versions::ServedVersions;
 use super::identity;
+use super::owners as references;
+use super::versions::ServedVersions;
 use super::write::{WriteError, Written};
 use crate::admission::{self, AdmissionRequest, Operation};
 use crate::body;
@@ -24,7 +26,8 @@ const TRIES: usize = 8;
 pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
-    let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
+    let mut object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
+    references::drop_duplicates(&mut object, references::Found::InBody, &mut call.warnings);
     if !matches!(meta::resource_version(&object), "" | "0") {
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
@@ -34,24 +37,15 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     Ok(Answer::Written(written))
 }
 
+/// As [`insert`], for a request that was allowed to change the object: its sender must be allowed to make it, too.
+pub(super) async fn insert_absent(call: &mut Call<'_>, object: Value, owned: bool) -> Result<Written, Status> {
+    (call.may_create)()?;
+    insert(call, object, owned).await
+}
+
 /// Writes a new object. With `owned` its managed fields say already who owns what (server-side apply); else all belongs to the
 /// manager.
 pub(super) async fn insert(call: &mut Call<'_>, object: Value, owned: bool) -> Result<Written, Status> {
-/// Where the fields' owners of a new object come from.
-pub(super) type Owners<'o> = Option<&'o (dyn Fn(&Value) -> Value + Send + Sync)>;
-
-/// As [`insert`], for a request that was allowed to change the object: its sender must be allowed to make it, too.
-pub(super) async fn insert_absent(
-    call: &mut Call<'_>,
-    object: Value,
-    owners: Owners<'_>,
-) -> Result<Written, Status> {
-    (call.may_create)()?;
-    insert(call, object, owners).await
-}
-
-/// Writes a new object. `owners` gives its managed fields (server-side apply); without, all belong to the manager.
-pub(super) async fn insert(call: &mut Call<'_>, object: Value, owners: Owners<'_>) -> Result<Written, Status> {
     if let Some(what) = &call.row.unattended {
         call.warnings.push(what.clone());
     }
@@ -118,10 +112,12 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owned: bool
         annotations: &call.annotations,
     };
     admission::run(&inner.admission, &request, &mut object, &mut call.warnings)?;
+    references::drop_duplicates(&mut object, references::Found::AfterAdmission, &mut call.warnings);
     let errors = row.validate_create(&object);
     if !errors.is_empty() {
         return Err(call.invalid(&errors));
     }
+    call.warnings.extend(metadata::warnings(&row, &object, None));
     if call.dry_run {
         if inner.cache.get(&call.resource, &call.namespace, name).is_some() {
             return Err(Status::already_exists(&row.group, &row.plural, name));

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use serde_json::Value;
 use setpoint_api::scheme::SubresourceAction;
-use setpoint_api::validate::field::FieldError;
+use setpoint_api::validate::metadata;
 use setpoint_api::{Status, meta};
 use setpoint_store::Expect;
 
@@ -12,6 +12,7 @@ use super::bookkeeping::{self, Target};
 use super::call::Call;
 use super::create::{self, track};
 use super::identity;
+use super::owners;
 use super::write::{WriteError, Written};
 use crate::admission::{self, AdmissionRequest, Operation};
 use crate::body;
@@ -52,7 +53,8 @@ pub(super) fn target(call: &Call<'_>) -> Target {
 pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
-    let object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
+    let mut object = body::object(&bytes, media, &call.row, call.validation, &mut call.warnings)?;
+    owners::drop_duplicates(&mut object, owners::Found::InBody, &mut call.warnings);
     identity::check_name(call, &object)?;
     let target = target(call);
     let creates = target == Target::Main && call.row.writing.create_on_update;
@@ -66,7 +68,7 @@ pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Statu
             }
         }
         identity::check_uid(call, &object, None)?;
-        match create::insert_absent(call, object.clone(), None).await {
+        match create::insert_absent(call, object.clone(), false).await {
             Err(status) if status.reason == "AlreadyExists" => {}
             written => return written.map(Answer::Written),
         }
@@ -173,6 +175,7 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
         annotations: &call.annotations,
     };
     admission::run(&inner.admission, &request, &mut new, &mut call.warnings)?;
+    owners::drop_duplicates(&mut new, owners::Found::AfterAdmission, &mut call.warnings);
     errors.extend(match target {
         Target::Main => row.validate_update(&new, old),
         Target::Status => row.validate_status(&new, old),
@@ -182,6 +185,7 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
     if !errors.is_empty() {
         return Err(call.invalid(&errors));
     }
+    call.warnings.extend(metadata::warnings(&row, &new, Some(old)));
     bookkeeping::count_generation(&row, &mut new, old);
     let held = meta::finalizers(&new).next().is_some();
     let grace = meta::deletion_grace_period(old).unwrap_or(0);
