@@ -75,8 +75,8 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
 /// The encoding of an object's body.
 pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
     match content_type(headers).as_str() {
-        "" | "*/*" | "application/json" | "text/plain" => Ok(Media::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Media::Yaml),
+        "" | "application/json" => Ok(Media::Json),
+        "application/yaml" => Ok(Media::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
         _ => Err(Status::unsupported_media_type(MEDIA_TYPES)),
     }
@@ -151,34 +151,13 @@ pub(crate) fn subresource(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let mut object = parse(bytes, media)?;
-    let duplicates = match media {
-        Media::Json if validation != FieldValidation::Ignore => schema::duplicates(bytes),
-        _ => Vec::new(),
-    };
-    check_subresource(&mut object, sub, validation, duplicates, warnings)?;
-    Ok(object)
-}
-
-/// Checks what a subresource takes: kind and version, types, unknown fields.
-pub(crate) fn check_subresource(
-    object: &mut Value,
-    sub: &Subresource,
-    validation: FieldValidation,
-    duplicates: Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
-    identify_as(object, &sub.group, &sub.version, &sub.kind)?;
+    let duplicates = duplicates(bytes, media, validation);
+    identify_as(&mut object, &sub.group, &sub.version, &sub.kind)?;
     let schema = schema::builtin(&sub.group, &sub.version, &sub.kind)
         .ok_or_else(|| Status::internal(format!("the structure of {} is not known", sub.kind)))?;
-    check_against(
-        &schema,
-        object,
-        &sub.version,
-        &sub.kind,
-        validation,
-        duplicates,
-        warnings,
-    )
+    let decoded = decode_as(&schema, &mut object, validation, duplicates, warnings);
+    decoded.map_err(|fault| fault.status(&object))?;
+    Ok(object)
 }
 
 /// Fills in kind and apiVersion where they are absent, refuses others.
@@ -228,15 +207,9 @@ pub(crate) fn check_fields(
     row: &Resource,
     validation: FieldValidation,
     strict: Vec<String>,
-    duplicates: Vec<String>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
-    decode(object, row, validation, strict, warnings).map_err(|fault| {
-        Status::bad_request(match fault {
-            DecodeFault::Type(why) => why,
-            DecodeFault::Strict(faults) => schema::strict_message(object, &faults),
-        })
-    })
+    decode(object, row, validation, strict, warnings).map_err(|fault| fault.status(object))
 }
 
 /// Why an object cannot be taken for one of its kind.
@@ -245,6 +218,16 @@ pub(crate) enum DecodeFault {
     Type(String),
     /// A strict request says something that the kind does not have, or says it twice.
     Strict(Vec<String>),
+}
+
+impl DecodeFault {
+    /// The refusal of an object with this fault.
+    fn status(self, object: &Value) -> Status {
+        Status::bad_request(match self {
+            DecodeFault::Type(why) => why,
+            DecodeFault::Strict(faults) => schema::strict_message(object, &faults),
+        })
+    }
 }
 
 /// Does what decoding into the kind's type does; `strict` are faults that were found before. After a fault the object is as it was.
@@ -264,31 +247,6 @@ pub(crate) fn decode(
             "{kind} in version \"{}\" cannot be handled as a {kind}: metadata must be an object",
             row.version,
             kind = row.kind
-    check_against(
-        &schema,
-        object,
-        &row.version,
-        &row.kind,
-        validation,
-        duplicates,
-        warnings,
-    )
-}
-
-fn check_against(
-    schema: &Schema,
-    object: &mut Value,
-    version: &str,
-    kind: &str,
-    validation: FieldValidation,
-    mut strict: Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
-    if schema.is_builtin() {
-        schema.check_types(object).map_err(Status::bad_request)?;
-    } else if meta::metadata(object).is_none() && object.get("metadata").is_some_and(|metadata| !metadata.is_null()) {
-        return Err(Status::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: metadata must be an object"
         )));
     }
     decode_as(&schema, object, validation, strict, warnings)

@@ -39,8 +39,7 @@ pub(crate) async fn serve(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     if !matches!(info.verb.as_str(), "get" | "create") {
-        let resource = info.resource_path();
-        return Err(Status::method_not_supported("", &resource, &info.verb));
+        return Err(Status::method_not_allowed());
     }
     let (target, container) = pods::target(cache, info)?;
     let wanted = read(info, container)?;

@@ -26,7 +26,7 @@ pub(crate) async fn serve(
     info: &RequestInfo,
 ) -> Result<Response<Body>, Status> {
     if info.verb != "get" {
-        return Err(Status::method_not_supported("", "pods/log", &info.verb));
+        return Err(Status::method_not_allowed());
     }
     let mut request = read(&info.query, info.name.as_deref().unwrap_or_default(), now())?;
     let (target, container) = pods::target(cache, info)?;

@@ -30,7 +30,9 @@ mod system;
 mod token;
 mod update;
 mod versions;
+mod warning;
 mod write;
+mod write_options;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -221,6 +223,12 @@ impl Registry {
         let verb = call.info.verb.as_str();
         if !call.row.allows(verb) {
             return Err(call.not_supported());
+        }
+        match (verb, call.name.is_empty()) {
+            // There is no such route; those of custom resources are one for all methods.
+            ("create", false) | ("update" | "patch", true) if !call.row.custom => return Err(call.not_supported()),
+            ("update" | "patch", true) => return Err(Status::bad_request("name must be provided")),
+            _ => {}
         }
         match verb {
             "get" => get::get(call).await,

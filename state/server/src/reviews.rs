@@ -45,7 +45,7 @@ pub(crate) async fn serve(
         .get(&info.group, &info.version, &info.resource)
         .ok_or_else(Status::no_such_resource)?;
     if info.verb != "create" || info.name.is_some() {
-        return Err(Status::method_not_supported(&info.group, &info.resource, &info.verb));
+        return Err(Status::method_not_allowed());
     }
     let media = body::media(request.headers())?;
     let bytes = body::read(request.into_body()).await?;

@@ -19,8 +19,7 @@ use setpoint_api::{Resource, Status};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cache::{EventType, ObjectEvent, Stored};
-use crate::registry::{Answer, Call, Selection, parse_revision, selected};
-use crate::registry::{Answer, Call, ListOptions, Selection, parse_revision};
+use crate::registry::{Answer, Call, ListOptions, Selection, parse_revision, selected};
 
 use render::Renderer;
 use source::{Next, Source};
@@ -43,6 +42,12 @@ enum Start {
 }
 
 pub(crate) async fn watch(call: &Call<'_>) -> Result<Answer, Status> {
+    if call.accept.yaml {
+        // There is no stream of YAML documents.
+        return Err(Status::not_acceptable(
+            "application/json, application/json;stream=watch",
+        ));
+    }
     let query = &call.info.query;
     let selection = Selection::of(call)?;
     let bookmarks = query.flag("allowWatchBookmarks");

@@ -2,10 +2,15 @@
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, USER_AGENT};
+use serde_json::Value;
 use setpoint_api::Status;
-use setpoint_api::table::IncludeObject;
+use setpoint_api::table::{self, IncludeObject};
 
 use crate::request::Query;
+
+const META_V1: &str = "meta.k8s.io/v1";
+/// What kubectl asked for before 1.15, and others still do.
+const META_V1BETA1: &str = "meta.k8s.io/v1beta1";
 
 /// The shape of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub(crate) struct Accept {
     pub(crate) yaml: bool,
     pub(crate) pretty: bool,
     pub(crate) gzip: bool,
+    /// The version of `meta.k8s.io` that Tables and metadata are of.
+    pub(crate) meta: &'static str,
 }
 
 impl Accept {
@@ -36,7 +43,21 @@ impl Accept {
         yaml: false,
         pretty: false,
         gzip: false,
+        meta: META_V1,
     };
+
+    /// Whether Tables and metadata are asked for in the version that they are made in.
+    pub(crate) fn is_current(&self) -> bool {
+        self.meta == META_V1
+    }
+
+    /// A Table or metadata in the version asked for.
+    pub(crate) fn versioned(&self, mut document: Value) -> Value {
+        if !self.is_current() {
+            table::to_version(&mut document, self.meta);
+        }
+        document
+    }
 
     /// Reads the headers; 406 when nothing that is accepted can be written.
     pub(crate) fn read(headers: &HeaderMap, query: &Query) -> Result<Accept, Status> {
@@ -66,8 +87,9 @@ impl Accept {
             return Ok(accept);
         }
         for range in wanted.split(',') {
-            if let Some((form, yaml)) = media_range(range) {
+            if let Some((form, meta, yaml)) = media_range(range) {
                 accept.form = form;
+                accept.meta = meta;
                 accept.yaml = yaml;
                 return Ok(accept);
             }
@@ -76,8 +98,8 @@ impl Accept {
     }
 }
 
-/// The form that a media range asks for, if it can be had.
-fn media_range(range: &str) -> Option<(Form, bool)> {
+/// The form that a media range asks for, its version, and whether as YAML; if it can be had.
+fn media_range(range: &str) -> Option<(Form, &'static str, bool)> {
     let mut parts = range.split(';').map(str::trim);
     let yaml = match parts.next()?.to_ascii_lowercase().as_str() {
         "application/json" | "application/*" | "*/*" => false,
@@ -95,10 +117,15 @@ fn media_range(range: &str) -> Option<(Form, bool)> {
             _ => {}
         }
     }
-    match (shape, group, version) {
-        ("", ..) => Some((Form::Object, yaml)),
-        ("Table", "meta.k8s.io", "v1") => Some((Form::Table, yaml)),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Some((Form::Metadata, yaml)),
+    let meta = match (group, version) {
+        _ if shape.is_empty() => return Some((Form::Object, META_V1, yaml)),
+        ("meta.k8s.io", "v1") => META_V1,
+        ("meta.k8s.io", "v1beta1") => META_V1BETA1,
+        _ => return None,
+    };
+    match shape {
+        "Table" => Some((Form::Table, meta, yaml)),
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => Some((Form::Metadata, meta, yaml)),
         _ => None,
     }
 }
@@ -117,12 +144,12 @@ mod tests {
     fn the_first_form_that_can_be_written_is_taken() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(read(kubectl).unwrap().form, Form::Table);
-        assert_eq!(
-            read("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json")
-                .unwrap()
-                .form,
-            Form::Object
-        );
+        for (version, form) in [("v1", Form::Table), ("v1beta1", Form::Table), ("v2", Form::Object)] {
+            let accepted = format!("application/json;as=Table;v={version};g=meta.k8s.io,application/json");
+            assert_eq!(read(&accepted).unwrap().form, form);
+        }
+        let old = "application/json;as=PartialObjectMetadataList;v=v1beta1;g=meta.k8s.io";
+        assert_eq!(read(old).unwrap().meta, "meta.k8s.io/v1beta1");
         assert_eq!(
             read("application/vnd.kubernetes.protobuf,application/json")
                 .unwrap()

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use setpoint_api::{Resource, Status, meta, table};
 
 use super::call::Call;
+use super::warning::warn;
 use super::write::Written;
 use crate::body::{Accept, Form};
 use crate::cache::Stored;
@@ -134,28 +135,6 @@ fn stream(body: Body, warnings: &[String]) -> Response<Body> {
     response
 }
 
-/// `Warning: 299 - "text"`, once per text.
-fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    for (at, warning) in warnings.iter().enumerate() {
-        if warnings[..at].contains(warning) {
-            continue;
-        }
-        let mut text = String::with_capacity(warning.len() + 10);
-        text.push_str("299 - \"");
-        for letter in warning.chars() {
-            match letter {
-                '"' | '\\' => text.extend(['\\', letter]),
-                letter if letter.is_control() => text.push(' '),
-                letter => text.push(letter),
-            }
-        }
-        text.push('"');
-        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-            response.headers_mut().append(HeaderName::from_static("warning"), value);
-        }
-    }
-}
-
 /// JSON as it is, pretty, or YAML, with its media type.
 fn dress(body: Bytes, accept: Accept) -> (Bytes, &'static str) {
     if !accept.yaml && !accept.pretty {
@@ -215,7 +194,7 @@ fn one(call: &Call<'_>, stored: &Stored) -> Bytes {
     match call.accept.form {
         Form::Object if stored.is_version(&call.row.api_version()) => stored.wire(),
         Form::Object => value_of(&call.row, stored).to_string().into(),
-        Form::Metadata if stored.is_version(&call.row.api_version()) => {
+        Form::Metadata if call.accept.is_current() && stored.is_version(&call.row.api_version()) => {
             let mut out = BytesMut::with_capacity(512);
             stored.write_partial(stored.revision, &mut out);
             out.freeze()
@@ -225,7 +204,7 @@ fn one(call: &Call<'_>, stored: &Stored) -> Bytes {
 }
 
 fn many(call: &Call<'_>, list: &List) -> Bytes {
-    if call.accept.form == Form::Metadata {
+    if call.accept.form == Form::Metadata && call.accept.is_current() {
         return many_partial(call, list);
     }
     if call.accept.form != Form::Object {
@@ -292,6 +271,10 @@ fn list_meta(list: &List) -> Value {
 
 /// A Table or metadata of objects: of a list, or of one.
 fn reshape(call: &Call<'_>, values: &[Value], list: Option<&List>) -> Value {
+    call.accept.versioned(shape(call, values, list))
+}
+
+fn shape(call: &Call<'_>, values: &[Value], list: Option<&List>) -> Value {
     match (call.accept.form, list) {
         (Form::Table, list) => {
             let metadata = match (list, values) {
@@ -301,6 +284,10 @@ fn reshape(call: &Call<'_>, values: &[Value], list: Option<&List>) -> Value {
             };
             table::table(&call.row, values, metadata, call.accept.include, true, call.now())
         }
-        _ => values.first().map_or(Value::Null, table::partial),
+        (_, Some(list)) => {
+            let items: Vec<Value> = values.iter().map(table::partial).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": META_V1, "metadata": list_meta(list), "items": items})
+        }
+        (_, None) => values.first().map_or(Value::Null, table::partial),
     }
 }

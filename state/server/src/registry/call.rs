@@ -9,14 +9,12 @@ use setpoint_api::scheme::Subresource;
 use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Resource, Status, apply};
 
+use super::write_options::write_options;
 use super::{Inner, Registry};
 use crate::audit::Annotations;
 use crate::body::{Accept, FieldValidation};
 use crate::cache::{Stored, object_key};
 use crate::request::{RequestInfo, UserInfo};
-
-/// The longest `fieldManager` that Kubernetes takes.
-const LONGEST_MANAGER: usize = 128;
 
 /// Whether the sender of a request that only changes an object may make it, too, where it is absent.
 pub(crate) type MayCreate<'a> = &'a (dyn Fn() -> Result<(), Status> + Sync);
@@ -70,7 +68,7 @@ impl<'a> Call<'a> {
                 "list" | "watch" => {}
                 // Across namespaces things are read only.
                 "create" | "deletecollection" => {
-                    return Err(Status::method_not_supported(&row.group, &row.plural, &info.verb));
+                    return Err(not_supported(&row, info));
                 }
                 _ => return Err(Status::no_such_resource()),
             }
@@ -93,30 +91,10 @@ impl<'a> Call<'a> {
             may_create: &|| Ok(()),
         };
         call.warnings.extend(call.row.deprecation.clone());
-        call.dry_run = match query.non_empty("dryRun") {
-            None => false,
-            Some("All") => true,
-            Some(other) => return Err(call.invalid_option("dryRun", other, &["All"])),
-        };
-        call.validation = match query.non_empty("fieldValidation") {
-            None | Some("Warn") => FieldValidation::Warn,
-            Some("Strict") => FieldValidation::Strict,
-            Some("Ignore") => FieldValidation::Ignore,
-            Some(other) => return Err(call.invalid_option("fieldValidation", other, &["Ignore", "Warn", "Strict"])),
-        };
-        if query
-            .get("fieldManager")
-            .is_some_and(|manager| manager.len() > LONGEST_MANAGER)
-        {
-            let error = FieldError::invalid("fieldManager", "", format!("must have at most {LONGEST_MANAGER} bytes"));
-            return Err(Status::invalid("meta.k8s.io", call.options_kind(), "", &[error]));
+        if matches!(info.verb.as_str(), "create" | "update" | "patch") {
+            (call.dry_run, call.validation) = write_options(query, call.options_kind())?;
         }
         Ok(call)
-    }
-
-    fn invalid_option(&self, field: &str, value: &str, supported: &[&str]) -> Status {
-        let error = FieldError::not_supported(field, value, supported);
-        Status::invalid("meta.k8s.io", self.options_kind(), "", &[error])
     }
 
     /// The kind of the options of this verb, as messages name it.
@@ -189,7 +167,7 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn not_supported(&self) -> Status {
-        Status::method_not_supported(&self.row.group, &self.info.resource_path(), &self.info.verb)
+        not_supported(&self.row, self.info)
     }
 
     /// Where the one object is that a selection can be of: its namespace, "" for cluster-scoped kinds; `None` where it can be in several.
@@ -200,5 +178,16 @@ impl<'a> Call<'a> {
     /// The namespace that a list or watch is of; `None` for all.
     pub(crate) fn scope(&self) -> Option<&str> {
         (self.row.namespaced && !self.namespace.is_empty()).then_some(self.namespace.as_str())
+    }
+}
+
+/// The refusal of a verb: custom resources name it, the routes of built-in ones do not. The route of a list is there when what is listed
+/// cannot be watched.
+fn not_supported(row: &Resource, info: &RequestInfo) -> Status {
+    let listed = info.verb == "watch" && info.subresource.is_empty() && row.allows("list");
+    if row.custom || listed {
+        Status::method_not_supported(&row.group, &info.resource, &info.verb)
+    } else {
+        Status::method_not_allowed()
     }
 }

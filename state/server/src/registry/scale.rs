@@ -15,11 +15,10 @@ use setpoint_api::{Resource, Status, meta, strategy, table};
 use super::answer::{Answer, value_of};
 use super::bookkeeping::Target;
 use super::call::Call;
-use super::patch::{self, Form as PatchForm};
 use super::identity;
-use super::patch::{self, Patch};
+use super::patch::{self, Form as PatchForm};
 use super::update::{Candidate, change};
-use crate::body::{self, DecodeFault, Form};
+use crate::body::{self, Form};
 
 const API_VERSION: &str = "autoscaling/v1";
 const KIND: &str = "Scale";
@@ -32,23 +31,16 @@ pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
         Form::Metadata => table::partial(&scale),
         Form::Object => scale,
     };
-    Ok(Answer::Other(StatusCode::OK, answer))
+    Ok(Answer::Other(StatusCode::OK, call.accept.versioned(answer)))
 }
 
 pub(super) async fn put(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
     let media = body::media(call.headers)?;
     let bytes = body::read(body).await?;
-    let mut scale = body::parse(&bytes, media)?;
-    check_kind(&scale)?;
+    let sub = call.sub()?;
+    let scale = body::subresource(&bytes, media, &sub, call.validation, &mut call.warnings)?;
+    identity::check_name(call, &scale)?;
     let schema = structure()?;
-    let duplicates = body::duplicates(&bytes, media, call.validation);
-    identify(&mut scale);
-    body::decode_as(&schema, &mut scale, call.validation, duplicates, &mut call.warnings).map_err(|fault| {
-        Status::bad_request(match fault {
-            DecodeFault::Type(why) => why,
-            DecodeFault::Strict(faults) => schema::strict_message(&scale, &faults),
-        })
-    })?;
     write(call, &mut |call, current| {
         let mut wanted = scale.clone();
         track(call, &schema, current, &mut wanted);
@@ -84,6 +76,7 @@ pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Sta
             &mut call.warnings,
         );
         decoded.map_err(|fault| patch.refused(&wanted, fault))?;
+        identity::check_name(call, &wanted)?;
         track(call, &schema, current, &mut wanted);
         Ok(wanted)
     })
@@ -92,15 +85,6 @@ pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Sta
 
 fn structure() -> Result<Arc<Schema>, Status> {
     schema::builtin("autoscaling", "v1", KIND).ok_or_else(|| Status::internal("the structure of a Scale is not known"))
-}
-
-fn check_kind(scale: &Value) -> Result<(), Status> {
-    match (meta::api_version(scale), meta::kind(scale)) {
-        (API_VERSION | "", KIND | "") => Ok(()),
-        (version, kind) => Err(Status::bad_request(format!(
-            "expected autoscaling/v1, Kind=Scale, got {version}, Kind={kind}"
-        ))),
-    }
 }
 
 fn identify(scale: &mut Value) {
@@ -126,29 +110,6 @@ fn track(call: &Call<'_>, schema: &Schema, current: &Value, wanted: &mut Value) 
 }
 
 type Rescale<'r> = &'r mut (dyn FnMut(&mut Call<'_>, &Value) -> Result<Value, Status> + Send);
-    let sub = call.sub()?;
-    let scale = body::subresource(&bytes, media, &sub, call.validation, &mut call.warnings)?;
-    identity::check_name(call, &scale)?;
-    write(call, &|_, _| Ok(scale.clone())).await
-}
-
-pub(super) async fn patch(call: &mut Call<'_>, body: Body) -> Result<Answer, Status> {
-    let patch = match patch::read(call, body).await? {
-        // A Scale has no lists, so that both kinds of merge are the same.
-        Patch::Strategic(patch) => Patch::Merge(patch),
-        other => other,
-    };
-    let sub = call.sub()?;
-    write(call, &|call, current| {
-        let mut scale = patch::patched(call, &patch, current)?;
-        body::check_subresource(&mut scale, &sub, call.validation, Vec::new(), &mut call.warnings)?;
-        identity::check_name(call, &scale)?;
-        Ok(scale)
-    })
-    .await
-}
-
-type Rescale<'r> = &'r (dyn Fn(&mut Call<'_>, &Value) -> Result<Value, Status> + Send + Sync);
 
 /// Changes the Scale of an object as it stands, and writes what that means for the object.
 async fn write(call: &mut Call<'_>, rescale: Rescale<'_>) -> Result<Answer, Status> {
@@ -160,14 +121,6 @@ async fn write(call: &mut Call<'_>, rescale: Rescale<'_>) -> Result<Answer, Stat
         if !matches!(meta::resource_version(&wanted), "" | "0") {
             identity::check_revision(call, &wanted, old)?;
         }
-        let uid = meta::uid(&wanted);
-        if !uid.is_empty() && uid != meta::uid(old) {
-            return Err(call.conflict(&format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(old)
-            )));
-        }
-        // Nothing said is zero; the type was checked.
         // Its type was checked; one that is absent is zero, as Go has it.
         let replicas = meta::int_at(&wanted, &["spec", "replicas"]).unwrap_or(0);
         if replicas < 0 {

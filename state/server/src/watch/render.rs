@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use setpoint_api::table::{self, IncludeObject};
+use setpoint_api::table;
 use setpoint_api::{Resource, Status, meta};
 
-use crate::body::Form;
+use crate::body::{Accept, Form};
 use crate::cache::{EventType, ObjectEvent, Stored, event_line, partial_line};
 use crate::registry::{Call, Now, value_of};
 
 pub(super) struct Renderer {
     row: Arc<Resource>,
-    form: Form,
-    include: IncludeObject,
+    accept: Accept,
     now: Now,
     /// Whether a Table's columns were sent; they are once.
     columns_sent: bool,
@@ -24,8 +23,7 @@ impl Renderer {
     pub(super) fn new(call: &Call<'_>) -> Renderer {
         Renderer {
             row: call.row.clone(),
-            form: call.accept.form,
-            include: call.accept.include,
+            accept: call.accept,
             now: call.inner().now.clone(),
             columns_sent: false,
         }
@@ -34,12 +32,18 @@ impl Renderer {
     /// An event of the ring; but for tables the line is shared by all watchers of a version.
     pub(super) fn event(&mut self, kind: EventType, event: &ObjectEvent) -> Bytes {
         match event.shown(kind) {
-            Some(stored) if self.form == Form::Object && super::in_version(&self.row, stored) => event.line(kind),
-            Some(stored) if self.form == Form::Metadata && super::in_version(&self.row, stored) => {
+            Some(stored) if self.accept.form == Form::Object && super::in_version(&self.row, stored) => {
+                event.line(kind)
+            }
+            Some(stored)
+                if self.accept.form == Form::Metadata
+                    && self.accept.is_current()
+                    && super::in_version(&self.row, stored) =>
+            {
                 event.partial_line(kind)
             }
-            Some(stored) if self.form != Form::Table => {
-                let form = format!("{:?} {}", self.form, self.row.api_version());
+            Some(stored) if self.accept.form != Form::Table => {
+                let form = format!("{:?} {} {}", self.accept.form, self.accept.meta, self.row.api_version());
                 event.converted_line(kind, &form, || self.object(kind, stored, event.revision))
             }
             Some(stored) => self.object(kind, stored, event.revision),
@@ -49,24 +53,31 @@ impl Renderer {
 
     /// An object as it is, said to be at a revision.
     pub(super) fn object(&mut self, kind: EventType, stored: &Stored, revision: u64) -> Bytes {
-        if self.form == Form::Object && super::in_version(&self.row, stored) {
+        if self.accept.form == Form::Object && super::in_version(&self.row, stored) {
             return event_line(kind, stored, revision);
         }
-        if self.form == Form::Metadata && super::in_version(&self.row, stored) {
+        if self.accept.form == Form::Metadata && self.accept.is_current() && super::in_version(&self.row, stored) {
             return partial_line(kind, stored, revision);
         }
         let mut value = value_of(&self.row, stored);
         meta::set(&mut value, "resourceVersion", revision.to_string());
-        let object = match self.form {
+        let object = match self.accept.form {
             Form::Object => value,
             Form::Metadata => table::partial(&value),
             Form::Table => {
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 let metadata = json!({"resourceVersion": revision.to_string()});
-                table::table(&self.row, [&value], metadata, self.include, columns, (self.now)())
+                table::table(
+                    &self.row,
+                    [&value],
+                    metadata,
+                    self.accept.include,
+                    columns,
+                    (self.now)(),
+                )
             }
         };
-        line(kind.as_str(), &object)
+        line(kind.as_str(), &self.versioned(object))
     }
 
     /// How far the watch has come.
@@ -75,17 +86,25 @@ impl Renderer {
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let object = match self.form {
+        let object = match self.accept.form {
             Form::Object => json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": metadata}),
             Form::Metadata => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
             Form::Table => {
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
-                table::table(&self.row, [], metadata, self.include, columns, (self.now)())
+                table::table(&self.row, [], metadata, self.accept.include, columns, (self.now)())
             }
         };
-        line("BOOKMARK", &object)
+        line("BOOKMARK", &self.versioned(object))
+    }
+
+    /// What stands for an object in the version asked for; an object as it is.
+    fn versioned(&self, object: Value) -> Value {
+        match self.accept.form {
+            Form::Object => object,
+            _ => self.accept.versioned(object),
+        }
     }
 
     /// Why the watch ends.

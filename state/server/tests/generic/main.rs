@@ -10,6 +10,7 @@ mod ownership;
 mod versions;
 mod identity;
 mod listing;
+mod metadata;
 mod wire;
 mod world;
 
