@@ -33,37 +33,23 @@ fn directory(group: &str, version: &str) -> String {
 
 /// Makes the index at `/openapi/v3`: where each group and version is described.
 ///
-/// `generation` grows whenever a row or a definition's schema changes, so that clients may keep what they read until then.
-pub fn v3_index(rows: &[Arc<Resource>], generation: u64) -> Vec<u8> {
+/// `digest` gives the digest of the document of a group and version: under the URL that names it the document never changes.
+pub fn v3_index(rows: &[Arc<Resource>], mut digest: impl FnMut(&str, &str) -> String) -> Vec<u8> {
     let mut paths = Map::new();
     for row in rows {
         let directory = directory(&row.group, &row.version);
         if paths.contains_key(&directory) {
             continue;
         }
-        let hash = v3_hash(&row.group, &row.version, rows, generation);
-        let url = format!("/openapi/v3/{directory}?hash={hash}");
+        let url = v3_url(&row.group, &row.version, &digest(&row.group, &row.version));
         paths.insert(directory, json!({"serverRelativeURL": url}));
     }
     json!({"paths": paths}).to_string().into_bytes()
 }
 
-/// Returns the hash of a group's and version's document, as in the index; it does for an ETag too.
-pub fn v3_hash(group: &str, version: &str, rows: &[Arc<Resource>], generation: u64) -> String {
-    let mut text = format!("{} {group}/{version}", env!("CARGO_PKG_VERSION"));
-    for row in rows.iter().filter(|row| row.group == group && row.version == version) {
-        text.push_str(&format!(" {} {}", row.plural, row.subresources.len()));
-        if row.custom {
-            text.push_str(&format!(" {generation}"));
-        }
-    }
-    // FNV-1a, twice with different starts; nobody attacks it.
-    let fnv = |start: u64| {
-        text.bytes().fold(start, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-    };
-    format!("{:016X}{:016X}", fnv(0xcbf2_9ce4_8422_2325), fnv(0x9e37_79b9_7f4a_7c15))
+/// Returns the URL, relative to the server, of the document of a group and version that has a digest.
+pub fn v3_url(group: &str, version: &str, digest: &str) -> String {
+    format!("/openapi/v3/{}?hash={digest}", directory(group, version))
 }
 
 /// Makes the OpenAPI 3.0 document of one group and version, or nothing if no row is in it.

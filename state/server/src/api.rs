@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures::FutureExt;
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use setpoint_api::{Scheme, Status};
@@ -257,6 +258,9 @@ impl ApiServer {
         }
         let lasts = info.is_long_running() && (code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS);
         let mut response = trail.answered(response, lasts);
+        // Who does not say otherwise says that nobody may keep the answer.
+        let cache = response.headers_mut().entry(CACHE_CONTROL);
+        cache.or_insert(HeaderValue::from_static(respond::UNCACHED));
         if head {
             *response.body_mut() = Body::empty();
         }
@@ -397,11 +401,7 @@ impl ApiServer {
         let cache = shared.registry.cache();
         if !info.is_resource {
             if !matches!(*request.method(), Method::GET | Method::HEAD) {
-                return Err(Status::new(
-                    405,
-                    "MethodNotAllowed",
-                    "the server does not allow this method on the requested resource",
-                ));
+                return Err(Status::method_not_allowed());
             }
             if let Some(answer) = timemachine::serve(&shared.registry, &shared.authorizer, info, user).await {
                 return answer;
@@ -468,11 +468,12 @@ impl ApiServer {
             path => {
                 let rows = shared.subresources.listed(registry.scheme().resources());
                 let document = discovery::document(&rows, path, headers).ok_or_else(Status::no_such_resource)?;
-                Ok(respond::bytes(
-                    StatusCode::OK,
-                    HeaderValue::from_static(document.media_type),
-                    document.body.to_string(),
-                ))
+                let (kind, body) = (HeaderValue::from_static(document.media_type), document.body.to_string());
+                if document.aggregated {
+                    respond::tagged(headers, kind, body)
+                } else {
+                    Ok(respond::bytes(StatusCode::OK, kind, body))
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ pub(crate) struct Document {
     pub media_type: &'static str,
     /// The document.
     pub body: Value,
+    /// Whether it is everything at once, which clients keep and ask for by its digest.
+    pub aggregated: bool,
 }
 
 /// Finds the document at a path; `None` when there is nothing there.
@@ -36,6 +38,7 @@ pub(crate) fn document(rows: &[Arc<Resource>], path: &str, headers: &HeaderMap) 
                     return Some(Document {
                         media_type: form.media_type(),
                         body: aggregated::list(form, &groups(rows), core),
+                        aggregated: true,
                     });
                 }
                 None if core => json!({
@@ -68,6 +71,7 @@ pub(crate) fn document(rows: &[Arc<Resource>], path: &str, headers: &HeaderMap) 
     Some(Document {
         media_type: "application/json",
         body,
+        aggregated: false,
     })
 }
 

@@ -49,6 +49,7 @@ use setpoint_store::{Log, StoreError};
 use crate::admission::Admission;
 use crate::audit::Annotations;
 use crate::cache::Cache;
+use crate::openapi_routes::Digests;
 use crate::request::{RequestInfo, UserInfo};
 use crate::strategy::Strategies;
 use crate::strategy::service::Ranges;
@@ -60,7 +61,6 @@ pub(crate) use answer::{Answer, value_of};
 pub(crate) use call::{Call, MayCreate};
 pub(crate) use delete::{DeleteOptions, mark};
 pub(crate) use failure::from_store;
-pub(crate) use get::parse_revision;
 pub(crate) use list::selected;
 pub(crate) use list_options::{ListOptions, parse_revision};
 pub(crate) use select::Selection;
@@ -147,6 +147,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) tokens: Option<Arc<dyn TokenSigner>>,
     pub(crate) strategies: Strategies,
+    pub(crate) openapi: Digests,
     locks: write::Locks,
 }
 
@@ -173,6 +174,7 @@ impl Registry {
             admission: config.admission,
             tokens: config.tokens,
             strategies: Strategies::new(ranges.clone()),
+            openapi: Digests::default(),
             locks: write::Locks::default(),
         };
         let registry = Registry { inner: Arc::new(inner) };

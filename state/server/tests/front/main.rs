@@ -5,11 +5,12 @@ mod admission;
 mod audit;
 mod cluster;
 mod fairness;
+mod documents;
 mod kinds;
 mod rbac;
 mod registered;
-mod streams;
 mod rights;
+mod streams;
 mod subresources;
 mod timemachine;
 
