@@ -33,8 +33,7 @@ impl Strategy for Namespaces {
             return Ok(Removal::Now);
         }
         if meta::is_being_deleted(object) {
-            let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will automatically be purged by the system.";
-            return Err(Status::conflict("", "namespaces", name, why));
+            return Ok(Removal::Pending);
         }
         mark(object, scene.now, 0);
         meta::map_mut(meta::map_of(object), "status").insert("phase".into(), "Terminating".into());

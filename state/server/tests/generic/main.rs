@@ -2,15 +2,15 @@
 
 mod damage;
 mod definitions;
-mod disruption;
 mod deleting;
+mod disruption;
 mod heartbeat;
-mod kinds;
-mod ownership;
-mod versions;
 mod identity;
+mod kinds;
 mod listing;
 mod metadata;
+mod ownership;
+mod versions;
 mod wire;
 mod world;
 
@@ -290,6 +290,8 @@ async fn a_bound_pod_is_given_time_and_a_namespace_is_emptied_first() {
     world.post("/api/v1/namespaces", namespace).await.ok();
     let mut going = world.delete("/api/v1/namespaces/n").await.ok();
     assert_eq!(going["status"]["phase"], "Terminating");
+    let again = world.delete("/api/v1/namespaces/n?propagationPolicy=Foreground").await;
+    assert_eq!(again.ok(), going, "it was asked for before");
     let message = world
         .post("/api/v1/namespaces/n/configmaps", map("m"))
         .await
