@@ -208,6 +208,8 @@ pub struct Writing {
     pub unconditional_update: bool,
     /// Whether a deletion is answered with what went; else with a Status.
     pub returns_deleted: bool,
+    /// Whether a deletion that does not say what happens to dependents leaves them.
+    pub orphans: bool,
 }
 
 impl Writing {
@@ -216,6 +218,7 @@ impl Writing {
         create_on_update: false,
         unconditional_update: true,
         returns_deleted: false,
+        orphans: false,
     };
     /// As custom resources have it.
     pub const CUSTOM: Writing = Writing {

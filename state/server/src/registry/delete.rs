@@ -3,7 +3,7 @@
 use axum::body::Body;
 use jiff::Timestamp;
 use serde_json::Value;
-use setpoint_api::{Status, meta};
+use setpoint_api::{Resource, Status, meta};
 use setpoint_store::Expect;
 
 use super::answer::{Answer, value_of};
@@ -139,7 +139,7 @@ fn prepare(call: &mut Call<'_>, options: &DeleteOptions, old: &Value) -> Result<
     if removal == Removal::Pending {
         return Ok((old.clone(), Removal::Later));
     }
-    propagate(&mut new, options.propagation);
+    propagate(&mut new, options.propagation.or_else(|| by_default(&row, old)));
     let held = meta::finalizers(&new).next().is_some();
     match removal {
         // Its time is over, but finalizers hold it: a time that is still to come ends now.
@@ -163,6 +163,12 @@ pub(crate) fn mark(object: &mut Value, now: Timestamp, grace: i64) {
     meta::set(object, "deletionGracePeriodSeconds", grace);
 }
 
+/// What happens to dependents where a deletion does not say: what the object says, else what its kind does.
+fn by_default(row: &Resource, object: &Value) -> Option<Propagation> {
+    let said = meta::finalizers(object).any(|finalizer| matches!(finalizer, FOREGROUND | ORPHAN));
+    (row.writing.orphans && !said).then_some(Propagation::Orphan)
+}
+
 /// Sets the finalizers by which the garbage collector is asked to see to the dependents.
 fn propagate(object: &mut Value, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
@@ -184,4 +190,22 @@ fn propagate(object: &mut Value, propagation: Option<Propagation>) {
             finalizers.into()
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_kind_that_leaves_its_dependents_does_so_unless_something_else_is_said() {
+        let scheme = setpoint_api::Scheme::builtin();
+        let usual = scheme.any_version("", "configmaps").expect("config maps");
+        let mut leaves = (*usual).clone();
+        leaves.writing.orphans = true;
+        let object = |finalizers: &[&str]| json!({"metadata": {"finalizers": finalizers}});
+        assert_eq!(by_default(&usual, &object(&[])), None);
+        assert_eq!(by_default(&leaves, &object(&["a/b"])), Some(Propagation::Orphan));
+        assert_eq!(by_default(&leaves, &object(&[FOREGROUND])), None);
+    }
 }

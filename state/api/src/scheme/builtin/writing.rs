@@ -23,6 +23,12 @@ const SHOWS: Writing = Writing {
     ..Writing::USUAL
 };
 
+/// A deletion leaves dependents, as it did before there was a garbage collector.
+const LEAVES: Writing = Writing {
+    orphans: true,
+    ..Writing::USUAL
+};
+
 /// The kinds that differ: group, resource, how.
 const ROWS: &[(&str, &str, Writing)] = &[
     ("", "endpoints", MAKES),
@@ -33,6 +39,7 @@ const ROWS: &[(&str, &str, Writing)] = &[
     ("", "persistentvolumes", SHOWS),
     ("", "pods", SHOWS),
     ("", "podtemplates", SHOWS),
+    ("", "replicationcontrollers", LEAVES),
     ("", "resourcequotas", SHOWS),
     ("", "serviceaccounts", SHOWS),
     (
@@ -51,6 +58,7 @@ const ROWS: &[(&str, &str, Writing)] = &[
     (ADMISSION, "validatingwebhookconfigurations", EXACT),
     ("apiextensions.k8s.io", "customresourcedefinitions", EXACT),
     ("apiregistration.k8s.io", "apiservices", EXACT),
+    ("batch", "jobs", LEAVES),
     (
         "coordination.k8s.io",
         "leases",
