@@ -90,8 +90,7 @@ pub(crate) async fn serve(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     if !matches!(info.verb.as_str(), "get" | "create") {
-        let resource = info.resource_path();
-        return Err(Status::method_not_supported("", &resource, &info.verb));
+        return Err(Status::method_not_allowed());
     }
     let (namespace, name) = (info.namespace.as_deref(), info.name.as_deref());
     let pod = pods::pod(cache, namespace.unwrap_or_default(), name.unwrap_or_default())?;

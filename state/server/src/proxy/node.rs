@@ -46,7 +46,7 @@ pub(super) async fn serve(
 ) -> Result<Response<Body>, Status> {
     let name = node["metadata"]["name"].as_str().unwrap_or_default();
     if info.verb != "get" {
-        return Err(Status::method_not_supported("", &info.resource_path(), &info.verb));
+        return Err(Status::method_not_allowed());
     }
     let usage = async || streams.usage(name).await.map_err(|error| pods::failure(&error));
     let found = |document: &Value| Ok(respond::json(StatusCode::OK, document));
