@@ -46,17 +46,19 @@ pub struct AdmissionRequest<'a> {
 
 /// One step of the admission chain.
 ///
-/// Steps run in the order they were configured, after defaulting and before validation; each sees what the earlier made
-/// of the object. Warnings reach the client as `Warning: 299` headers. On delete the object is the stored one and what a
-/// step changes in it is ignored.
+/// Steps run in the order they were configured: [`Admission::admit`] after defaulting and before validation, each seeing what the
+/// earlier made of the object, and [`Admission::validate`] once the object is known to be valid in itself. Warnings reach the client
+/// as `Warning: 299` headers. On delete the object is the stored one and what a step changes in it is ignored.
 pub trait Admission: Send + Sync + 'static {
     /// Accepts the write, perhaps changing the object, or refuses it with the Status that the client gets.
-    fn admit(
-        &self,
-        request: &AdmissionRequest<'_>,
-        object: &mut Value,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), Status>;
+    fn admit(&self, _: &AdmissionRequest<'_>, _: &mut Value, _warnings: &mut Vec<String>) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Accepts the object as it will be, or refuses it with the Status that the client gets.
+    fn validate(&self, _: &AdmissionRequest<'_>, _: &Value, _warnings: &mut Vec<String>) -> Result<(), Status> {
+        Ok(())
+    }
 }
 
 /// Runs `chain` over `object`, stopping at the first refusal.
@@ -67,4 +69,16 @@ pub(crate) fn run(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     chain.iter().try_for_each(|step| step.admit(request, object, warnings))
+}
+
+/// Holds a valid `object` against `chain`, stopping at the first refusal.
+pub(crate) fn validate(
+    chain: &[Arc<dyn Admission>],
+    request: &AdmissionRequest<'_>,
+    object: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    chain
+        .iter()
+        .try_for_each(|step| step.validate(request, object, warnings))
 }

@@ -9,10 +9,10 @@ use setpoint_server::{Admission, AdmissionRequest, Operation};
 pub struct PodFields;
 
 impl Admission for PodFields {
-    fn admit(
+    fn validate(
         &self,
         request: &AdmissionRequest<'_>,
-        object: &mut Value,
+        object: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         // Of the paths below a pod this one alone adds containers to it.
@@ -22,8 +22,8 @@ impl Admission for PodFields {
         }
         let resource = request.resource;
         let (prefix, spec) = match (resource.group.as_str(), resource.kind.as_str()) {
-            ("", "Pod") => ("spec", object.pointer("/spec")),
-            _ => ("spec.template.spec", object.pointer("/spec/template/spec")),
+            ("", "Pod") => ("", object.pointer("/spec")),
+            _ => ("spec.template.", object.pointer("/spec/template/spec")),
         };
         // Only what has containers is a pod's spec; a custom resource may have a template of something else.
         let Some(spec) = spec.filter(|spec| spec.get("containers").is_some_and(Value::is_array)) else {
@@ -41,7 +41,7 @@ impl Admission for PodFields {
         let list: Vec<String> = checked
             .refused
             .iter()
-            .map(|(path, why)| format!("{prefix}.{path}: {why}"))
+            .map(|(path, why)| format!("{prefix}{path}: {why}"))
             .collect();
         Err(Status::forbidden(
             &resource.group,

@@ -115,7 +115,7 @@ pub fn import_busybox(world: &World) {
     let folder = tempfile::tempdir().unwrap();
     let mut layer = tar::Builder::new(Vec::new());
     for name in ["bin", "tmp", "etc"] {
-        let mut header = tar::Header::new_gnu();
+        let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_size(0);
         header.set_mode(if name == "tmp" { 0o1777 } else { 0o755 });
@@ -123,7 +123,7 @@ pub fn import_busybox(world: &World) {
     }
     layer.append_path_with_name(busybox, "bin/busybox").unwrap();
     for applet in text(&list.stdout).lines().filter(|applet| *applet != "busybox") {
-        let mut header = tar::Header::new_gnu();
+        let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
@@ -143,7 +143,7 @@ pub fn import_busybox(world: &World) {
         ("layer.tar", layer),
         ("manifest.json", index.to_string().into_bytes()),
     ] {
-        let mut header = tar::Header::new_gnu();
+        let mut header = plain_header();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
         builder.append_data(&mut header, name, content.as_slice()).unwrap();
@@ -151,6 +151,15 @@ pub fn import_busybox(world: &World) {
     builder.into_inner().unwrap().flush().unwrap();
     let output = world.setpoint(&["image", "import", archive.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// A header of root's.
+fn plain_header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 /// `sha256:` and the hex digest.

@@ -143,10 +143,10 @@ impl PodSecurity {
 }
 
 impl Admission for PodSecurity {
-    fn admit(
+    fn validate(
         &self,
         request: &AdmissionRequest<'_>,
-        object: &mut Value,
+        object: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         if request.operation == Operation::Delete {

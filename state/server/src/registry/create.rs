@@ -117,6 +117,7 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owned: bool
     if !errors.is_empty() {
         return Err(call.invalid(&errors));
     }
+    admission::validate(&inner.admission, &request, &object, &mut call.warnings)?;
     call.warnings.extend(metadata::warnings(&row, &object, None));
     if call.dry_run {
         if inner.cache.get(&call.resource, &call.namespace, name).is_some() {

@@ -130,6 +130,7 @@ fn prepare(call: &mut Call<'_>, options: &DeleteOptions, old: &Value) -> Result<
     };
     let mut seen = old.clone();
     admission::run(&inner.admission, &request, &mut seen, &mut call.warnings)?;
+    admission::validate(&inner.admission, &request, old, &mut call.warnings)?;
     let scene = Scene {
         cache: &inner.cache,
         scheme: &inner.scheme,

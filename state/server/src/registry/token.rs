@@ -80,6 +80,7 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
         annotations: &call.annotations,
     };
     admission::run(&call.inner().admission, &admitted, &mut request, &mut call.warnings)?;
+    admission::validate(&call.inner().admission, &admitted, &request, &mut call.warnings)?;
     let bound = match meta::at(&request, &["spec", "boundObjectRef"]).filter(|bound| !bound.is_null()) {
         Some(reference) => bind(call, reference)?,
         None => Bound::default(),

@@ -185,6 +185,7 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
     if !errors.is_empty() {
         return Err(call.invalid(&errors));
     }
+    admission::validate(&inner.admission, &request, &new, &mut call.warnings)?;
     call.warnings.extend(metadata::warnings(&row, &new, Some(old)));
     bookkeeping::count_generation(&row, &mut new, old);
     let held = meta::finalizers(&new).next().is_some();
