@@ -182,7 +182,7 @@ impl Shell<'_> {
     fn run(&self, command: &str) -> (i32, String) {
         let path = std::env::var("PATH").unwrap();
         let output = Command::new("timeout")
-            .args(["--kill-after=5", "100", "sh", "-c"])
+            .args(["--kill-after=5", "60", "sh", "-c"])
             .arg(format!("exec 2>&1\n{command}\n"))
             .env("PATH", format!("{}:{path}", self.folder.join("bin").display()))
             .env("KUBECONFIG", self.folder.join("kubeconfig"))

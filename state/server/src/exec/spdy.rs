@@ -100,16 +100,17 @@ pub(super) async fn run(
                     let fields = headers.decode(&block)?;
                     let kind = spdy::field(&fields, "streamtype").and_then(Kind::of);
                     let answer = match kind {
-                        Some(kind) => {
-                            opened.send_modify(|streams| {
-                                streams.insert(kind, stream);
-                            });
-                            spdy::reply(stream, &headers.encode(&[])?)
-                        }
+                        Some(_) => spdy::reply(stream, &headers.encode(&[])?),
                         None => spdy::reset(stream),
                     };
                     // An error here is the writer's end, which ends the session.
                     drop(control.send(answer).await);
+                    // Only now: data before the reply is dropped by the client's library.
+                    if let Some(kind) = kind {
+                        opened.send_modify(|streams| {
+                            streams.insert(kind, stream);
+                        });
+                    }
                 }
                 Frame::Data { stream, bytes, last } => {
                     let kind = opened
@@ -155,6 +156,8 @@ pub(super) async fn run(
         let mut all_open = std::pin::pin!(tokio::time::timeout(OPEN_WITHIN, all_open));
         let streams = loop {
             tokio::select! {
+                // Replies go out before data.
+                biased;
                 Some(frame) = controls.recv() => to_client.write_all(&frame).await?,
                 streams = &mut all_open => match streams {
                     Ok(Ok(streams)) => break streams,
@@ -166,6 +169,7 @@ pub(super) async fn run(
         let id = |kind| streams.get(&kind).copied();
         loop {
             tokio::select! {
+                biased;
                 Some(frame) = controls.recv() => to_client.write_all(&frame).await?,
                 event = from_process.recv() => match event {
                     Some(Output::Stdout(bytes)) => data(&mut to_client, id(Kind::Stdout), &bytes, false).await?,

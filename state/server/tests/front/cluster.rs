@@ -68,12 +68,12 @@ impl Cluster {
         let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
             .await
             .expect("a store");
+        let pods = Pods::default();
+        let measured = Arc::clone(&pods.uid);
         #[expect(
             clippy::disallowed_methods,
             reason = "certificates and tokens are checked by real clients"
         )]
-        let pods = Pods::default();
-        let measured = Arc::clone(&pods.uid);
         let now: setpoint_server::Now = Arc::new(jiff::Timestamp::now);
         let api = ApiServer::start(ServerConfig {
             log: Arc::new(log),
