@@ -192,7 +192,7 @@ impl Registry {
 
     /// Answers one authorized resource request: everything but the streaming subresources and the reviews.
     ///
-    /// Whoever may update or patch an object here may also make it so, where the verb can; see [`Registry::serve_limited`].
+    /// Whoever may update or patch an object here may also make it so, where the verb can; see `serve_limited`.
     pub async fn serve(&self, info: &RequestInfo, user: &UserInfo, request: Request<Body>) -> Response<Body> {
         self.serve_limited(info, user, request, &|| Ok(())).await
     }

@@ -6,7 +6,7 @@
 //! its own dates say, and never again once it is gone, also when the name is given out anew. The groups are the Secret's, not the
 //! certificate's. Bearer tokens are kept as digests only.
 //!
-//! Who writes such a Secret makes a user: [`Guard`] lets only those do it who may be that user and in these groups already, by
+//! Who writes such a Secret makes a user: `Guard` lets only those do it who may be that user and in these groups already, by
 //! RBAC's `impersonate`.
 
 mod guard;
