@@ -3,6 +3,7 @@
 use crate::literal;
 use crate::source::Fault;
 use crate::value::Value;
+use crate::words::OPERANDS;
 
 /// The sort of a token, with what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +36,6 @@ const SIGNS: &[&str] = &[
     "==", "!=", "<=", ">=", "&&", "||", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":", "+", "*", "/", "%",
     "<", ">",
 ];
-const WORDS: &[&str] = &["in", "true", "false", "null"];
 
 /// Cuts a text into tokens; the last one is the end.
 pub(crate) fn tokens(text: &str, faults: &mut Vec<Fault>) -> Vec<Token> {
@@ -119,7 +119,7 @@ impl Lexer<'_> {
             let start = self.at;
             self.take_while(|c| c.is_ascii_alphanumeric() || c == '_');
             let name: String = self.chars[start..self.at].iter().collect();
-            return Ok(match WORDS.iter().find(|word| **word == name) {
+            return Ok(match OPERANDS.iter().find(|word| **word == name) {
                 Some(word) => Kind::Sign(word),
                 None => Kind::Ident(name.into()),
             });

@@ -23,6 +23,7 @@ pub mod quantity;
 mod source;
 mod types;
 mod value;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use program::{Environment, Evaluation, EvaluationError, Program};
 pub use source::Issues;
 pub use types::Type;
 pub use value::{Key, List, Map, Merge, Moment, Value};
+pub use words::is_word;
 
 /// The most that one evaluation may cost.
 pub const CALL_LIMIT: u64 = 1_000_000;

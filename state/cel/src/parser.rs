@@ -9,31 +9,12 @@ use crate::lexer::{self, Kind, Token};
 use crate::literal;
 use crate::source::{Fault, Issues};
 use crate::value::Value;
+use crate::words::RESERVED;
 
 /// How long a text may be, in code points (cel-go's limit).
 const LENGTH: usize = 100_000;
 /// How deep a text may nest and how high its tree may be (cel-go's limit on recursion).
 pub(crate) const DEPTH: usize = 250;
-/// Words that name nothing (the specification's reserved words).
-const RESERVED: &[&str] = &[
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 /// What may begin an expression, as a syntax error lists it.
 const STARTS: &str =
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";

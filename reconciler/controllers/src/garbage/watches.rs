@@ -108,7 +108,6 @@ async fn watch_kind(
         .boxed();
     let definitions = served.kind.plural == DEFINITIONS;
     let mut listed: HashSet<Arc<str>> = HashSet::new();
-    let mut first = true;
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Apply(object)) => {
@@ -132,7 +131,8 @@ async fn watch_kind(
             Ok(watcher::Event::InitDone) => {
                 collector.relisted(&served.kind, &std::mem::take(&mut listed));
                 drop(awaited.take());
-                if !std::mem::take(&mut first) && definitions {
+                // The first time too: a definition may have come between the discovery and this list.
+                if definitions {
                     changed.notify_one();
                 }
             }

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +23,15 @@ use setpoint_server::{
 };
 use setpoint_store::{SqliteLog, SqliteOptions};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How often one looks although no cluster has changed: what is waited for may be a metric.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Tells of every change in any cluster of this process.
+static CHANGES: LazyLock<watch::Sender<()>> = LazyLock::new(|| watch::Sender::new(()));
 
 /// Nobody reaches into these pods.
 struct NoStreams;
@@ -85,6 +91,12 @@ impl World {
         let mut tasks = JoinSet::new();
         let controllers = start_controllers(config.clone());
         tasks.spawn(kubelet(client.clone()));
+        let mut revisions = api.registry().cache().revisions();
+        tasks.spawn(async move {
+            while revisions.changed().await.is_ok() {
+                CHANGES.send_replace(());
+            }
+        });
         let world = World {
             client,
             metrics,
@@ -134,7 +146,9 @@ impl World {
     pub fn keep_alive(&self, node: &'static str) -> tokio::task::AbortHandle {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let beats = async move {
+            let mut period = tokio::time::interval(Duration::from_millis(100));
             loop {
+                period.tick().await;
                 let now = jiff::Timestamp::now().to_string();
                 let beat =
                     json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now });
@@ -143,7 +157,6 @@ impl World {
                     .patch_status(node, &PatchParams::default(), &Patch::Strategic(&status))
                     .await
                     .ok();
-                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         tokio::spawn(beats).abort_handle()
@@ -216,11 +229,14 @@ pub fn of<K: serde::de::DeserializeOwned>(object: Value) -> K {
 /// Waits until `look` finds what it wants.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let found = tokio::time::timeout(DEADLINE, async {
+        let mut changes = CHANGES.subscribe();
         loop {
+            changes.mark_unchanged();
             if let Some(found) = look().await {
                 return found;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Whichever comes first.
+            drop(tokio::time::timeout(LOOK_AGAIN, changes.changed()).await);
         }
     });
     found.await.unwrap_or_else(|_| panic!("in time: {what}"))

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::workload::joined_of;
 use super::{Column, Row, age, columns, format_labels};
 use crate::meta::{self, at, int_at, list_at, str_at};
 use crate::quantity::canonicalize;
@@ -67,11 +68,7 @@ Age|string|0|How long ago the object was created.";
 }
 
 fn containers(template: &Value, key: &str) -> Value {
-    let all = list_at(template, &["spec", "containers"]).iter();
-    all.map(|container| str_at(container, &[key]))
-        .collect::<Vec<_>>()
-        .join(",")
-        .into()
+    joined_of(list_at(template, &["spec", "containers"]), key)
 }
 
 /// Returns the columns and the row of ReplicationControllers.

@@ -1,29 +1,6 @@
-//! The names of properties as identifiers.
+//! The names of properties as identifiers: one that is a word of the language is written `__word__`.
 
-/// Words that are no identifiers: a property of that name is written `__word__`.
-const WORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+use crate::words::is_word;
 
 /// What stands for what in the middle of a name.
 const PARTS: &[(&str, &str)] = &[("__", "underscores"), (".", "dot"), ("-", "dash"), ("/", "slash")];
@@ -33,7 +10,7 @@ pub fn escape(property: &str) -> Option<String> {
     if property.is_empty() || property.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if WORDS.contains(&property) {
+    if is_word(property) {
         return Some(format!("__{property}__"));
     }
     let mut out = String::with_capacity(property.len());
@@ -65,7 +42,7 @@ pub fn unescape(identifier: &str) -> Option<String> {
             let name = &after[..end];
             match PARTS.iter().find(|(_, known)| *known == name) {
                 Some((part, _)) => out.push_str(part),
-                None if WORDS.contains(&name) && identifier.len() == name.len() + 4 => out.push_str(name),
+                None if is_word(name) && identifier.len() == name.len() + 4 => out.push_str(name),
                 None => return None,
             }
             rest = &after[end + 2..];

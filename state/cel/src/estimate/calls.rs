@@ -38,7 +38,7 @@ type Cost = (Range, Option<Range>);
 impl Estimator<'_> {
     /// Returns what a call can cost, its arguments included, and how large its result can be.
     pub(super) fn overload(&mut self, call: &Call<'_>) -> Cost {
-        if let Some((cost, size)) = self.library(call).or_else(|| self.kubernetes(call)) {
+        if let Some((cost, size)) = self.of_library(call).or_else(|| self.kubernetes(call)) {
             return (cost.plus(call.args_cost()), size);
         }
         self.language(call)
@@ -85,7 +85,7 @@ impl Estimator<'_> {
     }
 
     /// cel-go's extensions that have costs of their own.
-    fn library(&mut self, call: &Call<'_>) -> Option<Cost> {
+    fn of_library(&mut self, call: &Call<'_>) -> Option<Cost> {
         let new_list = |factor: f64, size: Range| (size.scaled(factor).plus(NEW_LIST), Some(size));
         Some(match call.name {
             "sets.contains" | "sets.intersects" | "sets.equivalent" => {

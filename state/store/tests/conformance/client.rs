@@ -87,7 +87,7 @@ pub async fn nudge_until(log: &dyn Log, what: &str, mut done: impl AsyncFnMut() 
     tokio::time::timeout(DEADLINE, async {
         while !done().await {
             put(log, "nudge/now", "x").await;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await

@@ -197,7 +197,7 @@ impl Answered {
                 "it does not go on: {}",
                 chain(&error)
             );
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
     }
 }

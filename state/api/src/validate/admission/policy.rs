@@ -11,29 +11,6 @@ use crate::validate::{all_invalid, given, metadata};
 
 const MOST_ANNOTATIONS: usize = 20;
 const LONGEST_ANNOTATION: usize = 5 * 1024;
-const CEL_WORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Returns what is wrong with a ValidatingAdmissionPolicy.
 pub fn validating_policy(object: &Value) -> Vec<FieldError> {
@@ -195,7 +172,7 @@ fn variable(errors: &mut Vec<FieldError>, path: &Path, variable: &Value) {
     } else {
         let identifier = !name.starts_with(|c: char| c.is_ascii_digit())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !identifier || CEL_WORDS.contains(&name) {
+        if !identifier || setpoint_cel::is_word(name) {
             let detail = "name is not a valid CEL identifier";
             errors.push(FieldError::invalid(path.child("name"), name, detail));
         }
