@@ -13,7 +13,7 @@
 //! * [`value`]: what they compute with.
 //! * [`yaml`]: YAML as Go reads and writes it, and with places ([`yaml::node`]).
 //!
-//! Not there: functions that make RSA keys or password hashes or that encrypt (a template that calls one fails by
+//! Not there: keys other than Ed25519, password hashes, derived passwords and AES (a template that asks for one fails by
 //! name), and `lookup` in a [`Job`], which finds nothing. A `values.schema.json` that refers to another
 //! address is not used, since nothing is fetched; the output says so. Kustomizations are refused by name.
 

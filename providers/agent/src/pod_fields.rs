@@ -74,11 +74,6 @@ fn field(value: &Value, rule: &Rule, path: &str, on_host: bool, checked: &mut Ch
                 refuse(checked, why);
             }
         }
-        Rule::WarnedWhenTrue(why) => {
-            if value == &Value::Bool(true) {
-                checked.warnings.push(format!("{path}: {why}"));
-            }
-        }
         Rule::OnHostOnly(why) => {
             if !on_host {
                 refuse(checked, why);

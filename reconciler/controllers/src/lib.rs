@@ -5,7 +5,7 @@
 //! idempotent, one at a time per object. Events only wake; nothing acts on an event's payload.
 //!
 //! Invariants:
-//! * One watch per kind, shared by all controllers ([`hub`]); objects are kept without what nobody reads.
+//! * One watch per kind, shared by all controllers ([`hub`]), beside the collector's watches of metadata ([`garbage`]); objects are kept without what nobody reads.
 //! * A controller does not decide about an object before it has seen its own last write about it ([`fresh`]).
 //! * Writes are creates, patches and deletes; a delete names the uid that it means.
 //!

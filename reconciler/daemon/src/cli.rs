@@ -85,7 +85,7 @@ pub enum Command {
     /// Images on this node
     #[command(subcommand)]
     Image(commands::image::Image),
-    /// Write everything that is stored to one file, sealed; a running setpoint goes on meanwhile
+    /// Write what is stored, without images, to one file, sealed; a running setpoint goes on meanwhile
     Backup(commands::backup::Backup),
     /// Put a backup in the place of what is stored; nothing is deleted
     Restore(commands::restore::Restore),

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tower::Service as _;
 
 use cluster::Cluster;
-use measure::{Times, mebibytes, memory};
+use measure::{Times, mebibytes};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -39,8 +39,6 @@ const RUNS: usize = 500;
 const SPELL: Duration = Duration::from_secs(3);
 const WATCHERS: usize = 1_000;
 const PODS: &str = "/api/v1/namespaces/default/pods";
-/// Tells a process that it is to hold so many pods and say what memory it takes.
-const WEIGH: &str = "SETPOINT_BENCH_WEIGH";
 
 /// One way to the API.
 #[derive(Clone)]
@@ -252,17 +250,6 @@ async fn fill(door: &Door, count: usize) -> Outcome<()> {
     created.into_iter().try_for_each(|created| created.map(drop))
 }
 
-/// Holds so many pods and prints the memory of this process.
-async fn weigh(count: usize) -> Outcome<()> {
-    let cluster = Cluster::start().await;
-    let door = Door::InProcess(cluster.api.as_user(UserInfo::system("bench")));
-    let before = memory(std::process::id())?;
-    fill(&door, count).await?;
-    println!("{} {}", before, memory(std::process::id())?);
-    cluster.stop().await;
-    Ok(())
-}
-
 async fn all(count: usize) -> Outcome<()> {
     let cluster = Cluster::start().await;
     let mut local = Door::InProcess(cluster.api.as_user(UserInfo::system("bench")));
@@ -373,24 +360,11 @@ async fn all(count: usize) -> Outcome<()> {
     let mut far = timed!(100, _n => tls.get(&path).await?);
     row("one of them by label", &ours.spread(), &far.spread(), "");
     cluster.stop().await;
-
-    let output = tokio::process::Command::new(std::env::current_exe()?)
-        .env(WEIGH, count.to_string())
-        .output()
-        .await?;
-    let text = String::from_utf8(output.stdout)?;
-    let (before, after) = text.trim().split_once(' ').ok_or("the process weighed nothing")?;
-    let (before, after): (u64, u64) = (before.parse()?, after.parse()?);
-    let what = format!("memory for {count} pods");
-    row(&what, &mebibytes(after.saturating_sub(before)), "", "");
     Ok(())
 }
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if let Ok(count) = std::env::var(WEIGH) {
-        return runtime.block_on(weigh(count.parse()?));
-    }
     let count = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
     runtime.block_on(all(count.unwrap_or(10_000)))
 }

@@ -4,7 +4,6 @@
 //! touches the log), and answer only when the cache shows the write. What is special about a kind comes from its row of
 //! the scheme or, where it needs the state of other objects, from a [`crate::strategy`].
 
-mod amend;
 mod answer;
 mod binding;
 mod bookkeeping;
@@ -56,15 +55,15 @@ use crate::strategy::service::Ranges;
 use crate::tokens::Named;
 use crate::{apiservices, crd, respond, seed, watch};
 
-pub(crate) use amend::amend;
 pub(crate) use answer::{Answer, value_of};
 pub(crate) use call::{Call, MayCreate};
+pub(crate) use create::generated;
 pub(crate) use delete::{DeleteOptions, mark};
 pub(crate) use failure::from_store;
 pub(crate) use list::selected;
 pub(crate) use list_options::{ListOptions, parse_revision};
 pub(crate) use select::Selection;
-pub(crate) use system::{correct, delete_as_system, delete_object, release, revise};
+pub(crate) use system::{amend, correct, delete_as_system, delete_object, release, revise};
 
 /// The clock that is handed in.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -4,6 +4,7 @@
 //! decides how a deletion proceeds (a pod is given time, a namespace is emptied first). Kinds without one share
 //! [`Plain`].
 
+pub(crate) mod account;
 pub(crate) mod api_service;
 pub(crate) mod definition;
 pub(crate) mod job;

@@ -7,8 +7,8 @@
 //! means and what a value holds is its caller's business.
 //!
 //! Invariants:
-//! * A revision is issued once, ever, and grows by one with each write.
-//! * A write is answered only when its transaction is durable on disk.
+//! * A revision is issued once, ever, and grows with each write; a crash or a restore may leave a gap.
+//! * A write is answered only when its transaction is durable on disk, but for [`Log::refresh`], a heartbeat.
 //! * A watch from revision `r` delivers every change after `r`, in order, once each, or ends with
 //!   [`StoreError::Compacted`] or [`StoreError::WatchLagged`]; it never skips.
 //!

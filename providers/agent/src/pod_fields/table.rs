@@ -19,15 +19,11 @@ pub(super) enum Rule {
     WarnedUnless(&'static str, &'static str),
     /// `false` is refused.
     RefusedWhenFalse(&'static str),
-    /// `true` is not used; the client is told.
-    WarnedWhenTrue(&'static str),
     /// It is honoured on the host's network and refused elsewhere.
     OnHostOnly(&'static str),
 }
 
-use Rule::{
-    Honoured, Into, OnHostOnly, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless, WarnedWhenTrue,
-};
+use Rule::{Honoured, Into, OnHostOnly, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless};
 
 type Rows = &'static [(&'static str, Rule)];
 
@@ -37,6 +33,8 @@ const NO_VOLUME: Rule = Refused(
 const NO_WINDOWS: Rule = Refused("this node runs Linux");
 const NO_SELINUX: Rule = Warned("SELinux labels are not applied");
 const NO_APPARMOR: Rule = Warned("AppArmor profiles are not applied");
+
+const NO_PREEMPTION: &str = "waiting pods are placed in the order of their priority, but none is preempted";
 
 const BETWEEN_PODS: Rows = &[
     (
@@ -60,10 +58,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("activeDeadlineSeconds", Honoured),
             ("affinity", Into("Affinity")),
-            (
-                "automountServiceAccountToken",
-                WarnedWhenTrue("no token is mounted by itself; add a projected volume with a serviceAccountToken"),
-            ),
+            ("automountServiceAccountToken", Honoured),
             ("containers", Into("Container")),
             ("dnsConfig", Honoured),
             (
@@ -96,11 +91,8 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
                 "preemptionPolicy",
                 WarnedUnless("PreemptLowerPriority", "pods are not preempted"),
             ),
-            ("priority", Warned("pods are not ordered or preempted by priority")),
-            (
-                "priorityClassName",
-                Warned("pods are not ordered or preempted by priority"),
-            ),
+            ("priority", Warned(NO_PREEMPTION)),
+            ("priorityClassName", Warned(NO_PREEMPTION)),
             ("readinessGates", Honoured),
             (
                 "resourceClaims",

@@ -3,6 +3,7 @@
 mod deletion;
 mod nodes;
 mod scheduling;
+mod server;
 mod workload;
 mod world;
 

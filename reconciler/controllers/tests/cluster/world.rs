@@ -10,7 +10,6 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -18,13 +17,12 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use setpoint_controllers::{ControllersConfig, run};
-use setpoint_server::{
-    ApiServer, ByteStream, ExecRequest, ExecStreams, LogRequest, PodStreams, ServerConfig, StreamError, UserInfo,
-};
-use setpoint_store::{SqliteLog, SqliteOptions};
+use setpoint_server::UserInfo;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::server;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How often one looks although no cluster has changed: what is waited for may be a metric.
@@ -32,20 +30,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Tells of every change in any cluster of this process.
 static CHANGES: LazyLock<watch::Sender<()>> = LazyLock::new(|| watch::Sender::new(()));
-
-/// Nobody reaches into these pods.
-struct NoStreams;
-
-#[async_trait]
-impl PodStreams for NoStreams {
-    async fn logs(&self, _: &str, _: &str, pod: &str, _: LogRequest) -> Result<ByteStream, StreamError> {
-        Err(StreamError::BadRequest(pod.to_owned()))
-    }
-
-    async fn exec(&self, _: &str, _: &str, pod: &str, _: ExecRequest) -> Result<ExecStreams, StreamError> {
-        Err(StreamError::BadRequest(pod.to_owned()))
-    }
-}
 
 /// The cluster; everything ends when it is dropped.
 pub struct World {
@@ -65,26 +49,8 @@ impl World {
 
     pub async fn start_with(change: impl FnOnce(&mut ControllersConfig)) -> World {
         let dir = tempfile::tempdir().expect("a directory");
-        let log = SqliteLog::open(&dir.path().join("state.db"), SqliteOptions::default())
-            .await
-            .expect("a store");
         let metrics = prometheus::Registry::new();
-        let api = ApiServer::start(ServerConfig {
-            log: Arc::new(log),
-            streams: Arc::new(NoStreams),
-            subresources: Vec::new(),
-            now: Arc::new(jiff::Timestamp::now),
-            data_dir: dir.path().to_owned(),
-            service_cidr: "10.96.0.0/16".to_owned(),
-            node_port_range: 30000..=32767,
-            admission: Vec::new(),
-            metrics: metrics.clone(),
-            api_address: None,
-            build: "0.0.0".to_owned(),
-            audit: None,
-        })
-        .await
-        .expect("a server");
+        let api = server::start(dir.path(), metrics.clone(), jiff::Timestamp::now).await;
         let client = Client::new(api.as_user(UserInfo::system("setpoint")), "default");
         let mut config = ControllersConfig::new(client.clone(), Arc::new(jiff::Timestamp::now), metrics.clone());
         change(&mut config);

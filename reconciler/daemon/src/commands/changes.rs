@@ -25,7 +25,7 @@ TIME is one of:
   2026-11-21T14:30:00Z                RFC 3339
   @1234                               a revision of the cluster
 
-Whoever changed an object is named by the field manager of the write; (status) is a write of the status. Of deletions nobody is
+Whoever changed an object is named by the field manager of the write; (status) is a write of the status. Who deleted an object is not
 known. Values of Secrets are hidden: their length and the start of their hash show whether they changed. Changes of nothing but the
 status are left out unless --status is given; Events and Leases are never shown.")]
 pub struct Changes {

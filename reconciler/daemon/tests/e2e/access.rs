@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{World, text, wait_for};
+use crate::harness::{World, kubectl_path, text, wait_for};
 
 #[path = "access/clock.rs"]
 mod clock;
@@ -295,4 +295,41 @@ fn certificates_renew_themselves_in_the_running_daemon_and_the_authority_with_an
     assert!(found, "the watch from before ended");
     watch.kill().unwrap();
     watch.wait().unwrap();
+}
+
+#[test]
+fn a_pod_asks_the_api_as_its_account_and_may_what_that_may() {
+    let world = World::start();
+    world.kubectl(&["create", "serviceaccount", "reader"]);
+    let rights = ["--clusterrole=view", "--serviceaccount=default:reader"];
+    world.kubectl(&[&["create", "rolebinding", "reader"], &rights[..]].concat());
+    let ask = |name: &str, account: &str| {
+        world.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{ name: {name} }}
+spec:
+  serviceAccountName: {account}
+  restartPolicy: Never
+  containers:
+    - name: kubectl
+      image: setpoint.dev/demo:v1
+      command: [/kubectl, get, pods, -o, name]
+      volumeMounts: [{{ name: kubectl, mountPath: /kubectl }}]
+  volumes: [{{ name: kubectl, hostPath: {{ path: {}, type: File }} }}]
+",
+            kubectl_path().display()
+        ));
+        world.until(&["pod", name], "its end", |pod| {
+            matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+        });
+        world.kubectl(&["logs", name])
+    };
+    assert_eq!(ask("one", "reader"), "pod/one\n");
+    let refused = ask("two", "default");
+    assert!(
+        refused.contains("User \"system:serviceaccount:default:default\" cannot list resource \"pods\""),
+        "{refused}"
+    );
 }

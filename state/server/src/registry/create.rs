@@ -64,7 +64,8 @@ pub(super) async fn insert(call: &mut Call<'_>, object: Value, owned: bool) -> R
     }
 }
 
-fn generated(base: &str) -> String {
+/// Returns a name that begins with `base` and that nothing else is likely to have.
+pub(crate) fn generated(base: &str) -> String {
     let mut random = rand::rng();
     names::generate(base, |below| random.random_range(0..below))
 }

@@ -4,36 +4,27 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use setpoint_api::{Status, default, meta};
 
-use super::{Removal, Scene, Strategy, priority};
+use super::{Removal, Scene, Strategy, account, priority};
 use crate::registry::{DeleteOptions, mark};
 
 /// What a pod without a period of its own is given, in seconds.
 const DEFAULT_GRACE: i64 = 30;
 
 /// The annotation of a pod that mirrors one that its node runs on its own.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(crate) struct Pods;
 
 impl Strategy for Pods {
     fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
-        // A pod that mirrors one that its node runs on its own has no account.
-        let mirror = meta::annotations(object).is_some_and(|all| all.contains_key(MIRROR));
-        let spec = meta::map_mut(meta::map_of(object), "spec");
-        if !mirror {
-            let account = match spec.get("serviceAccountName").and_then(Value::as_str) {
-                Some(account) if !account.is_empty() => account.to_owned(),
-                _ => "default".to_owned(),
-            };
-            spec.insert("serviceAccountName".into(), account.as_str().into());
-            spec.insert("serviceAccount".into(), account.into());
-        }
+        account::admit_pod(scene.cache, object)?;
         priority::admit_pod(scene.cache, object)?;
         default::pod::admit(object);
         Ok(())
     }
 
-    fn update(&self, _: &Scene<'_>, object: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
+    fn update(&self, scene: &Scene<'_>, object: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
+        account::admit_ephemeral(scene.cache, object)?;
         default::pod::admit(object);
         priority::keep(object, old);
         Ok(())

@@ -94,7 +94,10 @@ async fn pods_get_the_priority_of_their_class() {
     let message = world.post(PODS, asks).await.failed(403, "Forbidden");
     assert!(message.ends_with("the integer value of priority (11) must not be provided in pod spec; priority admission controller computed 10 from the given PriorityClass name"));
     // A change that leaves out what the server gave keeps it.
-    let mut again = pod("d", "usual");
+    let mut again = made.clone();
+    for given in ["priority", "preemptionPolicy"] {
+        again["spec"].as_object_mut().expect("a spec").remove(given);
+    }
     again["metadata"]["labels"] = json!({"a": "b"});
     let changed = world.put(&format!("{PODS}/d"), again).await.ok();
     assert_eq!(changed["spec"]["priority"], 10);

@@ -1,5 +1,6 @@
 //! The generic path from outside: every operation, over a real log.
 
+mod accounts;
 mod damage;
 mod definitions;
 mod deleting;
