@@ -434,15 +434,8 @@ impl ApiServer {
             return Ok(answer);
         }
         if reviews::is_review(info) {
-            return reviews::serve(
-                &shared.registry,
-                &shared.authorizer,
-                &shared.authenticator,
-                info,
-                user,
-                request,
-            )
-            .await;
+            let (authorizer, authenticator) = (&shared.authorizer, &shared.authenticator);
+            return Ok(reviews::serve(&shared.registry, authorizer, authenticator, info, user, request).await);
         }
         // An update or an apply that makes an object is a creation, too.
         let create = Attributes {

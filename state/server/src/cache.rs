@@ -151,10 +151,24 @@ impl Cache {
         };
         match tokio::time::timeout(limit, waiter).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(NotVisible {
-                wanted: revision,
-                reached: self.revision(),
-            }),
+            _ => {
+                self.forget_waiters(revision);
+                Err(NotVisible {
+                    wanted: revision,
+                    reached: self.revision(),
+                })
+            }
+        }
+    }
+
+    /// Lets go of who waited for a revision and does not any more: it may never come.
+    fn forget_waiters(&self, revision: Revision) {
+        let mut waiters = self.waiters.lock();
+        if let Some(waiting) = waiters.get_mut(&revision) {
+            waiting.retain(|waiter| !waiter.is_closed());
+            if waiting.is_empty() {
+                waiters.remove(&revision);
+            }
         }
     }
 

@@ -92,14 +92,21 @@ pub(crate) async fn clean_up(inner: Weak<Inner>) {
         let registry = Registry { inner: strong };
         definitions.mark_unchanged();
         revisions.mark_unchanged();
-        let going: Vec<Value> = registry
-            .cache()
-            .list(RESOURCE, None)
+        let all = registry.cache().list(RESOURCE, None);
+        let (going, staying): (Vec<Value>, Vec<Value>) = all
             .iter()
-            .filter(|stored| stored.deleting)
             .map(|stored| stored.value())
+            .partition(meta::is_being_deleted);
+        let going: Vec<Value> = going
+            .into_iter()
             .filter(|definition| meta::finalizers(definition).any(|finalizer| finalizer == FINALIZER))
             .collect();
+        // A name that another definition had may be free by now: written as it is, a definition is judged again.
+        for refused in staying.iter().filter(|definition| has_refused_names(definition)) {
+            if let Err(status) = registry::amend(&registry, refused, |_| {}).await {
+                tracing::warn!(definition = meta::name(refused), error = %status, "cannot judge the names of a CustomResourceDefinition again");
+            }
+        }
         for definition in &going {
             if let Err(status) = finish(&registry, definition).await {
                 tracing::warn!(definition = meta::name(definition), error = %status, "cannot clean up after a CustomResourceDefinition yet");
@@ -119,6 +126,12 @@ pub(crate) async fn clean_up(inner: Weak<Inner>) {
             return;
         }
     }
+}
+
+fn has_refused_names(definition: &Value) -> bool {
+    meta::list_at(definition, &["status", "conditions"])
+        .iter()
+        .any(|condition| condition["type"] == "NamesAccepted" && condition["status"] == "False")
 }
 
 /// Deletes what is left of a definition's objects; when nothing is, takes the finalizer off.

@@ -16,9 +16,10 @@ use setpoint_api::Status;
 
 use crate::api::Session;
 use crate::cache::Cache;
+use crate::pods;
 use crate::request::RequestInfo;
 use crate::streams::{ExecRequest, ExecStreams, PodStreams, StreamError};
-use crate::{pods, upgrade};
+use crate::upgrade::{self, Cutoff};
 
 /// The protocol to switch to.
 enum Transport {
@@ -54,13 +55,14 @@ pub(crate) async fn serve(
         Err(error) => return Err(pods::failure(&error)),
     };
     let session = request.extensions_mut().remove::<Session>();
+    let cutoff = Cutoff::of(&mut request);
     let switched = hyper::upgrade::on(&mut request);
     let response = match &transport {
         Transport::WebSocket(handshake) => handshake.response(),
         Transport::Spdy(handshake) => handshake.response(),
     }?;
     let what = format!("{} {}/{}", info.subresource, target.namespace, target.name);
-    tokio::spawn(async move {
+    let carried = async move {
         // The session counts as open until it has ended.
         let _session = session;
         // Until here the process waits; it is killed when the client does not come.
@@ -74,7 +76,8 @@ pub(crate) async fn serve(
         if let Err(error) = done {
             tracing::debug!(what, error = %pods::chain(&*error), "the session broke");
         }
-    });
+    };
+    tokio::spawn(cutoff.unless_over(carried));
     Ok(response)
 }
 

@@ -22,7 +22,7 @@ use crate::pods::{self, Place};
 use crate::request::{Query, RequestInfo};
 use crate::spdy::{PROTOCOL, STREAM_PROTOCOL};
 use crate::streams::{Duplex, PodAddress, PodStreams};
-use crate::upgrade;
+use crate::upgrade::{self, Cutoff};
 use crate::websocket::{self, Tunnel};
 
 /// What streams mean: for each connection one for errors and one for bytes.
@@ -113,8 +113,9 @@ pub(crate) async fn serve(
         place,
     });
     let session = request.extensions_mut().remove::<Session>();
+    let cutoff = Cutoff::of(&mut request);
     let switched = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    let carried = async move {
         // The session counts as open until it has ended.
         let _session = session;
         let Some(upgraded) = upgrade::taken(switched, &what).await else {
@@ -134,7 +135,8 @@ pub(crate) async fn serve(
         if let Err(error) = done {
             tracing::debug!(what, error = %pods::chain(&*error), "the session broke");
         }
-    });
+    };
+    tokio::spawn(cutoff.unless_over(carried));
     Ok(response)
 }
 

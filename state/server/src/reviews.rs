@@ -1,16 +1,14 @@
 //! Questions about who may do what and who somebody is: the review kinds, answered at once and never stored.
 
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use serde_json::{Value, json};
-use setpoint_api::{FieldError, Status};
+use setpoint_api::{FieldError, Status, meta};
 
 use crate::authn::Authenticator;
 use crate::authz::{Attributes, Authorizer, Rule, node_identity};
-use crate::body;
 use crate::registry::Registry;
 use crate::request::{RequestInfo, UserInfo};
-use crate::respond;
 
 const AUTHORIZATION: &str = "authorization.k8s.io";
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -39,47 +37,28 @@ pub(crate) async fn serve(
     info: &RequestInfo,
     user: &UserInfo,
     request: Request<Body>,
-) -> Result<Response<Body>, Status> {
-    let row = registry
-        .scheme()
-        .get(&info.group, &info.version, &info.resource)
-        .ok_or_else(Status::no_such_resource)?;
-    if info.verb != "create" || info.name.is_some() {
-        return Err(Status::method_not_allowed());
-    }
-    let media = body::media(request.headers())?;
-    let bytes = body::read(request.into_body()).await?;
-    let mut warnings = Vec::new();
-    let mut review = body::object(&bytes, media, &row, body::FieldValidation::Warn, &mut warnings)?;
-    let status = match info.resource.as_str() {
-        "selfsubjectaccessreviews" => access(authorizer, user, &review["spec"], &row.kind)?,
-        "subjectaccessreviews" => {
-            let other = subject(&review["spec"], &row.kind)?;
-            access(authorizer, &other, &review["spec"], &row.kind)?
-        }
-        "localsubjectaccessreviews" => {
-            let namespace = info.namespace.as_deref().unwrap_or_default();
-            let asked = &review["spec"]["resourceAttributes"]["namespace"];
-            if asked.as_str().unwrap_or_default() != namespace {
-                let error = FieldError::invalid(
-                    "spec.resourceAttributes.namespace",
-                    asked.as_str().unwrap_or_default(),
-                    "must match metadata.namespace",
-                );
-                return Err(Status::invalid(AUTHORIZATION, &row.kind, "", &[error]));
+) -> Response<Body> {
+    let answer = |review: &Value, kind: &str| {
+        let spec = &review["spec"];
+        match info.resource.as_str() {
+            "selfsubjectaccessreviews" => access(authorizer, user, spec, kind),
+            "subjectaccessreviews" => access(authorizer, &subject(spec, kind)?, spec, kind),
+            "localsubjectaccessreviews" => {
+                let namespace = info.namespace.as_deref().unwrap_or_default();
+                let asked = meta::str_at(spec, &["resourceAttributes", "namespace"]);
+                if asked != namespace {
+                    let path = "spec.resourceAttributes.namespace";
+                    let error = FieldError::invalid(path, asked, "must match metadata.namespace");
+                    return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
+                }
+                access(authorizer, &subject(spec, kind)?, spec, kind)
             }
-            let other = subject(&review["spec"], &row.kind)?;
-            access(authorizer, &other, &review["spec"], &row.kind)?
+            "selfsubjectrulesreviews" => rules(authorizer, user, spec, kind),
+            "tokenreviews" => token(authenticator, spec, kind),
+            _ => Ok(json!({"userInfo": describe(user)})),
         }
-        "selfsubjectrulesreviews" => rules(authorizer, user, &review["spec"], &row.kind)?,
-        "tokenreviews" => token(authenticator, &review["spec"], &row.kind)?,
-        _ => json!({"userInfo": describe(user)}),
     };
-    review["status"] = status;
-    if !review["metadata"].is_object() {
-        review["metadata"] = json!({});
-    }
-    Ok(respond::json(StatusCode::CREATED, &review))
+    registry.serve_question(info, user, request, answer).await
 }
 
 fn access(authorizer: &Authorizer, user: &UserInfo, spec: &Value, kind: &str) -> Result<Value, Status> {

@@ -113,7 +113,7 @@ impl Strategies {
             "scheduling.k8s.io/priorityclasses",
             Box::new(priority::PriorityClasses::default()),
         );
-        special.insert(crate::crd::RESOURCE, Box::new(definition::Definitions));
+        special.insert(crate::crd::RESOURCE, Box::<definition::Definitions>::default());
         Strategies { special }
     }
 

@@ -1,15 +1,57 @@
 //! Switching from HTTP to another protocol: what a client asks for, and taking the connection over.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
+use parking_lot::Mutex;
 
 /// How long the other end may take to switch protocols and open its streams.
 pub(crate) const OPEN_WITHIN: Duration = Duration::from_secs(30);
 /// How long the other end may take to hang up after the end.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often the other end of a silent session is asked whether it is still there.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// When an answer without an end has to end all the same: the access of its user was taken back, or the server stops.
+///
+/// Whoever carries the answer takes it: the connection does for a body, the task that took the connection over for an upgrade.
+#[derive(Clone)]
+pub(crate) struct Cutoff(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
+
+impl Cutoff {
+    pub(crate) fn new(end: impl Future<Output = ()> + Send + 'static) -> Cutoff {
+        Cutoff(Arc::new(Mutex::new(Some(Box::pin(end)))))
+    }
+
+    /// The cutoff that came with a request; one that never comes for a request from this process.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Cutoff {
+        let ending = request.extensions_mut().remove::<Cutoff>();
+        ending.unwrap_or_else(|| Cutoff(Arc::default()))
+    }
+
+    /// Returns when it has come.
+    pub(crate) async fn over(self) {
+        let end = self.0.lock().take();
+        match end {
+            Some(end) => end.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets a session go on until its own end, or until this one.
+    pub(crate) async fn unless_over(self, session: impl Future<Output = ()>) {
+        tokio::select! {
+            () = session => {}
+            () = self.over() => {}
+        }
+    }
+}
 
 fn has(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
     headers.get_all(name).iter().any(|value| {

@@ -15,7 +15,7 @@ use setpoint_api::{Quantity, Status};
 use crate::cache::{Cache, Stored};
 use crate::computed::{Computed, ComputedKind};
 use crate::pods;
-use crate::streams::{NodeUsage, PodStreams, PodUsage, Usage};
+use crate::streams::{NodeUsage, PodStreams, PodUsage, StreamError, Usage};
 
 const GROUP: &str = "metrics.k8s.io";
 /// How long a node may take to say what it uses.
@@ -41,6 +41,20 @@ pub(crate) fn kinds(cache: &Arc<Cache>, streams: &Arc<dyn PodStreams>) -> Vec<Co
     ]
 }
 
+/// Asks a node what it uses.
+///
+/// # Errors
+/// As [`PodStreams::usage`]; also when the node does not answer in time.
+pub(crate) async fn of_node(streams: &dyn PodStreams, node: &str) -> Result<NodeUsage, StreamError> {
+    match tokio::time::timeout(ASK_WITHIN, streams.usage(node)).await {
+        Ok(answer) => answer,
+        Err(late) => Err(StreamError::Failed {
+            operation: format!("learn in time what node {node:?} uses"),
+            source: late.into(),
+        }),
+    }
+}
+
 struct Source {
     cache: Arc<Cache>,
     streams: Arc<dyn PodStreams>,
@@ -49,12 +63,13 @@ struct Source {
 impl Source {
     /// What a node uses, if it says so.
     async fn ask(&self, node: &str) -> Option<NodeUsage> {
-        match tokio::time::timeout(ASK_WITHIN, self.streams.usage(node)).await {
-            Ok(Ok(usage)) => return Some(usage),
-            Ok(Err(error)) => tracing::debug!(node, error = %pods::chain(&error), "a node does not say what it uses"),
-            Err(_) => tracing::debug!(node, "a node does not say in time what it uses"),
+        match of_node(&*self.streams, node).await {
+            Ok(usage) => Some(usage),
+            Err(error) => {
+                tracing::debug!(node, error = %pods::chain(&error), "a node does not say what it uses");
+                None
+            }
         }
-        None
     }
 
     /// Every node that says what it uses, by name.

@@ -427,12 +427,10 @@ fn mistakes_get_kubernetes_own_answers() {
         error.contains("volumeDevices") || error.contains("persistentVolumeClaim"),
         "{error}"
     );
-    // A kind that is not served yet.
-    let error = world.kubectl_fails(&["create", "job", "j", "--image=x"]);
-    assert!(
-        error.contains("could not find the requested resource") || error.contains("no matches"),
-        "{error}"
-    );
+    let gadget = "apiVersion: example.com/v1\nkind: Gadget\nmetadata: { name: x }\n";
+    let file = world.file("gadget.yaml", gadget);
+    let error = world.kubectl_fails(&["apply", "-f", file.to_str().unwrap()]);
+    assert!(error.contains("no matches for kind \"Gadget\""), "{error}");
 }
 
 #[test]

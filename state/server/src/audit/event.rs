@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use setpoint_api::{Status, meta, protobuf};
 
 use super::policy::{AuditLevel, Stage};
+use super::standard::is_sealed;
 use crate::request::{RequestInfo, UserInfo};
 
 /// A body as it was sent.
@@ -145,6 +146,11 @@ impl Event {
         if let Some(out) = out.as_object_mut() {
             out.remove("kind");
             out.remove("apiVersion");
+            if is_sealed(&self.about.info) {
+                // A refusal may quote what was sent.
+                out.remove("message");
+                out.remove("details");
+            }
         }
         out["code"] = code.into();
         out

@@ -113,8 +113,10 @@ impl RotatedFile {
     fn rotate(&mut self) -> io::Result<()> {
         self.file = None;
         if self.older == 0 {
-            fs::remove_file(self.path(0))?;
-            return self.reopen();
+            match fs::remove_file(self.path(0)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => return self.reopen(),
+            }
         }
         for number in (0..self.older).rev() {
             match fs::rename(self.path(number), self.path(number + 1)) {

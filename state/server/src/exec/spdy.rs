@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::session::{self, Input, Output, QUEUE};
 use crate::spdy::{self, Frame, HeaderBlocks, PROTOCOL, STREAM_PROTOCOL, SpdyError};
 use crate::streams::{ExecRequest, ExecStreams};
-use crate::upgrade::{CLOSE_WITHIN, OPEN_WITHIN};
+use crate::upgrade::{CLOSE_WITHIN, OPEN_WITHIN, PING_EVERY};
 
 /// The version of the session on top: errors are Status objects.
 const STREAMS: &str = "v4.channel.k8s.io";
@@ -70,6 +70,9 @@ impl Kind {
         })
     }
 }
+
+/// The number of this end's pings: a server's are even.
+const OUR_PING: u32 = 2;
 
 /// The ids of the streams that are open.
 type Streams = HashMap<Kind, u32>;
@@ -133,6 +136,7 @@ pub(super) async fn run(
                     let stdin = opened.borrow().get(&Kind::Stdin) == Some(&stream);
                     event = stdin.then_some(Input::StdinClosed);
                 }
+                Frame::Ping { id: OUR_PING } => {}
                 Frame::Ping { id } => drop(control.send(spdy::ping(id)).await),
                 Frame::GoAway => return Ok(()),
                 Frame::Other => {}
@@ -171,16 +175,18 @@ pub(super) async fn run(
             tokio::select! {
                 biased;
                 Some(frame) = controls.recv() => to_client.write_all(&frame).await?,
-                event = from_process.recv() => match event {
-                    Some(Output::Stdout(bytes)) => data(&mut to_client, id(Kind::Stdout), &bytes, false).await?,
-                    Some(Output::Stderr(bytes)) => data(&mut to_client, id(Kind::Stderr), &bytes, false).await?,
-                    Some(Output::Exit(status)) => {
+                event = tokio::time::timeout(PING_EVERY, from_process.recv()) => match event {
+                    // While the process takes no input nothing is read, and a client that has gone is noticed by writing only.
+                    Err(_) => to_client.write_all(&spdy::ping(OUR_PING)).await?,
+                    Ok(Some(Output::Stdout(bytes))) => data(&mut to_client, id(Kind::Stdout), &bytes, false).await?,
+                    Ok(Some(Output::Stderr(bytes))) => data(&mut to_client, id(Kind::Stderr), &bytes, false).await?,
+                    Ok(Some(Output::Exit(status))) => {
                         data(&mut to_client, id(Kind::Stdout), &[], true).await?;
                         data(&mut to_client, id(Kind::Stderr), &[], true).await?;
                         data(&mut to_client, id(Kind::Error), status.to_string().as_bytes(), true).await?;
                         break;
                     }
-                    None => break,
+                    Ok(None) => break,
                 },
             }
             to_client.flush().await?;

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 
 use super::session::{self, Input, Output, QUEUE};
 use crate::streams::ExecStreams;
-use crate::upgrade::CLOSE_WITHIN;
+use crate::upgrade::{CLOSE_WITHIN, PING_EVERY};
 use crate::websocket;
 
 const STDIN: u8 = 0;
@@ -113,7 +113,16 @@ pub(super) async fn run(
     };
     let write = async {
         sink.send(dialect.pack(first, &[])).await?;
-        while let Some(event) = from_process.recv().await {
+        loop {
+            let event = match tokio::time::timeout(PING_EVERY, from_process.recv()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                // While the process takes no input nothing is read, and a client that has gone is noticed by writing only.
+                Err(_) => {
+                    sink.send(Message::Ping(Bytes::new())).await?;
+                    continue;
+                }
+            };
             let (channel, bytes) = match event {
                 Output::Stdout(bytes) => (STDOUT, bytes),
                 Output::Stderr(bytes) => (STDERR, bytes),

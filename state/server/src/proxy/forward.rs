@@ -19,7 +19,7 @@ use crate::api::Session;
 use crate::pods;
 use crate::request::RequestInfo;
 use crate::streams::{Duplex, PodAddress, PodStreams, StreamError};
-use crate::upgrade;
+use crate::upgrade::{self, Cutoff};
 
 /// How long a connection to a pod may take to be made, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ pub(super) async fn forward(
     let prefix = info.path.strip_suffix(path.as_str()).unwrap_or_default().to_owned();
     let upgrades = upgrade::is_wanted(request.headers());
     let session = request.extensions_mut().remove::<Session>();
+    let cutoff = Cutoff::of(&mut request);
     let switched = hyper::upgrade::on(&mut request);
     let host = host(&request);
     let connection = match tokio::time::timeout(CONNECT_WITHIN, connect(streams, target)).await {
@@ -105,7 +106,7 @@ pub(super) async fn forward(
         tokio::spawn(async move {
             // The connection counts as open until it has ended.
             let _session = session;
-            join(switched, pod, what).await;
+            cutoff.unless_over(join(switched, pod, what)).await;
         });
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -223,8 +224,13 @@ async fn join(client: hyper::upgrade::OnUpgrade, pod: hyper::upgrade::OnUpgrade,
     let (Some(client), Some(pod)) = (client, pod) else {
         return;
     };
-    let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut pod).await {
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_pod, mut to_pod) = tokio::io::split(TokioIo::new(pod));
+    let ended = tokio::select! {
+        ended = tokio::io::copy(&mut from_client, &mut to_pod) => ended,
+        ended = tokio::io::copy(&mut from_pod, &mut to_client) => ended,
+    };
+    if let Err(error) = ended {
         tracing::debug!(what, %error, "a proxied session broke");
     }
 }

@@ -48,7 +48,10 @@ pub(super) async fn serve(
     if info.verb != "get" {
         return Err(Status::method_not_allowed());
     }
-    let usage = async || streams.usage(name).await.map_err(|error| pods::failure(&error));
+    let usage = async || {
+        let answer = usage::of_node(&**streams, name).await;
+        answer.map_err(|error| pods::failure(&error))
+    };
     let found = |document: &Value| Ok(respond::json(StatusCode::OK, document));
     match info.proxied_path().trim_end_matches('/') {
         "/healthz" if is_ready(node) => Ok(respond::text(StatusCode::OK, "ok")),

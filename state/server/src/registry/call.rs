@@ -42,6 +42,11 @@ pub(crate) struct Call<'a> {
     pub(crate) may_create: MayCreate<'a>,
 }
 
+/// Whether a request is about this namespace itself.
+fn is_namespace(info: &RequestInfo, namespace: &str) -> bool {
+    info.group.is_empty() && info.resource == "namespaces" && info.name.as_deref() == Some(namespace)
+}
+
 impl<'a> Call<'a> {
     pub(crate) fn new(
         registry: &'a Registry,
@@ -56,10 +61,9 @@ impl<'a> Call<'a> {
             .ok_or_else(Status::no_such_resource)?;
         let namespace = match &info.namespace {
             Some(namespace) if row.namespaced => namespace.clone(),
-            // `namespaces/x` names x as its own namespace; a cluster-scoped kind below one is no path of ours.
-            Some(namespace) if info.name.as_deref() != Some(namespace) && info.resource != "namespaces" => {
-                return Err(Status::no_such_resource());
-            }
+            // `namespaces/x` names x as its own namespace. Any other path to what is cluster-wide below a namespace is none of ours:
+            // it was authorized with the rights in that namespace.
+            Some(namespace) if !is_namespace(info, namespace) => return Err(Status::no_such_resource()),
             _ => String::new(),
         };
         let name = info.name.clone().unwrap_or_default();

@@ -15,6 +15,7 @@ use super::call::Call;
 use super::delete::{DeleteOptions, run};
 use super::system;
 use super::update::{Candidate, change};
+use crate::admission::{self, AdmissionRequest, Operation};
 use crate::body;
 
 /// How many evictions may be under way of which a budget's controller has not heard, as in Kubernetes.
@@ -48,7 +49,26 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     Ok(Answer::Status(Status::success()))
 }
 
+/// Asks whether this eviction may be, before a budget pays for it.
+fn admit(call: &mut Call<'_>) -> Result<(), Status> {
+    let mut pod = value_of(&call.row, &*call.stored()?);
+    let inner = call.inner();
+    let request = AdmissionRequest {
+        operation: Operation::Create,
+        resource: &call.row,
+        subresource: Some("eviction"),
+        user: call.user,
+        old: None,
+        dry_run: call.dry_run,
+        cache: &inner.cache,
+        annotations: &call.annotations,
+    };
+    admission::run(&inner.admission, &request, &mut pod, &mut call.warnings)?;
+    admission::validate(&inner.admission, &request, &pod, &mut call.warnings)
+}
+
 async fn evict(call: &mut Call<'_>, options: DeleteOptions) -> Result<(), Status> {
+    admit(call)?;
     let asked = options.resource_version.is_some();
     let mut tries = 0;
     // A pod that ended, has not begun or is going disrupts nobody; if it begins to run meanwhile, its budget has a say.
@@ -108,8 +128,8 @@ fn budget_of(call: &Call<'_>, pod: &Value) -> Result<Option<Value>, Status> {
     let labels = meta::labels(pod);
     let selects = |budget: &Value| {
         let selector = meta::at(budget, &["spec", "selector"]).unwrap_or(&Value::Null);
-        // One without a selector, or with one that cannot be read, is about no pod.
-        LabelSelector::from_value(selector).is_ok_and(|selector| !selector.is_everything() && selector.matches(labels))
+        // One without a selector, or with one that cannot be read, is about no pod; an empty one is about all.
+        LabelSelector::from_value(selector).is_ok_and(|selector| selector.matches(labels))
     };
     let stored = call
         .inner()

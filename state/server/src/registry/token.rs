@@ -27,7 +27,8 @@ pub(super) async fn create(call: &mut Call<'_>, body: Body) -> Result<Answer, St
     let mut request = if bytes.is_empty() {
         json!({})
     } else {
-        body::parse(&bytes, media)?
+        let sub = call.sub()?;
+        body::subresource(&bytes, media, &sub, call.validation, &mut call.warnings)?
     };
     check_identity(call, &request)?;
     let account = call.stored()?;

@@ -5,14 +5,23 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 use setpoint_api::validate::{definition, field::FieldError};
 use setpoint_api::{Status, meta};
+use tokio::sync::Mutex;
 
 use super::{Removal, Scene, Strategy};
 use crate::crd::{self, FINALIZER, RESOURCE};
 use crate::registry::{DeleteOptions, mark};
 
-pub(crate) struct Definitions;
+#[derive(Default)]
+pub(crate) struct Definitions {
+    /// Two definitions that want one name at the same moment must see each other.
+    exclusive: Mutex<()>,
+}
 
 impl Strategy for Definitions {
+    fn exclusive(&self) -> Option<&Mutex<()>> {
+        Some(&self.exclusive)
+    }
+
     fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
         complete_names(object);
         check(object)?;

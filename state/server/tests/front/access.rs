@@ -6,13 +6,14 @@ use futures::StreamExt;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use setpoint_server::UserInfo;
 use setpoint_server::users::{TokenText, User};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, kubectls};
 use super::{client, object};
 
 /// A client over TLS by a kubeconfig, with one connection.
@@ -106,6 +107,38 @@ async fn a_removed_users_certificate_is_refused_at_once_also_on_a_connection_tha
     // A certificate of the authority that is no kept user's is what it says, as anywhere.
     let other = over_tls(&cluster.kubeconfig("bob", &["x"])).await;
     assert_eq!(who(&other).await.expect("known")["username"], "bob");
+}
+
+#[tokio::test]
+async fn what_a_removed_user_runs_in_a_pod_ends_with_their_access() {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+    let cluster = Cluster::start().await;
+    let master = client(&cluster, UserInfo::system("test"));
+    super::create_pod(&cluster, "web").await;
+    let mut user = ann();
+    user.groups = vec!["system:masters".to_owned()];
+    let uid = add(&master, &user).await;
+    let file = cluster.kubeconfig_of("ann@example.com", &[], Some(&uid));
+    let mut session = tokio::process::Command::new(&kubectls()[0])
+        .args(["exec", "-i", "web", "--", "cat"])
+        .env("KUBECONFIG", &file)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("kubectl");
+    let mut input = session.stdin.take().expect("its input");
+    let mut output = tokio::io::BufReader::new(session.stdout.take().expect("its output")).lines();
+    input.write_all(b"here\n").await.expect("written");
+    let line = tokio::time::timeout(super::SOON, output.next_line()).await;
+    assert_eq!(line.expect("in time").expect("read").as_deref(), Some("here"));
+    secrets(&master)
+        .delete(&User::secret_name("ann@example.com"), &DeleteParams::default())
+        .await
+        .expect("removed");
+    let end = tokio::time::timeout(super::SOON, session.wait()).await;
+    assert!(!end.expect("an end").expect("a status").success());
 }
 
 #[tokio::test]
@@ -294,6 +327,36 @@ async fn a_node_writes_itself_its_lease_and_its_own_pods() {
 
     pod_on(&master, "mine", "one", json!({})).await;
     pod_on(&master, "yours", "two", json!({})).await;
+    // A refused eviction costs the budget nothing.
+    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(master.clone());
+    let budget = object(json!({"metadata": {"name": "all"}, "spec": {"minAvailable": 0, "selector": {}}}));
+    budgets.create(&post, &budget).await.expect("a budget");
+    let allowed = merge(
+        json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 1,
+        "desiredHealthy": 0, "expectedPods": 1}}),
+    );
+    budgets
+        .patch_status("all", &params, &allowed)
+        .await
+        .expect("its status");
+    let running = merge(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}));
+    let admin_pods: Api<Pod> = Api::default_namespaced(master.clone());
+    admin_pods
+        .patch_status("yours", &params, &running)
+        .await
+        .expect("running");
+    let evicting: Api<Pod> = Api::default_namespaced(one.clone());
+    let refused = code(evicting.evict("yours", &Default::default()).await);
+    assert_eq!(refused.0, 403);
+    assert!(
+        refused
+            .1
+            .contains("can only evict pods with spec.nodeName set to itself"),
+        "{}",
+        refused.1
+    );
+    let left = budgets.get("all").await.expect("the budget").status.expect("a status");
+    assert_eq!((left.disruptions_allowed, left.disrupted_pods), (Some(1), None));
     let pods: Api<Pod> = Api::default_namespaced(one.clone());
     pods.get("mine").await.expect("its pod");
     assert_eq!(code(pods.get("yours").await).0, 403);

@@ -48,6 +48,15 @@ async fn everything_that_is_asked_for_is_in_the_log_with_its_outcome() {
         .await
         .0
     );
+    let patch = [
+        "patch",
+        "secret",
+        "hidden",
+        "--type=merge",
+        "-p",
+        r#"{"data":{"word":5}}"#,
+    ];
+    assert!(!kubectl(program, &root, &patch, "").await.0);
     let watch = ["get", "namespaces", "--watch", "--request-timeout=1s"];
     kubectl(program, &root, &watch, "").await;
     assert!(kubectl(program, &root, &["get", "--raw", "/healthz"], "").await.0);

@@ -58,3 +58,72 @@ async fn who_may_only_change_makes_nothing_by_applying_or_replacing() {
     all.create(&PostParams::default(), &object(map())).await.expect("made");
     apply().await.expect("changed");
 }
+
+#[tokio::test]
+async fn rights_in_a_namespace_reach_nothing_that_is_cluster_wide() {
+    let cluster = Cluster::start().await;
+    let master = client(&cluster, UserInfo::system("test"));
+    let rbac = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": {"name": "all"}, "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": rbac, "kind": "User", "name": "ann"}],
+    });
+    let bindings: Api<k8s_openapi::api::rbac::v1::RoleBinding> = Api::default_namespaced(master.clone());
+    let made = bindings.create(&PostParams::default(), &object(binding)).await;
+    made.expect("a binding");
+    let ann = client(&cluster, UserInfo::new("ann", &[]));
+    let ask = async |method: &str, path: &str, body: serde_json::Value| {
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request.header("content-type", "application/json");
+        let request = request.body(body.to_string().into_bytes()).expect("a request");
+        match ann.request_text(request).await {
+            Ok(text) => panic!("{method} {path}: {text}"),
+            Err(kube::Error::Api(status)) => status.code,
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    };
+    let none = json!({});
+    let named = |kind: &str| json!({"kind": kind, "metadata": {"name": "x"}});
+    for (method, path, body) in [
+        ("GET", "/api/v1/namespaces/default/namespaces", none.clone()),
+        ("GET", "/api/v1/namespaces/default/namespaces?watch=1", none.clone()),
+        ("GET", "/api/v1/namespaces/default/namespaces/kube-system", none.clone()),
+        (
+            "DELETE",
+            "/api/v1/namespaces/default/namespaces/kube-public",
+            none.clone(),
+        ),
+        ("POST", "/api/v1/namespaces/default/namespaces", named("Namespace")),
+        ("GET", "/api/v1/namespaces/default/nodes/default", none.clone()),
+        (
+            "POST",
+            "/api/v1/namespaces/default/persistentvolumes",
+            named("PersistentVolume"),
+        ),
+        (
+            "POST",
+            "/apis/authorization.k8s.io/v1/namespaces/default/subjectaccessreviews",
+            json!({"spec": {"user": "x", "nonResourceAttributes": {"path": "/", "verb": "get"}}}),
+        ),
+        (
+            "POST",
+            "/apis/authentication.k8s.io/v1/namespaces/default/tokenreviews",
+            json!({"spec": {"token": "x"}}),
+        ),
+    ] {
+        assert_eq!(ask(method, path, body).await, 404, "{method} {path}");
+    }
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(ann.clone());
+    namespaces.get("default").await.expect("the namespace itself");
+    let strict = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}, "typo": 1}});
+    let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews?fieldValidation=Strict";
+    assert_eq!(ask("POST", review, strict).await, 400);
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"metadata": {"name": "robot"}});
+    let made = http::Request::post(accounts).header("content-type", "application/json");
+    let made = made.body(account.to_string().into_bytes()).expect("a request");
+    ann.request_text(made).await.expect("an account");
+    // What is no list of audiences is not taken for none, which would mean this API.
+    let odd = json!({"spec": {"audiences": "vault"}});
+    assert_eq!(ask("POST", &format!("{accounts}/robot/token"), odd).await, 400);
+}

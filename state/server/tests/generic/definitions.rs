@@ -117,6 +117,37 @@ async fn a_name_that_another_kind_has_is_not_accepted() {
 }
 
 #[tokio::test]
+async fn a_name_that_becomes_free_is_given_to_who_waits_for_it() {
+    let world = World::new().await;
+    let free = || json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let (one, two) = tokio::join!(
+        world.post(DEFINITIONS, definition("widgets", "Widget", free())),
+        world.post(DEFINITIONS, definition("windows", "Window", free())),
+    );
+    // Whoever comes first: both cannot have it.
+    let accepted = |definition: &Value| condition(definition, "NamesAccepted")["status"] == "True";
+    let (winner, loser) = match (one.ok(), two.ok()) {
+        (one, two) if accepted(&one) => (one, two),
+        (one, two) => (two, one),
+    };
+    assert!(accepted(&winner) && !accepted(&loser));
+    let place = |definition: &Value| {
+        format!(
+            "{DEFINITIONS}/{}",
+            definition["metadata"]["name"].as_str().unwrap_or_default()
+        )
+    };
+    world.delete(&place(&winner)).await.ok();
+    let deadline = std::time::Duration::from_secs(60);
+    let established = async {
+        while condition(&world.get(&place(&loser)).await.ok(), "Established")["status"] != "True" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(deadline, established).await.expect("in time");
+}
+
+#[tokio::test]
 async fn a_new_storage_version_is_remembered_beside_the_old_one() {
     let world = World::new().await;
     let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});

@@ -198,3 +198,21 @@ async fn there_are_no_component_statuses_and_whoever_lists_them_is_told_so() {
     );
     assert_eq!(list.ok()["items"], json!([]));
 }
+
+#[tokio::test]
+async fn a_budget_with_an_empty_selector_is_about_every_pod_and_one_without_about_none() {
+    let world = World::new().await;
+    running(&world, "one", "True").await;
+    let uri = format!("{PODS}/one/eviction");
+    let with = |name: &str, selector: Value| {
+        let mut object = budget(name, "x");
+        object["spec"]["selector"] = selector;
+        object
+    };
+    world.post(BUDGETS, with("none", Value::Null)).await.ok();
+    let mut trial = eviction("one");
+    trial["deleteOptions"] = json!({"dryRun": ["All"]});
+    assert_eq!(world.post(&uri, trial.clone()).await.code, 201);
+    world.post(BUDGETS, with("b", json!({}))).await.ok();
+    world.post(&uri, trial).await.failed(429, "TooManyRequests");
+}

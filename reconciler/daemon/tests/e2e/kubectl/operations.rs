@@ -36,7 +36,7 @@ fn lists_are_selected_sorted_and_shaped() {
     );
     assert_eq!(names(&["--field-selector=metadata.name=b"]), "b");
     let wrong = world.kubectl_fails(&["get", "configmaps", "--field-selector=data.a=1"]);
-    assert!(wrong.contains("field label not supported: data.a"), "{wrong}");
+    assert!(wrong.contains("\"data.a\" is not a known field selector"), "{wrong}");
     let wrong = world.kubectl_fails(&["get", "configmaps", "-l", "a b"]);
     assert!(
         wrong.contains("unable to parse requirement: found 'b', expected: in"),
@@ -108,11 +108,8 @@ fn replace_prune_and_delete_in_every_form() {
     let rename = world.kubectl_fails(&["patch", "configmap", "a", "-p", r#"{"metadata":{"name":"z"}}"#]);
     assert!(rename.contains("does not match the name on the URL"), "{rename}");
     let test = r#"[{"op":"test","path":"/data/a","value":"7"}]"#;
-    assert!(
-        world
-            .kubectl_fails(&["patch", "configmap", "a", "--type=json", "-p", test])
-            .contains("test failed")
-    );
+    let refused = world.kubectl_fails(&["patch", "configmap", "a", "--type=json", "-p", test]);
+    assert!(refused.contains("The request is invalid"), "{refused}");
     let kept = world.kubectl(&["delete", "configmaps", "--all", "--dry-run=server"]);
     assert!(kept.contains("server dry run"), "{kept}");
     world.kubectl(&["delete", "configmaps", "--field-selector=metadata.name=a"]);
@@ -172,7 +169,7 @@ fn a_pod_that_is_run_with_a_client_shows_all_that_it_says() {
 }
 
 #[test]
-fn waiting_granting_and_what_is_not_served() {
+fn waiting_granting_and_what_nothing_attends_to() {
     let world = World::start();
     world.demo("web", 1);
     world.kubectl(&[
@@ -229,14 +226,12 @@ fn waiting_granting_and_what_is_not_served() {
             .kubectl_fails(&["cp", &format!("{pod}:/etc/hosts"), "/dev/null"])
             .contains("tar")
     );
-    assert!(
-        world
-            .kubectl_fails(&["autoscale", "deployment", "web", "--max=2"])
-            .contains("HPA")
-    );
-    assert!(
-        world
-            .kubectl_fails(&["create", "quota", "q"])
-            .contains("could not find the requested resource")
-    );
+    for unattended in [
+        &["autoscale", "deployment", "web", "--max=2"][..],
+        &["create", "quota", "q"],
+    ] {
+        let made = world.kubectl_output(unattended);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        assert!(text(&made.stderr).contains("Warning:"), "{unattended:?}");
+    }
 }
