@@ -3,6 +3,8 @@
 //! The subprotocols differ in three things: whether messages are bytes or base64 text, whether the end is told as a Status object
 //! or, before v4, as plain text, and whether a client can close its input (since v5).
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,13 +13,16 @@ use http::{HeaderMap, Response};
 use hyper::upgrade::Upgraded;
 use serde_json::Value;
 use setpoint_api::Status;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use super::session::{self, Input, Output, QUEUE};
 use crate::streams::ExecStreams;
 use crate::upgrade::{CLOSE_WITHIN, PING_EVERY};
 use crate::websocket;
+
+/// How long a client may take to begin to read before it is sent what there is.
+const READS_WITHIN: Duration = Duration::from_secs(1);
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -86,6 +91,7 @@ pub(super) async fn run(
     let (mut sink, mut source) = websocket::socket(upgraded).await.split();
     let (to_process, input) = mpsc::channel(QUEUE);
     let (output, mut from_process) = mpsc::channel(QUEUE);
+    let (reads, mut client_reads) = watch::channel(false);
     // Tells the client that the session stands, as Kubernetes does: an empty message on the first channel that there is.
     let first = match (&process.stdout, &process.stderr) {
         (Some(_), _) => STDOUT,
@@ -95,7 +101,9 @@ pub(super) async fn run(
 
     let read = async {
         while let Some(message) = source.next().await {
-            let Some((channel, bytes)) = dialect.unpack(message?) else {
+            let message = message?;
+            reads.send_replace(true);
+            let Some((channel, bytes)) = dialect.unpack(message) else {
                 continue;
             };
             let event = match channel {
@@ -113,6 +121,9 @@ pub(super) async fn run(
     };
     let write = async {
         sink.send(dialect.pack(first, &[])).await?;
+        // kubectl 1.30 to 1.33 drops what comes before it has set up its channels, which it does when it begins to read.
+        sink.send(Message::Ping(Bytes::new())).await?;
+        drop(tokio::time::timeout(READS_WITHIN, client_reads.wait_for(|reads| *reads)).await);
         loop {
             let event = match tokio::time::timeout(PING_EVERY, from_process.recv()).await {
                 Ok(Some(event)) => event,

@@ -457,6 +457,7 @@ async fn every_subprotocol_tells_the_end_in_its_own_way() {
                     bytes
                 }
                 Message::Close(_) => break,
+                Message::Ping(_) => continue,
                 other => panic!("{protocol:?} {other:?}"),
             };
             channels[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
