@@ -135,6 +135,20 @@ fn escape(chars: &[char], start: usize, in_class: bool, out: &mut String) -> Res
             out.push_str(&format!("(?-u:\\{c})"));
             Ok(start + 2)
         }
+        // Their braces belong to them: elsewhere a brace that begins no repetition is a character.
+        'p' | 'P' | 'x' if chars.get(start + 2) == Some(&'{') => {
+            let length = chars[start + 2..].iter().position(|c| *c == '}');
+            let end = length.map_or(chars.len(), |length| start + 2 + length);
+            let name: String = chars[start + 3..end].iter().collect();
+            let (letter, name) = match (c, name.strip_prefix('^')) {
+                ('p', Some(name)) => ('P', name),
+                ('P', Some(name)) => ('p', name),
+                _ => (c, &*name),
+            };
+            let close = if length.is_some() { "}" } else { "" };
+            out.push_str(&format!("\\{letter}{{{name}{close}"));
+            Ok(end + close.len())
+        }
         // RE2 knows no others; `regex` would read these.
         'U' | 'u' | '<' | '>' | 'Z' => Err(format!("invalid escape sequence: `\\{c}`")),
         c if c.is_ascii_punctuation() => {
@@ -234,6 +248,11 @@ mod tests {
         assert!(fits(r"^[&&]$", "&") && fits(r"^[]a]$", "]"));
         assert!(fits(r"\bfoo\b", "a foo b"));
         assert!(fits(r"^\/a\-b\_$", "/a-b_"));
+        assert!(fits(r"^\p{L}+$", "aé") && !fits(r"^\p{L}$", "1") && fits(r"^\pL$", "é") && fits(r"^[\p{L}{]+$", "é{"));
+        assert!(fits(r"^\P{Greek}$", "a") && !fits(r"^\P{Greek}$", "α") && fits(r"^\p{Greek}{2}$", "αβ"));
+        assert!(fits(r"^\p{^Greek}$", "a") && fits(r"^[\P{^Greek}]$", "α") && !fits(r"^\p{^Greek}$", "α"));
+        assert!(fits(r"^\x{2028}$", "\u{2028}") && fits(r"^[\x{61}-c]{2}$", "ab"));
+        assert!(fault(r"\p{L").is_some() && fault(r"\x{").is_some() && fault(r"\p{Nothing}").is_some());
         assert!(fault("(").is_some() && fault("[a").is_some() && fault("a{1001}").is_some() && fault("\\").is_some());
         assert!(fault("(?=a)").is_some() && fault(r"(a)\1").is_some());
     }
