@@ -475,10 +475,9 @@ fn fits_in(kind: &Type, room: &mut usize) -> bool {
     }
 }
 
-/// Returns the slot of the accumulator that a step adds one item to, if that is all that the node does.
-pub(crate) fn appends(ast: &Ast, checked: &Checked, args: &[Id]) -> Option<usize> {
-    let [so_far, _] = args else { return None };
-    match (ast.expr(*so_far), &checked.references[*so_far]) {
+/// Returns the slot of the accumulator that a node is, if it is one.
+pub(crate) fn accumulator(ast: &Ast, checked: &Checked, id: Id) -> Option<usize> {
+    match (ast.expr(id), &checked.references[id]) {
         (Expr::Ident(name), Reference::Local(slot)) if &**name == ACCUMULATOR => Some(*slot),
         _ => None,
     }

@@ -161,7 +161,7 @@ impl Machine<'_> {
                 _ => Ok(Value::Bool(true)),
             },
             ("or" | "orValue", Some(target), [other]) => self.otherwise(function.name, target, *other),
-            ("_+_" | "cel.@mapInsert", None, [_, ..]) => match self.append(args) {
+            ("_+_" | "cel.@mapInsert", None, [so_far, added @ ..]) => match self.append(*so_far, added) {
                 Some(done) => done,
                 None => self.plain(function, None, args),
             },
@@ -228,32 +228,48 @@ impl Machine<'_> {
         }
     }
 
-    /// Adds to the accumulator in place, if that is what the call does: building a list of n items is no n² of work.
-    fn append(&mut self, args: &[Id]) -> Option<Outcome> {
-        let slot = crate::check::appends(&self.program.ast, &self.program.checked, args)?;
-        Some(match (self.program.ast.expr(args[1]), self.stack.get(slot)) {
-            (Expr::List(items), Some(Value::List(_))) if items.len() == 1 && !items[0].1 => {
-                self.append_item(slot, items[0].0)
-            }
-            _ => return None,
-        })
+    /// Adds to the accumulator in place, if that is what the call does: building a list or map of n items is no n² of work.
+    fn append(&mut self, so_far: Id, added: &[Id]) -> Option<Outcome> {
+        let program = self.program;
+        let slot = crate::check::accumulator(&program.ast, &program.checked, so_far)?;
+        match (self.stack.get(slot)?, added) {
+            (Value::List(_), [list]) => match program.ast.expr(*list) {
+                Expr::List(items) if items.len() == 1 && !items[0].1 => Some(self.append_item(slot, items[0].0)),
+                _ => None,
+            },
+            (Value::Map(_), added) => Some(self.append_entries(slot, added)),
+            _ => None,
+        }
     }
 
     fn append_item(&mut self, slot: usize, item: Id) -> Outcome {
         let value = self.eval(item)?;
         self.meter.charge(cost::IDENT + cost::LIST + 1)?;
         self.meter.work(1)?;
-        // The step's value takes the accumulator's place right after.
-        let mut list = match self
-            .stack
-            .get_mut(slot)
-            .map(|place| std::mem::replace(place, Value::Null))
-        {
-            Some(Value::List(list)) => list,
-            _ => return no_overload(),
+        let Some(Value::List(mut list)) = self.taken(slot) else {
+            return no_overload();
         };
         Arc::make_mut(&mut list).items.push(value);
         Ok(Value::List(list))
+    }
+
+    fn append_entries(&mut self, slot: usize, added: &[Id]) -> Outcome {
+        self.meter.charge(cost::IDENT)?;
+        let added = added.iter().map(|id| self.eval(*id)).collect::<Result<Vec<_>, _>>()?;
+        let added = functions::entries(&added)?;
+        self.meter.work(added.len())?;
+        let Some(Value::Map(mut map)) = self.taken(slot) else {
+            return no_overload();
+        };
+        functions::insert_all(&mut Arc::make_mut(&mut map).entries, added)?;
+        self.meter.charge(1)?;
+        Ok(Value::Map(map))
+    }
+
+    /// Takes the accumulator, so that nobody else has it; the step's value takes its place right after.
+    fn taken(&mut self, slot: usize) -> Option<Value> {
+        let place = self.stack.get_mut(slot)?;
+        Some(std::mem::replace(place, Value::Null))
     }
 
     fn list(&mut self, items: &[(Id, bool)]) -> Outcome {

@@ -28,7 +28,7 @@ use regex::Regex;
 pub(crate) use format::{Piece, pieces, refusal};
 pub(crate) use named::LONGEST_PATTERN;
 pub use named::NamedFormat;
-pub(crate) use operators::{missing, whole};
+pub(crate) use operators::{entries, insert_all, missing, whole};
 pub use pattern::{compile as compile_pattern, fault as pattern_fault};
 pub use url::Url;
 pub use version::Semver;

@@ -1,6 +1,7 @@
 //! Arithmetic, comparison, indexing and what only the type check has to know of `&&`, `||` and `?:`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Failure, Meter, Outcome, Row, no_overload};
@@ -380,28 +381,35 @@ fn contained(args: &[Value], meter: &mut Meter) -> Outcome {
 }
 
 fn insert(args: &[Value], meter: &mut Meter) -> Outcome {
-    let (map, added) = match args {
-        [Value::Map(map), key, value] => {
-            let key =
-                Key::of(key).ok_or_else(|| Failure::from(format!("unsupported key type: {}", key.type_name())))?;
-            (map, vec![(key, value.clone())])
-        }
-        [Value::Map(map), Value::Map(more)] => (
-            map,
-            more.entries
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        ),
-        _ => return no_overload(),
+    let [Value::Map(map), added @ ..] = args else {
+        return no_overload();
     };
+    let added = entries(added)?;
     meter.work(map.entries.len() + added.len())?;
-    let mut entries = map.entries.clone();
+    let mut all = map.entries.clone();
+    insert_all(&mut all, added)?;
+    Ok(Value::map(all))
+}
+
+/// Returns the entries that a key and a value are, or those of a map.
+pub(crate) fn entries(added: &[Value]) -> Result<Vec<(Key, Value)>, Failure> {
+    match added {
+        [key, value] => match Key::of(key) {
+            Some(key) => Ok(vec![(key, value.clone())]),
+            None => Err(format!("unsupported key type: {}", key.type_name()).into()),
+        },
+        [Value::Map(more)] => Ok(more.entries.clone().into_iter().collect()),
+        _ => no_overload(),
+    }
+}
+
+/// Adds entries to a map; a key that it has is an error.
+pub(crate) fn insert_all(map: &mut BTreeMap<Key, Value>, added: Vec<(Key, Value)>) -> Result<(), Failure> {
     for (key, value) in added {
-        if entries.contains_key(&key) {
+        if map.contains_key(&key) {
             return Err(format!("insert failed: key {} already exists", key.value().shown()).into());
         }
-        entries.insert(key, value);
+        map.insert(key, value);
     }
-    Ok(Value::map(entries))
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::{CALL_LIMIT, Declaration, Environment, EvaluationError, Field, Merge, Program, Record};
+use crate::{CALL_LIMIT, Declaration, Environment, EvaluationError, Field, Merge, Program, Record, Value};
 
 fn object(fields: Vec<(&str, Declaration)>) -> Arc<Declaration> {
     let fields = fields.into_iter().map(|(name, declaration)| Field {
@@ -72,6 +72,8 @@ fn a_run_costs_what_it_costs_on_kubernetes() {
         ("self.map == {'k1': 'a', 'k2': 'b'}", 3),
         ("self.word == 'Pending'", 3),
         ("self.word in ['Pending', 'Available']", 2),
+        ("self.ints.transformMap(i, x, x * 2) == {0: 2, 1: 4, 2: 6}", 49),
+        ("self.ints.transformMapEntry(i, x, {x: i}) == {1: 0, 2: 1, 3: 2}", 136),
     ] {
         assert_eq!(cost(text, &declaration, &data), wanted, "{text}");
     }
@@ -147,5 +149,16 @@ fn a_run_ends_when_its_budget_does() {
             "{}",
             &text[..40]
         );
+    }
+}
+
+#[test]
+fn large_maps_are_built_within_the_budget() {
+    for text in [
+        "lists.range(10000).transformMap(i, n, n).size() == 10000",
+        "lists.range(10000).transformMap(i, n, n % 2 == 0, n).size() == 5000",
+        "lists.range(10000).transformMapEntry(i, n, {n: i}).size() == 10000",
+    ] {
+        assert_eq!(super::run(text), Ok(Value::Bool(true)), "{text}");
     }
 }
