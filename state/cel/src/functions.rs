@@ -72,6 +72,11 @@ pub(crate) fn no_overload<T>() -> Result<T, Failure> {
 const WORK: u64 = 16 * 1024 * 1024;
 /// How many patterns that are no literals are kept compiled in one evaluation.
 const PATTERNS: usize = 16;
+/// The work of compiling a pattern: for itself, as repetitions make much of little, and for each of its bytes.
+const PATTERN: (usize, usize) = (16 * 1024, 64);
+
+/// Compiled patterns by their sources. They are shared: a copy of a `Regex` would begin with empty caches.
+pub(crate) type Patterns = HashMap<Arc<str>, Arc<Regex>>;
 
 /// What an evaluation has used up.
 #[derive(Debug)]
@@ -81,15 +86,18 @@ pub(crate) struct Meter {
     /// What it may cost.
     pub limit: u64,
     work: u64,
-    patterns: HashMap<Arc<str>, Result<Regex, String>>,
+    /// The program's literals, which are compiled with it.
+    literals: Arc<Patterns>,
+    patterns: HashMap<Arc<str>, Result<Arc<Regex>, String>>,
 }
 
 impl Meter {
-    pub fn new(limit: u64) -> Meter {
+    pub fn new(limit: u64, literals: Arc<Patterns>) -> Meter {
         Meter {
             cost: 0,
             limit,
             work: 0,
+            literals,
             patterns: HashMap::new(),
         }
     }
@@ -147,22 +155,21 @@ impl Meter {
         Ok(left == right)
     }
 
-    /// Returns a compiled pattern.
-    pub fn pattern(&mut self, source: &Arc<str>) -> Result<Regex, String> {
-        if let Some(known) = self.patterns.get(source) {
-            return known.clone();
+    /// Returns a compiled pattern, or what is wrong with it; compiling one that is no literal is charged.
+    pub fn pattern(&mut self, source: &Arc<str>) -> Result<Result<Arc<Regex>, String>, Failure> {
+        if let Some(literal) = self.literals.get(source) {
+            return Ok(Ok(literal.clone()));
         }
-        let compiled = compile_pattern(source);
+        if let Some(known) = self.patterns.get(source) {
+            return Ok(known.clone());
+        }
+        self.work(PATTERN.0.saturating_add(PATTERN.1.saturating_mul(source.len())))?;
+        let compiled = compile_pattern(source).map(Arc::new);
         if self.patterns.len() >= PATTERNS {
             self.patterns.clear();
         }
         self.patterns.insert(source.clone(), compiled.clone());
-        compiled
-    }
-
-    /// Keeps a pattern that was compiled before.
-    pub fn keep_pattern(&mut self, source: Arc<str>, pattern: Regex) {
-        self.patterns.insert(source, Ok(pattern));
+        Ok(compiled)
     }
 }
 

@@ -1,14 +1,11 @@
 //! Compiled expressions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use regex::Regex;
 
 use crate::ast::{Ast, Expr};
 use crate::check::{self, Checked, Reference};
 use crate::declare::Declaration;
-use crate::functions::{self, Failure, Meter};
+use crate::functions::{self, Failure, Meter, Patterns};
 use crate::source::Issues;
 use crate::types::Type;
 use crate::value::Value;
@@ -71,7 +68,7 @@ pub struct Program {
     pub(crate) ast: Ast,
     pub(crate) checked: Checked,
     environment: Environment,
-    patterns: HashMap<Arc<str>, Regex>,
+    patterns: Arc<Patterns>,
     /// The values of nodes that are the same in every run, by node; they cost nothing.
     pub(crate) constants: Vec<Option<Value>>,
 }
@@ -87,7 +84,7 @@ impl Program {
             ast,
             checked,
             environment: environment.clone(),
-            patterns: HashMap::new(),
+            patterns: Arc::default(),
             constants: Vec::new(),
         };
         program.compile_patterns();
@@ -97,6 +94,7 @@ impl Program {
 
     /// Compiles the patterns that are literals; a wrong one is an error where it is used.
     fn compile_patterns(&mut self) {
+        let mut patterns = Patterns::new();
         for id in 0..self.ast.len() {
             let (Expr::Call { args, .. }, Reference::Function(function, _)) =
                 (self.ast.expr(id), &self.checked.references[id])
@@ -110,15 +108,16 @@ impl Program {
                 if let Expr::Literal(Value::String(source)) = self.ast.expr(*arg)
                     && let Ok(pattern) = functions::compile_pattern(source)
                 {
-                    self.patterns.insert(source.clone(), pattern);
+                    patterns.insert(source.clone(), Arc::new(pattern));
                 }
             }
         }
+        self.patterns = Arc::new(patterns);
     }
 
     /// Finds what is constant: literals, lists and maps of constants, types, and conversions of constants.
     fn fold_constants(&mut self) {
-        let mut meter = Meter::new(crate::CALL_LIMIT);
+        let mut meter = Meter::new(crate::CALL_LIMIT, Arc::default());
         // A node's children come before it.
         for id in 0..self.ast.len() {
             let value = eval::constant(self, id, &mut meter);
@@ -163,10 +162,7 @@ impl Program {
     ///
     /// It ends when it cost more than `limit`, and in any case before long.
     pub fn run(&self, variables: &[Option<Value>], limit: u64) -> Evaluation {
-        let mut meter = Meter::new(limit);
-        for (source, pattern) in &self.patterns {
-            meter.keep_pattern(source.clone(), pattern.clone());
-        }
+        let mut meter = Meter::new(limit, self.patterns.clone());
         let value = eval::run(self, variables, &mut meter).map_err(|failure| match failure {
             Failure::Error(problem) => EvaluationError::Error(problem),
             Failure::Budget => EvaluationError::CostLimit,

@@ -111,7 +111,7 @@ fn matches(args: &[Value], meter: &mut Meter) -> Outcome {
     match args {
         [Value::String(text), Value::String(pattern)] => {
             meter.work(text.len())?;
-            Ok(Value::Bool(meter.pattern(pattern)?.is_match(text)))
+            Ok(Value::Bool(meter.pattern(pattern)??.is_match(text)))
         }
         _ => no_overload(),
     }
@@ -125,7 +125,7 @@ fn find(args: &[Value], meter: &mut Meter) -> Outcome {
     match args {
         [Value::String(text), Value::String(pattern)] => {
             meter.work(text.len())?;
-            let pattern = meter.pattern(pattern).map_err(illegal)?;
+            let pattern = meter.pattern(pattern)?.map_err(illegal)?;
             Ok(Value::from(pattern.find(text).map_or("", |found| found.as_str())))
         }
         _ => no_overload(),
@@ -139,7 +139,7 @@ fn find_all(args: &[Value], meter: &mut Meter) -> Outcome {
         _ => return no_overload(),
     };
     meter.work(text.len().saturating_mul(2))?;
-    let pattern = meter.pattern(pattern).map_err(illegal)?;
+    let pattern = meter.pattern(pattern)?.map_err(illegal)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let found = pattern
         .find_iter(text)

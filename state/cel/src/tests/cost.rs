@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::{CALL_LIMIT, Declaration, Environment, EvaluationError, Field, Merge, Program, Record, Value};
+use crate::{CALL_LIMIT, Declaration, Environment, EvaluationError, Field, Merge, Program, Record, Type, Value};
 
 fn object(fields: Vec<(&str, Declaration)>) -> Arc<Declaration> {
     let fields = fields.into_iter().map(|(name, declaration)| Field {
@@ -160,5 +160,28 @@ fn large_maps_are_built_within_the_budget() {
         "lists.range(10000).transformMapEntry(i, n, {n: i}).size() == 10000",
     ] {
         assert_eq!(super::run(text), Ok(Value::Bool(true)), "{text}");
+    }
+}
+
+#[test]
+fn what_kubernetes_charges_little_for_is_bounded_all_the_same() {
+    let variables = [
+        // Behind it, every number makes another pattern.
+        ("pattern", Type::String, Value::from("a".repeat(1000))),
+    ];
+    let environment = variables
+        .iter()
+        .fold(Environment::default(), |environment, (name, kind, _)| {
+            environment.variable(name, kind.clone())
+        });
+    let values = variables.map(|(_, _, value)| Some(value));
+    let turns = |condition: &str| format!("lists.range(2000).all(n, {condition})");
+    for text in [
+        turns("!'b'.matches(pattern + string(n))"),
+        turns("'b'.find(pattern + string(n)) == ''"),
+    ] {
+        let program = Program::compile(&text, &environment).expect(&text);
+        let outcome = program.run(&values, CALL_LIMIT);
+        assert_eq!(outcome.value.err(), Some(EvaluationError::CostLimit), "{text}");
     }
 }
