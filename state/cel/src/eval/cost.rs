@@ -28,6 +28,18 @@ fn size(args: &[Value], index: usize) -> u64 {
     args.get(index).map_or(1, Value::size)
 }
 
+/// Returns the smaller of two values' sizes; of a text no more is counted than the other one can have.
+fn smaller(args: &[Value]) -> u64 {
+    match args {
+        [Value::String(a), Value::String(b)] => {
+            let most = a.len().min(b.len());
+            let counted = |text: &str| text.chars().take(most).count();
+            counted(a).min(counted(b)) as u64
+        }
+        _ => size(args, 0).min(size(args, 1)),
+    }
+}
+
 /// What a look at the whole of a value costs.
 #[allow(
     clippy::cast_precision_loss,
@@ -127,7 +139,7 @@ pub(super) fn of_call(function: &str, args: &[Value], result: &Value) -> u64 {
         "bytes" if matches!(args, [Value::String(_)]) => scaled(first(), TRAVERSAL),
         "string" if matches!(args, [Value::Bytes(_)]) => scaled(first(), TRAVERSAL),
         "@in" if matches!(args, [_, Value::List(_)]) => size(args, 1),
-        "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => scaled(first().min(size(args, 1)), TRAVERSAL),
+        "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => scaled(smaller(args), TRAVERSAL),
         "_+_" if matches!(args, [Value::String(_) | Value::Bytes(_), _]) => scaled(first() + size(args, 1), TRAVERSAL),
         "slice" | "lists.range" | "reverse" => result.size() + 1 + LIST,
         "flatten" => {
@@ -138,5 +150,18 @@ pub(super) fn of_call(function: &str, args: &[Value], result: &Value) -> u64 {
             first().saturating_mul(levels).saturating_add(1 + LIST)
         }
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smaller_of_two_texts_is_that_of_fewer_characters() {
+        for (a, b, wanted) in [("", "abc", 0), ("ééé", "abcdef", 3), ("éé", "abc", 2), ("👑👑", "a", 1)] {
+            assert_eq!(smaller(&[Value::from(a), Value::from(b)]), wanted, "{a} {b}");
+            assert_eq!(smaller(&[Value::from(b), Value::from(a)]), wanted, "{b} {a}");
+        }
     }
 }

@@ -106,7 +106,10 @@ fn impossible(value: &Value, wanted: &str) -> Failure {
     format!("type conversion error from '{}' to '{wanted}'", value.type_name()).into()
 }
 
-fn size(args: &[Value], _: &mut Meter) -> Outcome {
+fn size(args: &[Value], meter: &mut Meter) -> Outcome {
+    if let [Value::String(text)] = args {
+        meter.count(text)?;
+    }
     match args {
         [value @ (Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_))] => {
             // Nothing in memory has more than i64 can count.
@@ -147,7 +150,7 @@ fn bytes(args: &[Value], meter: &mut Meter) -> Outcome {
 }
 
 #[allow(clippy::cast_possible_truncation)]
-fn int(args: &[Value], _: &mut Meter) -> Outcome {
+fn int(args: &[Value], meter: &mut Meter) -> Outcome {
     const OVERFLOW: &str = "integer overflow";
     match args {
         [value @ Value::Int(_)] => Ok(value.clone()),
@@ -159,13 +162,16 @@ fn int(args: &[Value], _: &mut Meter) -> Outcome {
         [Value::Double(_)] => Err(OVERFLOW.into()),
         [Value::Duration(nanos)] => Ok(Value::Int(*nanos)),
         [Value::Timestamp(moment)] => Ok(Value::Int(moment.seconds())),
-        [value @ Value::String(text)] => text.parse().map(Value::Int).map_err(|_| impossible(value, "int")),
+        [value @ Value::String(text)] => {
+            meter.work(text.len())?;
+            text.parse().map(Value::Int).map_err(|_| impossible(value, "int"))
+        }
         _ => no_overload(),
     }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn uint(args: &[Value], _: &mut Meter) -> Outcome {
+fn uint(args: &[Value], meter: &mut Meter) -> Outcome {
     const OVERFLOW: &str = "unsigned integer overflow";
     match args {
         [value @ Value::Uint(_)] => Ok(value.clone()),
@@ -174,18 +180,24 @@ fn uint(args: &[Value], _: &mut Meter) -> Outcome {
             Ok(Value::Uint(*number as u64))
         }
         [Value::Double(_)] => Err(OVERFLOW.into()),
-        [value @ Value::String(text)] => text.parse().map(Value::Uint).map_err(|_| impossible(value, "uint")),
+        [value @ Value::String(text)] => {
+            meter.work(text.len())?;
+            text.parse().map(Value::Uint).map_err(|_| impossible(value, "uint"))
+        }
         _ => no_overload(),
     }
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn double(args: &[Value], _: &mut Meter) -> Outcome {
+fn double(args: &[Value], meter: &mut Meter) -> Outcome {
     match args {
         [value @ Value::Double(_)] => Ok(value.clone()),
         [Value::Int(number)] => Ok(Value::Double(*number as f64)),
         [Value::Uint(number)] => Ok(Value::Double(*number as f64)),
-        [value @ Value::String(text)] => text.parse().map(Value::Double).map_err(|_| impossible(value, "double")),
+        [value @ Value::String(text)] => {
+            meter.work(text.len())?;
+            text.parse().map(Value::Double).map_err(|_| impossible(value, "double"))
+        }
         _ => no_overload(),
     }
 }
@@ -213,27 +225,31 @@ fn string(args: &[Value], meter: &mut Meter) -> Outcome {
     }
 }
 
-fn timestamp(args: &[Value], _: &mut Meter) -> Outcome {
+fn timestamp(args: &[Value], meter: &mut Meter) -> Outcome {
     match args {
         [value @ Value::Timestamp(_)] => Ok(value.clone()),
         [Value::Int(seconds)] => {
             let moment = Moment::from_seconds(*seconds);
             moment.map(Value::Timestamp).ok_or_else(|| "timestamp overflow".into())
         }
-        [value @ Value::String(source)] => Moment::parse(source)
-            .map(Value::Timestamp)
-            .ok_or_else(|| impossible(value, "google.protobuf.Timestamp")),
+        [value @ Value::String(source)] => {
+            meter.work(source.len())?;
+            let moment = Moment::parse(source).map(Value::Timestamp);
+            moment.ok_or_else(|| impossible(value, "google.protobuf.Timestamp"))
+        }
         _ => no_overload(),
     }
 }
 
-fn duration(args: &[Value], _: &mut Meter) -> Outcome {
+fn duration(args: &[Value], meter: &mut Meter) -> Outcome {
     match args {
         [value @ Value::Duration(_)] => Ok(value.clone()),
         [Value::Int(nanos)] => Ok(Value::Duration(*nanos)),
-        [value @ Value::String(source)] => text::parse_duration(source)
-            .map(Value::Duration)
-            .ok_or_else(|| impossible(value, "google.protobuf.Duration")),
+        [value @ Value::String(source)] => {
+            meter.work(source.len())?;
+            let nanos = text::parse_duration(source).map(Value::Duration);
+            nanos.ok_or_else(|| impossible(value, "google.protobuf.Duration"))
+        }
         _ => no_overload(),
     }
 }

@@ -152,10 +152,11 @@ fn out_of_range(index: i64) -> Failure {
     format!("index out of range: {index}").into()
 }
 
-fn char_at(args: &[Value], _: &mut Meter) -> Outcome {
+fn char_at(args: &[Value], meter: &mut Meter) -> Outcome {
     let [Value::String(text), Value::Int(index)] = args else {
         return no_overload();
     };
+    meter.count(text)?;
     let length = text.chars().count();
     match usize::try_from(*index) {
         Ok(at) if at == length => Ok(Value::from("")),

@@ -21,27 +21,27 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "getScheme",
         signatures: &["url.() -> string"],
-        run: |args, _| part(args, |url| url.scheme.clone()),
+        run: |args, meter| part(args, meter, |url| url.scheme.clone()),
     },
     Row {
         name: "getHost",
         signatures: &["url.() -> string"],
-        run: |args, _| part(args, |url| url.host.clone()),
+        run: |args, meter| part(args, meter, |url| url.host.clone()),
     },
     Row {
         name: "getHostname",
         signatures: &["url.() -> string"],
-        run: |args, _| part(args, |url| url.host_and_port().0.to_owned()),
+        run: |args, meter| part(args, meter, |url| url.host_and_port().0.to_owned()),
     },
     Row {
         name: "getPort",
         signatures: &["url.() -> string"],
-        run: |args, _| part(args, |url| url.host_and_port().1.to_owned()),
+        run: |args, meter| part(args, meter, |url| url.host_and_port().1.to_owned()),
     },
     Row {
         name: "getEscapedPath",
         signatures: &["url.() -> string"],
-        run: |args, _| part(args, |url| escape_path(&url.path)),
+        run: |args, meter| part(args, meter, |url| escape_path(&url.path)),
     },
     Row {
         name: "getQuery",
@@ -223,11 +223,10 @@ fn is_url(args: &[Value], _: &mut Meter) -> Outcome {
     }
 }
 
-fn part(args: &[Value], pick: fn(&Url) -> String) -> Outcome {
-    match args {
-        [Value::Url(url)] => Ok(Value::from(pick(url))),
-        _ => no_overload(),
-    }
+fn part(args: &[Value], meter: &mut Meter, pick: fn(&Url) -> String) -> Outcome {
+    let [Value::Url(url)] = args else { return no_overload() };
+    meter.work(url.scheme.len() + url.host.len() + url.path.len())?;
+    Ok(Value::from(pick(url)))
 }
 
 fn query(args: &[Value], meter: &mut Meter) -> Outcome {

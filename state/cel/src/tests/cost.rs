@@ -165,7 +165,10 @@ fn large_maps_are_built_within_the_budget() {
 
 #[test]
 fn what_kubernetes_charges_little_for_is_bounded_all_the_same() {
+    let digits = "1".repeat(1 << 20);
     let variables = [
+        ("digits", Type::String, Value::from(digits.as_str())),
+        ("link", Type::String, Value::from(format!("https://{digits}"))),
         // Behind it, every number makes another pattern.
         ("pattern", Type::String, Value::from("a".repeat(1000))),
     ];
@@ -177,6 +180,11 @@ fn what_kubernetes_charges_little_for_is_bounded_all_the_same() {
     let values = variables.map(|(_, _, value)| Some(value));
     let turns = |condition: &str| format!("lists.range(2000).all(n, {condition})");
     for text in [
+        turns("digits.size() > n"),
+        turns("digits.charAt(n) == '1'"),
+        turns("int(digits) == n || true"),
+        turns("duration(digits) == duration('1s') || true"),
+        format!("[url(link)].all(u, {})", turns("u.getHost() != ''")),
         turns("!'b'.matches(pattern + string(n))"),
         turns("'b'.find(pattern + string(n)) == ''"),
     ] {
