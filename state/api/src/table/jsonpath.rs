@@ -1,7 +1,9 @@
 //! The simple JSONPath of `additionalPrinterColumns`, scale paths and selectable fields.
 //!
-//! Fields (`.a.b`, `['a.b']`, dots escaped by a backslash), indices (`[0]`, `[-1]`), `[*]`, and filters on a field
-//! (`[?(@.type=="Ready")]`).
+//! Fields (`.a.b`, `['a.b']`, dots escaped by a backslash), indices (`[0]`, `[-1]`), parts of lists (`[-1:]`, `[0:6:2]`,
+//! `[*]`), everything (`.*`), several of these at once (`['a','b']`, `[0,2]`), all that is below (`..a`), and filters on a
+//! field (`[?(@.type=="Ready")]`). They lead where those of Kubernetes do (`client-go/util/jsonpath`): a list without the place
+//! that is asked for makes the whole path lead nowhere, a field that is absent does not.
 
 use serde_json::Value;
 
@@ -15,12 +17,23 @@ pub struct JsonPath {
 enum Step {
     Field(String),
     Index(i64),
+    Slice(Slice),
     All,
+    Descend,
+    Union(Vec<Step>),
     Filter {
         path: Vec<String>,
         operator: Operator,
         value: Value,
     },
+}
+
+/// A part of a list; negative places count from its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Slice {
+    start: Option<i64>,
+    end: Option<i64>,
+    step: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +46,9 @@ enum Operator {
     GreaterOrEqual,
     Exists,
 }
+
+/// How many values one search may look at: unions and descents come to the same ones again and again.
+const VISITS: usize = 65_536;
 
 /// A path cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +70,18 @@ impl JsonPath {
         let mut rest = text.strip_prefix('$').unwrap_or(text);
         let mut steps = Vec::new();
         while !rest.is_empty() {
-            if let Some(after) = rest.strip_prefix('.') {
-                if after.starts_with('.') {
-                    return Err(wrong("recursive descent is not supported"));
+            if let Some(after) = rest.strip_prefix("..") {
+                if steps.last() == Some(&Step::Descend) {
+                    return Err(wrong("a recursive descent follows another"));
                 }
+                steps.push(Step::Descend);
+                rest = after;
+                if rest.starts_with(|c: char| c == '_' || c.is_alphanumeric()) {
+                    let (name, tail) = field(rest);
+                    steps.push(Step::Field(name));
+                    rest = tail;
+                }
+            } else if let Some(after) = rest.strip_prefix('.') {
                 if after.is_empty() && steps.is_empty() {
                     break;
                 }
@@ -97,13 +121,12 @@ impl JsonPath {
         self.steps.iter().map(name).collect()
     }
 
-    /// Returns everything that the path leads to.
+    /// Returns everything that the path leads to: nothing if that takes more than 65,536 looks.
     pub fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
-        let mut found = vec![value];
-        for step in &self.steps {
-            found = found.into_iter().flat_map(|value| step.apply(value)).collect();
-        }
-        found
+        let mut room = VISITS;
+        let mut steps = self.steps.iter();
+        let found = steps.try_fold(vec![value], |found, step| step.apply(&found, &mut room));
+        found.unwrap_or_default()
     }
 
     /// Returns the first thing that the path leads to.
@@ -146,26 +169,47 @@ fn bracket_end(text: &str) -> Option<usize> {
 }
 
 fn bracket(inner: &str) -> Result<Step, &'static str> {
-    if inner == "*" {
-        return Ok(Step::All);
-    }
     if let Some(name) = quoted(inner) {
-        return Ok(Step::Field(name.to_owned()));
+        return Ok(Step::Field(name.replace('\\', "")));
     }
     if let Some(filter) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
         return filter_step(filter.trim());
     }
-    inner
-        .parse()
-        .map(Step::Index)
-        .map_err(|_| "a bracket holds an index, '*', a quoted name or a filter")
+    if inner.contains(',') {
+        let members = inner.split(',').map(|member| bracket(member.trim()));
+        return Ok(Step::Union(members.collect::<Result<_, _>>()?));
+    }
+    match inner {
+        "*" => return Ok(Step::Slice(Slice::default())),
+        "" => return Ok(Step::Index(0)),
+        _ => {}
+    }
+    let number = |text: &str| {
+        let parsed = text.parse::<i64>();
+        parsed.map_err(|_| "a bracket holds indices, slices, '*', quoted names or a filter")
+    };
+    let Some((start, rest)) = inner.split_once(':') else {
+        return number(inner).map(Step::Index);
+    };
+    let (end, step) = rest.split_once(':').unwrap_or((rest, ""));
+    let bound = |text: &str| (!text.is_empty()).then(|| number(text)).transpose();
+    Ok(Step::Slice(Slice {
+        start: bound(start)?,
+        end: bound(end)?,
+        step: bound(step)?,
+    }))
 }
 
 fn quoted(text: &str) -> Option<&str> {
-    ['\'', '"']
-        .into_iter()
-        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+    let inside = |quote| {
+        text.strip_prefix(quote)?
+            .strip_suffix(quote)
+            .filter(|inner| !inner.contains(quote))
+    };
+    ['\'', '"'].into_iter().find_map(inside)
 }
+
+const FIELDS_ONLY: &str = "a filter looks at fields only";
 
 fn filter_step(filter: &str) -> Result<Step, &'static str> {
     const OPERATORS: [(&str, Operator); 6] = [
@@ -191,55 +235,124 @@ fn filter_step(filter: &str) -> Result<Step, &'static str> {
         None => (filter, Operator::Exists, Value::Null),
     };
     let left = left.strip_prefix('@').ok_or("a filter's left side starts with @")?;
+    if left.contains("?(") {
+        return Err(FIELDS_ONLY);
+    }
     let path = if left.is_empty() {
         Some(Vec::new())
     } else {
         JsonPath::parse(left).ok().and_then(|path| path.fields())
     };
     Ok(Step::Filter {
-        path: path.ok_or("a filter looks at fields only")?,
+        path: path.ok_or(FIELDS_ONLY)?,
         operator,
         value,
     })
 }
 
+impl Slice {
+    /// Returns the part of a list, or nothing if the list does not reach that far.
+    fn of<'a>(&self, list: &'a [Value]) -> Option<&'a [Value]> {
+        let start = place(self.start.unwrap_or(0), list);
+        let end = self.end.map_or(list.len() as i64, |end| place(end, list));
+        if start == end {
+            return Some(&[]);
+        }
+        list.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+}
+
+/// Counts a place from the start of a list; it may be in front of it.
+fn place(bound: i64, list: &[Value]) -> i64 {
+    if bound < 0 { bound + list.len() as i64 } else { bound }
+}
+
+/// Takes looks from those that are left.
+fn spend(room: &mut usize, looks: usize) -> Option<()> {
+    *room = room.checked_sub(looks)?;
+    Some(())
+}
+
 impl Step {
-    fn apply<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
-        match self {
-            Step::Field(name) => value.get(name.as_str()).into_iter().collect(),
-            Step::Index(index) => {
-                let list = value.as_array().map_or(&[][..], Vec::as_slice);
-                let length = i64::try_from(list.len()).unwrap_or(i64::MAX);
-                let at = if *index < 0 { index + length } else { *index };
-                usize::try_from(at)
-                    .ok()
-                    .and_then(|at| list.get(at))
-                    .into_iter()
-                    .collect()
+    /// Goes on from what was found so far; `None` is where Kubernetes fails and a cell stays empty.
+    fn apply<'a>(&self, found: &[&'a Value], room: &mut usize) -> Option<Vec<&'a Value>> {
+        let mut out = Vec::new();
+        if let Step::Union(members) = self {
+            for member in members {
+                out.extend(member.apply(found, room)?);
             }
-            Step::All => match value {
-                Value::Array(list) => list.iter().collect(),
-                Value::Object(map) => map.values().collect(),
-                _ => Vec::new(),
-            },
-            Step::Filter {
-                path,
-                operator,
-                value: wanted,
-            } => {
-                let items: Vec<&Value> = match value {
-                    Value::Array(list) => list.iter().collect(),
-                    Value::Object(map) => map.values().collect(),
-                    _ => Vec::new(),
-                };
-                let selected = |item: &&Value| {
-                    let found = path.iter().try_fold(*item, |value, key| value.get(key.as_str()));
-                    found.is_some_and(|found| compare(found, *operator, wanted))
-                };
-                items.into_iter().filter(selected).collect()
+            return Some(out);
+        }
+        for value in found.iter().copied() {
+            spend(room, 1)?;
+            match (self, value) {
+                (Step::Field(name), value) => out.extend(value.get(name.as_str())),
+                (Step::Descend, value) => descend(value, &mut out, room)?,
+                (Step::Index(_) | Step::Slice(_), Value::Null) => {}
+                (Step::Index(index), Value::Array(list)) => {
+                    out.push(list.get(usize::try_from(place(*index, list)).ok()?)?);
+                }
+                (Step::Slice(slice), Value::Array(list)) => {
+                    let part = slice.of(list)?;
+                    if part.is_empty() {
+                        // Kubernetes looks at no further list then.
+                        return Some(out);
+                    }
+                    spend(room, part.len())?;
+                    let step = slice.step.map_or(Some(1), |step| usize::try_from(step).ok());
+                    out.extend(part.iter().step_by(step.filter(|step| *step > 0)?));
+                }
+                (Step::All, Value::Array(list)) => {
+                    spend(room, list.len())?;
+                    out.extend(list);
+                }
+                (Step::All, Value::Object(map)) => {
+                    spend(room, map.len())?;
+                    out.extend(map.values());
+                }
+                (Step::All, _) => {}
+                (
+                    Step::Filter {
+                        path,
+                        operator,
+                        value: wanted,
+                    },
+                    Value::Array(list),
+                ) => {
+                    spend(room, list.len())?;
+                    let selected = |item: &&Value| {
+                        let found = path.iter().try_fold(*item, |value, key| value.get(key.as_str()));
+                        found.is_some_and(|found| compare(found, *operator, wanted))
+                    };
+                    out.extend(list.iter().filter(selected));
+                }
+                // Only lists have places and can be filtered.
+                _ => return None,
             }
         }
+        Some(out)
     }
+}
+
+/// Finds a value and all that is below it, except for numbers, bools and what is empty.
+fn descend<'a>(value: &'a Value, out: &mut Vec<&'a Value>, room: &mut usize) -> Option<()> {
+    let mut waiting = vec![value];
+    while let Some(value) = waiting.pop() {
+        match value {
+            Value::Array(list) if !list.is_empty() => {
+                spend(room, list.len())?;
+                waiting.extend(list.iter().rev());
+            }
+            Value::Object(map) if !map.is_empty() => {
+                spend(room, map.len())?;
+                waiting.extend(map.values().rev());
+            }
+            Value::String(text) if !text.is_empty() => {}
+            _ => continue,
+        }
+        out.push(value);
+    }
+    Some(())
 }
 
 fn compare(found: &Value, operator: Operator, wanted: &Value) -> bool {
@@ -261,39 +374,4 @@ fn compare(found: &Value, operator: Operator, wanted: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn paths_of_printer_columns_find_their_values() {
-        let object = json!({
-            "spec": {"replicas": 3, "list": [1, 2, 3]},
-            "metadata": {"labels": {"app.kubernetes.io/name": "x"}},
-            "status": {"conditions": [{"type": "Synced", "status": "False"}, {"type": "Ready", "status": "True"}]},
-        });
-        for (path, expected) in [
-            (".spec.replicas", json!(3)),
-            ("$.spec.replicas", json!(3)),
-            (".spec.list[1]", json!(2)),
-            (".spec.list[-1]", json!(3)),
-            (".spec.list[*]", json!(1)),
-            (".spec.list", json!([1, 2, 3])),
-            (".metadata.labels.app\\.kubernetes\\.io/name", json!("x")),
-            (".metadata.labels['app.kubernetes.io/name']", json!("x")),
-            (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
-            (".status.conditions[?(@.type=='Ready')].status", json!("True")),
-            (".status.conditions[?(@.type != 'Ready')].status", json!("False")),
-        ] {
-            assert_eq!(JsonPath::parse(path).unwrap().first(&object), Some(expected), "{path}");
-        }
-        assert_eq!(JsonPath::parse(".spec.none.more").unwrap().first(&object), None);
-    }
-
-    #[test]
-    fn what_is_no_path_is_refused() {
-        for path in ["..a", ".a[", ".a[x]", ".a[?(b)]", ".a."] {
-            assert!(JsonPath::parse(path).is_err(), "{path}");
-        }
-    }
-}
+mod tests;

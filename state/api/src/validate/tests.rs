@@ -361,6 +361,10 @@ fn definitions_are_refused_in_the_words_of_kubernetes() {
     assert_eq!(found(&|_| {}), "");
     let version = |change: &dyn Fn(&mut Value)| found(&|definition| change(&mut definition["spec"]["versions"][0]));
     let at = "spec.versions[0]";
+    let column = |path: &str| version(&|v| v["additionalPrinterColumns"][0]["jsonPath"] = path.into());
+    for path in [".status.conditions[-1:].type", ".spec['color','size']", ".status..name"] {
+        assert_eq!(column(path), "", "{path}");
+    }
     for (got, wanted) in [
         (
             version(&|v| v["additionalPrinterColumns"][0] = json!({"name": "", "type": "text", "format": "f", "jsonPath": "x"})),
