@@ -234,7 +234,9 @@ fn filter_step(filter: &str) -> Result<Step, &'static str> {
         }
         None => (filter, Operator::Exists, Value::Null),
     };
-    let left = left.strip_prefix('@').ok_or("a filter's left side starts with @")?;
+    // The item is meant where nothing is named.
+    let left = left.strip_prefix('@').or_else(|| left.starts_with('.').then_some(left));
+    let left = left.ok_or("a filter's left side starts with @ or .")?;
     if left.contains("?(") {
         return Err(FIELDS_ONLY);
     }

@@ -20,6 +20,7 @@ fn paths_of_printer_columns_find_their_values() {
         (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
         (".status.conditions[?(@.type=='Ready')].status", json!("True")),
         (".status.conditions[?(@.type != 'Ready')].status", json!("False")),
+        (".status.conditions[?(.type=='Ready')].status", json!("True")),
     ] {
         assert_eq!(JsonPath::parse(path).unwrap().first(&object), Some(expected), "{path}");
     }
