@@ -10,7 +10,10 @@ const LONGEST: usize = 10 << 10;
 /// Annotations of one request's audit event. A decision that is made anew (a write that came between) says it again: the
 /// last word counts.
 #[derive(Debug, Default)]
-pub struct Annotations(Mutex<BTreeMap<String, String>>);
+pub struct Annotations {
+    said: Mutex<BTreeMap<String, String>>,
+    created: Mutex<Option<String>>,
+}
 
 impl Annotations {
     /// Says something; values of more than 10 KiB are cut.
@@ -20,11 +23,21 @@ impl Annotations {
             let end = (0..=LONGEST).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
             value.truncate(end);
         }
-        self.0.lock().insert(key.to_owned(), value);
+        self.said.lock().insert(key.to_owned(), value);
     }
 
     /// All that was said.
     pub fn all(&self) -> BTreeMap<String, String> {
-        self.0.lock().clone()
+        self.said.lock().clone()
+    }
+
+    /// Says what is created: a creation's path does not have the name.
+    pub(crate) fn creates(&self, name: &str) {
+        *self.created.lock() = Some(name.to_owned());
+    }
+
+    /// The name of what is created, if that is what the request is about.
+    pub(crate) fn created(&self) -> Option<String> {
+        self.created.lock().clone()
     }
 }

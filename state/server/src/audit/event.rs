@@ -47,6 +47,8 @@ pub(super) struct Event {
     pub(super) response: Option<Sent>,
     pub(super) omit_managed_fields: bool,
     pub(super) annotations: BTreeMap<String, String>,
+    /// The name of what is created.
+    pub(super) created: Option<String>,
 }
 
 impl Event {
@@ -103,7 +105,7 @@ impl Event {
         if !info.is_resource {
             return Value::Null;
         }
-        // The name of what is created is in the body only.
+        // What is created but not stored says in its body only what it is called.
         let body = |key: &str| {
             [request, response]
                 .into_iter()
@@ -115,6 +117,7 @@ impl Event {
         let name = info
             .name
             .as_deref()
+            .or(self.created.as_deref())
             .unwrap_or_else(|| if info.verb == "create" { body("name") } else { "" });
         let mut out = Map::new();
         for (key, value) in [

@@ -238,6 +238,7 @@ async fn what_cannot_be_written_is_counted_and_nothing_waits_for_it() {
             response: None,
             omit_managed_fields: true,
             annotations: Default::default(),
+            created: None,
         });
     };
     send();
@@ -283,6 +284,7 @@ fn an_event_reads_as_on_kubernetes() {
         response: None,
         omit_managed_fields: true,
         annotations: [("a".to_owned(), "b".to_owned())].into(),
+        created: None,
     };
     let line = event.encode();
     assert_eq!(line.last(), Some(&b'\n'));

@@ -264,6 +264,7 @@ impl Inner {
             response,
             omit_managed_fields: decision.omit_managed_fields,
             annotations: self.annotations.all(),
+            created: self.annotations.created(),
         });
     }
 }

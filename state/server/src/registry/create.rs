@@ -76,6 +76,9 @@ async fn attempt(call: &mut Call<'_>, mut object: Value, name: &str, owned: bool
     let now = inner.now();
     check_namespace(call, &object)?;
     name.clone_into(&mut call.name);
+    if call.info.verb == "create" {
+        call.annotations.creates(name);
+    }
     let special = inner.strategies.of(&call.resource);
     let scene = Scene {
         cache: &inner.cache,

@@ -73,6 +73,7 @@ async fn everything_that_is_asked_for_is_in_the_log_with_its_outcome() {
     assert_eq!(created["level"], "Metadata");
     assert_eq!(created["stage"], "ResponseComplete");
     assert_eq!(created["responseStatus"]["code"], 201);
+    assert_eq!(created["objectRef"]["name"], "hidden");
     assert_eq!(created["sourceIPs"][0], "127.0.0.1");
     assert!(
         created["userAgent"]
