@@ -56,6 +56,17 @@ pub fn list_at<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
     at(object, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// Returns whether maps and lists nest deeper than `levels`; a map or list of scalars is one level.
+///
+/// JSON that nests deeper than 127 levels cannot be read again.
+pub fn nests_deeper(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(items), Some(left)) => items.iter().any(|inner| nests_deeper(inner, left)),
+        (Value::Object(map), Some(left)) => map.values().any(|inner| nests_deeper(inner, left)),
+        (inner, left) => left.is_none() && (inner.is_array() || inner.is_object()),
+    }
+}
+
 /// Returns the value at a path of map keys.
 pub fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(object, |value, key| value.get(key))

@@ -1,8 +1,10 @@
-//! Any patch to any object: `[document, patch]`. No patch may panic, and what is patched in full is patched the same way again.
+//! Any patch to any object: `[document, patch]`. No patch may panic or make what cannot be read again, and what is patched in
+//! full is patched the same way again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+use setpoint_api::meta::nests_deeper;
 use setpoint_api::patch::{json, merge, strategic};
 use setpoint_api::schema::{builtin, duplicates};
 
@@ -11,8 +13,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok((document, patch)) = serde_json::from_slice::<(Value, Value)>(data) else {
         return;
     };
-    if let Err(error) = json::apply(&document, &patch) {
-        assert!(error.status().is_failure());
+    match json::apply(&document, &patch) {
+        Ok(patched) => assert!(!nests_deeper(&patched, 126), "it can be read again"),
+        Err(error) => assert!(error.status().is_failure()),
     }
     drop(json::unknown_members(&patch));
     if let Ok(once) = merge::apply(&document, &patch) {

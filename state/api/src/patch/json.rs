@@ -9,11 +9,14 @@
 use serde_json::{Map, Value};
 
 use super::PatchError;
+use crate::meta::nests_deeper;
 
 /// How many operations one patch may have.
 const MAX_OPERATIONS: usize = 10_000;
 /// How many bytes all `copy` operations of a patch may add.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// How many levels of maps and lists a patch may make: each copy of a place into itself would double them.
+const MAX_LEVELS: usize = 100;
 /// What an operation may say.
 const MEMBERS: &[&str] = &["op", "path", "from", "value"];
 
@@ -86,19 +89,23 @@ fn apply_one(document: &mut Value, operation: &Map<String, Value>, copied: &mut 
     match name {
         "add" => add(document, path, value(), name),
         "remove" => remove(document, path, name).map(|_| ()),
-        "replace" => match find_place(document, path) {
-            Some(Place::Member(map, key)) => {
-                map.insert(key, value());
-                Ok(())
+        "replace" => {
+            let value = value();
+            check_levels(path, &value, name)?;
+            match find_place(document, path) {
+                Some(Place::Member(map, key)) => {
+                    map.insert(key, value);
+                    Ok(())
+                }
+                Some(Place::Item(items, token)) => {
+                    let at = index(&token, items.len()).filter(|at| *at < items.len());
+                    let found = at.and_then(|at| items.get_mut(at));
+                    *found.ok_or_else(|| missing(name, "key", path))? = value;
+                    Ok(())
+                }
+                None => Err(missing(name, "path", path)),
             }
-            Some(Place::Item(items, token)) => {
-                let at = index(&token, items.len()).filter(|at| *at < items.len());
-                let found = at.and_then(|at| items.get_mut(at));
-                *found.ok_or_else(|| missing(name, "key", path))? = value();
-                Ok(())
-            }
-            None => Err(missing(name, "path", path)),
-        },
+        }
         "move" => {
             let from = from()?;
             let moved = remove(document, from, name)?;
@@ -223,7 +230,20 @@ fn invalid_index(operation: &str, token: &str) -> PatchError {
     ))
 }
 
+/// Refuses to put a value where the document would nest too deep.
+fn check_levels(path: &str, value: &Value, operation: &str) -> Result<(), PatchError> {
+    // Each slash is a step, into one level.
+    let left = MAX_LEVELS.checked_sub(path.matches('/').count());
+    if left.is_some_and(|left| !nests_deeper(value, left)) {
+        return Ok(());
+    }
+    Err(PatchError::does_not_apply(format!(
+        "{operation} operation does not apply: the document would nest deeper than {MAX_LEVELS} levels: {path}"
+    )))
+}
+
 fn add(document: &mut Value, path: &str, value: Value, operation: &str) -> Result<(), PatchError> {
+    check_levels(path, &value, operation)?;
     match find_place(document, path) {
         Some(Place::Member(map, key)) => {
             map.insert(key, value);
@@ -293,6 +313,28 @@ mod tests {
             "there is nothing to look in"
         );
         assert!(applied(json!({"metadata": {"finalizers": ["x"]}}), patch).is_err());
+    }
+
+    #[test]
+    fn no_operation_makes_a_document_too_deep() {
+        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+        let steps = |count: usize| "/a".repeat(count);
+        // Each copy goes to the deepest place and doubles the levels.
+        let copies = (0..17).map(|times| json!({"op": "copy", "from": "/a", "path": steps((1 << times) + 1)}));
+        let move_down =
+            json!([{"op": "add", "path": "/b", "value": nested(60)}, {"op": "move", "from": "/b", "path": steps(50)}]);
+        for (levels, patch) in [
+            (2, copies.collect()),
+            (50, move_down),
+            (2, json!([{"op": "add", "path": "/b", "value": nested(100)}])),
+            (2, json!([{"op": "replace", "path": "/a", "value": nested(100)}])),
+        ] {
+            let error = applied(nested(levels), patch).expect_err("it is too deep");
+            assert!(error.contains("would nest deeper than 100 levels"), "{error}");
+        }
+        let most = json!([{"op": "replace", "path": "/a", "value": nested(99)}]);
+        assert_eq!(applied(nested(2), most), Ok(nested(100)));
+        assert!(!nests_deeper(&nested(100), 100) && nests_deeper(&nested(100), 99));
     }
 
     #[test]
