@@ -370,17 +370,13 @@ fn combinations(checks: &Checks, value: &Value, path: &Path, errors: &mut Vec<Fi
         }
     }
     if !checks.one_of.is_empty() {
-        let fitting = checks
-            .one_of
-            .iter()
-            .filter(|nested| faults_of(nested).is_empty())
-            .count();
-        match fitting {
+        let mut faults: Vec<_> = checks.one_of.iter().map(faults_of).collect();
+        match faults.iter().filter(|faults| faults.is_empty()).count() {
             1 => {}
             0 => {
                 errors.push(whole("must validate one and only one schema (oneOf). Found none valid"));
-                if let [only] = &checks.one_of[..] {
-                    errors.extend(faults_of(only));
+                if let [only] = &mut faults[..] {
+                    errors.append(only);
                 }
             }
             count => errors.push(whole(&format!(
