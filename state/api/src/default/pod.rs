@@ -1,12 +1,22 @@
 //! Defaults of pods and of the pod templates in workloads.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::{each, fill, fill_number, fill_text, inside, spec};
 use crate::meta;
 use crate::quantity::{Quantity, canonicalize};
+
+/// How images are named (distribution's grammar of references).
+const IMAGE: &str = concat!(
+    r"^(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?",
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*",
+    r"(?::(?<tag>[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}))?",
+    r"(?<digest>@(?:sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}))?$",
+);
 
 /// Fills in a pod: what every pod spec gets, and what only a pod itself does.
 pub fn pod(pod: &mut Value) {
@@ -230,13 +240,16 @@ fn pull_policy(image: Option<&Value>) -> &'static str {
     }
 }
 
-/// Whether an image is named without a tag and digest, or with the tag `latest`.
+/// Whether an image is named without a tag and digest, or with the tag `latest`; what names no image is not.
 fn is_latest(image: &str) -> bool {
-    let (name, has_digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
-    let last = name.rsplit('/').next().unwrap_or(name);
-    match last.split_once(':') {
-        Some((_, tag)) => tag == "latest",
-        None => !has_digest,
+    static REFERENCE: OnceLock<Option<Regex>> = OnceLock::new();
+    let grammar = REFERENCE.get_or_init(|| Regex::new(IMAGE).ok());
+    let Some(parts) = grammar.as_ref().and_then(|grammar| grammar.captures(image)) else {
+        return false;
+    };
+    match (parts.name("tag"), parts.name("digest")) {
+        (Some(tag), _) => tag.as_str() == "latest",
+        (None, digest) => digest.is_none(),
     }
 }
 

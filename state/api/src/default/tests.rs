@@ -57,14 +57,23 @@ fn a_pod_gets_what_kubernetes_gives_it() {
 
 #[test]
 fn the_pull_policy_follows_the_tag() {
+    let digest = format!("@sha256:{}", "0".repeat(64));
     for (image, policy) in [
         ("nginx", "Always"),
         ("nginx:latest", "Always"),
         ("nginx:1", "IfNotPresent"),
         ("reg:5000/nginx", "Always"),
         ("reg:5000/nginx:1", "IfNotPresent"),
-        ("nginx@sha256:00", "IfNotPresent"),
-        ("nginx:latest@sha256:00", "Always"),
+        ("Reg/a_b/c--d", "Always"),
+        ("[::1]:5000/nginx", "Always"),
+        (&format!("nginx{digest}"), "IfNotPresent"),
+        (&format!("nginx:latest{digest}"), "Always"),
+        // What names no image has no tag either.
+        ("nginx:latest@sha256:00", "IfNotPresent"),
+        ("", "IfNotPresent"),
+        ("Nginx", "IfNotPresent"),
+        ("a//b", "IfNotPresent"),
+        ("nginx:", "IfNotPresent"),
     ] {
         let pod = defaulted("", "pods", json!({"spec": {"containers": [{"image": image}]}}));
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], policy, "{image}");
