@@ -176,10 +176,21 @@ fn normalize(schema: &mut Value) {
             {
                 map.insert("allOf".into(), json!([{"$ref": reference}]));
             }
-            map.values_mut().for_each(normalize);
+            each_below(map, normalize);
         }
         Value::Array(items) => items.iter_mut().for_each(normalize),
         _ => {}
+    }
+}
+
+/// Visits what may be a schema below a schema: the names of properties are no keywords, and values are no schemas.
+fn each_below(map: &mut Map<String, Value>, visit: fn(&mut Value)) {
+    for (key, child) in map {
+        match (key.as_str(), child) {
+            ("default" | "enum" | "example", _) => {}
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(visit),
+            (_, child) => visit(child),
+        }
     }
 }
 
@@ -278,7 +289,7 @@ pub(super) fn to_v2(schema: &mut Value) {
                     map.entry("type").or_insert_with(|| "string".into());
                 }
             }
-            map.values_mut().for_each(to_v2);
+            each_below(map, to_v2);
         }
         Value::Array(items) => items.iter_mut().for_each(to_v2),
         _ => {}

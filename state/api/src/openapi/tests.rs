@@ -154,6 +154,14 @@ fn the_old_document_has_definitions_and_no_new_words() {
         document["definitions"]["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["type"],
         "string"
     );
+    // A property with the name of a word that is not known there is a property still.
+    let schema = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    for name in ["not", "nullable", "anyOf"] {
+        assert!(
+            document["definitions"][schema]["properties"][name].is_object(),
+            "{name}"
+        );
+    }
     let definitions = document["definitions"].as_object().expect("definitions");
     walk(&document, &mut |map| {
         if let Some(Value::String(path)) = map.get("$ref") {
