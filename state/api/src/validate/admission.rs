@@ -3,6 +3,8 @@
 mod policy;
 mod webhook;
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -114,7 +116,7 @@ fn match_conditions(errors: &mut Vec<FieldError>, path: &Path, conditions: &[Val
     if conditions.len() > MOST_CONDITIONS {
         errors.push(FieldError::too_many(path, conditions.len(), MOST_CONDITIONS));
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, condition) in conditions.iter().enumerate() {
         let path = path.index(index);
         let name = str_at(condition, &["name"]);
@@ -126,9 +128,8 @@ fn match_conditions(errors: &mut Vec<FieldError>, path: &Path, conditions: &[Val
             continue;
         }
         all_invalid(errors, &path.child("name"), name, names::qualified_name(name));
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             errors.push(FieldError::duplicate(path.child("name"), name));
         }
-        seen.push(name);
     }
 }

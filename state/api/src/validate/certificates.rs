@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -158,12 +160,13 @@ fn usages(errors: &mut Vec<FieldError>, path: &Path, object: &Value, old: Option
     if old.is_some_and(|old| read(old) == usages) {
         return;
     }
+    let mut seen = HashSet::new();
     for (index, usage) in usages.iter().enumerate() {
         let path = path.index(index);
         if !USAGES.contains(&usage.as_str()) {
             errors.push(FieldError::not_supported(&path, usage.as_str(), USAGES));
         }
-        if usages[..index].contains(usage) {
+        if !seen.insert(usage) {
             errors.push(FieldError::duplicate(&path, usage.as_str()));
         }
     }
@@ -172,7 +175,7 @@ fn usages(errors: &mut Vec<FieldError>, path: &Path, object: &Value, old: Option
 fn condition_list(errors: &mut Vec<FieldError>, path: &Path, object: &Value, old: Option<&Value>) {
     let both = |object: &Value| APPROVAL.iter().all(|ty| !of_type(object, ty).is_empty());
     let had_both = old.is_some_and(both);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for (index, condition) in conditions(object).iter().enumerate() {
         let path = path.index(index);
         let (ty, status) = (str_at(condition, &["type"]), str_at(condition, &["status"]));
@@ -190,10 +193,9 @@ fn condition_list(errors: &mut Vec<FieldError>, path: &Path, object: &Value, old
             let detail = "Approved and Denied conditions are mutually exclusive";
             errors.push(FieldError::invalid(path.child("type"), ty, detail));
         }
-        if seen.contains(&ty) {
+        if !seen.insert(ty) {
             errors.push(FieldError::duplicate(path.child("type"), ty));
         }
-        seen.push(ty);
     }
 }
 

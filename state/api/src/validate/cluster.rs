@@ -1,5 +1,7 @@
 //! The rules of Nodes and Leases.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -10,7 +12,7 @@ use crate::quantity::Quantity;
 /// Returns what is wrong with a new Node.
 pub fn node(node: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: HashSet<(&str, &str)> = HashSet::new();
     for (index, taint) in list_at(node, &["spec", "taints"]).iter().enumerate() {
         let path = Path::new("spec.taints").index(index);
         let (key, effect) = (str_at(taint, &["key"]), str_at(taint, &["effect"]));
@@ -29,10 +31,9 @@ pub fn node(node: &Value) -> Vec<FieldError> {
             &["NoSchedule", "PreferNoSchedule", "NoExecute"],
             true,
         );
-        if seen.contains(&(key, effect)) {
+        if !seen.insert((key, effect)) {
             errors.push(FieldError::duplicate(path, taint.clone()));
         }
-        seen.push((key, effect));
     }
     for key in ["capacity", "allocatable"] {
         for (name, amount) in at(node, &["status", key])

@@ -1,5 +1,7 @@
 //! The rules of one container.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -11,7 +13,7 @@ use crate::quantity::Quantity;
 /// What a container's rules need to know of its pod.
 pub(super) struct Surroundings<'a> {
     /// The names of the pod's volumes.
-    pub volumes: Vec<&'a str>,
+    pub volumes: HashSet<&'a str>,
     /// Whether the pod uses the host's network.
     pub host_network: bool,
 }
@@ -61,16 +63,15 @@ pub(super) fn container(errors: &mut Vec<FieldError>, path: &Path, container: &V
 }
 
 fn ports(errors: &mut Vec<FieldError>, path: &Path, container: &Value, pod: &Surroundings<'_>) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, port) in list_at(container, &["ports"]).iter().enumerate() {
         let path = path.index(index);
         let name = str_at(port, &["name"]);
         if !name.is_empty() {
             all_invalid(errors, &path.child("name"), name, names::port_name(name));
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
             }
-            seen.push(name);
         }
         let number = int_at(port, &["containerPort"]).unwrap_or(0);
         if number == 0 {

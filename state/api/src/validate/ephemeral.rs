@@ -1,5 +1,7 @@
 //! The rules of containers that are added to a running pod to debug it.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::container::{self, Surroundings};
@@ -60,9 +62,9 @@ pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
 fn containers(errors: &mut Vec<FieldError>, path: &Path, pod: &Value) {
     let named = |key: &str| {
         let list = list_at(pod, &["spec", key]).iter();
-        list.map(|container| str_at(container, &["name"])).collect::<Vec<_>>()
+        list.map(|container| str_at(container, &["name"]))
     };
-    let others = [named("containers"), named("initContainers")].concat();
+    let others: HashSet<&str> = named("containers").chain(named("initContainers")).collect();
     let surroundings = Surroundings {
         volumes: list_at(pod, &["spec", "volumes"])
             .iter()
@@ -75,10 +77,9 @@ fn containers(errors: &mut Vec<FieldError>, path: &Path, pod: &Value) {
         let path = path.index(index);
         container::container(errors, &path, found, &surroundings);
         let name = str_at(found, &["name"]);
-        if !name.is_empty() && seen.contains(&name) {
+        if !name.is_empty() && !seen.insert(name) {
             errors.push(FieldError::duplicate(path.child("name"), name));
         }
-        seen.push(name);
         let target = str_at(found, &["targetContainerName"]);
         if !target.is_empty() && !others.contains(&target) {
             errors.push(FieldError::not_found(path.child("targetContainerName"), target));

@@ -1,5 +1,7 @@
 //! The rules of metadata, which are those of every kind.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -101,7 +103,7 @@ pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> 
     }
     errors.extend(common(resource, new));
     if meta::is_being_deleted(old) {
-        let before: Vec<&str> = meta::finalizers(old).collect();
+        let before: HashSet<&str> = meta::finalizers(old).collect();
         let added: Vec<&str> = meta::finalizers(new)
             .filter(|finalizer| !before.contains(finalizer))
             .collect();
@@ -169,7 +171,7 @@ pub fn warnings(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<St
     if !resource.custom {
         return Vec::new();
     }
-    let before: Vec<&str> = old.into_iter().flat_map(meta::finalizers).collect();
+    let before: HashSet<&str> = old.into_iter().flat_map(meta::finalizers).collect();
     let mut added: Vec<&str> = meta::finalizers(new)
         .filter(|finalizer| !before.contains(finalizer) && !is_well_named(finalizer))
         .collect();

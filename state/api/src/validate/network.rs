@@ -1,5 +1,6 @@
 //! The rules of Services, Endpoints and EndpointSlices.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -10,6 +11,11 @@ use crate::meta::{at, int_at, list_at, str_at};
 use crate::names;
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
+const TRAFFIC_DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];
+/// How many endpoints and ports a slice may have, and how many addresses each endpoint.
+const MOST_ENDPOINTS: usize = 1000;
+const MOST_PORTS: usize = 20_000;
+const MOST_ADDRESSES: usize = 100;
 const BAD_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 /// Returns what is wrong with a Service.
@@ -97,6 +103,12 @@ pub fn service(service: &Value) -> Vec<FieldError> {
         &["Cluster", "Local"],
         false,
     );
+    if let Some(spread) = at(service, &["spec", "trafficDistribution"]).and_then(Value::as_str)
+        && !TRAFFIC_DISTRIBUTIONS.contains(&spread)
+    {
+        let path = spec.child("trafficDistribution");
+        errors.push(FieldError::not_supported_in_order(path, spread, TRAFFIC_DISTRIBUTIONS));
+    }
     if let Some(seconds) = int_at(
         service,
         &["spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"],
@@ -153,7 +165,7 @@ fn service_exposure(errors: &mut Vec<FieldError>, spec: &Path, service: &Value) 
         &["PreferDualStack", "RequireDualStack", "SingleStack"],
         false,
     );
-    let mut families = Vec::new();
+    let mut families = HashSet::new();
     for (index, family) in list_at(service, &["spec", "ipFamilies"])
         .iter()
         .filter_map(Value::as_str)
@@ -161,10 +173,9 @@ fn service_exposure(errors: &mut Vec<FieldError>, spec: &Path, service: &Value) 
     {
         let path = spec.child("ipFamilies").index(index);
         one_of(errors, &path, family, &["IPv4", "IPv6"], true);
-        if families.contains(&family) {
+        if !families.insert(family) {
             errors.push(FieldError::duplicate(&path, family));
         }
-        families.push(family);
     }
 }
 
@@ -182,9 +193,9 @@ fn is_range(text: &str) -> bool {
 }
 
 fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty: &str, headless: bool) {
-    let mut names_seen = Vec::new();
-    let mut seen = Vec::new();
-    let mut node_ports = Vec::new();
+    let mut names_seen = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut node_ports = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = path.index(index);
         let (name, protocol) = (str_at(port, &["name"]), str_at(port, &["protocol"]));
@@ -195,10 +206,9 @@ fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty:
             }
         } else {
             all_invalid(errors, &path.child("name"), name, names::dns_label(name));
-            if names_seen.contains(&name) {
+            if !names_seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
             }
-            names_seen.push(name);
         }
         port_number(errors, &path.child("port"), number);
         one_of(errors, &path.child("protocol"), protocol, PROTOCOLS, true);
@@ -210,11 +220,10 @@ fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty:
                 errors.push(FieldError::invalid(path.child("targetPort"), target.clone(), detail));
             }
         }
-        if seen.contains(&(number, protocol)) {
+        if !seen.insert((number, protocol)) {
             let value = serde_json::json!({"port": number, "protocol": protocol});
             errors.push(FieldError::duplicate(&path, value));
         }
-        seen.push((number, protocol));
         let protocol_above = str_at(port, &["appProtocol"]);
         if !protocol_above.is_empty() {
             all_invalid(
@@ -229,10 +238,9 @@ fn service_ports(errors: &mut Vec<FieldError>, path: &Path, ports: &[Value], ty:
                 let detail = "may not be used when `type` is 'ClusterIP'";
                 errors.push(FieldError::forbidden(path.child("nodePort"), detail));
             }
-            if node_ports.contains(&(node_port, protocol)) {
+            if !node_ports.insert((node_port, protocol)) {
                 errors.push(FieldError::duplicate(path.child("nodePort"), node_port));
             }
-            node_ports.push((node_port, protocol));
         }
     }
 }
@@ -342,15 +350,22 @@ pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
         &["FQDN", "IPv4", "IPv6"],
         true,
     );
-    let endpoints = list_at(slice, &["endpoints"]);
-    if endpoints.len() > 1000 {
-        errors.push(FieldError::too_many("endpoints", endpoints.len(), 1000));
-    }
+    let no_more = |errors: &mut Vec<FieldError>, key: &str, most: usize| {
+        let list = list_at(slice, &[key]);
+        if list.len() > most {
+            errors.push(FieldError::too_many(key, list.len(), most));
+            return &[][..];
+        }
+        list
+    };
+    let endpoints = no_more(&mut errors, "endpoints", MOST_ENDPOINTS);
     for (index, endpoint) in endpoints.iter().enumerate() {
         let path = Path::new("endpoints").index(index).child("addresses");
         let addresses = list_at(endpoint, &["addresses"]);
         if addresses.is_empty() {
             errors.push(FieldError::required(&path, "must contain at least 1 address"));
+        } else if addresses.len() > MOST_ADDRESSES {
+            errors.push(FieldError::too_many(&path, addresses.len(), MOST_ADDRESSES));
         }
         for (index, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
             let path = path.index(index);
@@ -373,17 +388,17 @@ pub fn endpoint_slice(slice: &Value) -> Vec<FieldError> {
             }
         }
     }
-    let mut seen = Vec::new();
-    for (index, port) in list_at(slice, &["ports"]).iter().enumerate() {
+    let mut seen = HashSet::new();
+    let ports = no_more(&mut errors, "ports", MOST_PORTS);
+    for (index, port) in ports.iter().enumerate() {
         let path = Path::new("ports").index(index);
         let name = str_at(port, &["name"]);
         if !name.is_empty() {
             all_invalid(&mut errors, &path.child("name"), name, names::dns_label(name));
         }
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             errors.push(FieldError::duplicate(path.child("name"), name));
         }
-        seen.push(name);
         if let Some(number) = int_at(port, &["port"]) {
             port_number(&mut errors, &path.child("port"), number);
         }

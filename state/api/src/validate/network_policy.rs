@@ -1,5 +1,7 @@
 //! The rules of NetworkPolicies.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -14,24 +16,24 @@ const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
 
 /// Returns what is wrong with a new NetworkPolicy.
 pub fn create(object: &Value) -> Vec<FieldError> {
-    spec(object, &[])
+    spec(object, &HashSet::new())
 }
 
 /// Returns what is wrong with the change of a NetworkPolicy; ranges that it had it may keep, whatever is wrong with them.
 pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut ranges = Vec::new();
+    let mut ranges = HashSet::new();
     for (direction, peers) in DIRECTIONS {
         let rules = list_at(old, &["spec", direction]).iter();
         for peer in rules.flat_map(|rule| list_at(rule, &[peers])) {
             let except = list_at(peer, &["ipBlock", "except"]).iter().filter_map(Value::as_str);
-            ranges.push(str_at(peer, &["ipBlock", "cidr"]));
+            ranges.insert(str_at(peer, &["ipBlock", "cidr"]));
             ranges.extend(except);
         }
     }
     spec(new, &ranges)
 }
 
-fn spec(object: &Value, kept: &[&str]) -> Vec<FieldError> {
+fn spec(object: &Value, kept: &HashSet<&str>) -> Vec<FieldError> {
     let (path, spec) = (Path::new("spec"), spec_of(object));
     let mut errors = metadata::selector(&path.child("podSelector"), spec.get("podSelector"));
     for (direction, peers) in DIRECTIONS {
@@ -97,7 +99,7 @@ fn number_of(errors: &mut Vec<FieldError>, path: &Path, number: i64) {
     errors.extend(wrong.map(|detail| FieldError::invalid(path, number, detail)));
 }
 
-fn peer(errors: &mut Vec<FieldError>, path: &Path, peer: &Value, kept: &[&str]) {
+fn peer(errors: &mut Vec<FieldError>, path: &Path, peer: &Value, kept: &HashSet<&str>) {
     let mut peers = 0;
     for key in ["podSelector", "namespaceSelector"] {
         if let Some(selector) = given(peer, key) {
@@ -118,14 +120,14 @@ fn peer(errors: &mut Vec<FieldError>, path: &Path, peer: &Value, kept: &[&str]) 
     }
 }
 
-fn ip_block(errors: &mut Vec<FieldError>, path: &Path, block: &Value, kept: &[&str]) {
+fn ip_block(errors: &mut Vec<FieldError>, path: &Path, block: &Value, kept: &HashSet<&str>) {
     let cidr = str_at(block, &["cidr"]);
     if cidr.is_empty() {
         errors.push(FieldError::required(path.child("cidr"), ""));
         return;
     }
     let range = |errors: &mut Vec<FieldError>, path: &Path, text: &str| {
-        if kept.contains(&text) {
+        if kept.contains(text) {
             format::Range::parse(text)
         } else {
             format::range(errors, path, text, false)

@@ -1,5 +1,7 @@
 //! The rules of where a pod may run: affinities and the spread over domains.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -115,7 +117,7 @@ fn topology_key(errors: &mut Vec<FieldError>, path: &Path, key: &str) {
 
 /// Checks how a pod's spec wants its kind spread.
 pub(super) fn spread(errors: &mut Vec<FieldError>, path: &Path, constraints: &[Value]) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, constraint) in constraints.iter().enumerate() {
         let path = path.index(index);
         let text = |key: &str| str_at(constraint, &[key]);
@@ -137,14 +139,13 @@ pub(super) fn spread(errors: &mut Vec<FieldError>, path: &Path, constraints: &[V
             true,
         );
         let pair = (text("topologyKey"), text("whenUnsatisfiable"));
-        if seen.contains(&pair) {
+        if !seen.insert(pair) {
             let value = format!("{{{}, {}}}", pair.0, pair.1);
             errors.push(FieldError::duplicate(
                 path.child("{topologyKey, whenUnsatisfiable}"),
                 value,
             ));
         }
-        seen.push(pair);
         if let Some(domains) = int_at(constraint, &["minDomains"]) {
             let path = path.child("minDomains");
             if domains <= 0 {

@@ -1,5 +1,7 @@
 //! The rules of pods and of pod templates.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::container::{self, Surroundings};
@@ -70,7 +72,7 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
     if containers.is_empty() {
         errors.push(FieldError::required(path.child("containers"), ""));
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (key, list) in [
         ("containers", containers),
         ("initContainers", list_at(spec, &["initContainers"])),
@@ -79,10 +81,9 @@ fn pod_spec(errors: &mut Vec<FieldError>, path: &Path, spec: &Value) {
             let path = path.child(key).index(index);
             container::container(errors, &path, found, &surroundings);
             let name = str_at(found, &["name"]);
-            if !name.is_empty() && seen.contains(&name) {
+            if !name.is_empty() && !seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
             }
-            seen.push(name);
             if key == "initContainers" && str_at(found, &["restartPolicy"]) != "Always" {
                 for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
                     if at(found, &[probe]).is_some_and(Value::is_object) {
@@ -324,7 +325,7 @@ fn scheduling_gates(errors: &mut Vec<FieldError>, path: &Path, new: &Value, old:
             .map(|gate| str_at(gate, &["name"]).to_owned())
             .collect::<Vec<_>>()
     };
-    let before = names(before);
+    let before: HashSet<String> = names(before).into_iter().collect();
     let added: Vec<String> = names(list_at(new, &["schedulingGates"]))
         .into_iter()
         .filter(|gate| !before.contains(gate))

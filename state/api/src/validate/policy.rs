@@ -1,5 +1,7 @@
 //! The rules of PodDisruptionBudgets.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -67,14 +69,13 @@ pub fn status(object: &Value) -> Vec<FieldError> {
 /// Returns what is wrong with a list of `meta/v1 Condition`s.
 fn conditions(path: &Path, conditions: &[Value]) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, condition) in conditions.iter().enumerate() {
         let path = path.index(index);
         let kind = str_at(condition, &["type"]);
-        if seen.contains(&kind) {
+        if !seen.insert(kind) {
             errors.push(FieldError::duplicate(path.child("type"), kind));
         }
-        seen.push(kind);
         super::all_invalid(&mut errors, &path.child("type"), kind, names::qualified_name(kind));
         let status = str_at(condition, &["status"]);
         if !matches!(status, "True" | "False" | "Unknown") {

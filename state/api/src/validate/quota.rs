@@ -1,6 +1,6 @@
 //! The rules of ResourceQuotas and LimitRanges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -258,7 +258,7 @@ struct Bounds {
 /// Returns what is wrong with a LimitRange.
 pub fn limit_range(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, limit) in list_at(object, &["spec", "limits"]).iter().enumerate() {
         let path = Path::new("spec.limits").index(index);
         let kind = str_at(limit, &["type"]);
@@ -269,10 +269,9 @@ pub fn limit_range(object: &Value) -> Vec<FieldError> {
             errors.push(FieldError::invalid(path.child("type"), kind, detail));
         }
         all_invalid(&mut errors, &path.child("type"), kind, wrong);
-        if seen.contains(&kind) {
+        if !seen.insert(kind) {
             errors.push(FieldError::duplicate(path.child("type"), kind));
         }
-        seen.push(kind);
         limit_item(&mut errors, &path, limit, kind);
     }
     errors

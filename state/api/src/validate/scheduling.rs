@@ -1,5 +1,7 @@
 //! The rules of PriorityClasses and RuntimeClasses.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -116,8 +118,9 @@ pub fn runtime_class(object: &Value) -> Vec<FieldError> {
     let tolerations = list_at(object, &["scheduling", "tolerations"]);
     let path = path.child("tolerations");
     super::pod::tolerations(&mut errors, &path, tolerations);
+    let mut seen = HashSet::new();
     for (index, toleration) in tolerations.iter().enumerate() {
-        if tolerations[..index].contains(toleration) {
+        if !seen.insert(toleration) {
             errors.push(FieldError::duplicate(path.index(index), toleration.clone()));
         }
     }

@@ -1,5 +1,7 @@
 //! The rules of storage.k8s.io: classes, attachments, CSI drivers and what they tell of nodes and capacities.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -69,7 +71,7 @@ pub fn class(object: &Value) -> Vec<FieldError> {
         let path = Path::new("allowedTopologies")
             .index(index)
             .child("matchLabelExpressions");
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         for (index, expression) in list_at(term, &["matchLabelExpressions"]).iter().enumerate() {
             let path = path.index(index);
             let key = str_at(expression, &["key"]);
@@ -77,10 +79,9 @@ pub fn class(object: &Value) -> Vec<FieldError> {
             if list_at(expression, &["values"]).is_empty() {
                 errors.push(FieldError::required(path.child("values"), ""));
             }
-            if seen.contains(&key) {
+            if !seen.insert(key) {
                 errors.push(FieldError::duplicate(path.child("key"), key));
             }
-            seen.push(key);
         }
     }
     errors
@@ -262,14 +263,13 @@ pub fn driver(object: &Value) -> Vec<FieldError> {
         &policies,
         true,
     );
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, token) in list_at(object, &["spec", "tokenRequests"]).iter().enumerate() {
         let path = path.child("tokenRequests").index(index);
         let audience = str_at(token, &["audience"]);
-        if seen.contains(&audience) {
+        if !seen.insert(audience) {
             errors.push(FieldError::duplicate(path.child("audience"), audience));
         }
-        seen.push(audience);
         match int_at(token, &["expirationSeconds"]) {
             Some(seconds) if seconds < SHORTEST_TOKEN => {
                 let detail = "may not specify a duration less than 10 minutes";
@@ -314,15 +314,14 @@ pub fn driver_update(new: &Value, old: &Value) -> Vec<FieldError> {
 /// Returns what is wrong with a CSINode.
 pub fn node(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, driver) in list_at(object, &["spec", "drivers"]).iter().enumerate() {
         let path = Path::new("spec.drivers").index(index);
         let name = str_at(driver, &["name"]);
         driver_name(&mut errors, &path.child("name"), name);
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             errors.push(FieldError::duplicate(path.child("name"), name));
         }
-        seen.push(name);
         let id = str_at(driver, &["nodeID"]);
         if id.is_empty() {
             errors.push(FieldError::required(path.child("nodeID"), ""));
@@ -335,13 +334,12 @@ pub fn node(object: &Value) -> Vec<FieldError> {
             &path.child("allocatable").child("count"),
             at(driver, &["allocatable", "count"]),
         );
-        let mut keys = Vec::new();
+        let mut keys = HashSet::new();
         for key in list_at(driver, &["topologyKeys"]).iter().filter_map(Value::as_str) {
             let path = path.child("topologyKeys");
-            if keys.contains(&key) {
+            if !keys.insert(key) {
                 errors.push(FieldError::duplicate(&path, key));
             }
-            keys.push(key);
             all_invalid(&mut errors, &path, key, names::qualified_name(key));
         }
     }

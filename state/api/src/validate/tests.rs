@@ -291,6 +291,18 @@ fn slices_leases_and_roles_are_checked() {
             "endpoints[2].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
         ]
     );
+    let many = |count: usize| {
+        json!({"metadata": {"name": "s", "namespace": "d"}, "addressType": "FQDN", "endpoints": [{"addresses": vec!["a.b"; count]}],
+            "ports": vec![json!({"protocol": "TCP", "name": "a"}); count * 200]})
+    };
+    assert_eq!(errors("discovery.k8s.io", "endpointslices", many(100)).len(), 19_999);
+    assert_eq!(
+        errors("discovery.k8s.io", "endpointslices", many(101)),
+        [
+            "endpoints[0].addresses: Too many: 101: must have at most 100 items",
+            "ports: Too many: 20200: must have at most 20000 items",
+        ]
+    );
     let lease = json!({"metadata": {"name": "l", "namespace": "d"}, "spec": {"leaseDurationSeconds": 0}});
     assert_eq!(
         errors("coordination.k8s.io", "leases", lease),
@@ -301,6 +313,29 @@ fn slices_leases_and_roles_are_checked() {
     assert_eq!(
         errors("rbac.authorization.k8s.io", "roles", role),
         ["rules[0].verbs: Required value: verbs must contain at least one value"]
+    );
+}
+
+#[test]
+fn names_are_told_apart_in_big_objects_too() {
+    let numbered = |path: &str| {
+        (0..20_000)
+            .map(|number| json!({path: number.to_string()}))
+            .collect::<Vec<_>>()
+    };
+    let mut volumes = numbered("name");
+    volumes.push(volumes[0].clone());
+    let pod = json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"volumes": volumes}});
+    let found = errors("", "pods", pod);
+    assert!(found.contains(&"spec.volumes[20000].name: Duplicate value: \"0\"".to_owned()));
+    let mut tolerations = numbered("key");
+    tolerations.push(tolerations[0].clone());
+    let class = json!({"metadata": {"name": "c"}, "handler": "h", "scheduling": {"tolerations": tolerations}});
+    let found = errors("node.k8s.io", "runtimeclasses", class);
+    assert!(
+        found
+            .iter()
+            .any(|fault| fault.starts_with("scheduling.tolerations[20000]: Duplicate value"))
     );
 }
 

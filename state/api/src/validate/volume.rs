@@ -1,5 +1,7 @@
 //! The rules of a pod's volumes and of their mounts.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
@@ -20,8 +22,8 @@ const HOST_PATH_TYPES: &[&str] = &[
 ];
 
 /// Checks the volumes and returns their names.
-pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'a [Value]) -> Vec<&'a str> {
-    let mut seen = Vec::new();
+pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'a [Value]) -> HashSet<&'a str> {
+    let mut seen = HashSet::new();
     for (index, volume) in volumes.iter().enumerate() {
         let path = path.index(index);
         let name = str_at(volume, &["name"]);
@@ -29,10 +31,9 @@ pub(super) fn volumes<'a>(errors: &mut Vec<FieldError>, path: &Path, volumes: &'
             errors.push(FieldError::required(path.child("name"), ""));
         } else {
             all_invalid(errors, &path.child("name"), name, names::dns_label(name));
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
             }
-            seen.push(name);
         }
         let sources: Vec<&String> = volume
             .as_object()
@@ -136,8 +137,8 @@ pub(super) fn has_backsteps(path: &str) -> bool {
 }
 
 /// Checks the mounts of a container against the pod's volumes.
-pub(super) fn mounts(errors: &mut Vec<FieldError>, path: &Path, container: &Value, volumes: &[&str]) {
-    let mut seen = Vec::new();
+pub(super) fn mounts(errors: &mut Vec<FieldError>, path: &Path, container: &Value, volumes: &HashSet<&str>) {
+    let mut seen = HashSet::new();
     for (index, mount) in list_at(container, &["volumeMounts"]).iter().enumerate() {
         let path = path.child("volumeMounts").index(index);
         let (name, mount_path) = (str_at(mount, &["name"]), str_at(mount, &["mountPath"]));
@@ -148,14 +149,13 @@ pub(super) fn mounts(errors: &mut Vec<FieldError>, path: &Path, container: &Valu
         }
         if mount_path.is_empty() {
             errors.push(FieldError::required(path.child("mountPath"), ""));
-        } else if seen.contains(&mount_path) {
+        } else if !seen.insert(mount_path) {
             errors.push(FieldError::invalid(
                 path.child("mountPath"),
                 mount_path,
                 "must be unique",
             ));
         }
-        seen.push(mount_path);
         for key in ["subPath", "subPathExpr"] {
             let sub_path = str_at(mount, &[key]);
             if sub_path.starts_with('/') {

@@ -1,5 +1,7 @@
 //! The rules of ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{match_conditions, rule, supported, texts};
@@ -153,10 +155,11 @@ fn match_resources(errors: &mut Vec<FieldError>, path: &Path, resources: &Value)
         for (index, found) in list_at(resources, &[key]).iter().enumerate() {
             let path = path.child(key).index(index);
             let names_found = texts(found, "resourceNames");
+            let mut seen = HashSet::new();
             for (index, name) in names_found.iter().enumerate() {
                 let path = path.child("resourceNames").index(index);
                 all_invalid(errors, &path, name, names::path_segment(name));
-                if names_found[..index].contains(name) {
+                if !seen.insert(name) {
                     errors.push(FieldError::duplicate(path, *name));
                 }
             }
@@ -213,7 +216,7 @@ fn audit_annotations(errors: &mut Vec<FieldError>, path: &Path, annotations: &[V
         let detail = format!("must not have more than {MOST_ANNOTATIONS} auditAnnotations");
         errors.push(FieldError::invalid(path, annotations.to_vec(), detail));
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, annotation) in annotations.iter().enumerate() {
         let path = path.index(index);
         let key = str_at(annotation, &["key"]);
@@ -232,10 +235,9 @@ fn audit_annotations(errors: &mut Vec<FieldError>, path: &Path, annotations: &[V
             let detail = format!("must not exceed {LONGEST_ANNOTATION} bytes in length");
             errors.push(FieldError::required(at_value, detail));
         }
-        if seen.contains(&key) {
+        if !seen.insert(key) {
             errors.push(FieldError::duplicate(path.child("key"), key));
         }
-        seen.push(key);
     }
 }
 
@@ -267,12 +269,13 @@ pub fn validating_binding(object: &Value) -> Vec<FieldError> {
     let spec = spec_of(object);
     let path = Path::new("spec.validationActions");
     let actions = texts(spec, "validationActions");
+    let mut seen = HashSet::new();
     for (index, action) in actions.iter().enumerate() {
         let path = path.index(index);
         if !ACTIONS.contains(action) {
             errors.push(FieldError::not_supported(&path, *action, ACTIONS));
         }
-        if actions[..index].contains(action) {
+        if !seen.insert(action) {
             errors.push(FieldError::duplicate(&path, *action));
         }
     }

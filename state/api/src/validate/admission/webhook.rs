@@ -1,5 +1,7 @@
 //! The rules of MutatingWebhookConfigurations and ValidatingWebhookConfigurations.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{match_conditions, rule, supported, texts};
@@ -29,7 +31,7 @@ impl Strictness {
 
     fn after(old: &Value) -> Strictness {
         let hooks = list_at(old, &["webhooks"]);
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         Strictness {
             side_effects: hooks
                 .iter()
@@ -38,12 +40,7 @@ impl Strictness {
                 let versions = texts(hook, "admissionReviewVersions");
                 versions.is_empty() || versions.iter().any(|version| REVIEW_VERSIONS.contains(version))
             }),
-            unique_names: hooks.iter().all(|hook| {
-                let name = str_at(hook, &["name"]);
-                let new = !seen.contains(&name);
-                seen.push(name);
-                new
-            }),
+            unique_names: hooks.iter().all(|hook| seen.insert(str_at(hook, &["name"]))),
         }
     }
 }
@@ -70,7 +67,7 @@ pub fn validating_update(new: &Value, old: &Value) -> Vec<FieldError> {
 
 fn webhooks(object: &Value, mutating: bool, strictness: Strictness) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, hook) in list_at(object, &["webhooks"]).iter().enumerate() {
         let path = Path::new("webhooks").index(index);
         webhook(&mut errors, &path, hook, mutating, strictness);
@@ -78,10 +75,9 @@ fn webhooks(object: &Value, mutating: bool, strictness: Strictness) -> Vec<Field
         review_versions(&mut errors, &path, &versions, strictness.review_versions);
         let name = str_at(hook, &["name"]);
         if strictness.unique_names && !name.is_empty() {
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
             }
-            seen.push(name);
         }
     }
     errors
@@ -174,9 +170,10 @@ fn review_versions(errors: &mut Vec<FieldError>, path: &Path, versions: &[&str],
         errors.push(FieldError::required(path, format!("must specify one of {known}")));
         return;
     }
+    let mut seen = HashSet::new();
     for (index, version) in versions.iter().enumerate() {
         let path = path.index(index);
-        if versions[..index].contains(version) {
+        if !seen.insert(version) {
             errors.push(FieldError::invalid(path, *version, "duplicate version"));
             continue;
         }

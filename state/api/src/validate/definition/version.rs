@@ -1,5 +1,7 @@
 //! The versions of a CustomResourceDefinition: schema, subresources, columns, selectable fields, deprecation.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::meta::{at, list_at, str_at};
@@ -52,7 +54,7 @@ const AT_ROOT: &[&str] = &[
 /// Checks all versions.
 pub(super) fn all(errors: &mut Vec<FieldError>, path: &Path, definition: &Value) {
     let versions = list_at(definition, &["spec", "versions"]);
-    let mut names_seen = Vec::new();
+    let mut names_seen = HashSet::new();
     let mut unique = true;
     for (index, version) in versions.iter().enumerate() {
         let path = path.index(index);
@@ -61,8 +63,7 @@ pub(super) fn all(errors: &mut Vec<FieldError>, path: &Path, definition: &Value)
         if !wrong.is_empty() {
             errors.push(FieldError::invalid(path.child("name"), name, wrong.join(",")));
         }
-        unique &= !names_seen.contains(&name);
-        names_seen.push(name);
+        unique &= names_seen.insert(name);
         deprecation(errors, &path.child("deprecationWarning"), version);
         schema(errors, &path.child("schema").child("openAPIV3Schema"), version);
         if let Some(scale) = at(version, &["subresources", "scale"]).filter(|scale| scale.is_object()) {
@@ -213,7 +214,7 @@ fn selectable(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {
     let Some(schema) = at(version, &["schema", "openAPIV3Schema"]) else {
         return;
     };
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for (index, field) in fields.iter().enumerate() {
         let path = path.index(index).child("jsonPath");
         let text = str_at(field, &["jsonPath"]);
@@ -235,10 +236,8 @@ fn selectable(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {
             let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
             errors.push(FieldError::invalid(&path, text, detail));
         }
-        if seen.contains(&text) {
+        if !seen.insert(text) {
             errors.push(FieldError::duplicate(&path, text));
-        } else {
-            seen.push(text);
         }
     }
     if seen.len() > SELECTABLE {

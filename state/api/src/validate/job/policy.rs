@@ -1,5 +1,7 @@
 //! What a Job says of the failure, the success and the replacement of its pods.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::indexes;
@@ -111,12 +113,13 @@ fn exit_codes(errors: &mut Vec<FieldError>, path: &Path, codes: &Value, spec: &V
         errors.push(FieldError::too_many(&path, values.len(), MOST_EXIT_CODES));
     }
     let numbers: Vec<i64> = values.iter().map(|value| value.as_i64().unwrap_or(0)).collect();
+    let mut seen = HashSet::new();
     for (index, number) in numbers.iter().enumerate() {
         if operator == "In" && *number == 0 {
             let detail = "must not be 0 for the In operator";
             errors.push(FieldError::invalid(path.index(index), *number, detail));
         }
-        if numbers[..index].contains(number) {
+        if !seen.insert(number) {
             errors.push(FieldError::duplicate(path.index(index), *number));
         }
     }

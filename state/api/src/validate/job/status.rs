@@ -2,6 +2,8 @@
 //!
 //! A rule about how parts agree is applied only when one of them changes: what is stored may break it.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::indexes;
@@ -63,17 +65,15 @@ pub fn status(new: &Value, old: &Value) -> Vec<FieldError> {
 }
 
 fn uncounted(errors: &mut Vec<FieldError>, path: &Path, status: &Value) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for key in ["succeeded", "failed"] {
         let uids = list_at(status, &["uncountedTerminatedPods", key]);
         for (index, uid) in uids.iter().filter_map(Value::as_str).enumerate() {
             let path = path.child(key).index(index);
             if uid.is_empty() {
                 errors.push(FieldError::invalid(path, uid, "must not be empty"));
-            } else if seen.contains(&uid) {
+            } else if !seen.insert(uid) {
                 errors.push(FieldError::duplicate(path, uid));
-            } else {
-                seen.push(uid);
             }
         }
     }

@@ -210,6 +210,13 @@ fn what_a_service_says_of_the_world_outside_is_checked_in_kubernetes_words() {
                 &["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"],
             ),
             (
+                "/spec/trafficDistribution",
+                json!("Far"),
+                &[
+                    "spec.trafficDistribution: Unsupported value: \"Far\": supported values: \"PreferClose\", \"PreferSameZone\", \"PreferSameNode\"",
+                ],
+            ),
+            (
                 "/spec/ipFamilies",
                 json!(["IPv4", "IPv4"]),
                 &["spec.ipFamilies[1]: Duplicate value: \"IPv4\""],
