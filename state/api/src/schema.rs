@@ -14,6 +14,7 @@ mod decode;
 mod duplicates;
 pub(crate) mod extensions;
 mod format;
+mod index;
 mod normalize;
 mod prune;
 mod rules;
@@ -45,7 +46,7 @@ pub struct Schema {
     pub(crate) preserve: bool,
     /// Whether the value is a whole object with apiVersion, kind and metadata.
     pub(crate) embedded: bool,
-    /// Whether this is the root of a custom kind's schema.
+    /// Whether this is a part of a custom kind's schema.
     pub(crate) custom: bool,
     /// Which values are allowed (custom kinds only).
     pub(crate) checks: Option<Box<Checks>>,
@@ -104,6 +105,8 @@ pub(crate) struct Object {
     pub fields: Box<[Field]>,
     /// Whether it has one owner and is replaced as a whole.
     pub atomic: bool,
+    /// Whether other values than objects may stand here too (custom kinds only).
+    pub untyped: bool,
 }
 
 impl Object {
@@ -211,6 +214,12 @@ static OPAQUE: Schema = Schema {
     rules: None,
 };
 
+/// The metadata of whole objects.
+fn object_meta() -> &'static Schema {
+    static METADATA: OnceLock<Link> = OnceLock::new();
+    METADATA.get_or_init(builtin::object_meta).get()
+}
+
 impl Link {
     pub fn get(&self) -> &Schema {
         match self {
@@ -252,11 +261,6 @@ impl Schema {
         structural::from_openapi(schema)
     }
 
-    /// The same as [`Schema::from_openapi`].
-    pub fn from_crd(schema: &Value) -> Result<Schema, SchemaErrors> {
-        structural::from_openapi(schema)
-    }
-
     /// Returns whether this describes a built-in kind.
     pub fn is_builtin(&self) -> bool {
         !self.custom
@@ -272,6 +276,11 @@ impl Schema {
     /// Returns what is below a key, or nothing where the key is unknown and would be dropped.
     pub(crate) fn below(&self, key: &str) -> Option<Below<'_>> {
         match &self.kind {
+            // What is declared of these constrains them, but is not all that they have.
+            Type::Object(_) if self.embedded && matches!(key, "apiVersion" | "kind" | "metadata") => Some(Below {
+                schema: if key == "metadata" { object_meta() } else { &ANY },
+                field: None,
+            }),
             Type::Object(object) => match object.field(key) {
                 Some(field) => Some(Below {
                     schema: field.schema.get(),
@@ -281,17 +290,6 @@ impl Schema {
                     schema: &ANY,
                     field: None,
                 }),
-                None if self.embedded => match key {
-                    "apiVersion" | "kind" => Some(Below {
-                        schema: &ANY,
-                        field: None,
-                    }),
-                    "metadata" => Some(Below {
-                        schema: &ANY,
-                        field: None,
-                    }),
-                    _ => None,
-                },
                 None => None,
             },
             Type::Map(map) => Some(Below {

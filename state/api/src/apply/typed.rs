@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::fields::{PathElement, Set};
 use super::node::{Form, Node, identify};
-use crate::schema::{ListMerge, Type};
+use crate::schema::{ListMerge, Object, Type};
 
 /// At most so many faults are told of one configuration.
 const MOST: usize = 100;
@@ -105,7 +105,7 @@ fn text_of(element: &PathElement) -> String {
 /// Says why a value has not the form of its type.
 fn mismatch(kind: &Type, value: &Value) -> Option<String> {
     match (kind, value) {
-        (Type::Any | Type::Opaque, _)
+        (Type::Any | Type::Opaque | Type::Object(Object { untyped: true, .. }), _)
         | (Type::String(_), Value::String(_))
         | (Type::Integer(_) | Type::Number, Value::Number(_))
         | (Type::Boolean, Value::Bool(_))

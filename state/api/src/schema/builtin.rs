@@ -283,6 +283,7 @@ impl Reducer<'_> {
             name: Box::default(),
             fields: fields.into(),
             atomic: false,
+            untyped: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use regex::Regex;
 use serde_json::Value;
 
+use super::index::Index;
 use super::{ListMerge, Schema, Type, format};
 use crate::validate::field::Path;
 use crate::{FieldError, FieldErrorKind};
@@ -44,7 +45,6 @@ pub(crate) struct Nested {
     pub kind: Option<Box<str>>,
     pub checks: Checks,
     pub properties: Vec<(Box<str>, Nested)>,
-    pub additional: Option<Box<Nested>>,
     pub items: Option<Box<Nested>>,
 }
 
@@ -133,14 +133,14 @@ fn visit(schema: &Schema, value: &Value, old: Option<&Value>, path: &Path, error
         }
         (Type::List(list), Value::Array(items)) => {
             duplicates(&list.merge, items, path, errors);
+            // Items of atomic lists and sets have no past.
+            let before = match (&list.merge, old) {
+                (ListMerge::Keys(keys), Some(old)) => Some(Index::new(keys.iter().map(|key| &*key.name), old)),
+                _ => None,
+            };
             for (index, item) in items.iter().enumerate() {
-                visit(
-                    list.items.get(),
-                    item,
-                    same_item(&list.merge, item, old),
-                    &path.index(index),
-                    errors,
-                );
+                let old = before.as_ref().and_then(|before| before.find(item));
+                visit(list.items.get(), item, old, &path.index(index), errors);
             }
         }
         (Type::Any, Value::Object(_)) if schema.embedded => embedded(value, path, errors),
@@ -154,14 +154,6 @@ fn embedded(value: &Value, path: &Path, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::required(path.child(key), "must not be empty"));
         }
     }
-}
-
-/// Finds the item that an item was before; items of atomic lists and sets have no past.
-fn same_item<'a>(merge: &ListMerge, item: &Value, old: Option<&'a Value>) -> Option<&'a Value> {
-    let ListMerge::Keys(keys) = merge else { return None };
-    old?.as_array()?
-        .iter()
-        .find(|candidate| keys.iter().all(|key| candidate.get(&*key.name) == item.get(&*key.name)))
 }
 
 fn duplicates(merge: &ListMerge, items: &[Value], path: &Path, errors: &mut Vec<FieldError>) {
@@ -188,7 +180,8 @@ fn duplicates(merge: &ListMerge, items: &[Value], path: &Path, errors: &mut Vec<
 
 fn type_fits(kind: &Type, value: &Value) -> bool {
     match kind {
-        Type::Object(_) | Type::Map(_) => value.is_object(),
+        Type::Object(object) => object.untyped || value.is_object(),
+        Type::Map(_) => value.is_object(),
         Type::List(_) => value.is_array(),
         Type::String(_) => value.is_string(),
         Type::Integer(_) => is_integer(value),
@@ -408,14 +401,9 @@ fn nested_constraints(nested: &Nested, value: &Value, path: &Path, errors: &mut 
     constraints(&nested.checks, value, path, errors);
     match value {
         Value::Object(map) => {
-            for (key, child) in map {
-                let known = nested
-                    .properties
-                    .iter()
-                    .find(|(name, _)| **name == **key)
-                    .map(|(_, nested)| nested);
-                if let Some(inner) = known.or(nested.additional.as_deref()) {
-                    nested_constraints(inner, child, &path.child(key), errors);
+            for (name, inner) in &nested.properties {
+                if let Some(child) = map.get(&**name) {
+                    nested_constraints(inner, child, &path.child(name), errors);
                 }
             }
         }

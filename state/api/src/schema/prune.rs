@@ -18,8 +18,11 @@ pub(super) fn prune(schema: &Schema, value: &mut Value) {
             });
         }
         (Type::Map(inner), Value::Object(map)) => {
+            let values = inner.values.get();
+            // As of a field, a null of a custom kind's map says nothing.
+            map.retain(|_, child| !(child.is_null() && values.custom && !values.nullable && values.default.is_none()));
             for child in map.values_mut() {
-                element(inner.values.get(), child);
+                element(values, child);
             }
         }
         (Type::List(inner), Value::Array(items)) => {
@@ -31,9 +34,9 @@ pub(super) fn prune(schema: &Schema, value: &mut Value) {
     }
 }
 
-/// A null in a list or map is the zero value of its type, as in Go.
+/// A null in a list or map is the zero value of its type, as in Go; of custom kinds, Go knows no types.
 fn element(schema: &Schema, value: &mut Value) {
-    if value.is_null() && !schema.nullable {
+    if value.is_null() && !schema.nullable && !schema.custom {
         let zero = match &schema.kind {
             Type::String(Format::Text) => Some(Value::from("")),
             Type::Integer(_) => Some(Value::from(0)),
@@ -67,16 +70,21 @@ pub(super) fn apply_defaults(schema: &Schema, value: &mut Value) {
                 }
             }
         }
-        (Type::Map(inner), Value::Object(map)) => {
-            for child in map.values_mut() {
-                apply_defaults(inner.values.get(), child);
-            }
-        }
-        (Type::List(inner), Value::Array(items)) => {
-            for item in items {
-                apply_defaults(inner.items.get(), item);
-            }
-        }
+        (Type::Map(inner), Value::Object(map)) => default_elements(inner.values.get(), map.values_mut()),
+        (Type::List(inner), Value::Array(items)) => default_elements(inner.items.get(), items.iter_mut()),
         _ => {}
+    }
+}
+
+fn default_elements<'a>(schema: &Schema, elements: impl Iterator<Item = &'a mut Value>) {
+    for element in elements {
+        if let Some(default) = schema
+            .default
+            .as_ref()
+            .filter(|_| element.is_null() && !schema.nullable)
+        {
+            *element = default.clone();
+        }
+        apply_defaults(schema, element);
     }
 }

@@ -34,8 +34,6 @@ pub(crate) struct Rules {
     items: Option<Box<Rules>>,
     /// The names that make a list's items the same items; without them, items have no past.
     keys: Option<Vec<Box<str>>>,
-    /// Rules inside `allOf`, which apply to the same value.
-    all_of: Vec<Rules>,
 }
 
 /// One rule.
@@ -130,14 +128,13 @@ impl Rule {
 impl Rules {
     /// Makes the tree of a schema that is structural, or nothing if there are no rules.
     pub fn new(schema: &Value) -> Option<Rules> {
-        Rules::at(schema, schema, declaration(schema, true).map(Arc::new))
+        Rules::at(schema, declaration(schema, true).map(Arc::new))
     }
 
-    /// Makes the tree of a place: its rules stand in `rules`, the data's structure in `schema`.
-    fn at(rules: &Value, schema: &Value, declaration: Option<Arc<Declaration>>) -> Option<Rules> {
+    fn at(schema: &Value, declaration: Option<Arc<Declaration>>) -> Option<Rules> {
         let own = match &declaration {
             Some(declaration) => {
-                let written = rules_of(rules)
+                let written = rules_of(schema)
                     .iter()
                     .filter(|rule| !text(rule, "rule").trim().is_empty());
                 written.map(|rule| Rule::new(rule, schema, declaration)).collect()
@@ -146,49 +143,40 @@ impl Rules {
             None => Vec::new(),
         };
         let mut properties = Vec::new();
-        for (name, below) in rules.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            let Some(structure) = schema.get("properties").and_then(|properties| properties.get(name)) else {
-                continue;
-            };
-            if let Some(found) = Rules::below(below, structure) {
+        for (name, below) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(found) = Rules::below(below) {
                 properties.push((name.as_str().into(), found));
             }
         }
         let below = |key: &str| {
-            let (rules, schema) = (rules.get(key)?, schema.get(key)?);
-            if rules.is_object() {
-                Rules::below(rules, schema).map(Box::new)
-            } else {
-                None
-            }
+            let below = schema.get(key).filter(|below| below.is_object())?;
+            Rules::below(below).map(Box::new)
         };
-        let all_of = rules.get("allOf").and_then(Value::as_array).into_iter().flatten();
         let found = Rules {
             rules: own,
             kind: text(schema, "type").into(),
             values: below("additionalProperties"),
             items: below("items"),
             keys: keys(schema),
-            all_of: all_of
-                .filter_map(|nested| Rules::at(nested, schema, declaration.clone()))
-                .collect(),
             declaration,
             properties,
         };
-        let any = !found.rules.is_empty()
-            || !found.properties.is_empty()
-            || found.values.is_some()
-            || found.items.is_some()
-            || !found.all_of.is_empty();
+        let any =
+            !found.rules.is_empty() || !found.properties.is_empty() || found.values.is_some() || found.items.is_some();
         any.then_some(found)
     }
 
-    fn below(rules: &Value, schema: &Value) -> Option<Rules> {
+    fn below(schema: &Value) -> Option<Rules> {
         // Declaring a large schema takes a while: where no rule is below, it is not done.
-        if !mentions_rules(rules) {
+        if !mentions_rules(schema) {
             return None;
         }
-        Rules::at(rules, schema, declaration(schema, is_embedded(schema)).map(Arc::new))
+        Rules::at(schema, declaration(schema, is_embedded(schema)).map(Arc::new))
     }
 }
 
@@ -196,20 +184,11 @@ fn mentions_rules(schema: &Value) -> bool {
     if !rules_of(schema).is_empty() {
         return true;
     }
-    let all = |key: &str| {
-        schema
-            .get(key)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .any(mentions_rules)
-    };
     let one = |key: &str| schema.get(key).is_some_and(mentions_rules);
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.into_iter().flatten().any(|(_, below)| mentions_rules(below))
         || one("items")
         || one("additionalProperties")
-        || all("allOf")
 }
 
 /// Returns the keys of a list's items, if it is a list whose items have keys.

@@ -68,7 +68,6 @@ pub(super) fn from_openapi(source: &Value) -> Result<Schema, SchemaErrors> {
         return Err(SchemaErrors { errors: reader.errors });
     }
     let mut schema = reader.read(source, &root);
-    schema.custom = true;
     reader.metadata(source, &root);
     if reader.errors.is_empty() {
         schema.kind = with_bookkeeping(schema.kind, &mut schema.preserve);
@@ -215,7 +214,7 @@ impl Reader {
             default: None,
             preserve,
             embedded,
-            custom: false,
+            custom: true,
             checks: checks.map(Box::new),
             rules: None,
         };
@@ -316,7 +315,14 @@ impl Reader {
             }),
             "number" => Type::Number,
             "boolean" => Type::Boolean,
-            "" if preserve => Type::Any,
+            // What is kept is of any type; where it is an object, what is said of its fields holds.
+            "" if preserve => match self.object(source, path, preserve, embedded) {
+                Type::Object(object) if !object.fields.is_empty() => Type::Object(Object {
+                    untyped: true,
+                    ..object
+                }),
+                _ => Type::Any,
+            },
             "" => {
                 self.errors.push(FieldError::required(
                     path.child("type"),
@@ -393,6 +399,7 @@ impl Reader {
             name: Box::default(),
             fields: fields.into(),
             atomic,
+            untyped: false,
         })
     }
 
@@ -410,7 +417,7 @@ impl Reader {
             None | Some("atomic") => ListMerge::Atomic,
             Some("set") => {
                 let scalar = match &schema.kind {
-                    Type::Object(object) => object.atomic,
+                    Type::Object(object) => object.atomic || object.untyped,
                     Type::Map(map) => map.atomic,
                     Type::List(list) => list.merge == ListMerge::Atomic,
                     _ => true,
@@ -448,7 +455,7 @@ impl Reader {
             ));
             return ListMerge::Atomic;
         }
-        let Type::Object(object) = &items.kind else {
+        let Type::Object(object @ Object { untyped: false, .. }) = &items.kind else {
             let found = source.pointer("/items/type").cloned().unwrap_or_default();
             self.errors.push(FieldError::invalid(
                 path.child("items").child("type"),

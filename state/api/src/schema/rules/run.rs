@@ -9,6 +9,7 @@ use serde_json::Value;
 use setpoint_cel::{CALL_LIMIT, EvaluationError, OBJECT_LIMIT, Value as CelValue};
 
 use super::{Rule, Rules};
+use crate::schema::index::Index;
 use crate::validate::field::Path;
 use crate::{FieldError, FieldErrorKind};
 
@@ -80,10 +81,6 @@ impl Run {
         }
         let old = old.filter(|old| !old.is_null());
         self.apply(rules, path, value, old, past)?;
-        for nested in &rules.all_of {
-            let past = Past { here: None, ..past };
-            self.visit(nested, path, value, old, past)?;
-        }
         match value {
             Value::Object(map) => {
                 for (key, child) in map {
@@ -98,7 +95,8 @@ impl Run {
             }
             Value::Array(items) => {
                 let Some(below) = &rules.items else { return Some(()) };
-                let index = rules.keys.as_deref().and_then(|keys| Some(Index::new(keys, old?)));
+                let keys = rules.keys.as_deref().map(|keys| keys.iter().map(|key| &**key));
+                let index = keys.zip(old).map(|(keys, old)| Index::new(keys, old));
                 for (at, item) in items.iter().enumerate() {
                     let before = index.as_ref().and_then(|index| index.find(item));
                     let past = past.below(|_, _| Some((item, before?)));
@@ -270,35 +268,4 @@ pub(crate) fn skipped(errors: &[FieldError]) -> Option<FieldError> {
         .iter()
         .any(blocks)
         .then(|| FieldError::invalid("<nil>", Value::Null, detail))
-}
-
-/// A list's items by their keys.
-struct Index<'a, 'k> {
-    keys: &'k [Box<str>],
-    items: std::collections::HashMap<String, &'a Value>,
-}
-
-impl<'a, 'k> Index<'a, 'k> {
-    fn new(keys: &'k [Box<str>], list: &'a Value) -> Index<'a, 'k> {
-        let items = list
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|item| (identity(keys, item), item));
-        Index {
-            keys,
-            items: items.collect(),
-        }
-    }
-
-    fn find(&self, item: &Value) -> Option<&'a Value> {
-        self.items.get(&identity(self.keys, item)).copied()
-    }
-}
-
-fn identity(keys: &[Box<str>], item: &Value) -> String {
-    let parts = keys
-        .iter()
-        .map(|key| item.get(&**key).map_or_else(String::new, Value::to_string));
-    parts.collect::<Vec<_>>().join(",")
 }
