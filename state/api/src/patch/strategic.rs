@@ -11,9 +11,11 @@ mod order;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
-use self::order::{Identity, enforce_order};
+use self::order::{Identity, Key, enforce_order};
 use super::PatchError;
 use crate::apply::{go_type, go_value};
 use crate::schema::{Patch, Schema, Type};
@@ -62,7 +64,8 @@ fn merge_object(
     let orders = set_orders(patch)?;
     for (field, list) in deletions(patch)? {
         if let Some(Value::Array(items)) = original.get_mut(field) {
-            items.retain(|item| !list.contains(item));
+            let gone: HashSet<&Value> = list.iter().collect();
+            items.retain(|item| !gone.contains(item));
         }
     }
     for (key, value) in patch {
@@ -76,14 +79,15 @@ fn merge_object(
         let below = schema.below(key);
         let inner = below.as_ref().map_or(Schema::any(), |below| below.schema);
         let strategy = below.as_ref().and_then(|below| below.field).map(|field| &field.patch);
-        if let (Some((_, order)), Value::Array(items)) = (orders.iter().find(|(field, _)| field == key), value) {
+        let order = orders.get(key.as_str()).copied();
+        if let (Some(order), Value::Array(items)) = (order, value) {
             check_order(strategy, items, order)?;
         }
         let existing = original.remove(key);
-        let before = existing.clone();
+        let before = order.and_then(|_| existing.clone());
         if let Some(mut merged) = merge_value(inner, strategy, existing, value)? {
-            if let (Some(order), Value::Array(items)) = (orders.iter().find(|(field, _)| field == key), &mut merged) {
-                *items = ordered(strategy, std::mem::take(items), order.1, before.as_ref());
+            if let (Some(order), Value::Array(items)) = (order, &mut merged) {
+                *items = ordered(strategy, std::mem::take(items), order, before.as_ref());
             }
             original.insert(key.clone(), merged);
         }
@@ -119,7 +123,8 @@ fn check_order(strategy: Option<&Patch>, items: &[Value], order: &[Value]) -> Re
     let mut rest = order.iter();
     let plain = items.iter().filter(|item| item.get(PATCH).is_none());
     for item in plain {
-        if !rest.any(|wanted| identity.same(item, wanted)) {
+        let key = identity.key(item);
+        if key.is_none() || !rest.any(|wanted| identity.key(wanted) == key) {
             let (items, order) = (go_value(&items.into()), go_value(&order.into()));
             return Err(PatchError::Unmergeable(format!(
                 "The order in patch list:\n{items}\n doesn't match $setElementOrder list:\n{order}\n"
@@ -159,10 +164,10 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>) ->
     Ok(())
 }
 
-type Lists<'a> = Vec<(&'a str, &'a [Value])>;
+type Lists<'a> = HashMap<&'a str, &'a [Value]>;
 
 fn lists<'a>(patch: &'a Map<String, Value>, prefix: &str) -> Result<Lists<'a>, PatchError> {
-    let mut out = Vec::new();
+    let mut out = HashMap::new();
     for (key, value) in patch {
         let Some(field) = key.strip_prefix(prefix) else {
             continue;
@@ -170,7 +175,7 @@ fn lists<'a>(patch: &'a Map<String, Value>, prefix: &str) -> Result<Lists<'a>, P
         let Value::Array(list) = value else {
             return Err(wrong_type("[]interface {}", value));
         };
-        out.push((field, list.as_slice()));
+        out.insert(field, list.as_slice());
     }
     Ok(out)
 }
@@ -242,15 +247,12 @@ fn merge_list(
 ) -> Result<Vec<Value>, PatchError> {
     let identity = Identity::new(merge_key);
     let Some(merge_key) = merge_key else {
-        let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
-        for item in original.iter().chain(patch) {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
+        let mut seen = HashSet::new();
+        let all = original.iter().chain(patch);
+        let merged = all.filter(|item| seen.insert(*item)).cloned().collect();
         return Ok(enforce_order(&identity, merged, patch, &original));
     };
-    let mut base = original.clone();
+    let mut deleted = HashSet::new();
     let mut additions: Vec<&Map<String, Value>> = Vec::with_capacity(patch.len());
     let mut replace = false;
     for item in patch {
@@ -262,8 +264,7 @@ fn merge_list(
             Some(directive) => match directive.as_str() {
                 Some("replace") => replace = true,
                 Some("delete") => {
-                    let key = required_key(map, merge_key)?;
-                    base.retain(|item| !item.get(merge_key).is_some_and(|found| order::same_key(found, key)));
+                    deleted.insert(Key(required_key(map, merge_key)?));
                 }
                 Some("merge") => {
                     let why = "merging lists cannot yet be specified in the patch";
@@ -273,19 +274,16 @@ fn merge_list(
             },
         }
     }
-    if replace {
-        base.clear();
-    }
-    let mut merged = base;
+    let stays = |item: &&Value| !replace && identity.key(item).is_none_or(|key| !deleted.contains(&key));
+    let kept: Vec<&Value> = original.iter().filter(stays).collect();
+    let mut places = identity.places(kept.iter().copied());
+    let mut merged: Vec<Value> = kept.into_iter().cloned().collect();
     let mut order: Vec<Value> = Vec::with_capacity(additions.len());
     for addition in additions {
         let key = required_key(addition, merge_key)?;
         let mut plain = addition.clone();
         plain.remove(PATCH);
-        let found = merged
-            .iter()
-            .position(|item| item.get(merge_key).is_some_and(|found| order::same_key(found, key)));
-        match found {
+        match places.get(&Key(key)).copied() {
             Some(at) => {
                 let existing = match merged[at].take() {
                     Value::Object(map) => map,
@@ -293,7 +291,10 @@ fn merge_list(
                 };
                 merged[at] = Value::Object(merge_object(schema.items(), existing, &plain)?);
             }
-            None => merged.push(Value::Object(merge_object(schema.items(), Map::new(), &plain)?)),
+            None => {
+                places.insert(Key(key), merged.len());
+                merged.push(Value::Object(merge_object(schema.items(), Map::new(), &plain)?));
+            }
         }
         order.push(Value::Object(Map::from_iter([(merge_key.to_owned(), key.clone())])));
     }

@@ -1,5 +1,8 @@
 //! The order of merged lists: items that the patch names come in its order, the others stay where they were beside them.
 
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+
 use serde_json::Value;
 
 /// What makes two items the same one: a key, or the whole value.
@@ -7,31 +10,62 @@ pub(super) struct Identity<'a> {
     merge_key: Option<&'a str>,
 }
 
+/// What an item is told from others by; a number is the same however it is written, but no string.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a>(pub &'a Value);
+
+impl Key<'_> {
+    fn number(self) -> Option<f64> {
+        self.0.as_f64()
+    }
+}
+
+impl PartialEq for Key<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.number(), other.number()) {
+            (None, None) => self.0 == other.0,
+            (a, b) => a == b,
+        }
+    }
+}
+
+// No number in JSON differs from itself.
+impl Eq for Key<'_> {}
+
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.number() {
+            // Zero has two forms.
+            Some(number) => (number + 0.0).to_bits().hash(state),
+            None => self.0.hash(state),
+        }
+    }
+}
+
+/// Where items are in a list; of items that are the same, where the first is.
+pub(super) type Places<'a> = HashMap<Key<'a>, usize>;
+
 impl<'a> Identity<'a> {
     pub fn new(merge_key: Option<&'a str>) -> Identity<'a> {
         Identity { merge_key }
     }
 
-    pub fn same(&self, a: &Value, b: &Value) -> bool {
+    /// Returns what an item is told from others by; nothing for one that lacks the key.
+    pub fn key<'v>(&self, item: &'v Value) -> Option<Key<'v>> {
         match self.merge_key {
-            None => same_key(a, b),
-            Some(key) => match (a.get(key), b.get(key)) {
-                (Some(a), Some(b)) => same_key(a, b),
-                _ => false,
-            },
+            None => Some(Key(item)),
+            Some(name) => item.get(name).map(Key),
         }
     }
 
-    fn position(&self, list: &[Value], item: &Value) -> Option<usize> {
-        list.iter().position(|candidate| self.same(candidate, item))
-    }
-}
-
-/// Compares two keys; a number is the same however it is written, but no string.
-pub(super) fn same_key(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        _ => a == b,
+    pub fn places<'v>(&self, list: impl IntoIterator<Item = &'v Value>) -> Places<'v> {
+        let mut places = Places::new();
+        for (at, item) in list.into_iter().enumerate() {
+            if let Some(key) = self.key(item) {
+                places.entry(key).or_insert(at);
+            }
+        }
+        places
     }
 }
 
@@ -42,12 +76,19 @@ pub(super) fn enforce_order(
     wanted: &[Value],
     before: &[Value],
 ) -> Vec<Value> {
-    let (mut patched, mut others): (Vec<_>, Vec<_>) = merged
-        .into_iter()
-        .partition(|item| identity.position(wanted, item).is_some());
-    let at = |list: &[Value], item: &Value| identity.position(list, item).unwrap_or(usize::MAX);
-    patched.sort_by_key(|item| at(wanted, item));
-    others.sort_by_key(|item| at(before, item));
+    let (wanted, before) = (identity.places(wanted), identity.places(before));
+    let (mut patched, mut others) = (Vec::new(), Vec::new());
+    for item in merged {
+        let key = identity.key(&item);
+        let place = |places: &Places<'_>| key.and_then(|key| places.get(&key).copied());
+        let (rank, was) = (place(&wanted), place(&before));
+        match rank {
+            Some(rank) => patched.push((rank, was, item)),
+            None => others.push((was.unwrap_or(usize::MAX), was, item)),
+        }
+    }
+    patched.sort_by_key(|(rank, ..)| *rank);
+    others.sort_by_key(|(rank, ..)| *rank);
     let mut out = Vec::with_capacity(patched.len() + others.len());
     let (mut patched, mut others) = (patched.into_iter().peekable(), others.into_iter().peekable());
     loop {
@@ -56,12 +97,11 @@ pub(super) fn enforce_order(
             (Some(_), None) => true,
             (None, Some(_)) => false,
             // Only where both were there before does the old order say something.
-            (Some(other), Some(patch)) => match (identity.position(before, other), identity.position(before, patch)) {
-                (Some(other), Some(patch)) => other < patch,
-                _ => false,
-            },
+            (Some((_, Some(other), _)), Some((_, Some(patch), _))) => other < patch,
+            _ => false,
         };
-        out.extend(if other_first { others.next() } else { patched.next() });
+        let next = if other_first { others.next() } else { patched.next() };
+        out.extend(next.map(|(.., item)| item));
     }
     out
 }
