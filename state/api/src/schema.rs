@@ -33,6 +33,8 @@ pub use decode::{strict_message, strict_text};
 pub use duplicates::{Duplicates, duplicates};
 pub use structural::SchemaErrors;
 
+use crate::validate::field::Path;
+
 /// The type of a value, with what hangs below it.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
@@ -258,7 +260,12 @@ impl Schema {
     ///
     /// Errors: every place where it is not structural, with paths below `openAPIV3Schema`.
     pub fn from_openapi(schema: &Value) -> Result<Schema, SchemaErrors> {
-        structural::from_openapi(schema)
+        structural::from_openapi(schema, &Path::new(""))
+    }
+
+    /// Returns every place where an `openAPIV3Schema`, which is at `path`, is not structural.
+    pub fn structural_faults(schema: &Value, path: &Path) -> Vec<crate::FieldError> {
+        structural::from_openapi(schema, path).map_or_else(|found| found.errors, |_| Vec::new())
     }
 
     /// Returns whether this describes a built-in kind.
@@ -269,7 +276,7 @@ impl Schema {
     /// Returns what is wrong with the CEL rules (`x-kubernetes-validations`) of an `openAPIV3Schema` that is structural.
     ///
     /// The paths are below that of the schema itself.
-    pub fn rule_faults(schema: &Value, path: &crate::validate::field::Path) -> Vec<crate::FieldError> {
+    pub fn rule_faults(schema: &Value, path: &Path) -> Vec<crate::FieldError> {
         rules::faults(schema, path)
     }
 

@@ -28,7 +28,6 @@ pub(crate) struct Checks {
     pub format: Option<Box<str>>,
     pub min_items: Option<usize>,
     pub max_items: Option<usize>,
-    pub unique_items: bool,
     pub min_properties: Option<usize>,
     pub max_properties: Option<usize>,
     pub required: Vec<Box<str>>,
@@ -42,10 +41,19 @@ pub(crate) struct Checks {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Nested {
     /// The JSON type asked for, in the integer-or-string idiom.
-    pub kind: Option<Box<str>>,
+    pub kind: Option<&'static str>,
     pub checks: Checks,
     pub properties: Vec<(Box<str>, Nested)>,
     pub items: Option<Box<Nested>>,
+}
+
+impl Nested {
+    pub fn of_type(kind: &'static str) -> Nested {
+        Nested {
+            kind: Some(kind),
+            ..Nested::default()
+        }
+    }
 }
 
 /// A regular expression, compiled when first used.
@@ -256,9 +264,6 @@ fn constraints(checks: &Checks, value: &Value, path: &Path, errors: &mut Vec<Fie
             if let Some(limit) = checks.max_items.filter(|limit| items.len() > *limit) {
                 errors.push(FieldError::too_many(path, items.len(), limit));
             }
-            if checks.unique_items && items.iter().enumerate().any(|(at, item)| items[..at].contains(item)) {
-                errors.push(invalid(path, value, "shouldn't contain duplicates"));
-            }
         }
         Value::Object(map) => {
             for name in &checks.required {
@@ -383,15 +388,11 @@ fn combinations(checks: &Checks, value: &Value, path: &Path, errors: &mut Vec<Fi
 }
 
 fn nested_constraints(nested: &Nested, value: &Value, path: &Path, errors: &mut Vec<FieldError>) {
-    if let Some(kind) = &nested.kind {
-        let fits = match &**kind {
-            "integer" => is_integer(value),
-            "string" => value.is_string(),
-            "number" => value.is_number(),
-            "boolean" => value.is_boolean(),
-            "array" => value.is_array(),
-            "object" => value.is_object(),
-            _ => true,
+    if let Some(kind) = nested.kind {
+        let fits = if kind == "integer" {
+            is_integer(value)
+        } else {
+            value.is_string()
         };
         if !fits {
             errors.push(wrong_type(path, value, kind));

@@ -1,10 +1,12 @@
 //! Reads a CustomResourceDefinition's `openAPIV3Schema`, which must be structural: every field has one type, so that it can
 //! be pruned, defaulted and merged.
 
+mod complete;
+
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Map as JsonMap, Value};
+use serde_json::{Map as JsonMap, Value, json};
 
 use super::checks::{Checks, Nested, Pattern, default_faults};
 use super::rules::Rules;
@@ -15,26 +17,28 @@ use crate::validate::field::Path;
 /// How deep a schema may nest; deeper ones come from no person.
 const DEPTH: usize = 100;
 
+/// What a schema inside `allOf`, `anyOf`, `oneOf` or `not` does not say, and what it is instead.
+const NOT_NESTED: [(&str, &str); 13] = [
+    ("type", "empty"),
+    ("additionalProperties", "undefined"),
+    ("default", "undefined"),
+    ("title", "empty"),
+    ("description", "empty"),
+    ("nullable", "false"),
+    ("x-kubernetes-preserve-unknown-fields", "false"),
+    ("x-kubernetes-embedded-resource", "false"),
+    ("x-kubernetes-int-or-string", "false"),
+    ("x-kubernetes-list-map-keys", "empty"),
+    ("x-kubernetes-list-type", "undefined"),
+    ("x-kubernetes-map-type", "undefined"),
+    ("x-kubernetes-validations", "empty"),
+];
+
 /// Why a schema is not structural.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SchemaErrors {
-    /// Every fault, with its path below `openAPIV3Schema`.
+    /// Every fault, with its path.
     pub errors: Vec<FieldError>,
-}
-
-impl SchemaErrors {
-    /// Returns the errors with their paths below the path of the schema itself.
-    pub fn under(self, prefix: &str) -> Vec<FieldError> {
-        let moved = self.errors.into_iter().map(|mut error| {
-            error.field = if error.field.is_empty() {
-                prefix.to_owned()
-            } else {
-                format!("{prefix}.{}", error.field)
-            };
-            error
-        });
-        moved.collect()
-    }
 }
 
 impl fmt::Display for SchemaErrors {
@@ -51,13 +55,12 @@ impl fmt::Display for SchemaErrors {
 
 impl std::error::Error for SchemaErrors {}
 
-/// Makes the tree of a whole custom kind.
-pub(super) fn from_openapi(source: &Value) -> Result<Schema, SchemaErrors> {
+/// Makes the tree of a whole custom kind, whose schema is at `root`.
+pub(super) fn from_openapi(source: &Value, root: &Path) -> Result<Schema, SchemaErrors> {
     let mut reader = Reader {
         errors: Vec::new(),
         depth: 0,
     };
-    let root = Path::new("");
     if source.get("type").and_then(Value::as_str) != Some("object") {
         let found = source.get("type").cloned().unwrap_or_else(|| Value::from(""));
         reader.errors.push(FieldError::invalid(
@@ -67,8 +70,9 @@ pub(super) fn from_openapi(source: &Value) -> Result<Schema, SchemaErrors> {
         ));
         return Err(SchemaErrors { errors: reader.errors });
     }
-    let mut schema = reader.read(source, &root);
-    reader.metadata(source, &root);
+    let mut schema = reader.read(source, root);
+    reader.metadata(source, root);
+    complete::faults(source, source, root, root, &mut reader.errors);
     if reader.errors.is_empty() {
         schema.kind = with_bookkeeping(schema.kind, &mut schema.preserve);
         schema.rules = Rules::new(source).map(Arc::new);
@@ -182,7 +186,8 @@ impl Reader {
         schema
     }
 
-    fn read_level(&mut self, source: &Value, path: &Path) -> Schema {
+    /// Refuses what no schema may say, nested or not.
+    fn unsupported(&mut self, source: &Value, path: &Path) {
         let given = |key: &str| source.get(key).is_some_and(|found| !found.is_null());
         for key in [
             "id",
@@ -196,7 +201,6 @@ impl Reader {
                 self.forbidden(path, key, &format!("{key} is not supported"));
             }
         }
-        self.extensions(source, path);
         if flag(source, "uniqueItems") {
             self.forbidden(
                 path,
@@ -204,6 +208,11 @@ impl Reader {
                 "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
             );
         }
+    }
+
+    fn read_level(&mut self, source: &Value, path: &Path) -> Schema {
+        self.unsupported(source, path);
+        self.extensions(source, path);
         let preserve = flag(source, "x-kubernetes-preserve-unknown-fields");
         let embedded = flag(source, "x-kubernetes-embedded-resource");
         let kind = self.kind(source, path, preserve, embedded);
@@ -490,7 +499,7 @@ impl Reader {
 
     /// Reads the constraints of one level, or nothing if there are none.
     fn checks(&mut self, source: &Value, path: &Path) -> Option<Checks> {
-        let checks = self.checks_of(source, path);
+        let checks = self.checks_of(source, path, 2);
         let plain = checks.enumeration.is_empty()
             && checks.minimum.is_none()
             && checks.maximum.is_none()
@@ -507,12 +516,13 @@ impl Reader {
             && checks.all_of.is_empty()
             && checks.any_of.is_empty()
             && checks.one_of.is_empty()
-            && checks.not.is_none()
-            && !checks.unique_items;
+            && checks.not.is_none();
         (!plain).then_some(checks)
     }
 
-    fn checks_of(&mut self, source: &Value, path: &Path) -> Checks {
+    /// Reads the constraints of a level. `idiom` says where the integer-or-string idiom may stand, the only place of nested
+    /// types: in `anyOf` (1), and in that of the first of `allOf` too (2).
+    fn checks_of(&mut self, source: &Value, path: &Path, idiom: u8) -> Checks {
         let number = |key: &str| source.get(key).and_then(Value::as_f64);
         let pattern = source
             .get("pattern")
@@ -544,13 +554,16 @@ impl Reader {
             format: format.filter(|format| format::KNOWN.contains(format)).map(Into::into),
             min_items: size(source, "minItems"),
             max_items: size(source, "maxItems"),
-            unique_items: flag(source, "uniqueItems"),
             min_properties: size(source, "minProperties"),
             max_properties: size(source, "maxProperties"),
             required: words(source.get("required")),
-            all_of: self.alternatives(source, path, "allOf"),
-            any_of: self.alternatives(source, path, "anyOf"),
-            one_of: self.alternatives(source, path, "oneOf"),
+            all_of: self.alternatives(source, path, "allOf", idiom.saturating_sub(1)),
+            any_of: if idiom > 0 && source.get("anyOf") == Some(&json!([{"type": "integer"}, {"type": "string"}])) {
+                ["integer", "string"].map(Nested::of_type).into()
+            } else {
+                self.alternatives(source, path, "anyOf", 0)
+            },
+            one_of: self.alternatives(source, path, "oneOf", 0),
             not: source
                 .get("not")
                 .filter(|not| not.is_object())
@@ -558,7 +571,7 @@ impl Reader {
         }
     }
 
-    fn alternatives(&mut self, source: &Value, path: &Path, key: &str) -> Vec<Nested> {
+    fn alternatives(&mut self, source: &Value, path: &Path, key: &str, first_idiom: u8) -> Vec<Nested> {
         let list = source
             .get(key)
             .and_then(Value::as_array)
@@ -567,12 +580,15 @@ impl Reader {
         let path = path.child(key);
         list.iter()
             .enumerate()
-            .map(|(index, nested)| self.nested(nested, &path.index(index), 0))
+            .map(|(index, nested)| {
+                let idiom = if index == 0 { first_idiom } else { 0 };
+                self.nested(nested, &path.index(index), idiom)
+            })
             .collect()
     }
 
-    fn nested(&mut self, source: &Value, path: &Path, depth: usize) -> Nested {
-        if depth >= DEPTH || self.depth >= DEPTH {
+    fn nested(&mut self, source: &Value, path: &Path, idiom: u8) -> Nested {
+        if self.depth >= DEPTH {
             self.errors.push(FieldError::invalid(
                 path,
                 "",
@@ -581,42 +597,35 @@ impl Reader {
             return Nested::default();
         }
         self.depth += 1;
-        for key in ["title", "description"] {
-            if source
-                .get(key)
-                .and_then(Value::as_str)
-                .is_some_and(|text| !text.is_empty())
-            {
-                self.forbidden(path, key, "must be empty to be structural");
-            }
-        }
-        if source
-            .get("x-kubernetes-validations")
-            .and_then(Value::as_array)
-            .is_some_and(|rules| !rules.is_empty())
-        {
-            self.forbidden(path, "x-kubernetes-validations", "must be empty to be structural");
-        }
-        for key in ["default", "additionalProperties", "nullable"] {
-            if source
-                .get(key)
-                .is_some_and(|found| !found.is_null() && *found != Value::Bool(false))
-            {
-                self.forbidden(path, key, "must be undefined to be structural");
+        self.unsupported(source, path);
+        for (key, wanted) in NOT_NESTED {
+            let unsaid = match source.get(key) {
+                None | Some(Value::Null) => true,
+                Some(Value::Bool(false)) => key != "default",
+                Some(Value::String(text)) => wanted == "empty" && text.is_empty(),
+                Some(Value::Array(items)) => wanted == "empty" && items.is_empty(),
+                Some(_) => false,
+            };
+            if !unsaid {
+                self.forbidden(path, key, &format!("must be {wanted} to be structural"));
             }
         }
         let properties = source.get("properties").and_then(Value::as_object);
         let mut out = Nested {
-            kind: source.get("type").and_then(Value::as_str).map(Into::into),
-            checks: self.checks_of(source, path),
+            checks: self.checks_of(source, path, idiom),
             ..Nested::default()
         };
         for (name, inner) in properties.into_iter().flatten() {
-            let inner = self.nested(inner, &path.child("properties").key(name), depth + 1);
+            let at = path.child("properties").key(name);
+            if name == "metadata" {
+                let why = "must not be specified in a nested context";
+                self.errors.push(FieldError::forbidden(&at, why));
+            }
+            let inner = self.nested(inner, &at, 0);
             out.properties.push((name.as_str().into(), inner));
         }
         if let Some(items) = source.get("items").filter(|items| items.is_object()) {
-            out.items = Some(Box::new(self.nested(items, &path.child("items"), depth + 1)));
+            out.items = Some(Box::new(self.nested(items, &path.child("items"), 0)));
         }
         self.depth -= 1;
         out

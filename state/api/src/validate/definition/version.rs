@@ -135,12 +135,13 @@ fn schema(errors: &mut Vec<FieldError>, path: &Path, version: &Value) {
             "nullable cannot be true at the root",
         ));
     }
-    if let Err(found) = Schema::from_openapi(schema) {
-        errors.extend(found.under(path.as_str()));
-        // What is not structural has no types for rules.
-        return;
+    let faults = Schema::structural_faults(schema, path);
+    // What is not structural has no types for rules.
+    let fit = faults.is_empty();
+    errors.extend(faults);
+    if fit {
+        errors.extend(Schema::rule_faults(schema, path));
     }
-    errors.extend(Schema::rule_faults(schema, path));
 }
 
 fn column_of(errors: &mut Vec<FieldError>, path: &Path, column: &Value) {
