@@ -149,18 +149,18 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>) ->
     let Some(list) = patch.get(RETAIN_KEYS) else {
         return Ok(());
     };
-    let keys: Option<Vec<&str>> = list
+    let keys: Option<HashSet<&str>> = list
         .as_array()
         .and_then(|list| list.iter().map(Value::as_str).collect());
     let Some(keys) = keys else {
         return Err(PatchError::malformed(BAD_RETAIN_KEYS));
     };
     for (key, value) in patch {
-        if !is_directive(key) && !value.is_null() && !keys.contains(&key.as_str()) {
+        if !is_directive(key) && !value.is_null() && !keys.contains(key.as_str()) {
             return Err(PatchError::malformed(BAD_RETAIN_KEYS));
         }
     }
-    original.retain(|key, _| keys.contains(&key.as_str()));
+    original.retain(|key, _| keys.contains(key.as_str()));
     Ok(())
 }
 

@@ -151,7 +151,6 @@ fn visit(schema: &Schema, value: &Value, old: Option<&Value>, path: &Path, error
                 visit(list.items.get(), item, old, &path.index(index), errors);
             }
         }
-        (Type::Any, Value::Object(_)) if schema.embedded => embedded(value, path, errors),
         _ => {}
     }
 }

@@ -74,10 +74,8 @@ fn webhooks(object: &Value, mutating: bool, strictness: Strictness) -> Vec<Field
         let versions = texts(hook, "admissionReviewVersions");
         review_versions(&mut errors, &path, &versions, strictness.review_versions);
         let name = str_at(hook, &["name"]);
-        if strictness.unique_names && !name.is_empty() {
-            if !seen.insert(name) {
-                errors.push(FieldError::duplicate(path.child("name"), name));
-            }
+        if strictness.unique_names && !name.is_empty() && !seen.insert(name) {
+            errors.push(FieldError::duplicate(path.child("name"), name));
         }
     }
     errors
