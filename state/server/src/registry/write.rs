@@ -13,6 +13,8 @@ use super::failure::{from_store, not_visible};
 
 /// How long the log may take for one write.
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// How deep a stored object may nest: parsers stop at 128 levels.
+const DEEPEST: usize = 120;
 /// How many writes to different objects can be on their way at once before two wait for each other by chance.
 const LOCKS: usize = 1024;
 
@@ -79,14 +81,22 @@ pub(super) enum WriteError {
 }
 
 /// An object in the form that its kind is stored in.
-fn stored_bytes(row: &Resource, object: &Value) -> Bytes {
+///
+/// # Errors
+/// One that nests so deep that it could not be read again: who owns what says of each level.
+fn stored_bytes(row: &Resource, object: &Value) -> Result<Bytes, WriteError> {
+    if meta::nests_deeper(object, DEEPEST) {
+        let name = meta::name(object);
+        let text = format!("{} \"{name}\" nests deeper than {DEEPEST} levels", row.qualified());
+        return Err(WriteError::Failed(Status::bad_request(text)));
+    }
     let storage = row.storage_api_version();
     if meta::api_version(object) == storage {
-        return encode(object).into();
+        return Ok(encode(object).into());
     }
     let mut converted = object.clone();
     row.to_stored(&mut converted);
-    encode(&converted).into()
+    Ok(encode(&converted).into())
 }
 
 impl Inner {
@@ -98,7 +108,7 @@ impl Inner {
         object: &Value,
         expect: Expect,
     ) -> Result<Revision, WriteError> {
-        self.finish(self.log.put(key, stored_bytes(row, object), expect)).await
+        self.finish(self.log.put(key, stored_bytes(row, object)?, expect)).await
     }
 
     /// Writes a heartbeat and waits until everybody sees it: as [`Inner::put`], but a crash may undo it.
@@ -109,7 +119,7 @@ impl Inner {
         object: &Value,
         expect: Expect,
     ) -> Result<Revision, WriteError> {
-        self.finish(self.log.refresh(key, stored_bytes(row, object), expect))
+        self.finish(self.log.refresh(key, stored_bytes(row, object)?, expect))
             .await
     }
 

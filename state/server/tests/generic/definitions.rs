@@ -173,3 +173,27 @@ async fn a_new_storage_version_is_remembered_beside_the_old_one() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn what_nests_too_deep_to_be_read_again_is_refused() {
+    let world = World::new().await;
+    let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    world
+        .post(DEFINITIONS, definition("widgets", "Widget", free))
+        .await
+        .ok();
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
+    let widget = |name: &str, levels: usize| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": nested(levels)});
+    world.post(WIDGETS, widget("shallow", 100)).await.ok();
+    let refused = world.post(WIDGETS, widget("deep", 118)).await.failed(400, "BadRequest");
+    assert_eq!(refused, "widgets.example.com \"deep\" nests deeper than 120 levels");
+    // It takes a few copies to double the depth a few times.
+    let path = "/spec".to_owned() + &"/a".repeat(60);
+    let patch = json!([{"op": "copy", "from": "/spec", "path": path}]);
+    let refused = world
+        .patch("application/json-patch+json", &format!("{WIDGETS}/shallow"), patch)
+        .await;
+    assert_eq!(refused.code, 422);
+    let kept = world.get(&format!("{WIDGETS}/shallow")).await.ok();
+    assert_eq!(kept["spec"], nested(100));
+}
