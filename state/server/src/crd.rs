@@ -3,13 +3,15 @@
 //! A definition's rows enter the scheme when the cache sees it stored and leave when it sees it gone, so that what is
 //! served follows the log and nothing else, also at start and after a write of another process.
 
-use std::sync::Weak;
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::Value;
 use setpoint_api::{Resource, Scheme, Status, meta};
 
+use crate::cache::Stored;
 use crate::registry::{self, Inner, Registry};
 
 /// The kind of definitions in cache and log.
@@ -87,26 +89,25 @@ pub(crate) async fn clean_up(inner: Weak<Inner>) {
     let mut definitions = strong.cache.subscribe(RESOURCE);
     let mut revisions = strong.cache.revisions();
     drop(strong);
+    let mut known: Option<HashSet<String>> = None;
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let registry = Registry { inner: strong };
         definitions.mark_unchanged();
         revisions.mark_unchanged();
         let all = registry.cache().list(RESOURCE, None);
-        let (going, staying): (Vec<Value>, Vec<Value>) = all
+        let going: Vec<Value> = all
             .iter()
+            .filter(|stored| stored.deleting)
             .map(|stored| stored.value())
-            .partition(meta::is_being_deleted);
-        let going: Vec<Value> = going
-            .into_iter()
             .filter(|definition| meta::finalizers(definition).any(|finalizer| finalizer == FINALIZER))
             .collect();
-        // A name that another definition had may be free by now: written as it is, a definition is judged again.
-        for refused in staying.iter().filter(|definition| has_refused_names(definition)) {
-            if let Err(status) = registry::amend(&registry, refused, |_| {}).await {
-                tracing::warn!(definition = meta::name(refused), error = %status, "cannot judge the names of a CustomResourceDefinition again");
-            }
+        let names: HashSet<String> = all.iter().map(|stored| stored.name.to_string()).collect();
+        // Definitions are large: they are read only when one has gone, and at the start, when one may have.
+        if known.as_ref().is_none_or(|known| !known.is_subset(&names)) {
+            judge_again(&registry, &all).await;
         }
+        known = Some(names);
         for definition in &going {
             if let Err(status) = finish(&registry, definition).await {
                 tracing::warn!(definition = meta::name(definition), error = %status, "cannot clean up after a CustomResourceDefinition yet");
@@ -124,6 +125,19 @@ pub(crate) async fn clean_up(inner: Weak<Inner>) {
         };
         if !changed {
             return;
+        }
+    }
+}
+
+/// Writes the definitions whose names were refused as they are, so that they are judged again: a name may be free by now.
+async fn judge_again(registry: &Registry, all: &[Arc<Stored>]) {
+    let staying = all
+        .iter()
+        .filter(|stored| !stored.deleting)
+        .map(|stored| stored.value());
+    for refused in staying.filter(has_refused_names) {
+        if let Err(status) = registry::amend(registry, &refused, |_| {}).await {
+            tracing::warn!(definition = meta::name(&refused), error = %status, "cannot judge the names of a CustomResourceDefinition again");
         }
     }
 }

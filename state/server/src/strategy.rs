@@ -67,8 +67,10 @@ pub(crate) trait Strategy: Send + Sync {
         Ok(())
     }
 
-    /// Completes a change through a subresource that writes the status (new, old).
-    fn update_part(&self, _: &Scene<'_>, _subresource: &str, _: &mut Value, _: &Value) {}
+    /// Completes or refuses a change through a subresource that writes the status or a part (new, old).
+    fn update_part(&self, _: &Scene<'_>, _subresource: &str, _: &mut Value, _: &Value) -> Result<(), Status> {
+        Ok(())
+    }
 
     /// Writes what the server itself says in an object's status, once the client's is put aside (updates of the object alone).
     fn settle(&self, _: &Scene<'_>, _: &mut Value) {}

@@ -158,7 +158,7 @@ fn prepare(call: &mut Call<'_>, target: Target, candidate: Candidate, old: &Valu
         strategy.settle(&scene, &mut new);
     }
     if matches!(target, Target::Status | Target::Part(_)) {
-        strategy.update_part(&scene, subresource, &mut new, old);
+        strategy.update_part(&scene, subresource, &mut new, old)?;
     }
     if !owned && part {
         // Only now is known what of the object this path writes.

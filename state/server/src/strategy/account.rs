@@ -1,4 +1,4 @@
-//! What a new pod gets of its service account: it must be there, its token is mounted, and its pull secrets are used.
+//! What a new pod gets of its service account: it must be there, its token is mounted, and its pull secrets are taken over.
 //!
 //! Follows Kubernetes' admission plugin `ServiceAccount`, with one difference: the account `default` is one of the things every
 //! namespace has, so a pod that is made before it was written is not refused but taken as that account will be.
@@ -73,9 +73,6 @@ pub(crate) fn admit_pod(cache: &Cache, pod: &mut Value) -> Result<(), Status> {
 /// # Errors
 /// 403 when an ephemeral container uses a Secret that the account does not list.
 pub(crate) fn admit_ephemeral(cache: &Cache, pod: &Value) -> Result<(), Status> {
-    if meta::list_at(pod, &["spec", "ephemeralContainers"]).is_empty() {
-        return Ok(());
-    }
     let account = meta::str_at(pod, &["spec", "serviceAccountName"]);
     match cache.get(RESOURCE, meta::namespace(pod), account) {
         Some(stored) => only_listed(&stored.value(), pod).map_err(|why| refusal(pod, &why)),

@@ -23,8 +23,14 @@ impl Strategy for Pods {
         Ok(())
     }
 
-    fn update(&self, scene: &Scene<'_>, object: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
-        account::admit_ephemeral(scene.cache, object)?;
+    fn update_part(&self, scene: &Scene<'_>, subresource: &str, object: &mut Value, _: &Value) -> Result<(), Status> {
+        match subresource {
+            "ephemeralcontainers" => account::admit_ephemeral(scene.cache, object),
+            _ => Ok(()),
+        }
+    }
+
+    fn update(&self, _: &Scene<'_>, object: &mut Value, old: &Value, _: &mut Vec<String>) -> Result<(), Status> {
         default::pod::admit(object);
         priority::keep(object, old);
         Ok(())

@@ -1,14 +1,14 @@
 //! CertificateSigningRequests: when each condition was said, and what approval may not touch.
 
 use serde_json::Value;
-use setpoint_api::meta;
+use setpoint_api::{Status, meta};
 
 use super::{Scene, Strategy};
 
 pub(crate) struct SigningRequests;
 
 impl Strategy for SigningRequests {
-    fn update_part(&self, scene: &Scene<'_>, subresource: &str, object: &mut Value, old: &Value) {
+    fn update_part(&self, scene: &Scene<'_>, subresource: &str, object: &mut Value, old: &Value) -> Result<(), Status> {
         let now = meta::format_time(scene.now);
         let before = meta::list_at(old, &["status", "conditions"]).to_vec();
         let status = meta::map_mut(meta::map_of(object), "status");
@@ -19,7 +19,7 @@ impl Strategy for SigningRequests {
             };
         }
         let Some(Value::Array(conditions)) = status.get_mut("conditions") else {
-            return;
+            return Ok(());
         };
         for condition in conditions {
             let same = |other: &&Value| {
@@ -39,5 +39,6 @@ impl Strategy for SigningRequests {
                 }
             }
         }
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{MERGE, STRATEGIC, World};
 use crate::{PODS, pod};
 
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
@@ -199,4 +199,25 @@ async fn a_pod_that_mirrors_one_of_its_node_uses_nothing_of_the_cluster() {
     }
     let made = world.post(PODS, mirror(("nodeName", json!("n")))).await.ok();
     assert_eq!(token_volume(&made), None);
+}
+
+#[tokio::test]
+async fn what_an_account_allowed_once_holds_up_no_later_write() {
+    let world = World::new().await;
+    world.post(ACCOUNTS, account("robot", &json!({}))).await.ok();
+    world.post(PODS, pod_of("one", "robot")).await.ok();
+    let uses = |secret: &str| {
+        json!({ "spec": { "ephemeralContainers": [{ "name": secret, "image": "i",
+            "envFrom": [{ "secretRef": { "name": secret } }] }] } })
+    };
+    let containers = format!("{PODS}/one/ephemeralcontainers");
+    world.patch(STRATEGIC, &containers, uses("first")).await.ok();
+    let strict = json!({ "metadata": { "annotations": { "kubernetes.io/enforce-mountable-secrets": "true" } } });
+    world.patch(MERGE, &format!("{ACCOUNTS}/robot"), strict).await.ok();
+    let refused = world.patch(STRATEGIC, &containers, uses("second")).await;
+    assert!(refused.failed(403, "Forbidden").contains("with envFrom referencing"));
+    let status = json!({ "status": { "phase": "Running" } });
+    world.patch(MERGE, &format!("{PODS}/one/status"), status).await.ok();
+    let label = json!({ "metadata": { "labels": { "later": "yes" } } });
+    world.patch(MERGE, &format!("{PODS}/one"), label).await.ok();
 }
