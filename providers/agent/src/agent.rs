@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
+use crate::cadvisor;
 use crate::containers::{Containers, RuntimeFailure};
 use crate::events::Recorder;
 use crate::host::Host;
@@ -26,7 +27,9 @@ use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::node::{self, Facts, Identity, Pressure};
 use crate::pods::Pods;
+use crate::settings::Settings;
 use crate::sources;
+use crate::static_pods::{self, Complaints, Keep};
 use crate::streams::{
     self, AttachRequest, Duplex, ExecRequest, ExecStreams, LogRequest, LogStream, PodAddress, StreamError,
 };
@@ -62,6 +65,8 @@ pub struct AgentConfig {
     pub version: String,
     /// The cluster's DNS domain, `cluster.local`.
     pub cluster_domain: String,
+    /// What the node is told beside what the API says.
+    pub settings: Settings,
     /// The clock.
     pub now: Now,
     /// Where the agent's metrics are registered.
@@ -125,10 +130,15 @@ struct Inner {
     containers: Arc<dyn Containers>,
     node_ip: Ipv4Addr,
     usage: Sampler,
+    facts: Facts,
+    now: Now,
     network: Option<Arc<Network>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
+
+/// The folder of static pods in the data directory.
+pub const STATIC_PODS: &str = "static-pods";
 
 /// How long starting a process may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(30);
@@ -141,7 +151,7 @@ impl Agent {
     /// Registers the node, adopts what runs, and starts to keep its pods.
     pub async fn start(config: AgentConfig) -> Result<Agent, AgentError> {
         let places = Places::new(&config.data_dir);
-        prepare_directories(&places)?;
+        prepare_directories(&places, &config.data_dir.join(STATIC_PODS))?;
         let metrics = Metrics::new(&config.metrics).map_err(|source| AgentError::Metrics { source })?;
         let containers: Arc<dyn Containers> = Arc::new(Host::new(config.runtime.clone(), config.images.clone()));
         let adopted = containers.sandboxes().await.map_err(|error| AgentError::Runtime {
@@ -159,6 +169,7 @@ impl Agent {
             ip: config.node_ip,
             pod_cidr: config.ranges.pods.to_string(),
             version: config.version.clone(),
+            settings: config.settings.clone(),
         };
         let pressure = Pressure::read(&config.data_dir);
         let registered = node::register(&config.client, &identity, &facts, pressure, (config.now)())
@@ -175,7 +186,7 @@ impl Agent {
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             node_ip: config.node_ip,
-            facts,
+            facts: facts.clone(),
             places,
             dns: config.ranges.gateway(),
             cluster_domain: config.cluster_domain.clone(),
@@ -194,6 +205,17 @@ impl Agent {
             now: config.now.clone(),
         });
         let pods = Pods::new(shared, tasks.clone(), stop.clone());
+        let statics = Keep {
+            folder: config.data_dir.join(STATIC_PODS),
+            node: config.node_name.clone(),
+            client: config.client.clone(),
+            pods: pods.clone(),
+            stop: stop.clone(),
+        };
+        // Before what runs is looked at: some of it may be theirs.
+        let mut said = Complaints::default();
+        statics.read(&mut said);
+        tasks.spawn(static_pods::keep(statics, said));
         tasks.spawn(pods.clone().follow(config.node_name.clone(), adopted));
         tasks.spawn(node::keep(
             config.client,
@@ -206,7 +228,9 @@ impl Agent {
         Ok(Agent {
             inner: Arc::new(Inner {
                 pods,
-                usage: Sampler::new(containers.clone(), config.now),
+                usage: Sampler::new(containers.clone(), config.now.clone()),
+                facts,
+                now: config.now,
                 containers,
                 node_ip: config.node_ip,
                 network,
@@ -352,6 +376,19 @@ impl Agent {
         })
     }
 
+    /// Returns what the node's containers use, in Prometheus' text form under cAdvisor's names.
+    ///
+    /// # Errors
+    /// What the runtime or the kernel's figures cannot be read.
+    pub async fn container_metrics(&self) -> Result<String, StreamError> {
+        let (containers, now) = (&*self.inner.containers, (self.inner.now)());
+        let page = cadvisor::page(containers, &self.inner.facts, now).await;
+        page.map_err(|error| StreamError::Failed {
+            operation: "measure what the node's containers use".to_owned(),
+            source: error.into(),
+        })
+    }
+
     /// Stops the agent's tasks; the pods keep running.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
@@ -442,8 +479,8 @@ pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
     Ok(())
 }
 
-fn prepare_directories(places: &Places) -> Result<(), AgentError> {
-    for path in [places.disk(), places.memory()] {
+fn prepare_directories(places: &Places, statics: &Path) -> Result<(), AgentError> {
+    for path in [places.disk(), places.memory(), statics] {
         let prepared =
             fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
         prepared.map_err(|source| AgentError::Directory {

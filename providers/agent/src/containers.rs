@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use setpoint_runtime::SandboxStats;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
+use setpoint_runtime::{SandboxCounters, SandboxStats};
 use tokio::sync::broadcast;
 
 use crate::streams::{Duplex, ExecStreams, LogRequest, LogStream};
@@ -96,6 +96,8 @@ pub trait Containers: Send + Sync + 'static {
     async fn connect(&self, sandbox: &str, port: u16) -> Result<Box<dyn Duplex>, RuntimeFailure>;
     /// Returns what a sandbox used so far.
     async fn stats(&self, sandbox: &str) -> Result<SandboxStats, RuntimeFailure>;
+    /// Returns all that the kernel counted of a sandbox.
+    async fn counters(&self, sandbox: &str) -> Result<SandboxCounters, RuntimeFailure>;
     /// Streams an attempt's log.
     async fn logs(
         &self,

@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use setpoint_runtime::images::{Credentials, Image, ImageError, ImageErrorClass, ImageStore};
 use setpoint_runtime::logs::ReadOptions;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
-use setpoint_runtime::{ExecSession, Runtime, RuntimeError, SandboxStats, StartStage};
+use setpoint_runtime::{ExecSession, Runtime, RuntimeError, SandboxCounters, SandboxStats, StartStage};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -132,6 +132,10 @@ impl Containers for Host {
 
     async fn stats(&self, sandbox: &str) -> Result<SandboxStats, RuntimeFailure> {
         self.runtime.stats(sandbox).await.map_err(failed)
+    }
+
+    async fn counters(&self, sandbox: &str) -> Result<SandboxCounters, RuntimeFailure> {
+        self.runtime.counters(sandbox).await.map_err(failed)
     }
 
     async fn logs(

@@ -15,6 +15,7 @@
 pub mod addresses;
 mod agent;
 pub mod backoff;
+mod cadvisor;
 pub mod containers;
 pub mod decide;
 pub mod dns;
@@ -35,7 +36,9 @@ pub mod probes;
 pub mod resources;
 pub mod security;
 pub mod services;
+pub mod settings;
 pub mod sources;
+pub mod static_pods;
 pub mod status;
 pub mod streams;
 pub mod usage;

@@ -13,6 +13,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::settings::Settings;
 use crate::sources::REQUEST_LIMIT;
 use crate::status;
 
@@ -20,9 +21,6 @@ pub use keep::keep;
 
 /// The version of Kubernetes whose behaviour the node shows.
 pub const KUBELET_VERSION: &str = "v1.37.0";
-/// How many pods a node takes.
-const MAX_PODS: u32 = 110;
-
 /// What a machine has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -126,6 +124,8 @@ pub struct Identity {
     pub pod_cidr: String,
     /// The agent's version.
     pub version: String,
+    /// How many pods the node takes, and what it keeps from them.
+    pub settings: Settings,
 }
 
 fn architecture() -> &'static str {
@@ -159,12 +159,15 @@ fn object(identity: &Identity) -> Value {
 
 /// Returns the Node's status; transition times are kept from `old` where nothing changed.
 pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Option<&Value>, now: Timestamp) -> Value {
-    let resources = json!({
-        "cpu": facts.cpus.to_string(),
-        "memory": format!("{}Ki", facts.memory / 1024),
-        "ephemeral-storage": format!("{}Ki", facts.storage / 1024),
-        "pods": MAX_PODS.to_string(),
-    });
+    let pods = identity.settings.pods.max.to_string();
+    let (cpu, memory, storage) = identity
+        .settings
+        .reserved
+        .of(facts.cpus * 1000, facts.memory, facts.storage);
+    let left = match facts.cpus * 1000 - cpu {
+        millis if millis % 1000 == 0 => (millis / 1000).to_string(),
+        millis => format!("{millis}m"),
+    };
     let time = json!(status::whole_seconds(now));
     let condition = |kind: &str, on: bool, good: (&str, &str), bad: (&str, &str)| {
         let value = if on { "True" } else { "False" };
@@ -184,8 +187,19 @@ pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Optio
         })
     };
     json!({
-        "capacity": resources,
-        "allocatable": resources,
+        "capacity": {
+            "cpu": facts.cpus.to_string(),
+            "memory": format!("{}Ki", facts.memory / 1024),
+            "ephemeral-storage": format!("{}Ki", facts.storage / 1024),
+            "pods": pods,
+        },
+        // As the kubelet has it: disk space in bytes here.
+        "allocatable": {
+            "cpu": left,
+            "memory": format!("{}Ki", (facts.memory - memory) / 1024),
+            "ephemeral-storage": (facts.storage - storage).to_string(),
+            "pods": pods,
+        },
         "addresses": [
             {"type": "InternalIP", "address": identity.ip.to_string()},
             {"type": "Hostname", "address": identity.name},
@@ -282,6 +296,7 @@ mod tests {
             ip: Ipv4Addr::new(192, 0, 2, 1),
             pod_cidr: "10.42.0.0/24".to_owned(),
             version: "0.1.0".to_owned(),
+            settings: Settings::default(),
         }
     }
 
@@ -336,6 +351,8 @@ mod tests {
             first["conditions"][1]["lastTransitionTime"]
         );
         assert_eq!(full["capacity"]["memory"], "4194304Ki");
+        assert_eq!(full["allocatable"]["cpu"], "1940m");
+        assert_eq!(full["allocatable"]["memory"], "3882188Ki");
     }
 
     #[test]

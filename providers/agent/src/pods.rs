@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::containers::chain;
+use crate::static_pods::{self, Statics};
 use crate::worker::{self, Shared, Update};
 
 struct Handle {
@@ -28,6 +30,11 @@ struct Handle {
 pub struct Pods {
     shared: Arc<Shared>,
     workers: Arc<Mutex<HashMap<String, Handle>>>,
+    statics: Statics,
+    /// Whether the API's list of this node's pods has been read.
+    listed: Arc<AtomicBool>,
+    /// What ran before and has not been claimed by a pod.
+    adopted: Arc<Mutex<HashMap<String, SandboxState>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -38,6 +45,9 @@ impl Pods {
         Self {
             shared,
             workers: Arc::default(),
+            statics: Statics::default(),
+            listed: Arc::default(),
+            adopted: Arc::default(),
             tasks,
             stop,
         }
@@ -60,12 +70,33 @@ impl Pods {
         found.into_iter().next().map(|update| update.pod)
     }
 
+    /// The static pods of the node.
+    pub(crate) fn statics(&self) -> &Statics {
+        &self.statics
+    }
+
+    /// Whether the API's list of this node's pods has been read.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
+    }
+
+    /// Ends a static pod that is not declared any more, as one that is deleted: with its grace period.
+    pub(crate) fn end_static(&self, hash: &str) {
+        if let Some(handle) = self.workers.lock().get(hash) {
+            handle.updates.send_modify(|update| {
+                let mut pod = Pod::clone(&update.pod);
+                let now = Time((self.shared.now)());
+                pod.metadata.deletion_timestamp.get_or_insert(now);
+                update.pod = Arc::new(pod);
+            });
+        }
+    }
+
     /// Follows the API and the runtime until the agent stops. `adopted` is what ran before.
     pub async fn follow(self, node: String, adopted: Vec<SandboxState>) {
-        let mut adopted: HashMap<String, SandboxState> = adopted
-            .into_iter()
-            .map(|sandbox| (sandbox.spec.id.clone(), sandbox))
-            .collect();
+        self.adopted
+            .lock()
+            .extend(adopted.into_iter().map(|sandbox| (sandbox.spec.id.clone(), sandbox)));
         let mut events = self.shared.containers.events();
         let api: Api<Pod> = Api::all(self.shared.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
@@ -81,19 +112,30 @@ impl Pods {
                     Some(Err(error)) => {
                         tracing::warn!(node, error = chain(&error), "the watch of this node's pods broke off, it is taken up again");
                     }
-                    Some(Ok(watcher::Event::Init)) => listed.clear(),
+                    Some(Ok(watcher::Event::Init)) => {
+                        listed.clear();
+                        self.statics.forget_mirrors();
+                    }
                     Some(Ok(watcher::Event::InitApply(pod))) => {
                         listed.extend(pod.metadata.uid.clone());
-                        self.apply(pod, &mut adopted);
+                        self.see(pod);
                     }
                     Some(Ok(watcher::Event::InitDone)) => {
                         self.forget_all_but(&listed);
-                        for (_, sandbox) in adopted.drain() {
+                        // What runs for a static pod waits for its mirror.
+                        let orphans: Vec<SandboxState> = {
+                            let mut adopted = self.adopted.lock();
+                            let orphans = adopted.extract_if(|uid, _| !self.statics.has(uid));
+                            orphans.map(|(_, sandbox)| sandbox).collect()
+                        };
+                        for sandbox in orphans {
                             self.remove_orphan(sandbox);
                         }
                         self.remove_forgotten_files();
+                        self.listed.store(true, Ordering::Release);
+                        self.statics.changed.notify_one();
                     }
-                    Some(Ok(watcher::Event::Apply(pod))) => self.apply(pod, &mut adopted),
+                    Some(Ok(watcher::Event::Apply(pod))) => self.see(pod),
                     Some(Ok(watcher::Event::Delete(pod))) => self.delete(&pod),
                 },
             }
@@ -114,7 +156,23 @@ impl Pods {
         }
     }
 
-    fn apply(&self, pod: Pod, adopted: &mut HashMap<String, SandboxState>) {
+    /// Takes a pod as the API has it.
+    fn see(&self, pod: Pod) {
+        if static_pods::mirrored(&pod).is_none() {
+            return self.apply(pod);
+        }
+        let key = static_pods::key(&pod);
+        let Some(runs) = self.statics.see(pod) else { return };
+        // The former pod of that name ends first; what it leaves starts this one.
+        let other = |(uid, handle): (&String, &Handle)| {
+            Some(uid) != runs.metadata.uid.as_ref() && static_pods::key(&handle.updates.borrow().pod) == key
+        };
+        if !self.workers.lock().iter().any(other) {
+            self.apply(runs);
+        }
+    }
+
+    fn apply(&self, pod: Pod) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
         let update = Update {
             pod: Arc::new(pod),
@@ -124,11 +182,14 @@ impl Pods {
             handle.updates.send_replace(update);
             return;
         }
-        let sandbox = adopted.remove(&uid);
+        let sandbox = self.adopted.lock().remove(&uid);
         self.start(uid, update, sandbox);
     }
 
     fn delete(&self, pod: &Pod) {
+        if static_pods::mirrored(pod).is_some() {
+            self.statics.lose(pod);
+        }
         let Some(uid) = &pod.metadata.uid else { return };
         if let Some(handle) = self.workers.lock().get(uid) {
             // The last object that was seen tells how it was deleted.
@@ -141,7 +202,10 @@ impl Pods {
 
     fn forget_all_but(&self, listed: &HashSet<String>) {
         let workers = self.workers.lock();
-        for (_, handle) in workers.iter().filter(|(uid, _)| !listed.contains(*uid)) {
+        for (_, handle) in workers
+            .iter()
+            .filter(|(uid, _)| !listed.contains(*uid) && !self.statics.has(uid))
+        {
             handle.updates.send_modify(|update| update.gone = true);
         }
     }
@@ -157,7 +221,10 @@ impl Pods {
             }
         };
         let workers = self.workers.lock();
-        let forgotten: Vec<String> = found.into_iter().filter(|uid| !workers.contains_key(uid)).collect();
+        let forgotten: Vec<String> = found
+            .into_iter()
+            .filter(|uid| !workers.contains_key(uid) && !self.statics.has(uid))
+            .collect();
         drop(workers);
         if forgotten.is_empty() {
             return;
@@ -228,8 +295,16 @@ impl Pods {
         );
         let (pods, stop) = (self.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            worker::run(pods.shared.clone(), receiver, wake, adopted, stop).await;
+            let last = receiver.clone();
+            worker::run(pods.shared.clone(), receiver, wake, adopted, stop.clone()).await;
             pods.workers.lock().remove(&uid);
+            if stop.is_cancelled() {
+                return;
+            }
+            let key = static_pods::key(&last.borrow().pod);
+            if let Some(next) = key.and_then(|key| pods.statics.next(&key)) {
+                pods.apply(next);
+            }
         });
     }
 }

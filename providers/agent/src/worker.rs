@@ -37,6 +37,7 @@ use crate::node::Facts;
 use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Kind, Schedule};
 use crate::sources::{Change, Changes, Following, References};
+use crate::static_pods;
 use crate::volumes::Places;
 use operations::Outcome;
 
@@ -510,7 +511,10 @@ impl Worker {
     fn take_update(&mut self) {
         let update = self.updates.borrow_and_update().clone();
         self.observed.gone |= update.gone;
-        if let Some(status) = &update.pod.status {
+        if static_pods::api_uid(&update.pod) != static_pods::api_uid(&self.pod) {
+            // Another object shows this pod now, and says nothing of it yet.
+            self.written = update.pod.status.clone().unwrap_or_default();
+        } else if let Some(status) = &update.pod.status {
             self.take_foreign_conditions(status);
         }
         self.pod = update.pod;

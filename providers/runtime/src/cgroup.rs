@@ -6,6 +6,7 @@
 //! `setpoint-<instance>/_shims`, because a group with children must not hold processes on v2 and because a pod's
 //! limit must not kill its shim.
 
+mod counters;
 mod detect;
 mod limits;
 mod usage;
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use counters::Counter;
+pub(crate) use counters::counters;
 pub(crate) use detect::{remains, traces};
 pub(crate) use usage::usage;
 

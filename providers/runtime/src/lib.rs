@@ -29,7 +29,8 @@ mod spawner;
 pub mod spec;
 mod sys;
 
+pub use cgroup::Counter;
 pub use error::{Missing, RuntimeError, StartStage};
 pub use preflight::preflight;
 pub use reexec::reexec_main;
-pub use runtime::{ExecSession, Now, Runtime, RuntimeConfig, SandboxStats, Usage};
+pub use runtime::{ExecSession, InterfaceCounters, Now, Runtime, RuntimeConfig, SandboxCounters, SandboxStats, Usage};

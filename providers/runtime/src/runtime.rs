@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::cgroup::{self, Hierarchies};
+use crate::cgroup::{self, Counter, Hierarchies};
 use crate::error::RuntimeError;
 use crate::images::{Image, ImageStore};
 use crate::logs;
@@ -90,6 +90,28 @@ pub struct SandboxStats {
     pub total: Usage,
     /// Each running container by its id (`NAME-ATTEMPT`).
     pub containers: Vec<(String, Usage)>,
+}
+
+/// What passed through a network interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// Its name.
+    pub name: String,
+    /// Received: bytes, packets, errors, dropped packets.
+    pub received: [u64; 4],
+    /// Sent: bytes, packets, errors, dropped packets.
+    pub sent: [u64; 4],
+}
+
+/// All that the kernel counted of a sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxCounters {
+    /// All of it together.
+    pub total: Vec<(Counter, u64)>,
+    /// Each running container by its id (`NAME-ATTEMPT`).
+    pub containers: Vec<(String, Vec<(Counter, u64)>)>,
+    /// The interfaces of its own network, without the loopback's; none on the host's network.
+    pub interfaces: Vec<InterfaceCounters>,
 }
 
 /// The containers of one instance on this host. Cheap to clone.
@@ -545,6 +567,27 @@ impl Runtime {
         })
     }
 
+    /// Reads all that the kernel counted of a sandbox.
+    pub async fn counters(&self, sandbox: &str) -> Result<SandboxCounters, RuntimeError> {
+        let state = self.inner.link(sandbox)?.current();
+        let (hierarchies, instance) = (&self.inner.hierarchies, &self.inner.config.instance);
+        let running = state.containers.iter().filter(|container| container.exit.is_none());
+        let read = |id: String| {
+            let group = hierarchies.container(instance, sandbox, &id);
+            (id, cgroup::counters(&group, |_| true))
+        };
+        let path = PathBuf::from(format!("/proc/{}/net/dev", state.pid));
+        let interfaces = match state.spec.ip {
+            Some(_) => interfaces(&std::fs::read_to_string(&path).map_err(RuntimeError::io("read", &path))?),
+            None => Vec::new(),
+        };
+        Ok(SandboxCounters {
+            total: cgroup::counters(&hierarchies.sandbox(instance, sandbox), |_| true),
+            containers: running.map(|container| read(container.id())).collect(),
+            interfaces,
+        })
+    }
+
     /// Removes every sandbox and everything else of an instance; needs no open runtime.
     pub async fn remove_all(data_dir: &Path, run_dir: &Path, instance: &str) -> Result<(), RuntimeError> {
         cleanup::remove_all(data_dir, run_dir, instance).await
@@ -554,6 +597,24 @@ impl Runtime {
     pub fn traces() -> Vec<(String, std::path::PathBuf)> {
         crate::cgroup::traces()
     }
+}
+
+/// Reads `/proc/PID/net/dev`: eight columns of what was received and eight of what was sent, by interface.
+fn interfaces(text: &str) -> Vec<InterfaceCounters> {
+    let read = |line: &str| {
+        let (name, columns) = line.split_once(':')?;
+        let columns: Vec<u64> = columns.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let (received, sent) = (columns.get(..4)?, columns.get(8..12)?);
+        Some(InterfaceCounters {
+            name: name.trim().to_owned(),
+            received: received.try_into().ok()?,
+            sent: sent.try_into().ok()?,
+        })
+    };
+    text.lines()
+        .filter_map(read)
+        .filter(|interface| interface.name != "lo")
+        .collect()
 }
 
 fn find(link: &Link, container: &str) -> Result<ContainerState, RuntimeError> {

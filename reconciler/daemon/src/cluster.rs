@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use setpoint_agent::settings::Settings;
 use setpoint_agent::{Agent, AgentConfig};
 use setpoint_controllers::ControllersConfig;
 use setpoint_engine::{Engine, EngineConfig};
@@ -58,6 +59,7 @@ impl Cluster {
         listener: TcpListener,
         paths: &Paths,
         audit: Option<AuditConfig>,
+        settings: Settings,
         demo: bool,
     ) -> anyhow::Result<Cluster> {
         let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> = Arc::new(wall_clock);
@@ -131,6 +133,7 @@ impl Cluster {
             node_labels: Default::default(),
             version: env!("CARGO_PKG_VERSION").to_string(),
             cluster_domain: DOMAIN.to_string(),
+            settings,
             now: now.clone(),
             metrics: metrics.clone(),
         })

@@ -32,6 +32,8 @@ mod kubectl;
 mod lifecycle;
 #[path = "e2e/matrix.rs"]
 mod matrix;
+#[path = "e2e/node.rs"]
+mod node;
 #[path = "e2e/streams.rs"]
 mod streams;
 #[path = "e2e/timemachine.rs"]

@@ -212,4 +212,9 @@ pub trait PodStreams: Send + Sync + 'static {
     async fn usage(&self, node: &str) -> Result<NodeUsage, StreamError> {
         Err(StreamError::NotSupported(format!("node {node:?} is not measured")))
     }
+
+    /// Returns what a node's containers use, in Prometheus' text form under cAdvisor's names.
+    async fn container_metrics(&self, node: &str) -> Result<String, StreamError> {
+        Err(StreamError::NotSupported(format!("node {node:?} is not measured")))
+    }
 }

@@ -46,7 +46,19 @@ pub(crate) fn kinds(cache: &Arc<Cache>, streams: &Arc<dyn PodStreams>) -> Vec<Co
 /// # Errors
 /// As [`PodStreams::usage`]; also when the node does not answer in time.
 pub(crate) async fn of_node(streams: &dyn PodStreams, node: &str) -> Result<NodeUsage, StreamError> {
-    match tokio::time::timeout(ASK_WITHIN, streams.usage(node)).await {
+    in_time(node, streams.usage(node)).await
+}
+
+/// Returns what a node's containers use, as a page for scrapers.
+///
+/// # Errors
+/// As [`of_node`].
+pub(crate) async fn of_containers(streams: &dyn PodStreams, node: &str) -> Result<String, StreamError> {
+    in_time(node, streams.container_metrics(node)).await
+}
+
+async fn in_time<T>(node: &str, asked: impl Future<Output = Result<T, StreamError>>) -> Result<T, StreamError> {
+    match tokio::time::timeout(ASK_WITHIN, asked).await {
         Ok(answer) => answer,
         Err(late) => Err(StreamError::Failed {
             operation: format!("learn in time what node {node:?} uses"),

@@ -17,7 +17,7 @@ use crate::images::{self, Found, ImageProblem};
 use crate::observed::{Busy, Ending, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Kind, Target};
 use crate::sources::{self, REQUEST_LIMIT};
-use crate::{backoff, hooks, volumes};
+use crate::{backoff, hooks, static_pods, volumes};
 
 /// How long making or removing a sandbox may take.
 const SANDBOX_LIMIT: Duration = Duration::from_secs(60);
@@ -492,7 +492,8 @@ impl Worker {
         self.observed.ending = Ending::Removing;
         let status = self.status_at_the_end(now);
         let patch = (status != self.written).then(|| writing::patch(&self.pod, &self.written, &status));
-        let (client, (name, namespace), uid) = (self.shared.client.clone(), self.names(), self.uid.clone());
+        let uid = static_pods::api_uid(&self.pod).map(str::to_owned);
+        let (client, (name, namespace)) = (self.shared.client.clone(), self.names());
         self.running.push(Box::pin(async move {
             if let Some(patch) = patch {
                 match writing::write(client.clone(), &namespace, &name, &patch).await {
@@ -505,7 +506,7 @@ impl Worker {
             let params = DeleteParams {
                 grace_period_seconds: Some(0),
                 preconditions: Some(Preconditions {
-                    uid: Some(uid),
+                    uid,
                     resource_version: None,
                 }),
                 ..DeleteParams::default()

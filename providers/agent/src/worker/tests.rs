@@ -135,6 +135,10 @@ impl Containers for World {
         Err(RuntimeFailure::new("nothing listens in this world"))
     }
 
+    async fn counters(&self, _: &str) -> Result<setpoint_runtime::SandboxCounters, RuntimeFailure> {
+        Ok(setpoint_runtime::SandboxCounters::default())
+    }
+
     async fn stats(&self, _: &str) -> Result<setpoint_runtime::SandboxStats, RuntimeFailure> {
         Ok(setpoint_runtime::SandboxStats::default())
     }

@@ -13,6 +13,7 @@ use super::operations::Outcome;
 use crate::backoff;
 use crate::observed::{Busy, Ending};
 use crate::sources::REQUEST_LIMIT;
+use crate::static_pods;
 use crate::status::{self, OWN_CONDITIONS};
 
 /// How long "on its way" may wait for better news before it is written.
@@ -146,7 +147,12 @@ pub(super) fn patch(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Value {
         }
     }
     changed.retain(|name, value| old.get(name) != Some(value));
-    json!({"metadata": {"uid": pod.metadata.uid}, "status": changed})
+    json!({"metadata": {"uid": static_pods::api_uid(pod)}, "status": changed})
+}
+
+/// Whether the API refused because the name belongs to another object by now.
+fn is_another(answer: &kube::core::Status) -> bool {
+    answer.code == 409 && answer.message.contains("UID in precondition")
 }
 
 /// Sends a status patch.
@@ -155,7 +161,7 @@ pub(super) async fn write(client: kube::Client, namespace: &str, name: &str, pat
     let params = PatchParams::default();
     match tokio::time::timeout(REQUEST_LIMIT, api.patch_status(name, &params, &Patch::Merge(patch))).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Err(WriteError::Gone),
+        Ok(Err(kube::Error::Api(answer))) if answer.code == 404 || is_another(&answer) => Err(WriteError::Gone),
         Ok(Err(error)) => Err(WriteError::Failed(crate::containers::chain(&error))),
         Err(_) => Err(WriteError::Failed(format!(
             "no answer within {} s",

@@ -34,7 +34,8 @@ impl Instance {
         self.folder.path().join("data")
     }
 
-    fn command(&self, name: &str) -> Command {
+    /// A command of the binary about this instance.
+    pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_setpoint"));
         command
             .arg(name)

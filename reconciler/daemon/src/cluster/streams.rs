@@ -32,6 +32,11 @@ impl LocalNode {
         }
     }
 
+    fn node(&self, node: &str) -> Result<&Agent, StreamError> {
+        let agent = self.agent.get().filter(|_| node == self.node);
+        agent.ok_or_else(|| StreamError::NodeNotConnected(node.to_string()))
+    }
+
     fn agent(&self, node: &str, namespace: &str, pod: &str) -> Result<&Agent, StreamError> {
         self.agent
             .get()
@@ -132,10 +137,12 @@ impl PodStreams for LocalNode {
         Ok(Box::new(stream))
     }
 
+    async fn container_metrics(&self, node: &str) -> Result<String, StreamError> {
+        self.node(node)?.container_metrics().await.map_err(error)
+    }
+
     async fn usage(&self, node: &str) -> Result<NodeUsage, StreamError> {
-        let agent = self.agent.get().filter(|_| node == self.node);
-        let agent = agent.ok_or_else(|| StreamError::NodeNotConnected(node.to_string()))?;
-        let usage = agent.usage().await.map_err(error)?;
+        let usage = self.node(node)?.usage().await.map_err(error)?;
         Ok(NodeUsage {
             at: usage.at,
             window: usage.window,

@@ -1,13 +1,14 @@
 //! `setpoint up`: the daemon in the foreground.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use setpoint_agent::settings::{self, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::AuditOptions;
@@ -38,6 +39,9 @@ pub struct Up {
     /// The node's name (default: this machine's host name); kept from the first start on
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
+    /// How this node is configured (default: node.toml in the data directory, where there is one)
+    #[arg(long, value_name = "FILE")]
+    node_config: Option<PathBuf>,
     /// Do not import the built-in demo image
     #[arg(long)]
     no_demo: bool,
@@ -70,9 +74,10 @@ impl Up {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let source = self.source(&paths)?;
         let audit = self.audit.config(&paths)?;
+        let settings = self.settings(&paths)?;
         let (mut instance, listener) = Instance::load_or_choose(&paths, self.node_name, self.api_port).await?;
         let mut cluster = tokio::select! {
-            cluster = Cluster::start(&mut instance, listener, &paths, audit, !self.no_demo) => cluster?,
+            cluster = Cluster::start(&mut instance, listener, &paths, audit, settings, !self.no_demo) => cluster?,
             _ = terminate.recv() => bail!("stopped before it was ready"),
             _ = interrupt.recv() => bail!("stopped before it was ready"),
         };
@@ -111,6 +116,17 @@ impl Up {
 }
 
 impl Up {
+    fn settings(&self, paths: &Paths) -> anyhow::Result<Settings> {
+        let file = match &self.node_config {
+            // What somebody names has to be there.
+            Some(named) => named
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", named.display()))?,
+            None => paths.data_dir().join(settings::FILE),
+        };
+        Settings::read(&file).context("cannot configure this node")
+    }
+
     /// Finds or makes the repository that is to be followed, before anything is started.
     fn source(&self, paths: &Paths) -> anyhow::Result<Option<Source>> {
         let (name, branch) = (self.name.clone(), self.branch.clone());

@@ -329,7 +329,10 @@ impl World {
 
     /// The process of a pod's container on this host.
     pub fn pid_of(&self, pod: &Value) -> i32 {
-        let uid = pod["metadata"]["uid"].as_str().unwrap();
+        // A static pod runs under its hash.
+        let meta = &pod["metadata"];
+        let hash = meta["annotations"]["kubernetes.io/config.hash"].as_str();
+        let uid = hash.unwrap_or_else(|| meta["uid"].as_str().unwrap());
         let state = std::fs::read(self.data_dir().join("sandboxes").join(uid).join("state.json")).unwrap();
         let state: Value = serde_json::from_slice(&state).unwrap();
         let containers = state["containers"].as_array().unwrap();

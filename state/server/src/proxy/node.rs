@@ -57,11 +57,11 @@ pub(super) async fn serve(
         "/healthz" if is_ready(node) => Ok(respond::text(StatusCode::OK, "ok")),
         "/healthz" => Err(Status::unavailable(format!("node {name:?} is not ready"))),
         "/metrics" => metrics.page(),
-        "/metrics/resource" => {
-            let text = resource_metrics(&usage().await?);
-            let kind = HeaderValue::from_static("text/plain; version=0.0.4");
-            Ok(respond::bytes(StatusCode::OK, kind, text))
-        }
+        "/metrics/resource" => Ok(page(resource_metrics(&usage().await?))),
+        "/metrics/cadvisor" => match usage::of_containers(&**streams, name).await {
+            Ok(text) => Ok(page(text)),
+            Err(error) => Err(pods::failure(&error)),
+        },
         "/stats/summary" => found(&summary(cache, name, &usage().await?)),
         "/pods" => found(&pod_list(cache, name)),
         "/configz" => found(&json!({"kubeletconfig": {
@@ -71,10 +71,16 @@ pub(super) async fn serve(
             "streamingConnectionIdleTimeout": "4h0m0s",
         }})),
         path => Err(Status::not_implemented(format!(
-            "{path:?} is not served: node {name:?} runs no kubelet; of its API there are /healthz, /metrics, /metrics/resource, \
+            "{path:?} is not served: node {name:?} runs no kubelet; of its API there are /healthz, /metrics, /metrics/cadvisor, /metrics/resource, \
              /stats/summary, /pods and /configz"
         ))),
     }
+}
+
+/// A page in Prometheus' text form.
+fn page(text: String) -> Response<Body> {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+    respond::bytes(StatusCode::OK, kind, text)
 }
 
 fn is_ready(node: &Value) -> bool {

@@ -197,6 +197,7 @@ impl Rig {
             ip: Ipv4Addr::new(192, 0, 2, 1),
             pod_cidr: "10.42.0.0/24".to_owned(),
             version: "0.1.0".to_owned(),
+            settings: crate::settings::Settings::default(),
         };
         let dir = tempfile::tempdir().expect("a directory");
         let (facts, pressure) = (Facts::read(dir.path()), Pressure::read(dir.path()));

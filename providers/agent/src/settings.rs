@@ -1,0 +1,204 @@
+//! How a node is configured: the file `node.toml` in the instance's data directory (or the one that `setpoint up --node-config` names).
+//!
+//! Each table is a struct of its own with a default for every field; a name that is not known is an error with its place. To add a setting, add a
+//! field with its default here and a row in docs/node-toml.md.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::resources::millis;
+
+/// The file's name in the data directory.
+pub const FILE: &str = "node.toml";
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// What a node is told beside what the API says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `[reserved]`: what pods do not get.
+    pub reserved: Reserved,
+    /// `[pods]`: bounds of pods.
+    pub pods: PodSettings,
+}
+
+/// What is kept from pods: for the system and for this program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reserved {
+    /// CPU in thousandths of a core; `None` is by the number of cores: see [`Reserved::of`].
+    #[serde(deserialize_with = "cpu")]
+    pub cpu: Option<u64>,
+    /// Memory in bytes; `None` is by the machine's size: see [`Reserved::of`].
+    #[serde(deserialize_with = "bytes")]
+    pub memory: Option<u64>,
+    /// Disk space in bytes.
+    #[serde(deserialize_with = "bytes", rename = "ephemeral_storage")]
+    pub storage: Option<u64>,
+}
+
+/// Bounds of pods.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PodSettings {
+    /// How many the node takes.
+    pub max: u32,
+}
+
+impl Default for PodSettings {
+    fn default() -> Self {
+        Self { max: 110 }
+    }
+}
+
+impl Reserved {
+    /// Returns what is kept of a machine with so many thousandths of cores and bytes of memory and disk.
+    ///
+    /// Unless told otherwise: 5 % of a core and 1 % of each further one; of the memory 100 MiB, as the kubelet's eviction threshold, and 5 % for
+    /// the system and this program (at most 1 GiB); of the disk 10 %, as the kubelet's threshold. Never more than half of what there is.
+    pub fn of(&self, cpu: u64, memory: u64, storage: u64) -> (u64, u64, u64) {
+        let cores = cpu / 1000;
+        (
+            self.cpu.unwrap_or(50 + cores.saturating_sub(1) * 10).min(cpu / 2),
+            self.memory
+                .unwrap_or((100 << 20) + (memory / 20).min(1 << 30))
+                .min(memory / 2),
+            self.storage.unwrap_or(storage / 10).min(storage / 2),
+        )
+    }
+}
+
+/// Why a file of settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It says something that is not understood.
+    #[error("{path} is not right; docs/node-toml.md says what it may say")]
+    Parse {
+        /// The file.
+        path: String,
+        /// What and where.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Settings {
+    /// Reads a file; one that is not there gives the defaults.
+    ///
+    /// # Errors
+    /// One that cannot be read, is larger than 1 MiB, or says what is not understood.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let failed = |source| SettingsError::Read {
+            path: path.display().to_string(),
+            source,
+        };
+        let text = match fs::metadata(path) {
+            Ok(found) if found.len() > LARGEST => {
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "it is larger than 1 MiB",
+                )));
+            }
+            Ok(_) => fs::read_to_string(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(failed(error)),
+        };
+        toml::from_str(&text).map_err(|source| SettingsError::Parse {
+            path: path.display().to_string(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Reads a quantity such as `100m` or `0.5`, in thousandths.
+fn cpu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let amount = millis(&text).and_then(|amount| u64::try_from(amount).ok());
+    match amount {
+        Some(amount) => Ok(Some(amount)),
+        None => Err(de::Error::custom(format!(
+            "{text:?} is no amount of CPU such as \"100m\""
+        ))),
+    }
+}
+
+/// Reads a quantity such as `256Mi`, in bytes.
+pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let amount = millis(&text).and_then(|amount| u64::try_from(amount / 1000).ok());
+    match amount {
+        Some(amount) => Ok(Some(amount)),
+        None => Err(de::Error::custom(format!(
+            "{text:?} is no amount of bytes such as \"256Mi\""
+        ))),
+    }
+}
+
+/// Reads a length of time such as `90s`, `2m` or `1h30m`.
+pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let length: Option<jiff::SignedDuration> = text.parse().ok();
+    match length.and_then(|length| Duration::try_from(length).ok()) {
+        Some(length) => Ok(length),
+        None => Err(de::Error::custom(format!(
+            "{text:?} is no length of time such as \"2m\""
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let settings: Settings = toml::from_str("[reserved]\nmemory = \"1Gi\"\n").expect("settings");
+        assert_eq!(settings.reserved.memory, Some(1 << 30));
+        assert_eq!(settings.pods, PodSettings::default());
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(
+            Settings::read(&folder.path().join(FILE)).expect("none"),
+            Settings::default()
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error_with_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        for (text, said) in [
+            ("[reserved]\nmemroy = \"1Gi\"\n", "memroy"),
+            ("[reserved]\nmemory = \"much\"\n", "\"much\" is no amount of bytes"),
+            ("[reserved]\ncpu = \"-1\"\n", "\"-1\" is no amount of CPU"),
+            ("[pods]\nmax = -1\n", "line 2"),
+        ] {
+            fs::write(&path, text).expect("written");
+            let error = Settings::read(&path).expect_err(text);
+            let said_all = crate::containers::chain(&error);
+            assert!(said_all.contains(said) && said_all.contains("node.toml"), "{said_all}");
+        }
+    }
+
+    #[test]
+    fn pods_keep_at_least_half_of_a_small_machine() {
+        let reserved = Reserved::default();
+        assert_eq!(reserved.of(2000, 4 << 30, 0), (60, (100 << 20) + (4 << 30) / 20, 0));
+        assert_eq!(reserved.of(1000, 128 << 20, 10), (50, 64 << 20, 1));
+        assert_eq!(reserved.of(64_000, 256 << 30, 0).1, (100 << 20) + (1 << 30));
+    }
+}
