@@ -22,6 +22,7 @@ use crate::cadvisor;
 use crate::containers::{Containers, RuntimeFailure};
 use crate::events::Recorder;
 use crate::host::Host;
+use crate::host_ports::HostPorts;
 use crate::http_client;
 use crate::metrics::Metrics;
 use crate::network::Network;
@@ -178,8 +179,9 @@ impl Agent {
                 node: config.node_name.clone(),
                 source: Box::new(source),
             })?;
+        let host_ports = Arc::new(HostPorts::default());
         let network = match &config.net {
-            Some(net) => Some(Arc::new(Network::start(&config, net.clone()).await?)),
+            Some(net) => Some(Arc::new(Network::start(&config, net.clone(), &host_ports).await?)),
             None => None,
         };
         let stop = CancellationToken::new();
@@ -193,6 +195,7 @@ impl Agent {
             client: config.client.clone(),
             containers: containers.clone(),
             addresses,
+            host_ports,
             changes: sources::Changes::new(Some(config.client.clone()), stop.clone()),
             events: Recorder::start(
                 config.client.clone(),

@@ -23,6 +23,7 @@ pub mod env;
 pub mod events;
 pub mod hooks;
 mod host;
+pub mod host_ports;
 pub mod http_client;
 pub mod images;
 mod metrics;

@@ -9,6 +9,7 @@ use setpoint_net::Net;
 use tokio::sync::RwLock;
 
 use crate::dns::{Dns, DnsConfig};
+use crate::host_ports::HostPorts;
 use crate::services::Services;
 use crate::worker::Drain;
 use crate::{AgentConfig, AgentError};
@@ -23,8 +24,15 @@ pub(crate) struct Network {
 
 impl Network {
     /// Starts both.
-    pub(crate) async fn start(config: &AgentConfig, net: Arc<Net>) -> Result<Self, AgentError> {
-        let services = Services::start(config.client.clone(), net, &config.metrics);
+    pub(crate) async fn start(config: &AgentConfig, net: Arc<Net>, host_ports: &HostPorts) -> Result<Self, AgentError> {
+        let node = config.node_name.clone();
+        let services = Services::start(
+            config.client.clone(),
+            net,
+            node,
+            host_ports.published(),
+            &config.metrics,
+        );
         let dns = DnsConfig {
             bind: config.ranges.gateway(),
             clients: config.ranges.pods,

@@ -19,12 +19,11 @@ pub struct Checked {
 /// Checks a pod's `spec`, or that of a pod template. Paths begin with `spec`.
 pub fn check(spec: &Value) -> Checked {
     let mut checked = Checked::default();
-    let on_host = spec["hostNetwork"] == true;
-    object(spec, "PodSpec", "spec", on_host, &mut checked);
+    object(spec, "PodSpec", "spec", &mut checked);
     checked
 }
 
-fn object(value: &Value, kind: &str, path: &str, on_host: bool, checked: &mut Checked) {
+fn object(value: &Value, kind: &str, path: &str, checked: &mut Checked) {
     let (Some(fields), Some(rows)) = (value.as_object(), rules(kind)) else {
         return;
     };
@@ -33,21 +32,21 @@ fn object(value: &Value, kind: &str, path: &str, on_host: bool, checked: &mut Ch
         let Some((_, rule)) = rows.iter().find(|(known, _)| known == name) else {
             continue;
         };
-        field(value, rule, &format!("{path}.{name}"), on_host, checked);
+        field(value, rule, &format!("{path}.{name}"), checked);
     }
 }
 
-fn field(value: &Value, rule: &Rule, path: &str, on_host: bool, checked: &mut Checked) {
+fn field(value: &Value, rule: &Rule, path: &str, checked: &mut Checked) {
     let refuse = |checked: &mut Checked, why: &str| checked.refused.push((path.to_owned(), why.to_owned()));
     match rule {
         Rule::Honoured => {}
         Rule::Into(kind) => match value {
             Value::Array(items) => {
                 for (at, item) in items.iter().enumerate() {
-                    object(item, kind, &format!("{path}[{at}]"), on_host, checked);
+                    object(item, kind, &format!("{path}[{at}]"), checked);
                 }
             }
-            value => object(value, kind, path, on_host, checked),
+            value => object(value, kind, path, checked),
         },
         Rule::Refused(why) => refuse(checked, why),
         Rule::Warned(why) => checked.warnings.push(format!("{path}: {why}")),
@@ -71,11 +70,6 @@ fn field(value: &Value, rule: &Rule, path: &str, on_host: bool, checked: &mut Ch
         }
         Rule::RefusedWhenFalse(why) => {
             if value == &Value::Bool(false) {
-                refuse(checked, why);
-            }
-        }
-        Rule::OnHostOnly(why) => {
-            if !on_host {
                 refuse(checked, why);
             }
         }

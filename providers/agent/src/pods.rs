@@ -122,6 +122,7 @@ impl Pods {
                     }
                     Some(Ok(watcher::Event::InitDone)) => {
                         self.forget_all_but(&listed);
+                        self.shared.host_ports.all_known();
                         // What runs for a static pod waits for its mirror.
                         let orphans: Vec<SandboxState> = {
                             let mut adopted = self.adopted.lock();
@@ -183,6 +184,15 @@ impl Pods {
             return;
         }
         let sandbox = self.adopted.lock().remove(&uid);
+        if let Some(ip) = sandbox
+            .as_ref()
+            .filter(|sandbox| sandbox.pid != 0)
+            .and_then(|sandbox| sandbox.spec.ip)
+        {
+            // Before any worker begins: what runs has its ports before what is new.
+            self.shared.host_ports.reserve(&uid, &update.pod);
+            self.shared.host_ports.open(&uid, ip);
+        }
         self.start(uid, update, sandbox);
     }
 
@@ -299,8 +309,10 @@ impl Pods {
             worker::run(pods.shared.clone(), receiver, wake, adopted, stop.clone()).await;
             pods.workers.lock().remove(&uid);
             if stop.is_cancelled() {
+                // The pod runs on, and keeps its ports.
                 return;
             }
+            pods.shared.host_ports.release(&uid);
             let key = static_pods::key(&last.borrow().pod);
             if let Some(next) = key.and_then(|key| pods.statics.next(&key)) {
                 pods.apply(next);

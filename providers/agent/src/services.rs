@@ -4,8 +4,11 @@
 //! is repeated with back-off. Nothing is applied before both kinds have been read completely, so that the rules of
 //! an earlier process stay in force until then.
 //!
-//! [`view`] is the slim form of what the API says (DNS answers from it too), [`table`] makes rules of it.
+//! [`view`] is the slim form of what the API says (DNS answers from it too), [`table`] makes rules of it, [`health`] answers
+//! load balancers. The host ports of this node's pods are part of the rules, and the node's own zone says which endpoints
+//! are preferred.
 
+pub mod health;
 pub mod table;
 pub mod view;
 
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_api};
@@ -27,7 +30,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::host_ports::Published;
+use health::{Check, Checks};
+use table::Here;
 use view::{Collection, ServiceEntry, SliceEntry, View};
+
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
@@ -59,35 +67,47 @@ pub struct Services {
 
 impl Services {
     /// Starts to watch and to apply.
-    pub fn start(client: Client, net: Arc<Net>, metrics: &Registry) -> Services {
+    pub fn start(
+        client: Client,
+        net: Arc<Net>,
+        node: String,
+        host_ports: watch::Receiver<Published>,
+        metrics: &Registry,
+    ) -> Services {
         let services = watch_api::watcher(Api::<Service>::all(client.clone()), watcher::Config::default());
-        let slices = watch_api::watcher(Api::<EndpointSlice>::all(client), watcher::Config::default());
-        Services::run(
-            services.default_backoff(),
-            slices.default_backoff(),
-            net,
-            Metrics::register(metrics),
-        )
+        let slices = watch_api::watcher(Api::<EndpointSlice>::all(client.clone()), watcher::Config::default());
+        let own = watcher::Config::default().fields(&format!("metadata.name={node}"));
+        let nodes = watch_api::watcher(Api::<Node>::all(client), own);
+        let sources = Sources {
+            services: services.default_backoff(),
+            slices: slices.default_backoff(),
+            nodes: nodes.default_backoff(),
+            host_ports,
+        };
+        Services::run(sources, node, net, Metrics::register(metrics))
     }
 
-    fn run(
-        services: impl Stream<Item = watcher::Result<Event<Service>>> + Send + 'static,
-        slices: impl Stream<Item = watcher::Result<Event<EndpointSlice>>> + Send + 'static,
-        rules: Arc<impl Rules>,
-        metrics: Metrics,
-    ) -> Services {
+    fn run<S, E, N>(sources: Sources<S, E, N>, node: String, rules: Arc<impl Rules>, metrics: Metrics) -> Services
+    where
+        S: Stream<Item = watcher::Result<Event<Service>>> + Send + 'static,
+        E: Stream<Item = watcher::Result<Event<EndpointSlice>>> + Send + 'static,
+        N: Stream<Item = watcher::Result<Event<Node>>> + Send + 'static,
+    {
         let (view_sender, view) = watch::channel(Arc::new(View::default()));
         let (serving_sender, serving) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let work = Work {
             services: Collection::default(),
             slices: Collection::default(),
+            here: Here { node, zone: None },
+            checks: Checks::default(),
             view: view_sender,
             serving: serving_sender,
+            host_ports: None,
             rules,
             metrics,
         };
-        let task = tokio::spawn(work.run(services, slices, stopped));
+        let task = tokio::spawn(work.run(sources, stopped));
         Services {
             view,
             serving,
@@ -165,24 +185,40 @@ impl Metrics {
     }
 }
 
+/// What the task reads.
+struct Sources<S, E, N> {
+    services: S,
+    slices: E,
+    /// This node alone.
+    nodes: N,
+    host_ports: watch::Receiver<Published>,
+}
+
 struct Work<R> {
     services: Collection<ServiceEntry>,
     slices: Collection<SliceEntry>,
+    here: Here,
+    checks: Checks,
     view: watch::Sender<Arc<View>>,
     serving: watch::Sender<Option<Arc<BTreeSet<Ipv4Addr>>>>,
+    /// As they were at the last look.
+    host_ports: Published,
     rules: Arc<R>,
     metrics: Metrics,
 }
 
 impl<R: Rules> Work<R> {
-    async fn run(
-        mut self,
-        services: impl Stream<Item = watcher::Result<Event<Service>>>,
-        slices: impl Stream<Item = watcher::Result<Event<EndpointSlice>>>,
-        mut stopped: watch::Receiver<bool>,
-    ) {
-        let mut services = std::pin::pin!(services);
-        let mut slices = std::pin::pin!(slices);
+    async fn run<S, E, N>(mut self, sources: Sources<S, E, N>, mut stopped: watch::Receiver<bool>)
+    where
+        S: Stream<Item = watcher::Result<Event<Service>>>,
+        E: Stream<Item = watcher::Result<Event<EndpointSlice>>>,
+        N: Stream<Item = watcher::Result<Event<Node>>>,
+    {
+        let mut services = std::pin::pin!(sources.services);
+        let mut slices = std::pin::pin!(sources.slices);
+        let mut nodes = std::pin::pin!(sources.nodes);
+        let mut host_ports = sources.host_ports;
+        let mut moved = false;
         let mut retry = FIRST_RETRY;
         let mut look_again = Instant::now() + LOOK_AGAIN;
         loop {
@@ -196,6 +232,11 @@ impl<R: Rules> Work<R> {
                     Some(event) => self.slice_event(event),
                     None => return,
                 },
+                event = nodes.next() => match event {
+                    Some(event) => moved |= self.node_event(event),
+                    None => return,
+                },
+                changed = host_ports.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(look_again) => {}
             }
             while let Some(Some(event)) = services.next().now_or_never() {
@@ -204,12 +245,17 @@ impl<R: Rules> Work<R> {
             while let Some(Some(event)) = slices.next().now_or_never() {
                 self.slice_event(event);
             }
-            if !self.services.complete() || !self.slices.complete() {
+            // What is not known yet must not be taken out of rules that an earlier process has made.
+            let held = host_ports.borrow().clone();
+            let (true, true, Some(held)) = (self.services.complete(), self.slices.complete(), held) else {
                 continue;
-            }
+            };
             // Most events change nothing that the rules are made from.
             let changed = self.services.take_changed() | self.slices.take_changed();
-            if !changed && Instant::now() < look_again {
+            let other =
+                std::mem::take(&mut moved) | !self.host_ports.as_ref().is_some_and(|known| Arc::ptr_eq(known, &held));
+            self.host_ports = Some(held);
+            if !changed && !other && Instant::now() < look_again {
                 continue;
             }
             if changed {
@@ -249,9 +295,27 @@ impl<R: Rules> Work<R> {
         }
     }
 
+    /// Takes note of this node's zone; returns whether that is another one now.
+    fn node_event(&mut self, event: watcher::Result<Event<Node>>) -> bool {
+        let node = match event {
+            Ok(Event::Apply(node) | Event::InitApply(node)) => node,
+            Ok(Event::Init | Event::InitDone | Event::Delete(_)) => return false,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "watching this node");
+                return false;
+            }
+        };
+        let zone = node.metadata.labels.and_then(|mut labels| labels.remove(ZONE));
+        let zone = zone.filter(|zone| !zone.is_empty());
+        let moved = zone != self.here.zone;
+        self.here.zone = zone;
+        moved
+    }
+
     async fn apply(&mut self) -> Result<(), NetError> {
         let view = Arc::clone(&self.view.borrow());
-        let table = table::build(&view);
+        let host_ports = self.host_ports.clone().unwrap_or_default();
+        let table = table::build(&view, &self.here, &host_ports);
         let started = Instant::now();
         let applied = self.rules.apply(&table).await;
         self.metrics.duration.observe(started.elapsed().as_secs_f64());
@@ -261,10 +325,19 @@ impl<R: Rules> Work<R> {
         match &applied {
             Ok(()) => {
                 self.metrics.applies.inc();
-                self.serving.send_replace(Some(Arc::new(table::serving(&view))));
+                self.serving
+                    .send_replace(Some(Arc::new(table::serving(&view, &self.here))));
             }
             Err(_) => self.metrics.failures.inc(),
         }
+        let checks = view.services().filter_map(|service| {
+            let check = Check {
+                port: service.health_check_port?,
+                local: table::local_endpoints(&view, &self.here, service),
+            };
+            Some((service.key.clone(), check))
+        });
+        self.checks.keep(&checks.collect()).await;
         applied
     }
 }

@@ -11,7 +11,7 @@ mod writing;
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,7 @@ use crate::backoff;
 use crate::containers::Containers;
 use crate::decide::{self, Action};
 use crate::events::{Recorder, Severity};
+use crate::host_ports::{self, HostPorts};
 use crate::metrics::{Metrics, PhaseGauge};
 use crate::node::Facts;
 use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
@@ -71,6 +72,8 @@ pub struct Shared {
     pub containers: Arc<dyn Containers>,
     /// The pods' addresses; `None` leaves every pod on the host's network.
     pub addresses: Option<Arc<Addresses>>,
+    /// Who has which port of the host.
+    pub host_ports: Arc<HostPorts>,
     /// Tells of changed ConfigMaps and Secrets.
     pub changes: Changes,
     /// Takes events.
@@ -243,7 +246,29 @@ impl Worker {
             made_sandbox: again,
         };
         worker.adopt(adopted, now);
+        worker.take_host_ports();
         worker
+    }
+
+    /// Takes the pod's host ports, or refuses the pod as the kubelet does.
+    fn take_host_ports(&mut self) {
+        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let is_over = matches!(phase, Some("Succeeded" | "Failed"));
+        if is_over || decide::is_ending(&self.pod, &self.observed) {
+            return;
+        }
+        if !self.shared.host_ports.reserve(&self.uid, &self.pod) {
+            self.note(None, Severity::Warning, host_ports::REASON, host_ports::MESSAGE);
+            let message = format!("Pod was rejected: {}", host_ports::MESSAGE);
+            self.observed.failed = Some((host_ports::REASON.to_owned(), message));
+            return;
+        }
+        for port in host_ports::wanted(&self.pod) {
+            if let Some(ip) = port.ip.filter(IpAddr::is_ipv6).filter(|_| !self.on_host_network()) {
+                let message = format!("hostPort {} on {ip} is not open: pods have no IPv6 here", port.port);
+                self.note(None, Severity::Warning, "HostPortNotOpen", message);
+            }
+        }
     }
 
     /// Rebuilds what is known from a running sandbox and from the status that was reported last.

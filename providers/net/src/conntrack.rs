@@ -22,15 +22,20 @@ const CTA_TUPLE_PROTO: u16 = 2;
 const UDP: u8 = 17;
 const HEADER: [u8; 4] = [2, 0, 0, 0];
 
-/// Removes the entries of UDP connections that were sent to these backends by translation.
-pub(crate) fn forget(socket: &mut Socket, backends: &BTreeSet<Backend>) -> Result<(), NetError> {
-    if backends.is_empty() {
-        return Ok(());
-    }
+/// Which UDP entries no longer say where packets go.
+pub(crate) struct Stale<'a> {
+    /// Whether a backend that an entry translates to is no longer one.
+    pub(crate) lost: &'a dyn Fn(Backend) -> bool,
+    /// Ports that lead somewhere now: entries of packets that came too early are not translated.
+    pub(crate) opened: &'a BTreeSet<u16>,
+}
+
+/// Removes stale entries of UDP connections.
+pub(crate) fn forget(socket: &mut Socket, stale: &Stale<'_>) -> Result<(), NetError> {
     let mut message = Message::new(GET, REQUEST | DUMP, "list the tracked connections");
     message.raw(&HEADER);
     let mut doomed = Vec::new();
-    socket.get(message, |_, payload| doomed.extend(read(payload, backends)))?;
+    socket.get(message, |_, payload| doomed.extend(read(payload, stale)))?;
     for (tuple, id) in doomed {
         let mut message = Message::new(DELETE, REQUEST, "remove a tracked connection");
         message
@@ -45,13 +50,13 @@ pub(crate) fn forget(socket: &mut Socket, backends: &BTreeSet<Backend>) -> Resul
     Ok(())
 }
 
-/// Returns the original tuple and the id of an entry that one of the backends answers and that was translated.
-fn read(payload: &[u8], backends: &BTreeSet<Backend>) -> Option<(Vec<u8>, Vec<u8>)> {
+/// Returns the original tuple and the id of a stale entry.
+fn read(payload: &[u8], stale: &Stale<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let attributes = || payload.get(4..).map(Attributes);
     let original = attributes()?.find(CTA_TUPLE_ORIG)?;
     let reply = attributes()?.find(CTA_TUPLE_REPLY)?;
-    let protocol = Attributes(reply).find(CTA_TUPLE_PROTO)?;
-    if Attributes(protocol).find(1)? != [UDP] {
+    let protocol = |tuple| Attributes(tuple).find(CTA_TUPLE_PROTO);
+    if Attributes(protocol(original)?).find(1)? != [UDP] {
         return None;
     }
     let address = |tuple, kind| -> Option<Ipv4Addr> {
@@ -61,9 +66,18 @@ fn read(payload: &[u8], backends: &BTreeSet<Backend>) -> Option<(Vec<u8>, Vec<u8
             .ok()?;
         Some(octets.into())
     };
-    let answering = address(reply, 1)?;
-    let port = u16::from_be_bytes(Attributes(protocol).find(2)?.try_into().ok()?);
-    let translated = address(original, 2)? != answering;
-    (translated && backends.contains(&Backend { ip: answering, port }))
-        .then(|| Some((original.to_vec(), attributes()?.find(CTA_ID)?.to_vec())))?
+    let port = |tuple, kind| -> Option<u16> {
+        let bytes = Attributes(protocol(tuple)?).find(kind)?.try_into().ok()?;
+        Some(u16::from_be_bytes(bytes))
+    };
+    let answering = Backend {
+        ip: address(reply, 1)?,
+        port: port(reply, 2)?,
+    };
+    let (asked, asked_port) = (address(original, 2)?, port(original, 3)?);
+    let is_stale = match asked == answering.ip {
+        true => stale.opened.contains(&asked_port),
+        false => (stale.lost)(answering),
+    };
+    is_stale.then(|| Some((original.to_vec(), attributes()?.find(CTA_ID)?.to_vec())))?
 }

@@ -22,5 +22,5 @@ mod sysctl;
 
 pub use net::Net;
 pub use preflight::preflight;
-pub use service::{Backend, Protocol, ServicePort, ServiceTable};
+pub use service::{Backend, HostPort, Protocol, ServicePort, ServiceTable};
 pub use spec::{Applied, AttachRequest, Attachment, Missing, NetConfig, NetError, Netns, Ranges};

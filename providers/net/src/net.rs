@@ -10,8 +10,8 @@ use crate::netlink::{Message, Socket, failed};
 use crate::nft::{self, Batch};
 use crate::rules::{self, Names, Programmed};
 use crate::{
-    Applied, AttachRequest, Attachment, NetConfig, NetError, Ranges, ServiceTable, conntrack, link, ranges, route,
-    sysctl,
+    Applied, AttachRequest, Attachment, Backend, NetConfig, NetError, Ranges, ServiceTable, conntrack, link, ranges,
+    route, sysctl,
 };
 
 /// One instance's network on this host; cheap to clone.
@@ -268,19 +268,17 @@ impl Inner {
         let pods = self.config.ranges.pods;
         if let Some(programmed) = state.programmed.as_ref().filter(|_| there) {
             let next = programmed.next(&table);
-            let lost = programmed.lost_udp_backends(&next);
+            let (before, after) = (programmed.udp_backends(), next.udp_backends());
+            let opened = programmed.opened_udp_ports(&next);
             let mut batch = Batch::new(&self.names.table);
             programmed.change(&next, pods, &mut batch);
             match batch.commit(socket) {
                 Ok(messages) => {
                     state.programmed = Some(next);
                     state.table = Some(table);
-                    // The rules are in force; a client that is left behind is no reason to apply them again.
-                    if let Err(error) = conntrack::forget(socket, &lost) {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "UDP clients stay with lost backends"
-                        );
+                    if !before.is_subset(&after) || !opened.is_empty() {
+                        let lost = |backend: Backend| before.contains(&backend) && !after.contains(&backend);
+                        forget(socket, &lost, &opened);
                     }
                     return Ok(Applied {
                         changed: messages > 0,
@@ -294,12 +292,28 @@ impl Inner {
         }
         let next = Programmed::default().next(&table);
         let messages = write_base(socket, &self.config, &self.names, &state.pods, Some(&next))?;
+        // What was in force before is not known: whatever a pod answers that is no backend now is stale.
+        let after = next.udp_backends();
+        let lost = |backend: Backend| pods.contains(&backend.ip) && !after.contains(&backend);
+        forget(socket, &lost, &BTreeSet::new());
         state.programmed = Some(next);
         state.table = Some(table);
         Ok(Applied {
             changed: true,
             messages,
         })
+    }
+}
+
+/// Removes stale UDP entries. The rules are in force by now; a client that is left behind is no reason to apply them
+/// again.
+fn forget(socket: &mut Socket, lost: &dyn Fn(Backend) -> bool, opened: &BTreeSet<u16>) {
+    let stale = conntrack::Stale { lost, opened };
+    if let Err(error) = conntrack::forget(socket, &stale) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "UDP clients stay with lost backends"
+        );
     }
 }
 

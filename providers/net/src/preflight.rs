@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::netlink::Socket;
 use crate::nft::Batch;
 use crate::rules::{self, Programmed};
-use crate::{Backend, Missing, NetConfig, NetError, Protocol, Ranges, ServicePort, ServiceTable, route};
+use crate::{Backend, HostPort, Missing, NetConfig, NetError, Protocol, Ranges, ServicePort, ServiceTable, route};
 
 const NET_ADMIN: u32 = 12;
 
@@ -114,10 +114,21 @@ fn try_rules() -> Result<(), NetError> {
         protocol: Protocol::Tcp,
         cluster_ip: Some(ranges.kubernetes_service()),
         external_ips: Vec::new(),
+        balancer_ips: vec![[192, 0, 2, 1].into()],
+        balancer_sources: Some(vec![ipnet::Ipv4Net::new_assert([192, 0, 2, 0].into(), 24)]),
         port: 80,
         node_port: Some(30_000),
         affinity_seconds: Some(60),
         backends: vec![backend(2), backend(3)],
+        local_backends: vec![backend(2)],
+        internal_local: false,
+        external_local: true,
+    };
+    let host_port = HostPort {
+        protocol: Protocol::Tcp,
+        port: 8080,
+        ip: None,
+        backend: backend(2),
     };
     let config = NetConfig {
         instance: "0000".to_owned(),
@@ -125,7 +136,10 @@ fn try_rules() -> Result<(), NetError> {
     };
     let mut batch = Batch::new(&rules::Names::of(&config).table);
     rules::base(&mut batch, &config, &[[10, 42, 0, 2].into()]);
-    let next = Programmed::default().next(&ServiceTable { ports: vec![port] });
+    let next = Programmed::default().next(&ServiceTable {
+        ports: vec![port],
+        host_ports: vec![host_port],
+    });
     Programmed::default().change(&next, config.ranges.pods, &mut batch);
     batch.commit(&mut Socket::netfilter()?)?;
     Ok(())

@@ -1,7 +1,8 @@
 //! The table of an instance: what never changes while it runs, and where services hang in it.
 //!
 //! ```text
-//! prerouting, output (nat)      → services: (address, protocol, port) → service chain; on local addresses node ports too
+//! prerouting, output (nat)      → services: (address, protocol, port) → service chain; on local addresses node ports too;
+//!                                 then host ports: (address, protocol, port) or (protocol, port) → pod
 //! postrouting (nat)             → connections that must come back through this host get one of its addresses
 //! forward, input, output        → new connections to closed services are refused at once
 //! raw                           → nobody reaches the loopback's addresses from a pod's link (CVE-2020-8558)
@@ -26,6 +27,8 @@ const NODE_PORTS: &str = "node_ports";
 const CLOSED: &str = "closed";
 const CLOSED_NODE_PORTS: &str = "closed_node_ports";
 const HAIRPIN: &str = "hairpin";
+const HOST_PORTS: &str = "host_ports";
+const HOST_ADDRESSES: &str = "host_addresses";
 
 /// Set on connections to backends outside the pod range, which would answer around this host.
 const RETURN_MARK: u32 = 0x0020_0000;
@@ -117,6 +120,8 @@ pub(crate) fn base(batch: &mut Batch, config: &NetConfig, pods: &[Ipv4Addr]) {
         (NODE_PORTS, port_key, port_type, Value::Verdict),
         (CLOSED, address_key, address_type, Value::None),
         (CLOSED_NODE_PORTS, port_key, port_type, Value::None),
+        (HOST_ADDRESSES, address_key, address_type, Value::Endpoint),
+        (HOST_PORTS, port_key, port_type, Value::Endpoint),
         (HAIRPIN, &[4, 4], TYPE_ADDRESS << 6 | TYPE_ADDRESS, Value::None),
     ] {
         batch.add_set(SetSpec {
@@ -169,6 +174,22 @@ fn translation(batch: &mut Batch) {
     batch.add_rule(
         "dispatch",
         &load_key(Rule::new().destination_is_local()).verdict_map(NODE_PORTS, Register::new(1)),
+    );
+    let to_pod = |rule: Rule, map, key| {
+        rule.map(map, None, key, Register::new(8))
+            .destination_nat(Register::new(8), Register::new(9))
+    };
+    batch.add_rule(
+        "dispatch",
+        &to_pod(load_key(Rule::new()), HOST_ADDRESSES, Register::new(0)),
+    );
+    batch.add_rule(
+        "dispatch",
+        &to_pod(
+            load_key(Rule::new().destination_is_local()),
+            HOST_PORTS,
+            Register::new(1),
+        ),
     );
 }
 

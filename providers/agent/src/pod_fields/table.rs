@@ -19,11 +19,9 @@ pub(super) enum Rule {
     WarnedUnless(&'static str, &'static str),
     /// `false` is refused.
     RefusedWhenFalse(&'static str),
-    /// It is honoured on the host's network and refused elsewhere.
-    OnHostOnly(&'static str),
 }
 
-use Rule::{Honoured, Into, OnHostOnly, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless};
+use Rule::{Honoured, Into, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless};
 
 type Rows = &'static [(&'static str, Rule)];
 
@@ -264,14 +262,8 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "ContainerPort",
         &[
             ("containerPort", Honoured),
-            (
-                "hostIP",
-                OnHostOnly("host ports are not supported; use a Service with a node port"),
-            ),
-            (
-                "hostPort",
-                OnHostOnly("host ports are not supported; use a Service with a node port"),
-            ),
+            ("hostIP", Honoured),
+            ("hostPort", Honoured),
             ("name", Honoured),
             ("protocol", Honoured),
         ],

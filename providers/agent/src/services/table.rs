@@ -3,54 +3,83 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use setpoint_net::{Backend, ServicePort, ServiceTable};
+use setpoint_net::{Backend, HostPort, ServicePort, ServiceTable};
 
 use super::view::{Endpoint, Reach, ServiceEntry, ServicePortEntry, View};
 
+/// The node that rules are made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Its name.
+    pub node: String,
+    /// Its zone, if it has one (`topology.kubernetes.io/zone`).
+    pub zone: Option<String>,
+}
+
 /// Returns the rules for all services that need any: those with a cluster IP.
 ///
-/// Backends are the ready endpoints; where there is none, those that terminate and still serve (as Kubernetes'
-/// KEP-1669 has it), so that the last pod answers until it is gone.
-pub fn build(view: &View) -> ServiceTable {
-    let mut ports: Vec<ServicePort> = view
-        .services()
-        .filter_map(|service| match service.reach {
-            Reach::ClusterIp(ip) => Some((service, ip)),
-            _ => None,
-        })
+/// Backends are the ready endpoints, those that their hints name for this node if there are such; where none is ready,
+/// those that terminate and still serve (as Kubernetes' KEP-1669 has it), so that the last pod answers until it is gone.
+pub fn build(view: &View, here: &Here, host_ports: &[HostPort]) -> ServiceTable {
+    let mut ports: Vec<ServicePort> = reached(view)
         .flat_map(|(service, ip)| {
-            service.ports.iter().map(move |port| ServicePort {
-                name: format!("{}/{}:{}", service.key.0, service.key.1, port_name(port)),
-                protocol: port.protocol,
-                cluster_ip: Some(ip),
-                external_ips: service.external_ips.clone(),
-                port: port.port,
-                node_port: port.node_port,
-                affinity_seconds: service.affinity_seconds,
-                backends: backends(view, service, port).0.into_iter().collect(),
+            service.ports.iter().map(move |port| {
+                let backends = Backends::of(view, here, service, port);
+                ServicePort {
+                    name: format!("{}/{}:{}", service.key.0, service.key.1, port_name(port)),
+                    protocol: port.protocol,
+                    cluster_ip: Some(ip),
+                    external_ips: service.external_ips.clone(),
+                    balancer_ips: service.balancer_ips.clone(),
+                    balancer_sources: service.balancer_sources.clone(),
+                    port: port.port,
+                    node_port: port.node_port,
+                    affinity_seconds: service.affinity_seconds,
+                    backends: backends.anywhere.into_iter().collect(),
+                    local_backends: backends.local.into_iter().collect(),
+                    internal_local: service.internal_local,
+                    external_local: service.external_local,
+                }
             })
         })
         .collect();
     ports.sort();
-    ServiceTable { ports }
+    ServiceTable {
+        ports,
+        host_ports: host_ports.to_vec(),
+    }
 }
 
 /// Returns the pods that the rules send connections to by right: those of the fallback for want of a ready one are
 /// not among them.
-pub fn serving(view: &View) -> BTreeSet<Ipv4Addr> {
+pub fn serving(view: &View, here: &Here) -> BTreeSet<Ipv4Addr> {
     let mut serving = BTreeSet::new();
-    for service in view
-        .services()
-        .filter(|service| matches!(service.reach, Reach::ClusterIp(_)))
-    {
+    for (service, _) in reached(view) {
         for port in &service.ports {
-            let (backends, ready) = backends(view, service, port);
-            if ready {
-                serving.extend(backends.into_iter().map(|backend| backend.ip));
-            }
+            let backends = Backends::of(view, here, service, port);
+            let anywhere = backends.anywhere.iter().filter(|_| backends.anywhere_ready);
+            let local = backends.local.iter().filter(|_| backends.local_ready);
+            serving.extend(anywhere.chain(local).map(|backend| backend.ip));
         }
     }
     serving
+}
+
+/// Returns how many ready endpoints a service has on this node.
+pub fn local_endpoints(view: &View, here: &Here, service: &ServiceEntry) -> usize {
+    let endpoints = view.slices(service).flat_map(|slice| &slice.endpoints);
+    let ready = endpoints.filter(|endpoint| is_ready(service, endpoint) && is_local(here, endpoint));
+    ready
+        .flat_map(|endpoint| &endpoint.addresses)
+        .collect::<BTreeSet<_>>()
+        .len()
+}
+
+fn reached(view: &View) -> impl Iterator<Item = (&ServiceEntry, Ipv4Addr)> {
+    view.services().filter_map(|service| match service.reach {
+        Reach::ClusterIp(ip) => Some((service, ip)),
+        _ => None,
+    })
 }
 
 fn port_name(port: &ServicePortEntry) -> String {
@@ -61,35 +90,102 @@ fn port_name(port: &ServicePortEntry) -> String {
     }
 }
 
-/// Returns a port's backends, and whether they are ready ones.
-fn backends(view: &View, service: &ServiceEntry, port: &ServicePortEntry) -> (BTreeSet<Backend>, bool) {
-    let matching = |counts: fn(&Endpoint) -> bool| -> BTreeSet<Backend> {
-        let slices = view.slices(service);
-        slices
+fn is_ready(service: &ServiceEntry, endpoint: &Endpoint) -> bool {
+    match service.publish_not_ready {
+        true => !endpoint.terminating || endpoint.serving,
+        false => endpoint.ready && !endpoint.terminating,
+    }
+}
+
+fn is_leaving(endpoint: &Endpoint) -> bool {
+    endpoint.terminating && endpoint.serving
+}
+
+fn is_local(here: &Here, endpoint: &Endpoint) -> bool {
+    endpoint.node.as_deref() == Some(here.node.as_str())
+}
+
+/// The backends of a service's port.
+struct Backends {
+    /// Wherever they are.
+    anywhere: BTreeSet<Backend>,
+    anywhere_ready: bool,
+    /// On this node; empty for a service that asks for no such.
+    local: BTreeSet<Backend>,
+    local_ready: bool,
+}
+
+impl Backends {
+    fn of(view: &View, here: &Here, service: &ServiceEntry, port: &ServicePortEntry) -> Backends {
+        let all: Vec<(&Endpoint, u16)> = view
+            .slices(service)
             .flat_map(|slice| {
-                let ports = slice
-                    .ports
-                    .iter()
-                    .filter(|own| own.name == port.name && own.protocol == port.protocol);
-                ports.flat_map(move |own| {
-                    let endpoints = slice.endpoints.iter().filter(move |endpoint| counts(endpoint));
-                    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses.iter());
-                    addresses.map(move |ip| Backend {
-                        ip: *ip,
-                        port: own.port,
-                    })
-                })
+                let ports = slice.ports.iter();
+                let ports = ports.filter(|own| own.name == port.name && own.protocol == port.protocol);
+                ports.flat_map(|own| slice.endpoints.iter().map(|endpoint| (endpoint, own.port)))
             })
-            .collect()
-    };
-    if service.publish_not_ready {
-        return (matching(|endpoint| !endpoint.terminating || endpoint.serving), true);
+            .collect();
+        let matching = |counts: &dyn Fn(&Endpoint) -> bool| -> BTreeSet<Backend> {
+            let found = all.iter().filter(|(endpoint, _)| counts(endpoint));
+            let found = found.flat_map(|(endpoint, port)| endpoint.addresses.iter().map(|ip| (*ip, *port)));
+            found.map(|(ip, port)| Backend { ip, port }).collect()
+        };
+        let choose = |among: &dyn Fn(&Endpoint) -> bool, preferred: &dyn Fn(&Endpoint) -> bool| {
+            let ready = matching(&|endpoint| is_ready(service, endpoint) && among(endpoint) && preferred(endpoint));
+            match ready.is_empty() {
+                false => (ready, true),
+                true => (matching(&|endpoint| is_leaving(endpoint) && among(endpoint)), false),
+            }
+        };
+        let ready = || {
+            all.iter()
+                .map(|(endpoint, _)| *endpoint)
+                .filter(|endpoint| is_ready(service, endpoint))
+        };
+        let hint = Hint::of(here, ready);
+        let (anywhere, anywhere_ready) = choose(&|_| true, &|endpoint| hint.allows(here, endpoint));
+        let (local, local_ready) = match service.internal_local || service.external_local {
+            true => choose(&|endpoint| is_local(here, endpoint), &|_| true),
+            false => (BTreeSet::new(), false),
+        };
+        Backends {
+            anywhere,
+            anywhere_ready,
+            local,
+            local_ready,
+        }
     }
-    let ready = matching(|endpoint| endpoint.ready && !endpoint.terminating);
-    if !ready.is_empty() {
-        return (ready, true);
+}
+
+/// Which hints count for this node: those for nodes before those for zones, each only if every ready endpoint has one
+/// and some of them name this node or its zone.
+enum Hint {
+    None,
+    Node,
+    Zone,
+}
+
+impl Hint {
+    fn of<'a, I: Iterator<Item = &'a Endpoint>>(here: &Here, ready: impl Fn() -> I) -> Hint {
+        let counts = |hint: &Hint, named: fn(&Endpoint) -> &Vec<String>| {
+            ready().all(|endpoint| !named(endpoint).is_empty()) && ready().any(|endpoint| hint.allows(here, endpoint))
+        };
+        if counts(&Hint::Node, |endpoint| &endpoint.for_nodes) {
+            Hint::Node
+        } else if counts(&Hint::Zone, |endpoint| &endpoint.for_zones) {
+            Hint::Zone
+        } else {
+            Hint::None
+        }
     }
-    (matching(|endpoint| endpoint.terminating && endpoint.serving), false)
+
+    fn allows(&self, here: &Here, endpoint: &Endpoint) -> bool {
+        match self {
+            Hint::None => true,
+            Hint::Node => endpoint.for_nodes.contains(&here.node),
+            Hint::Zone => here.zone.as_ref().is_some_and(|zone| endpoint.for_zones.contains(zone)),
+        }
+    }
 }
 
 #[cfg(test)]

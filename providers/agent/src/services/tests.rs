@@ -4,6 +4,7 @@ use futures::channel::mpsc;
 use serde_json::json;
 
 use super::*;
+use crate::host_ports::HostPorts;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -32,6 +33,8 @@ impl Rules for Recorded {
 struct World {
     services: mpsc::UnboundedSender<watcher::Result<Event<Service>>>,
     slices: mpsc::UnboundedSender<watcher::Result<Event<EndpointSlice>>>,
+    nodes: mpsc::UnboundedSender<watcher::Result<Event<Node>>>,
+    host_ports: HostPorts,
     rules: Arc<Recorded>,
     running: Services,
 }
@@ -41,8 +44,19 @@ fn start(rules: Recorded) -> World {
     let (slices, slice_events) = mpsc::unbounded();
     let rules = Arc::new(rules);
     let metrics = Metrics::register(&Registry::new());
-    let running = Services::run(service_events, slice_events, Arc::clone(&rules), metrics);
+    let (nodes, node_events) = mpsc::unbounded();
+    let host_ports = HostPorts::default();
+    host_ports.all_known();
+    let sources = Sources {
+        services: service_events,
+        slices: slice_events,
+        nodes: node_events,
+        host_ports: host_ports.published(),
+    };
+    let running = Services::run(sources, "one".to_owned(), Arc::clone(&rules), metrics);
     World {
+        nodes,
+        host_ports,
         services,
         slices,
         rules,
@@ -128,4 +142,44 @@ async fn a_list_that_starts_again_forgets_what_is_gone() {
     assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
     list(&world, &[]);
     assert!(world.running.drained(ONE, LIMIT).await);
+}
+
+/// Waits until the rules that were applied last are as wanted.
+async fn until(world: &World, what: &str, wanted: impl Fn(&ServiceTable) -> bool) {
+    let seen = async {
+        while !world.rules.tables.lock().unwrap().last().is_some_and(&wanted) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, seen).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn the_host_ports_of_pods_are_part_of_the_rules() {
+    let world = start(Recorded::default());
+    list(&world, &["10.42.0.2"]);
+    until(&world, "no host port", |table| table.host_ports.is_empty()).await;
+    let pod = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 8080}]}]}});
+    assert!(world.host_ports.reserve("u", &serde_json::from_value(pod).unwrap()));
+    world.host_ports.open("u", ONE);
+    until(&world, "a host port", |table| table.host_ports.len() == 1).await;
+    world.host_ports.release("u");
+    until(&world, "none again", |table| table.host_ports.is_empty()).await;
+}
+
+#[tokio::test]
+async fn endpoints_hinted_for_this_nodes_zone_are_preferred_once_it_has_one() {
+    let world = start(Recorded::default());
+    list(&world, &[]);
+    let hinted = |ip: &str, zone: &str| json!({"addresses": [ip], "hints": {"forZones": [{"name": zone}]}});
+    let mut both = slice(&[]);
+    both.endpoints =
+        Some(serde_json::from_value(json!([hinted("10.42.0.2", "east"), hinted("10.42.0.3", "west")])).unwrap());
+    world.slices.unbounded_send(Ok(Event::Apply(both))).unwrap();
+    let backends = |count: usize| move |table: &ServiceTable| table.ports[0].backends.len() == count;
+    until(&world, "both", backends(2)).await;
+    let node = json!({"metadata": {"name": "one", "labels": {"topology.kubernetes.io/zone": "east"}}});
+    let node = serde_json::from_value(node).unwrap();
+    world.nodes.unbounded_send(Ok(Event::Apply(node))).unwrap();
+    until(&world, "the one of the zone", backends(1)).await;
 }

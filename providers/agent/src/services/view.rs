@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -56,8 +57,18 @@ pub struct ServiceEntry {
     pub reach: Reach,
     /// Its ports.
     pub ports: Vec<ServicePortEntry>,
-    /// External and load balancer addresses.
+    /// External addresses.
     pub external_ips: Vec<Ipv4Addr>,
+    /// The load balancer's addresses.
+    pub balancer_ips: Vec<Ipv4Addr>,
+    /// Who may come by these; `None` for everybody.
+    pub balancer_sources: Option<Vec<Ipv4Net>>,
+    /// Whether the cluster IP leads to pods of this node only.
+    pub internal_local: bool,
+    /// Whether who comes from outside is led to pods of this node only.
+    pub external_local: bool,
+    /// Where load balancers ask whether this node has pods of it.
+    pub health_check_port: Option<u16>,
     /// How long a client stays with its backend.
     pub affinity_seconds: Option<u32>,
     /// Whether pods count before they are ready.
@@ -88,6 +99,12 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The pod's host name below the service's name.
     pub hostname: Option<String>,
+    /// The node that it is on.
+    pub node: Option<String>,
+    /// The nodes that should use it.
+    pub for_nodes: Vec<String>,
+    /// The zones that should use it.
+    pub for_zones: Vec<String>,
 }
 
 /// An EndpointSlice of IPv4 addresses.
@@ -109,6 +126,13 @@ fn protocol(name: Option<&str>) -> Protocol {
         Some("SCTP") => Protocol::Sctp,
         _ => Protocol::Tcp,
     }
+}
+
+fn sorted<'a>(ips: impl Iterator<Item = &'a str>) -> Vec<Ipv4Addr> {
+    let mut ips: Vec<Ipv4Addr> = ips.filter_map(|ip| ip.parse().ok()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    ips
 }
 
 fn port_number(number: i32) -> Option<u16> {
@@ -152,18 +176,22 @@ impl ServiceEntry {
                 node_port: port.node_port.and_then(port_number),
             })
         });
+        let balanced = spec.type_.as_deref() == Some("LoadBalancer");
+        let outside = balanced || spec.type_.as_deref() == Some("NodePort");
         let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         let ingress = status.and_then(|status| status.ingress.as_ref()).into_iter().flatten();
-        let ingress = ingress.filter_map(|ingress| ingress.ip.as_deref());
+        // A load balancer that is a proxy sends to nodes itself.
+        let ingress = ingress.filter(|ingress| balanced && ingress.ip_mode.as_deref() != Some("Proxy"));
+        let balancer_ips = sorted(ingress.filter_map(|ingress| ingress.ip.as_deref()));
         let declared = spec.external_ips.unwrap_or_default();
-        let mut external_ips: Vec<Ipv4Addr> = declared
-            .iter()
-            .map(String::as_str)
-            .chain(ingress)
-            .filter_map(|ip| ip.parse().ok())
-            .collect();
-        external_ips.sort_unstable();
-        external_ips.dedup();
+        let external_ips = sorted(declared.iter().map(String::as_str));
+        let ranges = spec.load_balancer_source_ranges.unwrap_or_default();
+        let balancer_sources = (!ranges.is_empty()).then(|| {
+            let ranges = ranges.iter().filter_map(|range| range.trim().parse().ok());
+            ranges.map(|range: Ipv4Net| range.trunc()).collect()
+        });
+        let external_local =
+            (outside || !external_ips.is_empty()) && spec.external_traffic_policy.as_deref() == Some("Local");
         let affinity = spec
             .session_affinity_config
             .and_then(|config| config.client_ip?.timeout_seconds);
@@ -173,6 +201,14 @@ impl ServiceEntry {
             reach,
             ports: ports.collect(),
             external_ips,
+            balancer_ips,
+            balancer_sources,
+            internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            external_local,
+            health_check_port: spec
+                .health_check_node_port
+                .filter(|_| balanced && external_local)
+                .and_then(port_number),
             affinity_seconds: sticky.then(|| {
                 u32::try_from(affinity.unwrap_or(AFFINITY_SECONDS)).unwrap_or(AFFINITY_SECONDS.cast_unsigned())
             }),
@@ -199,12 +235,16 @@ impl SliceEntry {
         let endpoints = slice.endpoints.iter().flatten().map(|endpoint| {
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             let ready = conditions.ready.unwrap_or(true);
+            let hints = endpoint.hints.clone().unwrap_or_default();
             Endpoint {
                 addresses: endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()).collect(),
                 ready,
                 serving: conditions.serving.unwrap_or(ready),
                 terminating: conditions.terminating.unwrap_or(false),
                 hostname: endpoint.hostname.clone().filter(|name| !name.is_empty()),
+                node: endpoint.node_name.clone(),
+                for_nodes: hints.for_nodes.into_iter().flatten().map(|node| node.name).collect(),
+                for_zones: hints.for_zones.into_iter().flatten().map(|zone| zone.name).collect(),
             }
         });
         Some(SliceEntry {

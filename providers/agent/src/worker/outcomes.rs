@@ -22,6 +22,9 @@ impl Worker {
             Outcome::SandboxCreated(Ok(sandbox)) => {
                 self.sandbox_failure = None;
                 self.observed.sandbox = Sandbox::Ready { ip: sandbox.spec.ip };
+                if let Some(ip) = sandbox.spec.ip {
+                    self.shared.host_ports.open(&self.uid, ip);
+                }
             }
             Outcome::SandboxCreated(Err(error)) => {
                 self.observed.sandbox = Sandbox::Missing;
@@ -130,6 +133,8 @@ impl Worker {
     }
 
     fn give_address_back(&mut self) {
+        // The ports first: they must not lead to the address's next pod.
+        self.shared.host_ports.release(&self.uid);
         if let Some((addresses, ip)) = self.shared.addresses.as_ref().zip(self.ip.take()) {
             addresses.give_back(ip);
         }

@@ -296,6 +296,7 @@ impl Rig {
             cluster_domain: "cluster.local".to_owned(),
             containers: world.clone(),
             addresses: Some(Arc::new(Addresses::new("10.42.0.0/24".parse().expect("a network"), []))),
+            host_ports: Arc::default(),
             changes: Changes::new(None, stop.clone()),
             events: Recorder::start(client.clone(), "one".to_owned(), now.clone(), stop.clone()),
             client,
@@ -412,6 +413,41 @@ async fn a_pod_that_vanished_is_removed_without_a_word_to_the_api() {
     rig.until("the worker ends", |rig| rig.task.is_finished()).await;
     assert!(rig.logged("stop a-0 within 2 s") && rig.logged("remove"));
     assert_eq!(rig.api.writes.lock().len(), writes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_host_port_another_has_is_rejected_as_the_kubelet_does() {
+    let port = json!({"ports": [{"containerPort": 80, "hostPort": 80}]});
+    let rig = Rig::start(simple(port.clone()), None);
+    assert!(rig.shared.host_ports.reserve("other", &simple(port)));
+    rig.until("rejected", |rig| rig.status()["phase"] == "Failed").await;
+    assert_eq!(rig.status()["reason"], "NodePorts");
+    let expected =
+        "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+    assert_eq!(rig.status()["message"], expected);
+    assert!(!rig.logged("sandbox"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_port_leads_to_its_pod_while_that_lives() {
+    let rig = Rig::start(
+        simple(json!({"ports": [{"containerPort": 80, "hostPort": 8080}]})),
+        None,
+    );
+    rig.shared.host_ports.all_known();
+    let open = |rig: &Rig| {
+        rig.shared
+            .host_ports
+            .published()
+            .borrow()
+            .iter()
+            .map(|ports| ports.len())
+            .sum::<usize>()
+    };
+    rig.until("open", |rig| rig.ready() && open(rig) == 1).await;
+    rig.update(|update| update.gone = true);
+    rig.until("the worker ends", |rig| rig.task.is_finished()).await;
+    assert_eq!(open(&rig), 0);
 }
 
 #[tokio::test(start_paused = true)]

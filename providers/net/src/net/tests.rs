@@ -2,6 +2,8 @@
 //!
 //! These need root (CAP_SYS_ADMIN and CAP_NET_ADMIN) and fail without.
 
+mod ways;
+
 use std::fs::File;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
-use crate::{Backend, Netns, Protocol, ServicePort};
+
+use crate::{Netns, Protocol, ServicePort};
 
 const LIMIT: Duration = Duration::from_secs(5);
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -95,6 +98,21 @@ impl Pod {
     }
 }
 
+/// Answers each datagram on port 53 with this text.
+fn echo(pod: &Pod, text: &'static str) -> Backend {
+    let ip = pod.ip;
+    pod.run(move || {
+        let socket = UdpSocket::bind((ip, 53)).unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                socket.send_to(text.as_bytes(), peer).unwrap();
+            }
+        });
+    });
+    Backend { ip, port: 53 }
+}
+
 fn line(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut text = String::new();
     let mut byte = [0];
@@ -120,15 +138,23 @@ fn service(name: &str, backends: Vec<Backend>) -> ServicePort {
         protocol: Protocol::Tcp,
         cluster_ip: Some(CLUSTER_IP),
         external_ips: Vec::new(),
+        balancer_ips: Vec::new(),
+        balancer_sources: None,
         port: 80,
         node_port: Some(30_080),
         affinity_seconds: None,
         backends,
+        local_backends: Vec::new(),
+        internal_local: false,
+        external_local: false,
     }
 }
 
 fn table(ports: Vec<ServicePort>) -> ServiceTable {
-    ServiceTable { ports }
+    ServiceTable {
+        ports,
+        host_ports: Vec::new(),
+    }
 }
 
 async fn open(instance: &str) -> Net {
@@ -401,19 +427,6 @@ fn a_udp_client_is_moved_when_its_backend_goes() {
     on_a_host(|| async {
         let net = open("a009").await;
         let (one, two) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
-        let echo = |pod: &Pod, text: &'static str| {
-            let ip = pod.ip;
-            pod.run(move || {
-                let socket = UdpSocket::bind((ip, 53)).unwrap();
-                thread::spawn(move || {
-                    let mut buffer = [0; 64];
-                    while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-                        socket.send_to(text.as_bytes(), peer).unwrap();
-                    }
-                });
-            });
-            Backend { ip, port: 53 }
-        };
         let (first, second) = (echo(&one, "one"), echo(&two, "two"));
         let udp = |backend| {
             table(vec![ServicePort {

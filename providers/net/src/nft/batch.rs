@@ -356,6 +356,11 @@ pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<String>, NetError> {
 
 #[cfg(test)]
 impl Batch {
+    /// Returns what each message is for.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &str> {
+        self.messages.iter().map(Message::what)
+    }
+
     /// Makes a chain as firewalls have it.
     pub(crate) fn add_dropping_forward_chain(&mut self, name: &str) {
         self.push(NEWCHAIN, CREATE, format!("add the chain {name}"), |message| {

@@ -31,6 +31,7 @@ const CT_STATE: u32 = 0;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const FIB_ADDRTYPE: u32 = 3;
+const FIB_SADDR: u32 = 1;
 const FIB_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
 
@@ -159,10 +160,17 @@ impl Rule {
 
     /// Goes on if the destination is an address of this host.
     pub(crate) fn destination_is_local(self) -> Rule {
+        self.of_this_host(FIB_DADDR)
+    }
+
+    /// Goes on if the source is an address of this host.
+    pub(crate) fn source_is_local(self) -> Rule {
+        self.of_this_host(FIB_SADDR)
+    }
+
+    fn of_this_host(self, which: u32) -> Rule {
         self.with("fib", |data| {
-            data.put_be32(1, SCRATCH.0)
-                .put_be32(2, FIB_ADDRTYPE)
-                .put_be32(3, FIB_DADDR);
+            data.put_be32(1, SCRATCH.0).put_be32(2, FIB_ADDRTYPE).put_be32(3, which);
         })
         .compare(SCRATCH, EQUAL, &RTN_LOCAL.to_ne_bytes())
     }

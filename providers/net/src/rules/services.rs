@@ -1,13 +1,15 @@
 //! Services in the table: what the kernel holds, and the least change that makes it another table.
 
+mod chain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{CLOSED, CLOSED_NODE_PORTS, NODE_PORTS, RETURN_MARK, SERVICES, TYPE_ADDRESS, TYPE_PORT, go};
-use crate::nft::{Batch, Element, Register, Rule, SetSpec, Value};
-use crate::{Backend, Protocol, ServicePort, ServiceTable};
+use super::{CLOSED, CLOSED_NODE_PORTS, HOST_ADDRESSES, HOST_PORTS, NODE_PORTS, SERVICES, TYPE_ADDRESS, go};
+use crate::nft::{Batch, Element, SetSpec, Value, Verdict};
+use crate::{Backend, HostPort, Protocol, ServicePort, ServiceTable};
 
 /// What a service chain is made from; equal ones make equal chains.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +18,51 @@ struct Chain {
     protocol: Protocol,
     affinity_seconds: Option<u32>,
     backends: Vec<Backend>,
+}
+
+/// Where a key of a map leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Chain(u64),
+    Gate(u64),
+    /// There are backends, but none that may answer here.
+    Drop,
+}
+
+impl Target {
+    fn verdict(self) -> Verdict {
+        match self {
+            Target::Chain(number) => go(&chain_name(number)),
+            Target::Gate(number) => go(&gate_name(number)),
+            Target::Drop => Verdict::Drop,
+        }
+    }
+}
+
+/// A chain that looks at the source first. Those of the first kind may be led to by those of the second: they are
+/// made before them and removed after them, in the order of this type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Gate {
+    /// `externalTrafficPolicy: Local`: who is on this host is served like at the cluster IP.
+    Policy {
+        service: String,
+        here: Target,
+        elsewhere: Target,
+    },
+    /// `loadBalancerSourceRanges`.
+    Sources {
+        service: String,
+        ranges: Vec<Ipv4Net>,
+        then: Target,
+    },
+}
+
+impl Gate {
+    fn service(&self) -> &str {
+        match self {
+            Gate::Policy { service, .. } | Gate::Sources { service, .. } => service,
+        }
+    }
 }
 
 /// What a map of clients (session affinity) belongs to. It outlives its chains, so that clients stay where they
@@ -28,11 +75,14 @@ type Port = (Protocol, u16);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Programmed {
     chains: BTreeMap<Chain, u64>,
+    gates: BTreeMap<Gate, u64>,
     affinity: BTreeMap<AffinityKey, u64>,
-    services: BTreeMap<Address, u64>,
-    node_ports: BTreeMap<Port, u64>,
+    services: BTreeMap<Address, Target>,
+    node_ports: BTreeMap<Port, Target>,
     closed: BTreeSet<Address>,
     closed_node_ports: BTreeSet<Port>,
+    host_addresses: BTreeMap<Address, Backend>,
+    host_ports: BTreeMap<Port, Backend>,
     last: u64,
 }
 
@@ -65,6 +115,10 @@ fn chain_name(number: u64) -> String {
     format!("s{number}")
 }
 
+fn gate_name(number: u64) -> String {
+    format!("g{number}")
+}
+
 fn affinity_name(number: u64) -> String {
     format!("clients{number}")
 }
@@ -79,53 +133,127 @@ impl Programmed {
         for port in &table.ports {
             next.add(self, port);
         }
+        for port in &table.host_ports {
+            next.add_host_port(port);
+        }
         next
     }
 
-    fn add(&mut self, before: &Programmed, port: &ServicePort) {
-        let addresses = || port.cluster_ip.iter().chain(&port.external_ips);
-        if port.backends.is_empty() {
-            for ip in addresses() {
-                let key = (*ip, port.protocol, port.port);
-                if !self.services.contains_key(&key) {
-                    self.closed.insert(key);
-                }
-            }
-            let node_port = port.node_port.map(|node_port| (port.protocol, node_port));
-            self.closed_node_ports
-                .extend(node_port.filter(|key| !self.node_ports.contains_key(key)));
-            return;
+    fn fresh(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Returns where a set of backends is chosen from.
+    fn chain(&mut self, before: &Programmed, port: &ServicePort, backends: &[Backend]) -> Target {
+        if backends.is_empty() {
+            return Target::Drop;
         }
         let affinity_seconds = port.affinity_seconds.filter(|seconds| *seconds > 0);
+        if let Some(seconds) = affinity_seconds {
+            let key = (port.name.clone(), port.protocol, seconds);
+            if !self.affinity.contains_key(&key) {
+                let number = before.affinity.get(&key).copied().unwrap_or_else(|| self.fresh());
+                self.affinity.insert(key, number);
+            }
+        }
         let chain = Chain {
             name: port.name.clone(),
             protocol: port.protocol,
             affinity_seconds,
-            backends: port.backends.clone(),
+            backends: backends.to_vec(),
         };
-        let mut last = self.last;
-        let mut fresh = || {
-            last += 1;
-            last
-        };
-        if let Some(seconds) = affinity_seconds {
-            let key = (port.name.clone(), port.protocol, seconds);
-            let number = before.affinity.get(&key).copied().unwrap_or_else(&mut fresh);
-            self.affinity.entry(key).or_insert(number);
+        if let Some(number) = self.chains.get(&chain) {
+            return Target::Chain(*number);
         }
-        let number = before.chains.get(&chain).copied().unwrap_or_else(&mut fresh);
-        self.last = last;
-        let number = *self.chains.entry(chain).or_insert(number);
+        let number = before.chains.get(&chain).copied().unwrap_or_else(|| self.fresh());
+        self.chains.insert(chain, number);
+        Target::Chain(number)
+    }
+
+    fn gate(&mut self, before: &Programmed, gate: Gate) -> Target {
+        if let Some(number) = self.gates.get(&gate) {
+            return Target::Gate(*number);
+        }
+        let number = before.gates.get(&gate).copied().unwrap_or_else(|| self.fresh());
+        self.gates.insert(gate, number);
+        Target::Gate(number)
+    }
+
+    fn add(&mut self, before: &Programmed, port: &ServicePort) {
+        let key = |ip: &Ipv4Addr| (*ip, port.protocol, port.port);
+        let node_port = port.node_port.map(|node_port| (port.protocol, node_port));
+        if port.is_closed() {
+            let addresses = port
+                .cluster_ip
+                .iter()
+                .chain(&port.external_ips)
+                .chain(&port.balancer_ips);
+            for key in addresses.map(key) {
+                if !self.services.contains_key(&key) {
+                    self.closed.insert(key);
+                }
+            }
+            self.closed_node_ports
+                .extend(node_port.filter(|key| !self.node_ports.contains_key(key)));
+            return;
+        }
+        let anywhere = self.chain(before, port, &port.backends);
+        let here = match port.internal_local || port.external_local {
+            true => self.chain(before, port, &port.local_backends),
+            false => anywhere,
+        };
+        let inside = if port.internal_local { here } else { anywhere };
+        let outside = match port.external_local && here != anywhere {
+            true => self.gate(
+                before,
+                Gate::Policy {
+                    service: port.name.clone(),
+                    here: anywhere,
+                    elsewhere: here,
+                },
+            ),
+            false => anywhere,
+        };
+        let balanced = match &port.balancer_sources {
+            Some(ranges) if !port.balancer_ips.is_empty() => self.gate(
+                before,
+                Gate::Sources {
+                    service: port.name.clone(),
+                    ranges: ranges.clone(),
+                    then: outside,
+                },
+            ),
+            _ => outside,
+        };
         // Of two services with the same address and port the first by name has it.
-        for ip in addresses() {
-            let key = (*ip, port.protocol, port.port);
-            self.closed.remove(&key);
-            self.services.entry(key).or_insert(number);
+        let ways = [
+            (port.cluster_ip.as_slice(), inside),
+            (&port.external_ips, outside),
+            (&port.balancer_ips, balanced),
+        ];
+        for (ips, target) in ways {
+            for key in ips.iter().map(key) {
+                self.closed.remove(&key);
+                self.services.entry(key).or_insert(target);
+            }
         }
-        if let Some(node_port) = port.node_port {
-            let key = (port.protocol, node_port);
+        if let Some(key) = node_port {
             self.closed_node_ports.remove(&key);
-            self.node_ports.entry(key).or_insert(number);
+            self.node_ports.entry(key).or_insert(outside);
+        }
+    }
+
+    fn add_host_port(&mut self, port: &HostPort) {
+        match port.ip {
+            Some(ip) => {
+                let key = (ip, port.protocol, port.port);
+                self.host_addresses.entry(key).or_insert(port.backend);
+            }
+            None => {
+                let key = (port.protocol, port.port);
+                self.host_ports.entry(key).or_insert(port.backend);
+            }
         }
     }
 
@@ -148,7 +276,7 @@ impl Programmed {
                 let affinity = chain
                     .affinity_seconds
                     .and_then(|seconds| next.affinity.get(&(chain.name.clone(), chain.protocol, seconds)));
-                add_chain(
+                chain::add_chain(
                     batch,
                     &chain_name(*number),
                     chain,
@@ -157,9 +285,23 @@ impl Programmed {
                 );
             }
         }
-        change_map(batch, SERVICES, &self.services, &next.services, |key| address_key(*key));
-        change_map(batch, NODE_PORTS, &self.node_ports, &next.node_ports, |key| {
-            port_key(*key)
+        for (gate, number) in &next.gates {
+            if !self.gates.contains_key(gate) {
+                chain::add_gate(batch, &gate_name(*number), gate, pods);
+            }
+        }
+        change_map(batch, SERVICES, &self.services, &next.services, |key, target| {
+            Element::Verdict(address_key(*key), target.verdict())
+        });
+        change_map(batch, NODE_PORTS, &self.node_ports, &next.node_ports, |key, target| {
+            Element::Verdict(port_key(*key), target.verdict())
+        });
+        let (old, new) = (&self.host_addresses, &next.host_addresses);
+        change_map(batch, HOST_ADDRESSES, old, new, |key, backend| {
+            Element::Value(address_key(*key), endpoint(*backend))
+        });
+        change_map(batch, HOST_PORTS, &self.host_ports, &next.host_ports, |key, backend| {
+            Element::Value(port_key(*key), endpoint(*backend))
         });
         change_set(batch, CLOSED, &self.closed, &next.closed, |key| address_key(*key));
         change_set(
@@ -169,6 +311,12 @@ impl Programmed {
             &next.closed_node_ports,
             |key| port_key(*key),
         );
+        // Whoever leads elsewhere goes first: the kernel keeps a chain that something leads to.
+        for (gate, number) in self.gates.iter().rev() {
+            if !next.gates.contains_key(gate) {
+                batch.delete_chain(&gate_name(*number));
+            }
+        }
         for (chain, number) in &self.chains {
             if !next.chains.contains_key(chain) {
                 batch.delete_chain(&chain_name(*number));
@@ -181,33 +329,54 @@ impl Programmed {
         }
     }
 
-    /// Returns the UDP backends of `self` that `next` does not have.
-    pub(crate) fn lost_udp_backends(&self, next: &Programmed) -> BTreeSet<Backend> {
-        let all = |programmed: &Programmed| -> BTreeSet<Backend> {
-            let chains = programmed.chains.keys().filter(|chain| chain.protocol == Protocol::Udp);
-            chains.flat_map(|chain| chain.backends.iter().copied()).collect()
+    /// Returns all backends of UDP ports, those of host ports included.
+    pub(crate) fn udp_backends(&self) -> BTreeSet<Backend> {
+        let chains = self.chains.keys().filter(|chain| chain.protocol == Protocol::Udp);
+        let ports = self
+            .host_ports
+            .iter()
+            .filter(|((protocol, _), _)| *protocol == Protocol::Udp);
+        let addresses = self.host_addresses.iter();
+        let addresses = addresses.filter(|((_, protocol, _), _)| *protocol == Protocol::Udp);
+        chains
+            .flat_map(|chain| chain.backends.iter().copied())
+            .chain(ports.map(|(_, backend)| *backend))
+            .chain(addresses.map(|(_, backend)| *backend))
+            .collect()
+    }
+
+    /// Returns the UDP ports that lead somewhere in `next` and did not before.
+    pub(crate) fn opened_udp_ports(&self, next: &Programmed) -> BTreeSet<u16> {
+        let all = |programmed: &Programmed| -> BTreeSet<Address> {
+            let any = |port: &Port| (Ipv4Addr::UNSPECIFIED, port.0, port.1);
+            let addresses = programmed.services.keys().chain(programmed.host_addresses.keys());
+            let ports = programmed.node_ports.keys().chain(programmed.host_ports.keys());
+            addresses
+                .copied()
+                .chain(ports.map(any))
+                .filter(|(_, protocol, _)| *protocol == Protocol::Udp)
+                .collect()
         };
-        all(self).difference(&all(next)).copied().collect()
+        all(next).difference(&all(self)).map(|(_, _, port)| *port).collect()
     }
 }
 
-fn change_map<K: Ord>(
+fn change_map<K: Ord, V: PartialEq>(
     batch: &mut Batch,
     map: &str,
-    old: &BTreeMap<K, u64>,
-    new: &BTreeMap<K, u64>,
-    bytes: impl Fn(&K) -> Vec<u8>,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    element: impl Fn(&K, &V) -> Element,
 ) {
-    let element = |(key, number): (&K, &u64)| Element::Verdict(bytes(key), go(&chain_name(*number)));
     let gone: Vec<_> = old
         .iter()
-        .filter(|(key, number)| new.get(key) != Some(number))
-        .map(element)
+        .filter(|(key, value)| new.get(key) != Some(value))
+        .map(|(key, value)| element(key, value))
         .collect();
     let come: Vec<_> = new
         .iter()
-        .filter(|(key, number)| old.get(key) != Some(number))
-        .map(element)
+        .filter(|(key, value)| old.get(key) != Some(value))
+        .map(|(key, value)| element(key, value))
         .collect();
     batch.delete_elements(map, &gone);
     batch.add_elements(map, None, &come);
@@ -226,177 +395,5 @@ fn change_set<K: Ord>(
     batch.add_elements(set, None, &come);
 }
 
-/// The client's address.
-const CLIENT: Register = Register::new(4);
-/// The backend's address; its port is in the next one.
-const ADDRESS: Register = Register::new(8);
-const PORT: Register = Register::new(9);
-
-fn add_chain(batch: &mut Batch, name: &str, chain: &Chain, clients: Option<String>, pods: Ipv4Net) {
-    batch.add_chain(name, None, &chain.name);
-    let elsewhere = chain.backends.iter().any(|backend| !pods.contains(&backend.ip));
-    let rule = || {
-        if elsewhere {
-            Rule::new().set_mark(RETURN_MARK)
-        } else {
-            Rule::new()
-        }
-    };
-    if let Some(clients) = &clients {
-        // A remembered backend counts only while it is one of the service's.
-        let id = batch.next_id();
-        batch.add_set(SetSpec {
-            name: "__set%d",
-            key: &[4, 2],
-            key_type: TYPE_ADDRESS << 6 | TYPE_PORT,
-            value: Value::None,
-            anonymous: Some(id),
-            timeout: None,
-        });
-        let backends: Vec<_> = chain
-            .backends
-            .iter()
-            .map(|backend| Element::Key(endpoint(*backend)))
-            .collect();
-        batch.add_elements("__set%d", Some(id), &backends);
-        let known = rule()
-            .load_source(CLIENT)
-            .map(clients, None, CLIENT, ADDRESS)
-            .in_set("__set%d", Some(id), ADDRESS)
-            .remember(clients, CLIENT, ADDRESS)
-            .destination_nat(ADDRESS, PORT);
-        batch.add_rule(name, &known);
-    }
-    let choose = match chain.backends.as_slice() {
-        [only] => rule()
-            .load(&only.ip.octets(), ADDRESS)
-            .load(&only.port.to_be_bytes(), PORT),
-        several => {
-            let id = batch.next_id();
-            batch.add_set(SetSpec {
-                name: "__map%d",
-                key: &[4],
-                key_type: 4,
-                value: Value::Endpoint,
-                anonymous: Some(id),
-                timeout: None,
-            });
-            let elements: Vec<_> = (0_u32..)
-                .zip(several)
-                .map(|(number, backend)| Element::Value(number.to_ne_bytes().to_vec(), endpoint(*backend)))
-                .collect();
-            batch.add_elements("__map%d", Some(id), &elements);
-            let count = u32::try_from(several.len()).unwrap_or(u32::MAX);
-            rule()
-                .load_random(count, ADDRESS)
-                .map("__map%d", Some(id), ADDRESS, ADDRESS)
-        }
-    };
-    // The map would keep an old backend for a client that it knows: out with it first.
-    let choose = match &clients {
-        Some(clients) => choose
-            .load_source(CLIENT)
-            .forget(clients, CLIENT, ADDRESS)
-            .remember(clients, CLIENT, ADDRESS),
-        None => choose,
-    };
-    batch.add_rule(name, &choose.destination_nat(ADDRESS, PORT));
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn port(name: &str, backends: &[u8]) -> ServicePort {
-        let backend = |last: &u8| Backend {
-            ip: Ipv4Addr::new(10, 42, 0, *last),
-            port: 80,
-        };
-        ServicePort {
-            name: name.to_owned(),
-            protocol: Protocol::Tcp,
-            cluster_ip: Some(Ipv4Addr::new(10, 96, 0, 9)),
-            external_ips: Vec::new(),
-            port: 80,
-            node_port: Some(30_080),
-            affinity_seconds: None,
-            backends: backends.iter().map(backend).collect(),
-        }
-    }
-
-    fn table(ports: Vec<ServicePort>) -> ServiceTable {
-        ServiceTable { ports }
-    }
-
-    fn messages(old: &Programmed, new: &Programmed) -> usize {
-        let mut batch = Batch::new("t");
-        old.change(new, "10.42.0.0/24".parse().unwrap(), &mut batch);
-        batch.len()
-    }
-
-    #[test]
-    fn equal_tables_need_no_change() {
-        let one = Programmed::default().next(&table(vec![port("a", &[2, 3])]));
-        let same = one.next(&table(vec![port("a", &[2, 3])]));
-        assert_eq!(one, same);
-        assert_eq!(messages(&one, &same), 0);
-    }
-
-    #[test]
-    fn a_changed_backend_makes_a_new_chain_under_a_new_name() {
-        let one = Programmed::default().next(&table(vec![port("a", &[2, 3])]));
-        let two = one.next(&table(vec![port("a", &[2])]));
-        assert_ne!(
-            one.chains.values().collect::<Vec<_>>(),
-            two.chains.values().collect::<Vec<_>>()
-        );
-        assert!(messages(&one, &two) > 0);
-    }
-
-    #[test]
-    fn without_backends_the_addresses_are_closed() {
-        let closed = Programmed::default().next(&table(vec![port("a", &[])]));
-        assert_eq!(closed.closed.len(), 1);
-        assert_eq!(closed.closed_node_ports.len(), 1);
-        assert!(closed.chains.is_empty());
-    }
-
-    #[test]
-    fn of_two_services_on_one_address_the_first_has_it() {
-        let both = Programmed::default().next(&table(vec![port("a", &[2]), port("b", &[3])]));
-        let first = both
-            .chains
-            .iter()
-            .find(|(chain, _)| chain.name == "a")
-            .map(|(_, number)| *number);
-        assert_eq!(both.services.values().next().copied(), first);
-        assert_eq!(both.services.len(), 1);
-    }
-
-    #[test]
-    fn clients_keep_their_map_when_backends_change() {
-        let sticky = |backends| ServicePort {
-            affinity_seconds: Some(60),
-            ..port("a", backends)
-        };
-        let one = Programmed::default().next(&table(vec![sticky(&[2, 3])]));
-        let two = one.next(&table(vec![sticky(&[2])]));
-        assert_eq!(one.affinity, two.affinity);
-    }
-
-    #[test]
-    fn lost_udp_backends_are_named() {
-        let udp = |backends| ServicePort {
-            protocol: Protocol::Udp,
-            ..port("a", backends)
-        };
-        let one = Programmed::default().next(&table(vec![udp(&[2, 3])]));
-        let two = one.next(&table(vec![udp(&[3])]));
-        let lost = one.lost_udp_backends(&two);
-        assert_eq!(
-            lost.into_iter().map(|backend| backend.ip).collect::<Vec<_>>(),
-            [Ipv4Addr::new(10, 42, 0, 2)]
-        );
-        assert!(Programmed::default().lost_udp_backends(&one).is_empty());
-    }
-}
+mod tests;

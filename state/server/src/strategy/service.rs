@@ -191,6 +191,7 @@ impl Services {
     fn ports(&self, spec: &mut Map<String, Value>, others: &[Arc<Stored>]) -> Result<(), FieldError> {
         if !matches!(text(spec, "type"), "NodePort" | "LoadBalancer") {
             clear_node_ports(spec);
+            spec.remove("healthCheckNodePort");
             return Ok(());
         }
         // Only these have ports of nodes: the others need not be read.
@@ -202,7 +203,9 @@ impl Services {
             let holder = holder.value();
             let ports = meta::list_at(&holder, &["spec", "ports"]).iter();
             taken.extend(ports.filter_map(|port| meta::int_at(port, &["nodePort"])));
+            taken.extend(meta::int_at(&holder, &["spec", "healthCheckNodePort"]));
         }
+        self.health_check_port(spec, &mut taken)?;
         let allocate = spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
         let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
             return Ok(());
@@ -243,6 +246,49 @@ impl Services {
         }
         Ok(())
     }
+}
+
+impl Services {
+    /// Gives a load balanced service whose traffic stays on the node the port that its load balancer asks for pods, and takes
+    /// it from every other.
+    fn health_check_port(&self, spec: &mut Map<String, Value>, taken: &mut HashSet<i64>) -> Result<(), FieldError> {
+        const FIELD: &str = "spec.healthCheckNodePort";
+        if !has_health_check(spec) {
+            spec.remove("healthCheckNodePort");
+            return Ok(());
+        }
+        let wanted = spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0);
+        let node_ports = spec.get("ports").and_then(Value::as_array).into_iter().flatten();
+        let own: HashSet<i64> = node_ports
+            .filter_map(|port| meta::int_at(port, &["nodePort"]))
+            .collect();
+        let number = if wanted == 0 {
+            let free = self.ranges.free_port(&taken.union(&own).copied().collect());
+            free.ok_or_else(|| internal(FIELD, "failed to allocate a HealthCheck NodePort: range is full"))?
+        } else {
+            let in_range = u16::try_from(wanted).is_ok_and(|wanted| self.ranges.ports.contains(&wanted));
+            let (from, to) = (self.ranges.ports.start(), self.ranges.ports.end());
+            let why = match in_range {
+                false => format!("provided port is not in the valid range. The range of valid ports is {from}-{to}"),
+                true if taken.contains(&wanted) || own.contains(&wanted) => {
+                    "provided port is already allocated".to_owned()
+                }
+                true => String::new(),
+            };
+            if !why.is_empty() {
+                let detail = format!("failed to allocate requested HealthCheck NodePort {wanted}: {why}");
+                return Err(internal(FIELD, &detail));
+            }
+            wanted
+        };
+        taken.insert(number);
+        spec.insert("healthCheckNodePort".into(), number.into());
+        Ok(())
+    }
+}
+
+fn has_health_check(spec: &Map<String, Value>) -> bool {
+    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
 }
 
 fn internal(field: &str, detail: &str) -> FieldError {
@@ -305,6 +351,10 @@ fn carry_allocations(new: &mut Value, old: &Value) {
     }
     if !matches!(text(spec, "type"), "NodePort" | "LoadBalancer") {
         return;
+    }
+    let health = |spec: &Map<String, Value>| spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0);
+    if has_health_check(spec) && has_health_check(before) && health(spec) == 0 && health(before) != 0 {
+        spec.insert("healthCheckNodePort".into(), health(before).into());
     }
     let old_ports: &[Value] = before.get("ports").and_then(Value::as_array).map_or(&[], Vec::as_slice);
     let key = |port: &Value| {

@@ -344,6 +344,31 @@ async fn services_get_addresses_and_ports_that_no_other_has() {
 }
 
 #[tokio::test]
+async fn a_load_balanced_service_whose_traffic_stays_local_has_a_port_for_health_checks() {
+    let world = World::new().await;
+    let uri = "/api/v1/namespaces/default/services";
+    let service = |name: &str, policy: &str, port: u16| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"type": "LoadBalancer",
+            "externalTrafficPolicy": policy, "healthCheckNodePort": port, "ports": [{"port": 80}]}})
+    };
+    let given = world.post(uri, service("a", "Local", 0)).await.ok();
+    let port = given["spec"]["healthCheckNodePort"].clone();
+    assert_ne!(port, given["spec"]["ports"][0]["nodePort"]);
+    assert!((30_000..32_768).contains(&port.as_i64().expect("a port")));
+    let again = world.put(&format!("{uri}/a"), service("a", "Local", 0)).await.ok();
+    assert_eq!(again["spec"]["healthCheckNodePort"], port, "it keeps it");
+    let taken = u16::try_from(port.as_i64().expect("a port")).expect("a port");
+    let message = world
+        .post(uri, service("b", "Local", taken))
+        .await
+        .failed(422, "Invalid");
+    assert!(message.contains("provided port is already allocated"), "{message}");
+    let cluster = world.put(&format!("{uri}/a"), service("a", "Cluster", 0)).await.ok();
+    assert!(cluster["spec"]["healthCheckNodePort"].is_null());
+    world.post(uri, service("b", "Local", taken)).await.ok();
+}
+
+#[tokio::test]
 async fn a_definition_serves_its_kind_until_it_is_deleted() {
     let world = World::new().await;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";

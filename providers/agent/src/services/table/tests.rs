@@ -40,6 +40,21 @@ fn plain() -> Value {
     json!({"clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})
 }
 
+fn here() -> Here {
+    Here {
+        node: "one".to_owned(),
+        zone: Some("east".to_owned()),
+    }
+}
+
+fn build(view: &View) -> ServiceTable {
+    super::build(view, &here(), &[])
+}
+
+fn serving(view: &View) -> BTreeSet<Ipv4Addr> {
+    super::serving(view, &here())
+}
+
 fn ips(view: &View) -> Vec<String> {
     build(view).ports[0]
         .backends
@@ -124,12 +139,17 @@ fn ports_are_matched_by_name_and_protocol() {
 #[test]
 fn external_and_load_balancer_addresses_lead_in_too() {
     let mut value = service(&plain());
+    value["spec"]["type"] = json!("LoadBalancer");
+    value["spec"]["loadBalancerSourceRanges"] = json!(["198.51.100.9/24", "2001:db8::/32"]);
     value["spec"]["externalIPs"] = json!(["192.0.2.7", "2001:db8::1"]);
-    value["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "lb.example"}]}});
+    value["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "Proxy"}, {"hostname": "lb.example"}]}});
     value["spec"]["sessionAffinity"] = json!("ClientIP");
     let table = build(&view(&[value], &[]));
-    let seen: Vec<_> = table.ports[0].external_ips.iter().map(ToString::to_string).collect();
-    assert_eq!(seen, ["192.0.2.1", "192.0.2.7"]);
+    let port = &table.ports[0];
+    let text = |ips: &[Ipv4Addr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(text(&port.external_ips), ["192.0.2.7"]);
+    assert_eq!(text(&port.balancer_ips), ["192.0.2.1"]);
+    assert_eq!(port.balancer_sources, Some(vec!["198.51.100.0/24".parse().unwrap()]));
     assert_eq!(table.ports[0].affinity_seconds, Some(10_800));
     assert!(
         table.ports[0].backends.is_empty(),
@@ -155,4 +175,96 @@ fn slices_of_other_address_families_do_not_count() {
     let mut six = slice("a", &http(), &json!([{"addresses": ["fd00::1"]}]));
     six["addressType"] = json!("IPv6");
     assert!(ips(&view(&[service(&plain())], &[six])).is_empty());
+}
+
+fn on(ip: &str, node: &str, hints: Value) -> Value {
+    json!({"addresses": [ip], "nodeName": node, "conditions": {"ready": true}, "hints": hints})
+}
+
+fn last(backends: &[Backend]) -> Vec<u8> {
+    backends.iter().map(|backend| backend.ip.octets()[3]).collect()
+}
+
+#[test]
+fn local_policies_know_the_backends_of_this_node() {
+    let mut spec = plain();
+    spec["type"] = json!("NodePort");
+    spec["externalTrafficPolicy"] = json!("Local");
+    let leaving = json!({"addresses": ["10.42.0.4"], "nodeName": "one", "conditions": {"ready": false, "serving": true, "terminating": true}});
+    let endpoints = json!([
+        on("10.42.0.2", "one", json!(null)),
+        on("10.42.0.3", "two", json!(null)),
+        leaving
+    ]);
+    let both = view(&[service(&spec)], &[slice("a", &http(), &endpoints)]);
+    let port = build(&both).ports.remove(0);
+    assert!(port.external_local && !port.internal_local);
+    assert_eq!(
+        (last(&port.backends), last(&port.local_backends)),
+        (vec![2, 3], vec![2])
+    );
+    assert_eq!(
+        local_endpoints(&both, &here(), both.service("default", "web").unwrap()),
+        1
+    );
+    // For want of a ready one here, the one that leaves: the two are chosen each for itself.
+    let endpoints = json!([on("10.42.0.3", "two", json!(null)), leaving]);
+    let view = view(&[service(&spec)], &[slice("a", &http(), &endpoints)]);
+    let port = build(&view).ports.remove(0);
+    assert_eq!((last(&port.backends), last(&port.local_backends)), (vec![3], vec![4]));
+    assert_eq!(serving(&view), [Ipv4Addr::new(10, 42, 0, 3)].into());
+}
+
+#[test]
+fn hints_count_when_every_ready_endpoint_has_one_and_some_are_for_here() {
+    let zone = |name: &str| json!({"forZones": [{"name": name}]});
+    let node = |name: &str, of: &str| json!({"forZones": [{"name": of}], "forNodes": [{"name": name}]});
+    let chosen = |endpoints: Value| {
+        let port = build(&view(&[service(&plain())], &[slice("a", &http(), &endpoints)]))
+            .ports
+            .remove(0);
+        last(&port.backends)
+    };
+    let (two, three) = ("10.42.0.2", "10.42.0.3");
+    assert_eq!(
+        chosen(json!([on(two, "one", zone("east")), on(three, "two", zone("west"))])),
+        [2]
+    );
+    assert_eq!(
+        chosen(json!([on(two, "one", zone("east")), on(three, "two", json!(null))])),
+        [2, 3]
+    );
+    assert_eq!(
+        chosen(json!([on(two, "one", zone("west")), on(three, "two", zone("west"))])),
+        [2, 3]
+    );
+    assert_eq!(
+        chosen(json!([
+            on(two, "x", node("one", "east")),
+            on(three, "y", node("two", "east"))
+        ])),
+        [2]
+    );
+    assert_eq!(
+        chosen(json!([
+            on(two, "x", node("six", "east")),
+            on(three, "y", node("two", "west"))
+        ])),
+        [2],
+        "no node is meant, but the zone is"
+    );
+}
+
+#[test]
+fn a_load_balanced_service_with_the_local_policy_has_a_health_check() {
+    let mut spec = plain();
+    spec["healthCheckNodePort"] = json!(31_000);
+    spec["type"] = json!("LoadBalancer");
+    let port = |spec: &Value| {
+        let view = view(&[service(spec)], &[]);
+        view.service("default", "web").unwrap().health_check_port
+    };
+    assert_eq!(port(&spec), None);
+    spec["externalTrafficPolicy"] = json!("Local");
+    assert_eq!(port(&spec), Some(31_000));
 }
