@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -41,6 +41,8 @@ pub struct Observed {
     pub slices: Vec<Arc<EndpointSlice>>,
     /// The legacy object of the service's name.
     pub endpoints: Option<Arc<Endpoints>>,
+    /// The zones of the nodes that have one.
+    pub zones: BTreeMap<String, String>,
 }
 
 /// Chooses the next actions: slices first, since traffic follows them.
@@ -125,6 +127,11 @@ fn families(service: &Service) -> Vec<String> {
     }
 }
 
+fn zone(node: &Node) -> Option<String> {
+    let zone = node.labels().get("topology.kubernetes.io/zone");
+    zone.filter(|zone| !zone.is_empty()).cloned()
+}
+
 fn is_headless(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
 }
@@ -172,6 +179,7 @@ pub struct Controller {
     pods: Arc<Hub<Pod>>,
     slices: Arc<Hub<EndpointSlice>>,
     endpoints: Arc<Hub<Endpoints>>,
+    nodes: Arc<Hub<Node>>,
     fresh_slices: Freshness,
     fresh_endpoints: Freshness,
 }
@@ -181,6 +189,7 @@ pub fn wire(wiring: &mut Wiring) {
     let (trigger, queue) = wiring.queue("endpointslice");
     let controller = Arc::new(Controller::new(
         wiring.cluster.clone(),
+        wiring.hub(),
         wiring.hub(),
         wiring.hub(),
         wiring.hub(),
@@ -203,6 +212,14 @@ pub fn wire(wiring: &mut Wiring) {
             fire.fire(Key::new(slice.namespace().unwrap_or_default(), service.clone()));
         }
     });
+    let (fire, services) = (trigger.clone(), wiring.hub::<Service>());
+    wiring.listen::<Node>(move |node, previous, _| {
+        if zone(node) != previous.and_then(|previous| zone(previous)) {
+            for service in services.all() {
+                fire.fire(Key::of(&*service));
+            }
+        }
+    });
     wiring.listen::<Endpoints>(move |object, _, _| trigger.fire(Key::of(&**object)));
     let concurrency = wiring.config.concurrency;
     wiring.drive("endpointslice", queue, concurrency, controller.reconcile());
@@ -215,12 +232,14 @@ impl Controller {
         pods: Arc<Hub<Pod>>,
         slices: Arc<Hub<EndpointSlice>>,
         endpoints: Arc<Hub<Endpoints>>,
+        nodes: Arc<Hub<Node>>,
     ) -> Controller {
         Controller {
             cluster,
             pods,
             slices,
             endpoints,
+            nodes,
             fresh_slices: Freshness::default(),
             fresh_endpoints: Freshness::default(),
         }
@@ -262,6 +281,12 @@ impl Controller {
             pods,
             slices,
             endpoints,
+            zones: self
+                .nodes
+                .all()
+                .iter()
+                .filter_map(|node| Some((node.name_any(), zone(node)?)))
+                .collect(),
         };
         for action in decide(&observed) {
             self.act(&key, action).await?;

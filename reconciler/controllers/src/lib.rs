@@ -9,9 +9,10 @@
 //! * A controller does not decide about an object before it has seen its own last write about it ([`fresh`]).
 //! * Writes are creates, patches and deletes; a delete names the uid that it means.
 //!
-//! Where to start: [`run()`] has the table of controllers; [`wiring`] is what they are put together from; then one file per kind: [`deployment`], [`replicaset`], [`endpoints`], [`namespace`],
+//! Where to start: [`run()`] has the table of controllers; [`wiring`] is what they are put together from; then one file per kind: [`deployment`], [`replicaset`], [`endpoints`], [`balancer`], [`namespace`],
 //! [`nodes`], [`scheduler`], [`garbage`].
 
+pub mod balancer;
 pub mod cluster;
 mod config;
 pub mod deployment;

@@ -9,13 +9,14 @@ use crate::config::ControllersConfig;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::wiring::Wiring;
-use crate::{deployment, endpoints, garbage, namespace, nodes, replicaset, scheduler};
+use crate::{balancer, deployment, endpoints, garbage, namespace, nodes, replicaset, scheduler};
 
 /// Every controller: what it says when it is asked to wire itself up.
-const CONTROLLERS: [fn(&mut Wiring); 9] = [
+const CONTROLLERS: [fn(&mut Wiring); 10] = [
     deployment::wire,
     replicaset::wire,
     endpoints::wire,
+    balancer::wire,
     nodes::lifecycle::wire,
     nodes::orphans::wire,
     namespace::content::wire,

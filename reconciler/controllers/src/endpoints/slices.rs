@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{Endpoints, ObjectReference, Pod};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::core::v1::{Endpoints, ObjectReference, Pod, Service};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -166,6 +168,8 @@ fn endpoint(observed: &Observed, pod: &Pod, family: &str) -> Option<Endpoint> {
     let terminating = pods::is_terminating(pod);
     let serving = pods::is_ready(pod);
     let ready = super::publishes_not_ready(service) || (serving && !terminating);
+    let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let zone = node_name.as_ref().and_then(|node| observed.zones.get(node)).cloned();
     Some(Endpoint {
         addresses: vec![address.to_owned()],
         conditions: Some(EndpointConditions {
@@ -174,7 +178,9 @@ fn endpoint(observed: &Observed, pod: &Pod, family: &str) -> Option<Endpoint> {
             terminating: Some(terminating),
         }),
         hostname: super::hostname(service, pod),
-        node_name: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        hints: hints(service, node_name.as_deref(), zone.as_deref()).filter(|_| ready),
+        node_name,
+        zone,
         target_ref: Some(ObjectReference {
             kind: Some("Pod".into()),
             namespace: pod.namespace(),
@@ -184,6 +190,22 @@ fn endpoint(observed: &Observed, pod: &Pod, family: &str) -> Option<Endpoint> {
         }),
         ..Endpoint::default()
     })
+}
+
+/// Returns who should use an endpoint, as the service's `trafficDistribution` says.
+fn hints(service: &Service, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let distribution = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    let for_nodes = node.map(|node| vec![ForNode { name: node.to_owned() }]);
+    let hints = match distribution {
+        "PreferClose" | "PreferSameZone" => EndpointHints {
+            for_nodes: None,
+            for_zones,
+        },
+        "PreferSameNode" => EndpointHints { for_nodes, for_zones },
+        _ => return None,
+    };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 fn ports_of(slice: &EndpointSlice) -> Vec<Port> {
