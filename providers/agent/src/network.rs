@@ -1,4 +1,4 @@
-//! Services and DNS of the node as one thing.
+//! Services and DNS of the node as one thing, and its network kept against others' changes.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use setpoint_net::Net;
 use tokio::sync::RwLock;
+use tokio::task::JoinSet;
 
 use crate::dns::{Dns, DnsConfig};
 use crate::host_ports::HostPorts;
@@ -17,15 +18,33 @@ use crate::{AgentConfig, AgentError};
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 
+struct Running {
+    services: Services,
+    dns: Dns,
+    /// Ends when it is dropped.
+    keeper: JoinSet<()>,
+}
+
+impl Running {
+    async fn shutdown(mut self) {
+        self.keeper.shutdown().await;
+        self.dns.shutdown().await;
+        self.services.shutdown().await;
+    }
+}
+
 /// The node's services and DNS, until they are shut down.
 pub(crate) struct Network {
-    running: RwLock<Option<(Services, Dns)>>,
+    running: RwLock<Option<Running>>,
 }
 
 impl Network {
     /// Starts both.
     pub(crate) async fn start(config: &AgentConfig, net: Arc<Net>, host_ports: &HostPorts) -> Result<Self, AgentError> {
         let node = config.node_name.clone();
+        let mut keeper = JoinSet::new();
+        let kept = Arc::clone(&net);
+        keeper.spawn(async move { kept.keep().await });
         let services = Services::start(
             config.client.clone(),
             net,
@@ -40,22 +59,22 @@ impl Network {
             cluster_domain: config.cluster_domain.clone(),
             upstreams: None,
         };
-        let dns = Dns::start(dns, services.view())
-            .await
-            .map_err(|source| AgentError::Network {
+        let view = services.view();
+        match Dns::start(dns, view).await {
+            Ok(dns) => Ok(Self {
+                running: RwLock::new(Some(Running { services, dns, keeper })),
+            }),
+            Err(source) => Err(AgentError::Network {
                 what: "the cluster's DNS",
                 source: Box::new(source),
-            })?;
-        Ok(Self {
-            running: RwLock::new(Some((services, dns))),
-        })
+            }),
+        }
     }
 
     /// Stops both; the rules stay in force.
     pub(crate) async fn shutdown(&self) {
-        if let Some((services, dns)) = self.running.write().await.take() {
-            dns.shutdown().await;
-            services.shutdown().await;
+        if let Some(running) = self.running.write().await.take() {
+            running.shutdown().await;
         }
     }
 }
@@ -64,8 +83,8 @@ impl Network {
 impl Drain for Network {
     async fn drained(&self, ip: Ipv4Addr, within: Duration) {
         let running = self.running.read().await;
-        let Some((services, _)) = running.as_ref() else { return };
-        if !services.drained(ip, within).await {
+        let Some(running) = running.as_ref() else { return };
+        if !running.services.drained(ip, within).await {
             tracing::debug!(%ip, "the rules still lead to a pod that is being stopped");
         }
     }

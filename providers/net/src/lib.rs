@@ -8,6 +8,7 @@
 //! with the number of services; pods are routed (a veth and a /32 each), never bridged.
 
 mod conntrack;
+mod firewall;
 mod link;
 mod net;
 mod netlink;

@@ -10,9 +10,57 @@ use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
-use crate::netlink::{Socket, failed};
+use crate::netlink::{Message, Socket, failed};
 use crate::rules::Names;
 use crate::{AttachRequest, Attachment, NetError, Netns, route, sysctl};
+
+/// Makes the host's end of a pod's link what it was, where somebody has changed it; returns whether it was changed.
+///
+/// A link that is gone meanwhile needs nothing.
+pub(crate) fn mend(
+    socket: &mut Socket,
+    gateway: Ipv4Addr,
+    link: &route::Link,
+    ip: Ipv4Addr,
+    routes: &[route::Route],
+) -> Result<bool, NetError> {
+    let mut mended = false;
+    for (parameter, value) in host_parameters(&link.name) {
+        mended |= sysctl::restore(&parameter, value)?;
+    }
+    let to = Ipv4Net::from(ip);
+    let has_route = routes
+        .iter()
+        .any(|route| route.to == to && route.out == Some(link.index));
+    if link.up && has_route {
+        return Ok(mended);
+    }
+    for message in host_messages(link.index, None, ip, gateway) {
+        let what = message.what().to_owned();
+        match socket.one(message)? {
+            Ok(()) => {}
+            Err(Errno::ENODEV | Errno::ENXIO) => return Ok(mended),
+            Err(errno) => return Err(failed(&what, errno)),
+        }
+    }
+    Ok(true)
+}
+
+/// A pod sends from its own address only; 127.0.0.1:<node port> is for the host alone, which the raw chain sees to.
+fn host_parameters(interface: &str) -> [(String, &'static str); 2] {
+    [
+        (format!("net/ipv4/conf/{interface}/rp_filter"), "1"),
+        (format!("net/ipv4/conf/{interface}/route_localnet"), "1"),
+    ]
+}
+
+fn host_messages(index: u32, alias: Option<&str>, ip: Ipv4Addr, gateway: Ipv4Addr) -> Vec<Message> {
+    vec![
+        route::set_up(index, alias),
+        route::add_link_route(Ipv4Net::from(ip), index, Some(gateway)),
+        route::add_neighbour(index, ip, pod_mac(ip)),
+    ]
+}
 
 /// A locally administered address, one per pod address.
 fn pod_mac(ip: Ipv4Addr) -> [u8; 6] {
@@ -68,16 +116,11 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
 fn host_end(socket: &mut Socket, gateway: Ipv4Addr, request: &AttachRequest, interface: &str) -> Result<(), NetError> {
     // A pod must not send router advertisements to the host (CVE-2020-13401); pods have IPv4 only.
     sysctl::set_if_there(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1")?;
-    // A pod sends from its own address only.
-    sysctl::set(&format!("net/ipv4/conf/{interface}/rp_filter"), "1")?;
-    // For 127.0.0.1:<node port>; the raw chain keeps pods away from the loopback's addresses.
-    sysctl::set(&format!("net/ipv4/conf/{interface}/route_localnet"), "1")?;
+    for (parameter, value) in host_parameters(interface) {
+        sysctl::set(&parameter, value)?;
+    }
     let index = route::link(socket, interface)?.index;
-    socket.all(vec![
-        route::set_up(index, Some(&request.sandbox)),
-        route::add_link_route(Ipv4Net::from(request.ip), index, Some(gateway)),
-        route::add_neighbour(index, request.ip, pod_mac(request.ip)),
-    ])
+    socket.all(host_messages(index, Some(&request.sandbox), request.ip, gateway))
 }
 
 /// The pod's end, in its network namespace.

@@ -1,5 +1,7 @@
 //! The handle on an instance's network.
 
+mod keep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +12,8 @@ use crate::netlink::{Message, Socket, failed};
 use crate::nft::{self, Batch};
 use crate::rules::{self, Names, Programmed};
 use crate::{
-    Applied, AttachRequest, Attachment, Backend, NetConfig, NetError, Ranges, ServiceTable, conntrack, link, ranges,
-    route, sysctl,
+    Applied, AttachRequest, Attachment, Backend, NetConfig, NetError, Ranges, ServiceTable, conntrack, firewall, link,
+    ranges, route, sysctl,
 };
 
 /// One instance's network on this host; cheap to clone.
@@ -29,6 +31,15 @@ struct Inner {
     names: Names,
     /// Held across each change of the table: what it says is what the kernel has.
     state: Mutex<State>,
+    ports: OwnPorts,
+}
+
+/// The numbers of the socket that changes the table and of the one before it: what they change is no news.
+type OwnPorts = Arc<Mutex<[u32; 2]>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in them is whole at any time; a panic in between leaves it valid.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, Default)]
@@ -40,11 +51,21 @@ struct State {
     pods: BTreeSet<Ipv4Addr>,
     /// Kept open: the kernel finishes all pending removals (an RCU grace period) when such a socket is closed.
     socket: Option<Socket>,
+    ports: OwnPorts,
 }
 
 impl State {
     fn socket(&mut self) -> Result<Socket, NetError> {
-        self.socket.take().map_or_else(Socket::netfilter, Ok)
+        match self.socket.take() {
+            Some(socket) => Ok(socket),
+            None => {
+                let socket = Socket::netfilter()?;
+                let port = socket.port()?;
+                let mut ports = lock(&self.ports);
+                *ports = [port, ports[0]];
+                Ok(socket)
+            }
+        }
     }
 }
 
@@ -88,12 +109,19 @@ impl Net {
                 write_base(&mut filter, &config, &names, &pods, None)?;
             }
             sysctl::set("net/ipv4/ip_forward", "1")?;
+            let ports = OwnPorts::default();
             let state = Mutex::new(State {
                 pods,
+                ports: Arc::clone(&ports),
                 ..State::default()
             });
             Ok(Net {
-                inner: Arc::new(Inner { config, names, state }),
+                inner: Arc::new(Inner {
+                    config,
+                    names,
+                    state,
+                    ports,
+                }),
             })
         })
         .await
@@ -154,7 +182,10 @@ impl Net {
         blocking(move || {
             let mut state = inner.state();
             remove(&inner.config)?;
-            *state = State::default();
+            *state = State {
+                ports: Arc::clone(&inner.ports),
+                ..State::default()
+            };
             Ok(())
         })
         .await
@@ -167,6 +198,14 @@ impl Net {
         blocking(move || remove(&config)).await
     }
 
+    /// Keeps this instance's things on the host as they should be, until it is dropped: what others remove or change is
+    /// noticed by the kernel's word, and mended; a slow look behind that finds what was missed.
+    ///
+    /// Others' firewalls are opened for the instance's links where they have a place for that (see `doctor`).
+    pub async fn keep(&self) {
+        keep::run(&self.inner).await;
+    }
+
     /// Returns what on this host stands in the way of pods, as sentences with advice.
     ///
     /// Rules of the legacy iptables are not seen.
@@ -176,21 +215,8 @@ impl Net {
 
     /// Returns the [`warnings`](Net::warnings) for an instance that is not open here.
     pub async fn obstacles(config: &NetConfig) -> Result<Vec<String>, NetError> {
-        let links = Names::of(config).links;
-        blocking(move || {
-            let chains = nft::forward_chains_that_drop(&mut Socket::netfilter()?)?;
-            let warning = |chain: &String| {
-                // Docker's documented place for others' rules; its own chain is rebuilt at each start.
-                let own = if chain == "ip filter FORWARD" { "FORWARD (with Docker: DOCKER-USER)" } else { "that chain" };
-                format!(
-                    "the firewall drops forwarded packets (nftables chain {chain}), so pods may reach neither each other nor \
-                     the outside; accept what comes from and goes to {links}* in {own}: iptables -I FORWARD -i {links}+ -j \
-                     ACCEPT; iptables -I FORWARD -o {links}+ -j ACCEPT"
-                )
-            };
-            Ok(chains.iter().map(warning).collect())
-        })
-        .await
+        let (names, pods) = (Names::of(config), config.ranges.pods);
+        blocking(move || firewall::obstacles(&mut Socket::netfilter()?, &names, pods)).await
     }
 
     /// Returns what of which instances is on this host, open or not: by the instance, the commands that remove it.
@@ -217,8 +243,8 @@ impl Net {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // The state is written only after the kernel has taken the change; a panic in between leaves it valid.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        // The state is written only after the kernel has taken the change.
+        lock(&self.state)
     }
 
     fn add_hairpin(&self, ip: Ipv4Addr) -> Result<(), NetError> {
@@ -380,12 +406,17 @@ fn claim(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<(), N
         }
         Err(errno) => return Err(failed(&what, errno)),
     }
-    socket.all(vec![
+    socket.all(claim_messages(config))
+}
+
+fn claim_messages(config: &NetConfig) -> Vec<Message> {
+    let Ranges { pods, services } = config.ranges;
+    vec![
         // A fresh network namespace has its loopback down.
         route::set_up(route::LOOPBACK, None),
         route::add_unreachable(pods.trunc()),
-        route::add_link_route(services.trunc(), route::LOOPBACK, Some(gateway)),
-    ])
+        route::add_link_route(services.trunc(), route::LOOPBACK, Some(config.ranges.gateway())),
+    ]
 }
 
 /// Says whether the gateway's address is there and this instance's.
@@ -418,6 +449,7 @@ fn remove(config: &NetConfig) -> Result<(), NetError> {
     let mut routes = Socket::route()?;
     link::delete_all(&mut routes, &names)?;
     remove_table(&mut filter, &names)?;
+    firewall::close(&mut filter, &names)?;
     // Without the address the routes may be another's.
     if claimed(&mut routes, config, &names)? {
         let Ranges { pods, services } = config.ranges;

@@ -3,9 +3,11 @@
 //! Blocking is fine here: the kernel answers within the call that sends. Callers run on a blocking thread. Every
 //! wait has the socket's receive time-out as its deadline.
 
+mod listener;
 mod message;
 mod socket;
 
+pub(crate) use listener::{Listener, Notice};
 pub(crate) use message::{Attributes, Message, u32_at};
 pub(crate) use socket::{Failure, Socket, failed};
 

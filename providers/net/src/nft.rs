@@ -5,16 +5,17 @@
 
 mod batch;
 mod expression;
+mod list;
 
-pub(crate) use batch::{
-    Batch, ChainHook, Element, Hook, SetSpec, Value, forward_chains_that_drop, table_exists, tables,
-};
+pub(crate) use batch::{Batch, BatchError, ChainHook, Element, Hook, SetSpec, Value};
 pub(crate) use expression::{Register, Rule, STATE_INVALID, STATE_NEW};
+pub(crate) use list::{BaseChain, Listed, base_chains_that_drop, change, mentions, rules, table_exists, tables};
 
 /// A verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Drop,
+    Accept,
     Jump(String),
     Goto(String),
 }
@@ -28,6 +29,7 @@ impl Verdict {
     fn put(&self, kind: u16, message: &mut crate::netlink::Message) {
         let (code, chain) = match self {
             Verdict::Drop => (0_i32, None),
+            Verdict::Accept => (1, None),
             Verdict::Jump(chain) => (-3, Some(chain)),
             Verdict::Goto(chain) => (-4, Some(chain)),
         };

@@ -65,6 +65,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) alias: String,
     pub(crate) mtu: u32,
+    /// Whether it is switched on.
+    pub(crate) up: bool,
     /// Whether packets get through: a link that has just got its carrier drops them until the kernel has taken note.
     pub(crate) carries: bool,
 }
@@ -251,6 +253,7 @@ fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
 fn read_link(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: u32_at(payload, 4)?,
+        up: u32_at(payload, 8)? & IFF_UP != 0,
         ..Link::default()
     };
     for (kind, data) in Attributes(payload.get(16..)?) {

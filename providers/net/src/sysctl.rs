@@ -4,6 +4,7 @@
 //! come to rely on it. Parameters of our own links go with the links.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::NetError;
@@ -19,6 +20,21 @@ pub(crate) fn set(parameter: &str, value: &str) -> Result<(), NetError> {
         value: value.to_owned(),
         source,
     })
+}
+
+/// Sets a parameter unless it has that value or is not there (its link is gone); returns whether it was changed.
+pub(crate) fn restore(parameter: &str, value: &str) -> Result<bool, NetError> {
+    let path = Path::new("/proc/sys").join(parameter);
+    match fs::read_to_string(&path) {
+        Ok(now) if now.trim() != value => set(parameter, value).map(|()| true),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(NetError::Sysctl {
+            parameter: parameter.to_owned(),
+            value: value.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// Sets a parameter if the kernel has it (IPv6 can be missing).

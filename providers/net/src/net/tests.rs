@@ -2,6 +2,7 @@
 //!
 //! These need root (CAP_SYS_ADMIN and CAP_NET_ADMIN) and fail without.
 
+mod keep;
 mod ways;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 
+use crate::nft::Hook;
 use crate::{Netns, Protocol, ServicePort};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -85,7 +87,9 @@ impl Pod {
                     let mut stream = stream.unwrap();
                     thread::spawn(move || {
                         let peer = stream.peer_addr().unwrap();
-                        writeln!(stream, "{text} {}", peer.ip()).unwrap();
+                        if writeln!(stream, "{text} {}", peer.ip()).is_err() {
+                            return;
+                        }
                         let mut buffer = [0; 64];
                         while let Ok(count @ 1..) = stream.read(&mut buffer) {
                             stream.write_all(&buffer[..count]).unwrap();
@@ -609,7 +613,7 @@ fn a_firewall_that_drops_forwarded_packets_is_named() {
         assert!(net.warnings().await.unwrap().is_empty());
         let mut batch = Batch::new("filter");
         batch.add_table();
-        batch.add_dropping_forward_chain("FORWARD");
+        batch.add_dropping_chain("FORWARD", Hook::Forward);
         batch.commit(&mut Socket::netfilter().unwrap()).unwrap();
         let warnings = net.warnings().await.unwrap();
         assert!(warnings[0].contains("spa013+"), "{warnings:?}");

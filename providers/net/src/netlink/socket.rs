@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recv, sendto,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -72,6 +72,14 @@ impl Socket {
             sequence: 0,
             buffer: vec![0; BUFFER],
         })
+    }
+
+    /// Returns its number, which is on the notices of what is changed by it.
+    pub(crate) fn port(&self) -> Result<u32, NetError> {
+        let address: Result<NetlinkAddr, Errno> = getsockname(self.fd.as_raw_fd());
+        address
+            .map(|address| address.pid())
+            .map_err(|errno| failed("look at a netlink socket", errno))
     }
 
     /// Sends all messages in one call and returns each one's answer, in order.

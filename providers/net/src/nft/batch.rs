@@ -4,16 +4,13 @@ use nix::errno::Errno;
 
 use super::{NFTA_LIST_ELEM, Rule, Verdict, put_value};
 use crate::NetError;
-use crate::netlink::{APPEND, Attributes, CREATE, DUMP, Failure, Message, REQUEST, Socket, failed};
+use crate::netlink::{APPEND, CREATE, Failure, Message, REQUEST, Socket, failed};
 
-const IPV4: u8 = 2;
-const INET: u8 = 1;
-const SUBSYSTEM: u16 = 10 << 8;
+pub(super) const IPV4: u8 = 2;
+pub(super) const SUBSYSTEM: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYSTEM;
-const GETTABLE: u16 = SUBSYSTEM | 1;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
-const GETCHAIN: u16 = SUBSYSTEM | 4;
 const DELCHAIN: u16 = SUBSYSTEM | 5;
 const NEWRULE: u16 = SUBSYSTEM | 6;
 const DELRULE: u16 = SUBSYSTEM | 8;
@@ -26,7 +23,6 @@ const BATCH_END: u16 = 17;
 
 /// An attribute is below 64 KiB; an element with key and chain name is below 128 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 400;
-const FORWARD: u32 = 2;
 
 /// Where a base chain hooks in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +84,12 @@ pub(crate) struct Batch {
     next_id: u32,
 }
 
-fn header(family: u8, resource: u16) -> [u8; 4] {
+pub(super) fn header(family: u8, resource: u16) -> [u8; 4] {
     let resource = resource.to_be_bytes();
     [family, 0, resource[0], resource[1]]
 }
 
-fn request(kind: u16, flags: u16, what: String) -> Message {
+pub(super) fn request(kind: u16, flags: u16, what: String) -> Message {
     let mut message = Message::new(kind, REQUEST | flags, what);
     message.raw(&header(IPV4, 0));
     message
@@ -175,6 +171,27 @@ impl Batch {
                 rule.put(4, message);
             },
         );
+    }
+
+    /// Puts a rule with a comment before all others of a chain.
+    pub(crate) fn insert_rule(&mut self, chain: &str, rule: &Rule, comment: &str) {
+        let what = format!("add a rule to the chain {chain}");
+        self.push(NEWRULE, CREATE, what, |message| {
+            message.put_str(2, chain);
+            rule.put(4, message);
+            // As libnftnl keeps a comment: type 0, length, text with its NUL.
+            let comment = &comment.as_bytes()[..comment.len().min(120)];
+            let length = u8::try_from(comment.len() + 1).expect("at most 121");
+            message.put(7, &[&[0, length], comment, &[0]].concat());
+        });
+    }
+
+    /// Removes one rule.
+    pub(crate) fn delete_rule(&mut self, chain: &str, handle: u64) {
+        let what = format!("remove a rule from the chain {chain}");
+        self.push(DELRULE, 0, what, |message| {
+            message.put_str(2, chain).put_be64(3, handle);
+        });
     }
 
     /// Returns a number for an anonymous set, unique in this transaction.
@@ -331,29 +348,6 @@ impl From<BatchError> for NetError {
     }
 }
 
-/// Says whether the table and a chain in it are there.
-pub(crate) fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, NetError> {
-    let mut message = request(GETTABLE, 0, format!("look for the table {table}"));
-    message.put_str(1, table);
-    Ok(match socket.one(message)? {
-        Ok(()) => true,
-        Err(Errno::ENOENT) => false,
-        Err(errno) => return Err(failed(&format!("look for the table {table}"), errno)),
-    })
-}
-
-/// Returns the names of all tables.
-pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<String>, NetError> {
-    let mut message = Message::new(GETTABLE, REQUEST | DUMP, "list the tables");
-    message.raw(&header(0, 0));
-    let mut found = Vec::new();
-    socket.get(message, |_, payload| {
-        let name = payload.get(4..).and_then(|data| Attributes(data).find(1));
-        found.extend(name.map(|name| String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned()));
-    })?;
-    Ok(found)
-}
-
 #[cfg(test)]
 impl Batch {
     /// Returns what each message is for.
@@ -362,37 +356,12 @@ impl Batch {
     }
 
     /// Makes a chain as firewalls have it.
-    pub(crate) fn add_dropping_forward_chain(&mut self, name: &str) {
+    pub(crate) fn add_dropping_chain(&mut self, name: &str, hook: Hook) {
         self.push(NEWCHAIN, CREATE, format!("add the chain {name}"), |message| {
-            message.put_str(3, name).nest(4, |hook| {
-                hook.put_be32(1, FORWARD).put_be32(2, 0);
+            message.put_str(3, name).nest(4, |inner| {
+                inner.put_be32(1, hook as u32).put_be32(2, 0);
             });
             message.put_be32(5, 0).put_str(7, "filter");
         });
     }
-}
-
-/// Returns the tables whose chain on the forward hook drops by policy, as `family table chain`.
-pub(crate) fn forward_chains_that_drop(socket: &mut Socket) -> Result<Vec<String>, NetError> {
-    let mut message = Message::new(GETCHAIN, REQUEST | DUMP, "list the chains");
-    message.raw(&header(0, 0));
-    let number = |data: &[u8]| Some(u32::from_be_bytes(data.try_into().ok()?));
-    let text = |data: &[u8]| String::from_utf8_lossy(data.strip_suffix(&[0]).unwrap_or(data)).into_owned();
-    let mut found = Vec::new();
-    socket.get(message, |_, payload| {
-        let read = || {
-            let attribute = |kind| Attributes(payload.get(4..)?).find(kind);
-            let family = match *payload.first()? {
-                IPV4 => "ip",
-                INET => "inet",
-                _ => return None,
-            };
-            let hook = number(Attributes(attribute(4)?).find(1)?)?;
-            let policy = number(attribute(5)?)?;
-            (hook == FORWARD && policy == 0)
-                .then(|| Some(format!("{family} {} {}", text(attribute(1)?), text(attribute(3)?))))?
-        };
-        found.extend(read());
-    })?;
-    Ok(found)
 }

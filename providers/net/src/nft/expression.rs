@@ -294,6 +294,11 @@ impl Rule {
         self.with("masq", |_| {})
     }
 
+    /// Counts.
+    pub(crate) fn count(self) -> Rule {
+        self.with("counter", |_| {})
+    }
+
     /// Answers with a TCP reset.
     pub(crate) fn reset(self) -> Rule {
         self.with("reject", |data| {

@@ -1,0 +1,157 @@
+//! What others change is mended, and their firewalls let pods through. Other people's tools do the changing: `nft`,
+//! `ip` and `iptables` of Debian.
+
+use std::process::Command;
+
+use super::*;
+
+/// Runs a tool in this thread's network namespace.
+fn tool(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    let output = output.unwrap_or_else(|error| panic!("{line}: {error}; these tests need {}", words[0]));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{line}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until it is so; returns how long that took.
+async fn until(what: &str, mut wanted: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !wanted() {
+        assert!(started.elapsed() < LIMIT, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    started.elapsed()
+}
+
+fn answers(to: Ipv4Addr, port: u16) -> bool {
+    let to = SocketAddr::V4(SocketAddrV4::new(to, port));
+    TcpStream::connect_timeout(&to, Duration::from_millis(200)).is_ok()
+}
+
+/// A host with a pod that a service and a node port lead to, and its keeper.
+async fn kept(instance: &str) -> (Net, Pod, tokio::task::JoinHandle<()>) {
+    let net = open(instance).await;
+    let server = Pod::start(&net, 10).await;
+    let backend = server.serve(80, "hello");
+    net.apply(&table(vec![service("default/web", vec![backend])]))
+        .await
+        .unwrap();
+    let own = net.clone();
+    let keeper = tokio::spawn(async move { own.keep().await });
+    until("served", || answers(CLUSTER_IP, 80)).await;
+    // The keeper listens before its first look, and its first look is over when it has mended this.
+    sysctl::set("net/ipv4/ip_forward", "0").unwrap();
+    until("the keeper is awake", forwards).await;
+    (net, server, keeper)
+}
+
+fn forwards() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim() == "1"
+}
+
+#[test]
+fn what_others_remove_is_made_again_on_the_kernels_word() {
+    on_a_host(|| async {
+        let (net, server, keeper) = kept("b001").await;
+        let gateway = net.config().ranges.gateway();
+        let link = net.attached().await.unwrap()[0].interface.clone();
+        let deeds = [
+            "nft flush ruleset".to_owned(),
+            "nft delete table ip setpoint_b001".to_owned(),
+            "nft delete element ip setpoint_b001 node_ports { tcp . 30080 }".to_owned(),
+            "nft flush chain ip setpoint_b001 dispatch".to_owned(),
+            "ip route flush root 10.96.0.0/16".to_owned(),
+            "ip route flush table main".to_owned(),
+            format!("ip address del {gateway}/32 dev lo"),
+            format!("ip link set {link} down"),
+        ];
+        for deed in &deeds {
+            tool(deed);
+            let own = server.ip;
+            let took = until(deed, || {
+                answers(CLUSTER_IP, 80) && answers(gateway, 30_080) && answers(own, 80)
+            })
+            .await;
+            println!("{deed}: {took:?}");
+            server.run(|| greeting(CLUSTER_IP, 80)).unwrap();
+        }
+        keeper.abort();
+    });
+}
+
+/// A ruleset such as Docker's.
+fn docker() {
+    for line in [
+        "iptables-nft -P FORWARD DROP",
+        "iptables-nft -N DOCKER-USER",
+        "iptables-nft -A FORWARD -j DOCKER-USER",
+        "iptables-nft -A DOCKER-USER -j RETURN",
+        "iptables-nft -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    ] {
+        tool(line);
+    }
+}
+
+#[test]
+fn dockers_forward_policy_is_opened_at_its_documented_place_and_closed_with_the_instance() {
+    on_a_host(|| async {
+        let (net, server, keeper) = kept("b002").await;
+        let client = Pod::start(&net, 11).await;
+        let ip = server.ip;
+        let reaches = || client.run(move || answers(ip, 80));
+        assert!(reaches());
+        docker();
+        let listed = || tool("iptables-nft -S DOCKER-USER");
+        until("the rules", || listed().matches("-A DOCKER-USER").count() == 3).await;
+        assert!(reaches(), "Docker came later");
+        let text = listed();
+        println!("{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[1].contains("-i spb002+") && lines[1].contains("-j ACCEPT"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("-o spb002+") && lines[2].contains("-j ACCEPT"),
+            "{text}"
+        );
+        assert!(net.warnings().await.unwrap().is_empty());
+        // Docker rewrites its chain; a rule of somebody's own stays where it is.
+        tool("iptables-nft -F DOCKER-USER");
+        tool("iptables-nft -A DOCKER-USER -s 198.51.100.1 -j DROP");
+        tool("iptables-nft -A DOCKER-USER -j RETURN");
+        until("the rules again", || listed().matches("-A DOCKER-USER").count() == 4).await;
+        assert!(reaches());
+        // Nothing leads to it any more: its owner has gone.
+        tool("iptables-nft -D FORWARD -j DOCKER-USER");
+        until("ours are gone", || listed().matches("-A DOCKER-USER").count() == 2).await;
+        tool("iptables-nft -I FORWARD -j DOCKER-USER");
+        until("they are back", || listed().matches("-A DOCKER-USER").count() == 4).await;
+        keeper.abort();
+        Net::remove(net.config()).await.unwrap();
+        assert_eq!(
+            listed(),
+            "-N DOCKER-USER\n-A DOCKER-USER -s 198.51.100.1/32 -j DROP\n-A DOCKER-USER -j RETURN\n"
+        );
+    });
+}
+
+#[test]
+fn what_a_firewall_drops_that_comes_in_is_named_until_it_knows_the_pods() {
+    on_a_host(|| async {
+        let net = open("b003").await;
+        tool("iptables-nft -P INPUT DROP");
+        let warnings = net.warnings().await.unwrap();
+        assert!(warnings[0].contains("DNS"), "{warnings:?}");
+        tool("iptables-nft -A INPUT -s 10.42.0.0/24 -j ACCEPT");
+        assert!(net.warnings().await.unwrap().is_empty());
+        tool("nft add table inet firewalld");
+        let warnings = net.warnings().await.unwrap();
+        assert!(warnings[0].contains("--add-source=10.42.0.0/24"), "{warnings:?}");
+        tool("nft add chain inet firewalld zones");
+        tool("nft add rule inet firewalld zones ip saddr 10.42.0.0/24 accept");
+        assert!(net.warnings().await.unwrap().is_empty());
+    });
+}
