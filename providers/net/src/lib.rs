@@ -8,6 +8,8 @@
 //! with the number of services; pods are routed (a veth and a /32 each), never bridged.
 
 mod conntrack;
+#[doc(hidden)]
+pub mod fault;
 mod firewall;
 mod link;
 mod net;

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
+use crate::fault::NetStep;
 use crate::netlink::{Message, Socket, failed};
 use crate::rules::Names;
 use crate::{AttachRequest, Attachment, NetError, Netns, route, sysctl};
@@ -68,6 +69,14 @@ fn pod_mac(ip: Ipv4Addr) -> [u8; 6] {
     [0x0a, 0x53, a, b, c, d]
 }
 
+/// Fails after a step if a test wants that.
+pub(crate) fn passed(step: NetStep) -> Result<(), NetError> {
+    step.passed().map_err(|source| NetError::Netlink {
+        operation: "connect the pod".to_owned(),
+        source: Box::new(source),
+    })
+}
+
 /// Makes the link; on failure none is left.
 pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) -> Result<Attachment, NetError> {
     let interface = names.link(request.ip);
@@ -95,9 +104,13 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
         socket.all(vec![add()])?;
     }
     let finish = |socket: &mut Socket| {
+        passed(NetStep::Link)?;
         host_end(socket, gateway, request, &interface)?;
+        passed(NetStep::HostRoute)?;
         within(netns, || pod_end(request.ip))?;
-        wait_until_it_carries(socket, &interface)
+        passed(NetStep::PodAddress)?;
+        wait_until_it_carries(socket, &interface)?;
+        passed(NetStep::Carrier)
     };
     if let Err(error) = finish(&mut socket) {
         if let Err(left) = delete(&mut socket, &interface) {
@@ -119,6 +132,7 @@ fn host_end(socket: &mut Socket, gateway: Ipv4Addr, request: &AttachRequest, int
     for (parameter, value) in host_parameters(interface) {
         sysctl::set(&parameter, value)?;
     }
+    passed(NetStep::HostParameters)?;
     let index = route::link(socket, interface)?.index;
     socket.all(host_messages(index, Some(&request.sandbox), request.ip, gateway))
 }

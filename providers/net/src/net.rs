@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
+use crate::fault::NetStep;
 use crate::netlink::{Message, Socket, failed};
 use crate::nft::{self, Batch};
 use crate::rules::{self, Names, Programmed};
@@ -146,7 +147,15 @@ impl Net {
         }
         blocking(move || {
             let attachment = link::attach(&inner.names, inner.config.ranges.gateway(), &request)?;
-            inner.add_hairpin(ip)?;
+            let added = inner.add_hairpin(ip).and_then(|()| link::passed(NetStep::Hairpin));
+            if let Err(error) = added {
+                // Both are tried: whichever is left would be the next pod's that gets the address.
+                let link = Socket::route().and_then(|mut socket| link::delete(&mut socket, &attachment.interface));
+                for left in [link, inner.delete_hairpin(ip)].into_iter().filter_map(Result::err) {
+                    tracing::warn!(%ip, error = &left as &dyn std::error::Error, "something of a failed attach is left");
+                }
+                return Err(error);
+            }
             Ok(attachment)
         })
         .await

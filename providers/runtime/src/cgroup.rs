@@ -11,6 +11,7 @@ mod detect;
 mod limits;
 mod usage;
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -168,11 +169,11 @@ impl Group {
         }
     }
 
-    /// Returns whether a process is in the group or below it.
-    pub(crate) fn contains(&self, pid: i32) -> bool {
-        self.parts
-            .iter()
-            .any(|(_, directory)| processes(directory).contains(&pid))
+    /// Returns the processes that are in the group or below it in every hierarchy: containers stay among the shims in systemd's named one.
+    pub(crate) fn processes(&self) -> BTreeSet<i32> {
+        let parts = self.parts.iter();
+        let found = parts.map(|(_, directory)| processes(directory).into_iter().collect::<BTreeSet<i32>>());
+        found.reduce(|all, part| &all & &part).unwrap_or_default()
     }
 
     /// Returns whether no live process is in the group or below it.

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::error::StartStage;
+use crate::fault::ContainerStep;
 use crate::protocol::{ContainerRequest, Failure};
 use crate::spec::{ExecSpec, Security};
 use crate::sys;
@@ -169,21 +170,29 @@ fn first(
     let security = &request.spec.security;
     let allowed = allowed_capabilities(security)?;
     prepare(request.spec.oom_score_adj)?;
+    passed(ContainerStep::Prepared)?;
     surroundings
         .cgroup
         .enter(!surroundings.in_unified)
         .map_err(step("enter the cgroup"))?;
+    passed(ContainerStep::EnteredGroup)?;
     if surroundings.cgroup_namespace {
         sys::namespace::unshare(libc::CLONE_NEWCGROUP).map_err(step("make a cgroup namespace"))?;
     }
+    passed(ContainerStep::CgroupNamespace)?;
     let rootfs = rootfs::Rootfs::overlay(&request.layers, surroundings.directory, security.privileged)
         .map_err(step("make the root file system"))?;
+    passed(ContainerStep::Overlay)?;
     mounts::standard(&rootfs, security, surroundings.shm, surroundings.cgroup).map_err(step("mount"))?;
+    passed(ContainerStep::Mounts)?;
     mounts::volumes(&rootfs, &request.spec.mounts, security.privileged).map_err(step("mount a volume"))?;
+    passed(ContainerStep::Volumes)?;
     if !security.privileged && !security.unmasked_proc {
         mounts::protect(&rootfs).map_err(step("mask kernel files"))?;
     }
+    passed(ContainerStep::Masks)?;
     enter_root(&rootfs, security.read_only_root).map_err(step("change the root"))?;
+    passed(ContainerStep::Root)?;
     become_program(request, &request.args, allowed, stdio, report)
 }
 
@@ -203,6 +212,11 @@ fn joined(
     sys::namespace::join(first_process.as_fd(), libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
         .map_err(step("join the container"))?;
     become_program(request, &spec.command, allowed, stdio, report)
+}
+
+fn passed(step: ContainerStep) -> Result<(), InitError> {
+    step.passed()
+        .map_err(|error| InitError::create("start the container", &error))
 }
 
 fn allowed_capabilities(security: &Security) -> Result<CapabilitySet, InitError> {
@@ -251,8 +265,10 @@ fn become_program(
     let step = |operation: &'static str| move |error: io::Error| InitError::create(operation, &error);
     let security = &request.spec.security;
     let (passwd, group) = (account_file("/etc/passwd")?, account_file("/etc/group")?);
+    passed(ContainerStep::Accounts)?;
     let user = user::resolve(&request.user, security, &passwd, &group).map_err(InitError::config)?;
     let filter = seccomp::program(security, allowed).map_err(step("make the seccomp filter"))?;
+    passed(ContainerStep::Filter)?;
 
     let terminal = matches!(stdio, Stdio::Terminal);
     let mut env = request.env.clone();
@@ -263,8 +279,11 @@ fn become_program(
         env.push(("HOME".to_owned(), user.home.clone().unwrap_or_else(|| "/".to_owned())));
     }
     rustix::process::setsid().map_err(|error| InitError::create("start a session", &error.into()))?;
+    passed(ContainerStep::Session)?;
     set_streams(stdio, user.uid, user.gid, report).map_err(step("connect the standard streams"))?;
+    passed(ContainerStep::Connected)?;
     enter_directory(&request.cwd)?;
+    passed(ContainerStep::WorkingDirectory)?;
     sys::process::set_umask(0o022);
 
     let no_new_privileges = !security.allow_privilege_escalation && !security.privileged;
@@ -275,15 +294,20 @@ fn become_program(
         sys::seccomp::load(filter).map_err(step("load the seccomp filter"))?;
     }
     privileges::bound(allowed).map_err(step("bound the capabilities"))?;
+    passed(ContainerStep::Bounded)?;
     set_identity(&user).map_err(step("set the user"))?;
+    passed(ContainerStep::Identity)?;
     privileges::hold(allowed, user.uid).map_err(step("set the capabilities"))?;
+    passed(ContainerStep::Capabilities)?;
     // Changing the user clears it, so it is set here and not right after the fork.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| InitError::create("follow the shim's end", &error.into()))?;
+    passed(ContainerStep::FollowsShim)?;
     if no_new_privileges && let Some(filter) = &filter {
         sys::seccomp::load(filter).map_err(step("load the seccomp filter"))?;
     }
 
+    passed(ContainerStep::Filtered)?;
     sys::descriptors::close_on_exec();
     Err(program::execute(args, &env))
 }

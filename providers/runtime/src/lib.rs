@@ -7,7 +7,7 @@
 //! * [`Runtime`]: the daemon's side;
 //! * `spawner`, `shim`, `init`: the roles of the executed-again binary, from the process that makes shims to the first
 //!   process of a container;
-//! * `protocol`: what daemon and shim say to each other;
+//! * `protocol`: what daemon and shim say to each other; `starting`: who is on the way to that;
 //! * `cgroup`, [`logs`], [`images`]: what their names say;
 //! * `sys`: all that is unsafe.
 //!
@@ -16,6 +16,8 @@
 
 mod cgroup;
 mod error;
+#[doc(hidden)]
+pub mod fault;
 pub mod images;
 mod init;
 pub mod logs;
@@ -27,6 +29,7 @@ pub mod runtime;
 mod shim;
 mod spawner;
 pub mod spec;
+mod starting;
 mod sys;
 
 pub use cgroup::Counter;

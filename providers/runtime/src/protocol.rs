@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Hierarchies;
 use crate::error::StartStage;
+use crate::fault::Fault;
 use crate::spec::{ContainerSpec, ContainerState, ExecSpec, SandboxSpec, SandboxState};
 
 /// The version that this build speaks.
@@ -34,6 +35,9 @@ pub(crate) struct ShimSetup {
     pub(crate) instance: String,
     /// Where cgroups are on this host.
     pub(crate) hierarchies: Hierarchies,
+    /// The step that a test makes fail.
+    #[serde(default, skip_serializing_if = "Fault::is_none")]
+    pub(crate) fault: Fault,
 }
 
 /// The first frame of a shim.
@@ -75,6 +79,9 @@ pub(crate) struct ContainerRequest {
     pub(crate) stop_signal: i32,
     /// The image's layers, bottom first.
     pub(crate) layers: Vec<PathBuf>,
+    /// The step that a test makes fail.
+    #[serde(default, skip_serializing_if = "Fault::is_none")]
+    pub(crate) fault: Fault,
 }
 
 /// What a client asks a shim for.

@@ -12,6 +12,7 @@ mod link;
 mod resolve;
 mod session;
 mod spawn;
+mod strays;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::cgroup::{self, Counter, Hierarchies};
 use crate::error::RuntimeError;
+use crate::fault::{Fault, SandboxStep};
 use crate::images::{Image, ImageStore};
 use crate::logs;
 use crate::protocol::{Request, ShimSetup};
@@ -37,6 +39,9 @@ use spawn::{Spawner, Spawning};
 
 /// How long a shim may take to kill its containers and end.
 const SHIM_END: Duration = Duration::from_secs(10);
+
+/// How long the end of a shim's process may take after that of its connection.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// How long a killed container may take to be gone.
 const KILL_END: Duration = Duration::from_secs(10);
@@ -177,23 +182,47 @@ impl Inner {
     /// Takes away what is left of a sandbox whose shim ended by itself.
     fn shim_ended(inner: &Weak<Self>, sandbox: String) {
         let Some(inner) = inner.upgrade() else { return };
-        let wanted = match inner.sandboxes.lock().live.get(&sandbox) {
-            Some(link) => link.removing.load(Ordering::Acquire),
-            None => true,
-        };
-        if wanted {
-            return;
-        }
-        tokio::spawn(async move {
-            tracing::warn!(sandbox, "the shim of a sandbox ended");
-            if let Err(error) = inner.clean(&sandbox).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    sandbox,
-                    "cannot clean up after a shim"
-                );
+        let link = {
+            let mut sandboxes = inner.sandboxes.lock();
+            let link = sandboxes.live.get(&sandbox).cloned();
+            let Some(link) = link.filter(|link| !link.removing.load(Ordering::Acquire)) else {
+                return;
+            };
+            // Whoever has begun to take it away goes on with that, and what is made anew under its id must not be taken away here.
+            if !sandboxes.busy.insert(sandbox.clone()) {
+                return;
             }
-            inner.sandboxes.lock().live.remove(&sandbox);
+            link
+        };
+        tokio::spawn(async move {
+            if !link.has_ended(LAST_BREATH).await {
+                // It lives, and has only let go of this connection: its containers run on.
+                tracing::warn!(sandbox, "a shim has closed the connection; connecting again");
+                {
+                    let mut sandboxes = inner.sandboxes.lock();
+                    sandboxes.live.remove(&sandbox);
+                    sandboxes.unreached.insert(sandbox.clone(), Some(link.current()));
+                    sandboxes.busy.remove(&sandbox);
+                }
+                Self::reach_later(Arc::downgrade(&inner), sandbox).await;
+                return;
+            }
+            // A daemon that was killed amid the closing has said so to the shim, which hears of it only now.
+            if inner.adopt_closed(&sandbox).await.is_none() {
+                tracing::warn!(sandbox, "the shim of a sandbox ended");
+                if let Err(error) = inner.clean(&sandbox, link.current().spec.ip).await {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        sandbox,
+                        "cannot clean up after a shim"
+                    );
+                }
+            }
+            {
+                let mut sandboxes = inner.sandboxes.lock();
+                sandboxes.live.remove(&sandbox);
+                sandboxes.busy.remove(&sandbox);
+            }
             // Nobody may be listening.
             drop(inner.events.send(RuntimeEvent::SandboxDied { sandbox }));
         });
@@ -204,15 +233,18 @@ impl Inner {
         let ip = spec.ip;
         let dir = self.directory(&id);
         make_private(&dir)?;
+        passed(SandboxStep::Directory)?;
         let setup = ShimSetup {
             spec,
             dir,
             socket: self.socket(&id),
             instance: self.config.instance.clone(),
             hierarchies: self.hierarchies.clone(),
+            fault: Fault::armed(),
         };
         let begun = Instant::now();
         let (channel, spawner) = self.spawning.fork(&setup).await?;
+        passed(SandboxStep::Asked)?;
         let greeted = match greet(&id, channel, true).await {
             Ok(greeted) => greeted,
             Err(error) => {
@@ -222,6 +254,7 @@ impl Inner {
                 return Err(error);
             }
         };
+        passed(SandboxStep::Greeted)?;
         tracing::debug!(sandbox = id, took = ?begun.elapsed(), "the shim is up");
         if let (Some(ip), Some(net)) = (ip, &self.net)
             && let Err(source) = attach(net, &id, greeted.state().pid, ip).await
@@ -235,9 +268,20 @@ impl Inner {
                 source,
             });
         }
+        passed(SandboxStep::Network)?;
         tracing::debug!(sandbox = id, took = ?begun.elapsed(), "the sandbox stands");
-        Ok(self.hold(greeted)?.current())
+        let link = self.hold(greeted)?;
+        if let Err(error) = passed(SandboxStep::Held) {
+            self.sandboxes.lock().live.remove(&id);
+            return Err(error);
+        }
+        Ok(link.current())
     }
+}
+
+/// Fails after a step if a test wants that.
+fn passed(step: SandboxStep) -> Result<(), RuntimeError> {
+    step.passed().map_err(RuntimeError::io("go on with", "the sandbox"))
 }
 
 async fn attach(net: &Net, sandbox: &str, pid: i32, ip: std::net::Ipv4Addr) -> Result<(), setpoint_net::NetError> {
@@ -313,10 +357,10 @@ impl Runtime {
         // A task of its own: a caller that gives up must not leave half a sandbox.
         let inner = self.inner.clone();
         let made = tokio::spawn(async move {
-            let id = spec.id.clone();
+            let (id, ip) = (spec.id.clone(), spec.ip);
             let result = inner.make_sandbox(spec).await;
             if result.is_err()
-                && let Err(error) = inner.clean(&id).await
+                && let Err(error) = inner.clean(&id, ip).await
             {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -343,6 +387,8 @@ impl Runtime {
     }
 
     /// As [`Runtime::start_container`] with an image that need not be in the store.
+    ///
+    /// An attempt that runs already, because a daemon that was killed has started it, is returned as it is.
     pub async fn start_container_with(
         &self,
         sandbox: &str,
@@ -352,13 +398,21 @@ impl Runtime {
         let link = self.inner.link(sandbox)?;
         let state = link.current();
         let id = format!("{}-{}", spec.name, spec.attempt);
-        if state.containers.iter().any(|container| container.id() == id) {
-            return Err(RuntimeError::Exists { what: "container", id });
+        match find(&link, &id) {
+            Ok(found) if found.exit.is_none() => return Ok(found),
+            Ok(_) => return Err(RuntimeError::Exists { what: "container", id }),
+            Err(_) => {}
         }
         let request = resolve::resolve(&state.spec, spec, image)?;
         let begun = Instant::now();
-        link.call("start a container", Request::Start(Box::new(request)))
-            .await?;
+        match link.call("start a container", Request::Start(Box::new(request))).await {
+            // The shim tells of a change before it answers.
+            Err(error @ RuntimeError::Shim { .. }) => {
+                let found = find(&link, &id).ok().filter(|found| found.exit.is_none());
+                return found.ok_or(error);
+            }
+            answer => answer?,
+        }
         tracing::debug!(sandbox, container = id, took = ?begun.elapsed(), "the container runs");
         find(&link, &id)
     }
@@ -376,30 +430,33 @@ impl Runtime {
             return Ok(state);
         }
         if !grace.is_zero() {
-            match link
-                .call(
-                    "stop a container",
-                    Request::Stop {
-                        container: container.to_owned(),
-                    },
-                )
-                .await
-            {
-                // It may have ended by itself meanwhile; the wait tells.
-                Ok(()) | Err(RuntimeError::Shim { .. }) => {}
-                Err(error) => return Err(error),
+            let deadline = Instant::now() + grace;
+            let request = Request::Stop {
+                container: container.to_owned(),
+            };
+            match tokio::time::timeout(grace, link.call("stop a container", request)).await {
+                // It may have ended by itself meanwhile; the wait tells. Who does not answer has had the grace.
+                Ok(Ok(()) | Err(RuntimeError::Shim { .. })) | Err(_) => {}
+                Ok(Err(error)) => return Err(error),
             }
-            if let Some(ended) = wait_for_exit(&link, container, grace).await? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(ended) = wait_for_exit(&link, container, left).await? {
                 return Ok(ended);
             }
         }
-        link.call(
-            "kill a container",
-            Request::Kill {
-                container: container.to_owned(),
-            },
-        )
-        .await?;
+        let request = Request::Kill {
+            container: container.to_owned(),
+        };
+        match tokio::time::timeout(KILL_END, link.call("kill a container", request)).await {
+            Ok(answer) => answer?,
+            // Its containers go with it, and the end of this one is wanted.
+            Err(_) => {
+                link.kill("it does not kill a container");
+                link.has_ended(SHIM_END).await;
+                let finished_at = (self.inner.config.now)();
+                return Ok(state.killed(finished_at));
+            }
+        }
         wait_for_exit(&link, container, KILL_END)
             .await?
             .ok_or_else(|| RuntimeError::Deadline {
@@ -455,13 +512,13 @@ impl Runtime {
         let (inner, sandbox) = (self.inner.clone(), id.to_owned());
         let removed = tokio::spawn(async move {
             let link = inner.sandboxes.lock().live.get(&sandbox).cloned();
+            let mut ip = None;
             if let Some(link) = link {
+                ip = link.current().spec.ip;
                 link.shut_down(SHIM_END).await;
                 link.gone(SHIM_END).await;
-            } else {
-                inner.kill_unreached(&sandbox);
             }
-            let result = inner.clean(&sandbox).await;
+            let result = inner.clean(&sandbox, ip).await;
             let mut sandboxes = inner.sandboxes.lock();
             sandboxes.live.remove(&sandbox);
             if result.is_ok() {

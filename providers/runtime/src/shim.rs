@@ -58,6 +58,8 @@ struct Shim {
     unrecorded: bool,
     /// When to give up ending.
     ending: Option<Instant>,
+    /// Whether some daemon has said hello. Until then nobody knows of this shim but the one at its first connection.
+    claimed: bool,
 }
 
 /// What a descriptor in the poll set belongs to.
@@ -78,6 +80,7 @@ enum Source {
 
 /// Runs a shim; returns its exit code once it was asked to end.
 pub(crate) fn run(setup: ShimSetup, in_unified: bool, first: OwnedFd) -> i32 {
+    setup.fault.clone().arm();
     if let Err(error) = setup::detach(&setup, &first) {
         return refuse(first, format!("cannot leave the session of the daemon: {error}"));
     }
@@ -99,9 +102,13 @@ pub(crate) fn run(setup: ShimSetup, in_unified: bool, first: OwnedFd) -> i32 {
         leftovers: Vec::new(),
         unrecorded: false,
         ending: None,
+        claimed: false,
     };
     shim.record();
     shim.greet(first);
+    if let Err(error) = setup::up() {
+        eprintln!("cannot let go of the lock of starting shims: {error}");
+    }
     sys::process::trim_memory();
     match shim.serve() {
         Ok(()) => 0,
@@ -143,6 +150,10 @@ impl Shim {
                 self.handle(source, ready);
             }
             self.catch_up();
+            if !self.claimed && self.ending.is_none() && self.connections.get(&0).is_none_or(|first| first.broken) {
+                // Whoever asked for it is gone, and looks for it nowhere.
+                self.end();
+            }
             self.connections
                 .retain(|_, connection| !connection.broken || connection.has_output());
             self.end_orphaned_sessions();
@@ -307,6 +318,7 @@ impl Shim {
                 Ok(Some(hello)) if hello.protocol == VERSION => {
                     connection.greeted = true;
                     connection.subscribed = hello.subscribe;
+                    self.claimed = true;
                     if hello.subscribe {
                         // What changed between our hello and now.
                         let state = Message::State(Box::new(self.state()));

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::init;
 use crate::protocol::{Inbox, ShimSetup};
 use crate::shim;
+use crate::starting;
 use crate::sys;
 
 /// The hidden verb by which this binary becomes the spawner.
@@ -70,11 +71,23 @@ fn serve() -> io::Result<()> {
 }
 
 fn fork_shim(setup: ShimSetup, connection: OwnedFd) -> io::Result<()> {
+    let starting = starting::begin(&setup.socket)?;
+    // Only now: a daemon that comes after one that is gone waits for the lock, and then takes for dead what does not listen.
+    if sys::descriptors::is_hung_up(connection.as_fd()) {
+        return Ok(());
+    }
     let group = setup.hierarchies.shims(&setup.instance);
     group.create()?;
     let unified = group.open_unified();
     let in_unified = unified.is_some();
-    let body = || shim::run(setup, in_unified, connection);
+    let body = || {
+        // The shim's copy of the lock, until it listens.
+        if let Err(error) = rustix::stdio::dup2_stdout(&starting) {
+            eprintln!("cannot keep the lock of starting shims: {error}");
+            return 1;
+        }
+        shim::run(setup, in_unified, connection)
+    };
     sys::process::fork(0, unified.as_ref().map(AsFd::as_fd), body)?;
     Ok(())
 }

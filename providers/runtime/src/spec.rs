@@ -181,6 +181,20 @@ impl ContainerState {
     pub fn id(&self) -> String {
         format!("{}-{}", self.name, self.attempt)
     }
+
+    /// Returns it as ended by SIGKILL at `finished_at`, unless it had ended before: what became of it when its shim went.
+    pub fn killed(self, finished_at: jiff::Timestamp) -> Self {
+        let exit = self.exit.unwrap_or(Exit {
+            code: 137,
+            signal: Some(9),
+            oom_killed: false,
+            finished_at,
+        });
+        Self {
+            exit: Some(exit),
+            ..self
+        }
+    }
 }
 
 /// A sandbox and its containers as the shim knows them.

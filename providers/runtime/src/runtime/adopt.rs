@@ -19,12 +19,16 @@ use super::{Inner, attach};
 use crate::cgroup::Hierarchies;
 use crate::error::RuntimeError;
 use crate::spec::{RuntimeEvent, SandboxState};
+use crate::starting;
 
 /// How many shims are greeted at once.
 const AT_ONCE: usize = 32;
 
 /// How long the start of the daemon waits for a shim that it cannot connect to.
 const REACH: Duration = Duration::from_secs(10);
+
+/// How long a shim that listens may take to say hello before it is tried again later. The start of the daemon waits for it.
+const HELLO: Duration = Duration::from_secs(5);
 
 /// The first wait between two tries; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -50,6 +54,15 @@ pub(super) fn hierarchies(data_dir: &Path) -> Result<Hierarchies, RuntimeError> 
 impl Inner {
     /// Connects to every shim; takes away what is left of those that are gone.
     pub(super) async fn adopt(self: &Arc<Self>) -> Result<Vec<SandboxState>, RuntimeError> {
+        let sockets = self.config.run_dir.join("shims");
+        if !starting::finished(&sockets)
+            .await
+            .map_err(RuntimeError::io("lock a file in", &sockets))?
+        {
+            tracing::warn!(
+                "a shim that an earlier daemon asked for neither comes up nor ends; not waiting for it any longer"
+            );
+        }
         let mut ids = names(&self.config.data_dir.join("sandboxes"), "")?;
         ids.extend(names(&self.config.run_dir.join("shims"), ".sock")?);
         let attached = if ids.is_empty() {
@@ -62,7 +75,9 @@ impl Inner {
             adoptions.push(self.adopt_one(id, &attached).boxed());
         }
         let adopted = futures::stream::iter(adoptions).buffer_unordered(AT_ONCE);
-        Ok(adopted.filter_map(std::future::ready).collect().await)
+        let adopted = adopted.filter_map(std::future::ready).collect().await;
+        self.kill_strays();
+        Ok(adopted)
     }
 
     /// Returns the addresses of the pods that have a network.
@@ -122,7 +137,7 @@ impl Inner {
                     return Ok(Some(closed));
                 }
                 tracing::info!(sandbox = id, "a sandbox did not survive; taking its remains away");
-                if let Err(error) = self.clean(id).await {
+                if let Err(error) = self.clean(id, None).await {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         sandbox = id,
@@ -145,18 +160,8 @@ impl Inner {
         recorded
     }
 
-    /// Kills the shim of a sandbox that is to go, if it is one that cannot be asked to.
-    pub(super) fn kill_unreached(&self, id: &str) {
-        let recorded = self.sandboxes.lock().unreached.get(id).cloned().flatten();
-        let shims = self.hierarchies.shims(&self.config.instance);
-        // The record may be old: what is in this group is a shim at least, and nothing of the host's.
-        if let Some(state) = recorded.filter(|state| shims.contains(state.pid)) {
-            crate::sys::process::kill(state.pid);
-        }
-    }
-
     /// Tries again to reach a shim, until it is known whether it lives or its sandbox was removed.
-    async fn reach_later(inner: Weak<Self>, id: String) {
+    pub(super) async fn reach_later(inner: Weak<Self>, id: String) {
         loop {
             tokio::time::sleep(LONGEST_WAIT).await;
             let Some(inner) = inner.upgrade() else { return };
@@ -218,21 +223,18 @@ async fn reach(socket: &Path, id: &str, patience: Duration) -> Result<Option<Gre
     let mut wait = FIRST_WAIT;
     loop {
         let failure = match Channel::connect(socket).await {
-            Ok(channel) => {
-                let peer = channel.peer();
-                match greet(id, channel, true).await {
-                    // It may be about to end: then there is nobody to connect to the next time.
-                    Err(error @ RuntimeError::ShimGone(_)) => error,
-                    Err(RuntimeError::Deadline { .. }) => {
-                        tracing::error!(sandbox = id, "killing a shim that does not answer");
-                        if let Some(peer) = peer {
-                            crate::sys::process::kill(peer);
-                        }
-                        return Ok(None);
-                    }
-                    greeted => return greeted.map(Some),
+            Ok(channel) => match tokio::time::timeout(HELLO, greet(id, channel, true)).await {
+                // It may be about to end: then there is nobody to connect to the next time.
+                Ok(Err(error @ RuntimeError::ShimGone(_))) => error,
+                Ok(greeted) => return greeted.map(Some),
+                // It may be stopped; its containers run all the same.
+                Err(_) => {
+                    return Err(RuntimeError::Deadline {
+                        operation: format!("the hello of the shim of sandbox {id}"),
+                        seconds: HELLO.as_secs(),
+                    });
                 }
-            }
+            },
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }

@@ -42,11 +42,6 @@ impl Channel {
         })
     }
 
-    /// Returns the process at the other end of a connection that was made by a path.
-    pub(super) fn peer(&self) -> Option<i32> {
-        self.socket.peer_cred().ok()?.pid()
-    }
-
     /// Sends one frame, the descriptors along with it.
     pub(super) async fn send<T: Serialize>(&self, value: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let frame = encode(value)?;

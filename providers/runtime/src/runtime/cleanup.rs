@@ -1,6 +1,7 @@
 //! Taking away what sandboxes leave: processes, cgroups, links, sockets, files.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ const EMPTY: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Inner {
-    /// Takes away everything of a sandbox whose shim is gone. Succeeds when there is nothing.
-    pub(super) async fn clean(&self, id: &str) -> Result<(), RuntimeError> {
+    /// Takes away everything of a sandbox whose shim is gone, or is to go. `ip` is its address where that is known; else the record tells. Succeeds
+    /// when there is nothing.
+    pub(super) async fn clean(&self, id: &str, ip: Option<Ipv4Addr>) -> Result<(), RuntimeError> {
         let directory = self.directory(id);
         let recorded = recorded(&directory).unwrap_or_else(|error| {
             tracing::warn!(%error, sandbox = id, "the record of a sandbox is unreadable");
@@ -30,9 +32,8 @@ impl Inner {
         });
         self.remove_processes(id).await?;
         let mut network = Ok(());
-        if let (Some(net), Some(state)) = (&self.net, &recorded)
-            && let Some(ip) = state.spec.ip
-        {
+        let ip = ip.or_else(|| recorded?.spec.ip);
+        if let (Some(net), Some(ip)) = (&self.net, ip) {
             network = net.detach(ip).await.map_err(|source| RuntimeError::Network {
                 operation: "detach",
                 sandbox: id.to_owned(),
@@ -46,14 +47,16 @@ impl Inner {
         network
     }
 
-    /// Takes away a sandbox's processes, its cgroup and its socket.
+    /// Takes away a sandbox's processes, its shim first, its cgroup and its socket.
     pub(super) async fn remove_processes(&self, id: &str) -> Result<(), RuntimeError> {
         let group = self.hierarchies.sandbox(&self.config.instance, id);
         until_gone(&format!("the cgroup of sandbox {id}"), || {
+            // All of them are asked each time: what is killed takes its time.
+            let shim_is_gone = self.kill_shims(id);
             if !group.is_empty() {
                 group.kill();
             }
-            group.remove()
+            group.remove() && shim_is_gone
         })
         .await?;
         remove_file(&self.socket(id))
@@ -109,7 +112,10 @@ pub(super) async fn remove_all(data_dir: &Path, run_dir: &Path, instance: &str) 
     match std::fs::read_dir(&sockets) {
         Ok(entries) => {
             for entry in entries {
-                shims.push(entry.map_err(RuntimeError::io("list", &sockets))?.path());
+                let path = entry.map_err(RuntimeError::io("list", &sockets))?.path();
+                if path.extension().is_some_and(|extension| extension == "sock") {
+                    shims.push(path);
+                }
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

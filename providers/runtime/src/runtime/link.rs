@@ -22,6 +22,9 @@ const HELLO: Duration = Duration::from_secs(30);
 /// How long a shim may take to answer, the time until the request reaches it included. Starting a container includes its mounts.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a shim has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How many requests wait for a shim that is slow to read.
 const WAITING: usize = 16;
 
@@ -217,7 +220,18 @@ impl Link {
         }
     }
 
-    fn kill(&self, why: &str) {
+    /// Waits until the shim's process has ended; false when it has not after `patience`. Needs no descriptor more, of which there may be none left.
+    pub(super) async fn has_ended(&self, patience: Duration) -> bool {
+        let ended = async {
+            while !sys::descriptors::is_readable(self.shim.as_fd()) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(patience, ended).await.is_ok()
+    }
+
+    /// Kills the shim, and says why.
+    pub(super) fn kill(&self, why: &str) {
         tracing::warn!(sandbox = self.id, why, "killing a shim");
         if let Err(error) = sys::process::signal(self.shim.as_fd(), libc::SIGKILL) {
             tracing::debug!(%error, "the shim is gone");

@@ -76,6 +76,7 @@ pub(super) fn resolve(
         user,
         stop_signal,
         layers: image.layers.clone(),
+        fault: crate::fault::Fault::armed(),
         spec,
     })
 }

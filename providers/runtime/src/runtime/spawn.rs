@@ -141,6 +141,7 @@ mod tests {
             socket: "/nowhere/socket".into(),
             instance: "0000".to_owned(),
             hierarchies: Hierarchies::detect().unwrap(),
+            fault: crate::fault::Fault::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use super::output::{Log, Stream};
 use super::{Shim, clock};
 use crate::cgroup::Group;
 use crate::error::StartStage;
+use crate::fault::ContainerStep;
 use crate::init::{self, InitError, Stdio, Surroundings};
 use crate::logs;
 use crate::protocol::{ContainerRequest, Failure};
@@ -44,8 +45,8 @@ pub(super) struct Container {
 /// A start that is not answered yet.
 #[derive(Debug)]
 pub(super) struct Starting {
-    connection: u64,
-    call: u64,
+    /// Connections and calls: a daemon that came while it starts asks again.
+    waiting: Vec<(u64, u64)>,
     /// Where the child says why it failed; closed by its exec.
     pub(super) report: OwnedFd,
 }
@@ -150,8 +151,13 @@ impl Shim {
         if self.ending.is_some() {
             return Err(Failure::refused("the sandbox is being removed"));
         }
-        if self.position(&id).is_ok() {
-            return Err(Failure::refused(format!("container {id} exists already")));
+        if let Ok(position) = self.position(&id) {
+            // The daemon that asked first was killed, and the next one was not told of what had not started yet.
+            let Some(starting) = &mut self.containers[position].starting else {
+                return Err(Failure::refused(format!("container {id} exists already")));
+            };
+            starting.waiting.push((connection, call));
+            return Ok(());
         }
         let directory = self.setup.dir.join("containers").join(&id);
         let cgroup = self
@@ -159,6 +165,7 @@ impl Shim {
             .hierarchies
             .container(&self.setup.instance, &self.setup.spec.id, &id);
         let log_path = logs::below(&self.setup.dir, &spec.name, spec.attempt);
+        request.fault.clone().arm();
         let started = self.fork_first(&request, &directory, &cgroup, log_path, connection, call);
         match started {
             Ok(container) => {
@@ -183,14 +190,21 @@ impl Shim {
     ) -> Result<Container, Failure> {
         let create = |operation: &'static str| move |error: io::Error| failure(StartStage::Create, operation, &error);
         let spec = &request.spec;
+        let passed = |step: ContainerStep| step.passed().map_err(create("start the container"));
         cgroup.create().map_err(create("make the container's cgroup"))?;
+        passed(ContainerStep::Group)?;
         cgroup.limit(&spec.resources).map_err(create("limit the container"))?;
+        passed(ContainerStep::Limits)?;
         make_directories(directory).map_err(create("make the container's directory"))?;
+        passed(ContainerStep::Directory)?;
         let log = Log::create(log_path).map_err(create("make the container's log"))?;
         let result = (|| {
+            passed(ContainerStep::Log)?;
             let (stdio, streams, stdin) =
                 stdio(spec.tty, spec.stdin, spec.stdin_once).map_err(create("make the standard streams"))?;
+            passed(ContainerStep::Streams)?;
             let (report, childs_report) = report_pair().map_err(create("make the report socket"))?;
+            passed(ContainerStep::Report)?;
             let shm = self.setup.dir.join("shm");
             let own = &self.setup.spec;
             let mut namespaces = libc::CLONE_NEWNS;
@@ -201,6 +215,7 @@ impl Shim {
                 self.ensure_shared_init()
                     .map_err(create("make the shared PID namespace"))?;
             }
+            passed(ContainerStep::SharedInit)?;
             let unified = cgroup.open_unified();
             let surroundings = Surroundings {
                 directory,
@@ -231,8 +246,7 @@ impl Shim {
                 request: Some(request.clone()),
                 child: Some(child),
                 starting: Some(Starting {
-                    connection,
-                    call,
+                    waiting: vec![(connection, call)],
                     report,
                 }),
                 streams,
@@ -310,7 +324,7 @@ impl Shim {
                     request.layers = Vec::new();
                 }
                 self.changed(None);
-                self.reply(starting.connection, starting.call, None, Vec::new());
+                self.reply_all(starting, None);
             }
             Report::Failed(error) => {
                 let container = self.containers.remove(position);
@@ -329,7 +343,13 @@ impl Shim {
         container.log.discard();
         self.undo(&container.directory, container.cgroup);
         if let Some(starting) = container.starting {
-            self.reply(starting.connection, starting.call, Some(failure), Vec::new());
+            self.reply_all(starting, Some(failure));
+        }
+    }
+
+    fn reply_all(&mut self, starting: Starting, failure: Option<Failure>) {
+        for (connection, call) in starting.waiting {
+            self.reply(connection, call, failure.clone(), Vec::new());
         }
     }
 
@@ -387,7 +407,7 @@ impl Shim {
         self.changed(Some(state));
         self.leftovers.push(cgroup);
         if let Some(starting) = unanswered {
-            self.reply(starting.connection, starting.call, None, Vec::new());
+            self.reply_all(starting, None);
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
+use crate::fault::SandboxStep;
 use crate::init;
 use crate::protocol::ShimSetup;
 use crate::spec::SandboxSpec;
@@ -33,8 +34,8 @@ pub(super) fn detach(setup: &ShimSetup, keep: &OwnedFd) -> io::Result<()> {
     rustix::process::chdir("/")?;
     sys::descriptors::close_all_but(keep.as_raw_fd());
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    // Standard output is the lock of starting shims.
     rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -47,21 +48,31 @@ pub(super) fn detach(setup: &ShimSetup, keep: &OwnedFd) -> io::Result<()> {
         // It only helps people who look at the processes.
         eprintln!("cannot set the title of the process: {error}");
     }
-    Ok(())
+    SandboxStep::Detached.passed()
+}
+
+/// Says that the shim listens, or that it never will: the lock of starting shims is let go.
+pub(super) fn up() -> io::Result<()> {
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
 }
 
 /// Makes the sandbox's cgroups and namespaces and listens.
 pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, String> {
     let step = |operation: &'static str| move |error: io::Error| format!("cannot {operation}: {error}");
+    let passed = |passed: SandboxStep| passed.passed().map_err(|error| error.to_string());
     let spec = &setup.spec;
     let hierarchies = &setup.hierarchies;
     hierarchies
         .shims(&setup.instance)
         .enter(!in_unified)
         .map_err(step("enter the cgroup of shims"))?;
+    passed(SandboxStep::ShimsGroup)?;
     let group = hierarchies.sandbox(&setup.instance, &spec.id);
     group.create().map_err(step("make the sandbox's cgroup"))?;
+    passed(SandboxStep::Group)?;
     group.limit(&spec.resources).map_err(step("limit the sandbox"))?;
+    passed(SandboxStep::Limits)?;
 
     let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
     if spec.ip.is_some() {
@@ -74,16 +85,22 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
     // What the host unmounts goes here too; what is mounted here stays here.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|error| step("separate the mounts")(error.into()))?;
+    passed(SandboxStep::Namespaces)?;
     if !spec.hostname.is_empty() {
         rustix::system::sethostname(spec.hostname.as_bytes())
             .map_err(|error| step("set the host name")(error.into()))?;
     }
+    passed(SandboxStep::HostName)?;
     if spec.ip.is_some() {
         sys::namespace::raise_loopback().map_err(step("raise the loopback interface"))?;
     }
+    passed(SandboxStep::Loopback)?;
     set_sysctls(spec)?;
+    passed(SandboxStep::Parameters)?;
     make_shm(spec, &setup.dir).map_err(step("make /dev/shm"))?;
+    passed(SandboxStep::SharedMemory)?;
     let listener = listen_on(&setup.socket).map_err(step("listen for the daemon"))?;
+    passed(SandboxStep::Listening)?;
     let own_pid_namespace = fs::File::open("/proc/self/ns/pid")
         .map_err(step("open the own PID namespace"))?
         .into();

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -74,6 +75,26 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], descriptors: &mu
         }
     }
     Ok(message.bytes)
+}
+
+/// Returns whether the other end of a socket has been closed.
+pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    now(socket, PollFlags::empty()).intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Returns whether there is something to read; of a process, whether it has ended.
+pub(crate) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    now(descriptor, PollFlags::IN).contains(PollFlags::IN)
+}
+
+/// Returns what holds of a descriptor at this moment.
+fn now(descriptor: BorrowedFd<'_>, wanted: PollFlags) -> PollFlags {
+    let mut watched = [PollFd::from_borrowed_fd(descriptor, wanted)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut watched, Some(&at_once)) {
+        Ok(_) => watched[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
 }
 
 /// Returns a duplicate that is closed on exec.

@@ -98,7 +98,8 @@ async fn killed_daemon() {
     (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
     assert_eq!(world.adopted.len(), 1);
     let (code, ..) = world.exec("a", "app-0", &["touch", "/go"]).await;
-    assert_eq!(code, 0);
+    // The container may end, and with it whatever runs in it, before `touch` does.
+    assert!([0, 137].contains(&code), "{code}");
     let ended = world.ended("a", "app-0").await;
     assert_eq!(ended.exit.clone().unwrap().code, 9);
     let text = world.log("a", &ended).await;

@@ -7,7 +7,9 @@
 
 mod basics;
 mod isolation;
+mod killed;
 mod lifetime;
+mod survival;
 mod world;
 
 use std::process::ExitCode;
@@ -33,15 +35,21 @@ fn trial<F: Future<Output = ()> + 'static>(name: &'static str, test: fn() -> F) 
 
 fn main() -> ExitCode {
     setpoint_runtime::reexec_main();
-    if lifetime::daemon_main() {
+    if lifetime::daemon_main() || killed::keeper_main() {
         return ExitCode::SUCCESS;
     }
     let mut arguments = Arguments::from_args();
     // Two cores run them; more at once only wait for each other.
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let tests = [basics::tests(), isolation::tests(), lifetime::tests()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let tests = [
+        basics::tests(),
+        isolation::tests(),
+        lifetime::tests(),
+        survival::tests(),
+        killed::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
