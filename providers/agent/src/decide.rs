@@ -2,15 +2,16 @@
 //! under way is part of what was observed, so nothing is begun twice.
 //!
 //! Order: sandbox, volumes and images side by side; init containers one after another (those with `restartPolicy: Always` stay
-//! and only have to have started); then all others at once. At the end: drain, preStop and stop, the sidecars last in reverse order,
-//! remove, forget.
+//! and only have to have started); then all others at once. Containers to debug the pod by run once, as soon as its sandbox stands.
+//! At the end: drain, preStop and stop, the sidecars last in reverse order, remove, forget.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container as ContainerDef, ContainerRestartRule, Pod, PodSpec};
 
 use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
+use crate::roles::{self, Role};
 
 /// The grace for a pod that is no longer in the API.
 const GRACE_WHEN_GONE: Duration = Duration::from_secs(2);
@@ -127,17 +128,43 @@ pub fn grace(pod: &Pod, observed: &Observed) -> Duration {
     }
 }
 
-/// Returns whether a container that ended is started again.
-pub fn restarts(spec: &PodSpec, container: &ContainerDef, is_init: bool, exit_code: i32) -> bool {
-    if is_sidecar(container) && is_init {
+/// Returns whether a container that ended is started again: by its own rules, its own policy, or the pod's.
+pub fn restarts(spec: &PodSpec, container: &ContainerDef, role: Role, exit_code: i32) -> bool {
+    if role == Role::Ephemeral {
+        return false;
+    }
+    if is_sidecar(container) && role == Role::Init {
         return true;
     }
-    match spec.restart_policy.as_deref() {
+    // An init container that succeeded is done, whatever the policy.
+    if role == Role::Init && exit_code == 0 {
+        return false;
+    }
+    let own = container.restart_policy.as_deref();
+    if own.is_some() && has_restart_rule(container, exit_code) {
+        return true;
+    }
+    match own.or(spec.restart_policy.as_deref()) {
         Some("Never") => false,
         Some("OnFailure") => exit_code != 0,
-        // An init container that succeeded is done, whatever the policy.
-        _ => !is_init || exit_code != 0,
+        _ => true,
     }
+}
+
+/// Returns whether a rule of the container's own asks for a restart after this exit code.
+fn has_restart_rule(container: &ContainerDef, exit_code: i32) -> bool {
+    let matches = |rule: &&ContainerRestartRule| {
+        let Some(codes) = &rule.exit_codes else { return false };
+        let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
+        match codes.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            _ => false,
+        }
+    };
+    // The first rule that matches says what is done.
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    rules.find(matches).is_some_and(|rule| rule.action == "Restart")
 }
 
 /// Returns whether an init container is one that stays.
@@ -151,9 +178,9 @@ pub fn is_over(pod: &Pod, spec: &PodSpec, observed: &Observed) -> bool {
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return true;
     }
-    let ended = |container: &ContainerDef, is_init: bool| {
+    let ended = |container: &ContainerDef, role: Role| {
         let exit = observed.containers.get(&container.name).and_then(Container::exit);
-        exit.is_some_and(|exit| !restarts(spec, container, is_init, exit.code))
+        exit.is_some_and(|exit| !restarts(spec, container, role, exit.code))
     };
     let init_failed = spec
         .init_containers
@@ -166,9 +193,9 @@ pub fn is_over(pod: &Pod, spec: &PodSpec, observed: &Observed) -> bool {
                 .get(&container.name)
                 .and_then(Container::exit)
                 .map_or(0, |exit| exit.code);
-            code != 0 && ended(container, true)
+            code != 0 && ended(container, Role::Init)
         });
-    init_failed || spec.containers.iter().all(|container| ended(container, false))
+    init_failed || spec.containers.iter().all(|container| ended(container, Role::Main))
 }
 
 fn active_deadline(pod: &Pod, spec: &PodSpec, observed: &Observed) -> Option<Timestamp> {
@@ -207,11 +234,14 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
         }
         Step::Doing | Step::Done => {}
     }
+    for container in spec.ephemeral_containers.iter().flatten().map(roles::as_container) {
+        drive(decision, spec, &container, Role::Ephemeral, observed, now);
+    }
     if !initialize(decision, spec, observed, now) {
         return;
     }
     for container in &spec.containers {
-        drive(decision, spec, container, false, observed, now);
+        drive(decision, spec, container, Role::Main, observed, now);
     }
 }
 
@@ -235,13 +265,13 @@ fn initialize(decision: &mut Decision, spec: &PodSpec, observed: &Observed, now:
     for container in spec.init_containers.iter().flatten() {
         let known = observed.containers.get(&container.name);
         if is_sidecar(container) {
-            drive(decision, spec, container, true, observed, now);
+            drive(decision, spec, container, Role::Init, observed, now);
             let up = known.is_some_and(|known| known.running() && known.started && known.hook == Hook::Done);
             if !up && !observed.initialized {
                 return false;
             }
         } else if !observed.initialized && !is_done(known) {
-            drive(decision, spec, container, true, observed, now);
+            drive(decision, spec, container, Role::Init, observed, now);
             return false;
         }
     }
@@ -271,7 +301,7 @@ fn drive(
     decision: &mut Decision,
     spec: &PodSpec,
     container: &ContainerDef,
-    is_init: bool,
+    role: Role,
     observed: &Observed,
     now: Timestamp,
 ) {
@@ -296,9 +326,9 @@ fn drive(
         }
         return;
     }
-    let again = known.stale && is_init;
+    let again = known.stale && role == Role::Init;
     if let Some(exit) = known.exit().filter(|_| !again) {
-        if !restarts(spec, container, is_init, exit.code) {
+        if !restarts(spec, container, role, exit.code) {
             return;
         }
         if let Some(at) = known.restart_at().filter(|at| *at > now) {
@@ -361,7 +391,7 @@ fn end(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
     }
 }
 
-/// Stops the main containers, then the init containers in reverse order; returns whether none is left.
+/// Stops the main containers and those to debug them by, then the init containers in reverse order; returns whether none is left.
 fn stop_everything(
     decision: &mut Decision,
     spec: &PodSpec,
@@ -370,8 +400,9 @@ fn stop_everything(
     now: Timestamp,
 ) -> bool {
     let mut left = false;
-    for container in &spec.containers {
-        left |= stop(decision, container, observed, grace, "Stopping container", now);
+    let first = roles::all(spec).filter(|(role, _)| *role != Role::Init);
+    for (_, container) in first {
+        left |= stop(decision, &container, observed, grace, "Stopping container", now);
     }
     if left {
         return false;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::sources::REQUEST_LIMIT;
-use crate::{Now, status};
+use crate::{Now, roles, status};
 
 /// How many events may wait; more are dropped.
 const QUEUE: usize = 512;
@@ -90,13 +90,9 @@ impl Recorder {
                 .unwrap_or(0);
             message.truncate(cut);
         }
-        let is_init = |name: &str| {
-            let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
-            init.into_iter().any(|container| container.name == name)
-        };
         let field = container.map(|name| {
-            let list = if is_init(name) { "initContainers" } else { "containers" };
-            format!("spec.{list}{{{name}}}")
+            let role = roles::role(pod, name).unwrap_or(roles::Role::Main);
+            format!("spec.{}{{{name}}}", role.list())
         });
         let key = Key {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
+use crate::http_client;
 use crate::probes::{self, Target};
 
 /// Runs a hook within a time. The error is fit for an event.
@@ -18,12 +19,15 @@ pub async fn run(target: &Target<'_>, handler: &LifecycleHandler, limit: Duratio
         };
     }
     if let Some(http) = &handler.http_get {
-        return probes::http_once(target, http, limit).await;
+        let request = probes::http_request(target, http)?;
+        // As in Kubernetes a hook has only to be heard: what it answers is its own affair.
+        let answered = http_client::get(&request, limit).await;
+        return answered.map(drop).map_err(|error| error.to_string());
     }
     if let Some(sleep) = &handler.sleep {
         let wanted = Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
         tokio::time::sleep(wanted.min(limit)).await;
         return Ok(());
     }
-    Err("this kind of hook is not run here".to_owned())
+    Err("invalid handler: hooks by TCP are not run".to_owned())
 }

@@ -1,5 +1,5 @@
 //! A small HTTP/1.1 client for probes and hooks: one request a connection, bounded in time and size. Redirects are followed on the same host only, as
-//! Kubernetes does; a redirect elsewhere is a success by its status and is not followed.
+//! Kubernetes does, whatever port and scheme they name; one that leads elsewhere is the answer.
 
 use std::io;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ pub async fn get(request: &Request, limit: Duration) -> Result<Response, HttpErr
         for _ in 0..REDIRECTS {
             let (response, location) = once(&current, limit).await.map_err(failed)?;
             match location.and_then(|location| same_host(&current, &location)) {
-                Some(path) if (300..400).contains(&response.status) => current.path = path,
+                Some(next) if (300..400).contains(&response.status) => current = next,
                 _ => return Ok(response),
             }
         }
@@ -124,16 +124,30 @@ pub async fn get(request: &Request, limit: Duration) -> Result<Response, HttpErr
     }
 }
 
-/// Returns where a redirect leads if that is the same host and port.
-fn same_host(request: &Request, location: &str) -> Option<String> {
+/// Returns the request that a redirect asks for, if it leads to the same host.
+fn same_host(request: &Request, location: &str) -> Option<Request> {
+    let next = |path: String| Request {
+        path,
+        ..request.clone()
+    };
     if location.starts_with('/') && !location.starts_with("//") {
-        return Some(location.to_owned());
+        return Some(next(location.to_owned()));
     }
     let uri: http::Uri = location.parse().ok()?;
-    let tls = uri.scheme_str()? == "https";
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let same = tls == request.tls && uri.host()? == request.host && port == request.port;
-    same.then(|| uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
+    let Some(scheme) = uri.scheme_str() else {
+        // A path beside the one that was asked for.
+        let folder = request.target();
+        let folder = folder.split('?').next()?.rsplit_once('/')?.0.to_owned();
+        let relative = !location.contains("//") && uri.authority().is_none();
+        return relative.then(|| next(format!("{folder}/{location}")));
+    };
+    let tls = scheme == "https";
+    let same = uri.host()? == request.host && (tls || scheme == "http");
+    same.then(|| Request {
+        tls,
+        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        ..next(uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
+    })
 }
 
 async fn once(request: &Request, limit: Duration) -> Result<(Response, Option<String>), String> {
@@ -144,7 +158,7 @@ async fn once(request: &Request, limit: Duration) -> Result<(Response, Option<St
         return exchange(stream, request).await;
     }
     let name = ServerName::try_from(request.host.clone()).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(tls_config()?)
+    let stream = TlsConnector::from(Arc::new(tls_config()?))
         .connect(name, stream)
         .await
         .map_err(|error| error.to_string())?;
@@ -210,7 +224,8 @@ where
     }
 }
 
-fn tls_config() -> Result<Arc<ClientConfig>, String> {
+/// TLS that takes any certificate.
+pub(crate) fn tls_config() -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -219,7 +234,7 @@ fn tls_config() -> Result<Arc<ClientConfig>, String> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Accepts every certificate: a probe asks whether something answers, not who it is.
@@ -310,6 +325,18 @@ mod tests {
         let limit = Duration::from_secs(10);
         assert_eq!(get(&request(port, "a"), limit).await.expect("an answer").status, 503);
         assert_eq!(get(&request(port, "/c"), limit).await.expect("an answer").status, 302);
+    }
+
+    #[test]
+    fn a_redirect_may_name_another_port_and_scheme_of_its_host() {
+        let from = request(80, "/a/b?c");
+        let led = |location: &str| same_host(&from, location).map(|next| next.url());
+        assert_eq!(led("/x?y"), Some("http://127.0.0.1:80/x?y".to_owned()));
+        assert_eq!(led("https://127.0.0.1/x"), Some("https://127.0.0.1:443/x".to_owned()));
+        assert_eq!(led("http://127.0.0.1:81/"), Some("http://127.0.0.1:81/".to_owned()));
+        for elsewhere in ["//other/x", "http://other/x", "ftp://127.0.0.1/x", ""] {
+            assert_eq!(led(elsewhere), None, "{elsewhere}");
+        }
     }
 
     #[tokio::test]

@@ -49,6 +49,11 @@ fn field(value: &Value, rule: &Rule, path: &str, checked: &mut Checked) {
             value => object(value, kind, path, checked),
         },
         Rule::Refused(why) => refuse(checked, why),
+        Rule::NotEmpty(why) => {
+            if value.as_object().is_none_or(|fields| !fields.is_empty()) {
+                refuse(checked, why);
+            }
+        }
         Rule::Warned(why) => checked.warnings.push(format!("{path}: {why}")),
         Rule::Only(allowed, why) => {
             if value.as_str().is_some_and(|text| !allowed.contains(&text)) {

@@ -15,8 +15,10 @@ use setpoint_runtime::spec::ExecSpec;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::containers::Containers;
-use crate::http_client;
+use crate::{grpc, http_client};
 
+/// How often a probe is tried that could not be made.
+const TRIES: u32 = 3;
 /// The first pause of the quick way.
 const QUICK: Duration = Duration::from_millis(100);
 /// How much of a process' output is kept for a message.
@@ -190,8 +192,56 @@ pub struct Target<'a> {
     pub ip: Ipv4Addr,
 }
 
-/// Runs a probe once. The error is what the event says after `probe failed: `.
-pub async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
+/// What came of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// All is well.
+    Passed,
+    /// It passes, with something to be said.
+    Warned(String),
+    /// It fails, and what it said.
+    Failed(String),
+    /// It could not be made, and why; counts as a failure.
+    Errored(String),
+}
+
+impl Answer {
+    /// Returns whether it counts as a success.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Passed | Self::Warned(_))
+    }
+
+    /// Returns the reason and message of its event, if it is worth one.
+    pub fn event(&self, kind: Kind) -> Option<(&'static str, String)> {
+        let word = kind.word();
+        match self {
+            Self::Passed => None,
+            Self::Warned(said) => Some(("ProbeWarning", format!("{word} probe warning: {said}"))),
+            Self::Failed(said) => Some(("Unhealthy", format!("{word} probe failed: {said}"))),
+            Self::Errored(error) => {
+                let message = format!("{word} probe errored and resulted in unknown state: {error}");
+                Some(("Unhealthy", message))
+            }
+        }
+    }
+
+    fn of(result: Result<(), String>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Passed)
+    }
+}
+
+/// Runs a probe; one that could not be made is tried again at once, a few times.
+pub async fn run(target: &Target<'_>, probe: &Probe) -> Answer {
+    let mut tries = 1;
+    loop {
+        match once(target, probe).await {
+            Answer::Errored(_) if tries < TRIES => tries += 1,
+            answer => return answer,
+        }
+    }
+}
+
+async fn once(target: &Target<'_>, probe: &Probe) -> Answer {
     let seconds = probe
         .timeout_seconds
         .and_then(|seconds| u64::try_from(seconds).ok())
@@ -202,14 +252,26 @@ pub async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
         let command = exec.command.clone().unwrap_or_default();
         let shown = command.join(" ");
         return match exec_once(target, command, limit).await {
-            Ok(Some((0, _))) => Ok(()),
-            Ok(Some((_, output))) => Err(output),
-            Ok(None) => Err(format!("command timed out: \"{shown}\" timed out after {seconds}s")),
-            Err(failure) => Err(failure),
+            Ok(Some((0, _))) => Answer::Passed,
+            Ok(Some((_, output))) => Answer::Failed(output),
+            Ok(None) => Answer::Failed(format!("command timed out: \"{shown}\" timed out after {seconds}s")),
+            Err(failure) => Answer::Errored(failure),
         };
     }
     if let Some(http) = &probe.http_get {
-        return http_once(target, http, limit).await;
+        let request = match http_request(target, http) {
+            Ok(request) => request,
+            Err(error) => return Answer::Errored(error),
+        };
+        return match http_client::get(&request, limit).await {
+            Ok(response) if (200..300).contains(&response.status) => Answer::Passed,
+            Ok(response) if (300..400).contains(&response.status) => Answer::Warned(format!(
+                "Probe terminated redirects, Response body: {}",
+                String::from_utf8_lossy(&response.body)
+            )),
+            Ok(response) => Answer::Failed(format!("HTTP probe failed with statuscode: {}", response.status)),
+            Err(error) => Answer::Failed(error.to_string()),
+        };
     }
     if let Some(tcp) = &probe.tcp_socket {
         let host = tcp
@@ -217,23 +279,36 @@ pub async fn run(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
             .clone()
             .filter(|host| !host.is_empty())
             .unwrap_or_else(|| target.ip.to_string());
-        let port = port(target.definition, &tcp.port)?;
-        return http_client::connect(&host, port, limit)
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string());
+        let port = match port(target.definition, &tcp.port) {
+            Ok(port) => port,
+            Err(error) => return Answer::Errored(error),
+        };
+        let connected = http_client::connect(&host, port, limit).await;
+        return Answer::of(connected.map(drop).map_err(|error| error.to_string()));
     }
-    Err("this kind of probe is not run here".to_owned())
+    if let Some(grpc) = &probe.grpc {
+        let Ok(port) = u16::try_from(grpc.port) else {
+            return Answer::Errored(format!("invalid port number: {}", grpc.port));
+        };
+        let check = grpc::Check {
+            host: target.ip.to_string(),
+            port,
+            service: grpc.service.clone().unwrap_or_default(),
+            tls: grpc.mode.as_deref() == Some("TLS"),
+        };
+        return Answer::of(grpc::check(&check, limit).await);
+    }
+    Answer::Errored("missing probe handler".to_owned())
 }
 
-/// Makes the request of an HTTP probe or hook.
-pub async fn http_once(target: &Target<'_>, http: &HTTPGetAction, limit: Duration) -> Result<(), String> {
+/// Returns the request of an HTTP probe or hook.
+pub fn http_request(target: &Target<'_>, http: &HTTPGetAction) -> Result<http_client::Request, String> {
     let host = http
         .host
         .clone()
         .filter(|host| !host.is_empty())
         .unwrap_or_else(|| target.ip.to_string());
-    let request = http_client::Request {
+    Ok(http_client::Request {
         tls: http
             .scheme
             .as_deref()
@@ -247,15 +322,7 @@ pub async fn http_once(target: &Target<'_>, http: &HTTPGetAction, limit: Duratio
             .flatten()
             .map(|header| (header.name.clone(), header.value.clone()))
             .collect(),
-    };
-    let response = http_client::get(&request, limit)
-        .await
-        .map_err(|error| error.to_string())?;
-    if (200..400).contains(&response.status) {
-        Ok(())
-    } else {
-        Err(format!("HTTP probe failed with statuscode: {}", response.status))
-    }
+    })
 }
 
 /// Runs a process in the container; `None` when it took too long.

@@ -12,6 +12,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 
 use crate::env::{self, Data};
+use crate::roles;
 use crate::volumes::{Tokens, token_requests};
 pub use changes::{Change, Changes, Following};
 
@@ -76,12 +77,8 @@ impl References {
     /// Returns everything that a pod refers to.
     pub fn of_pod(pod: &Pod) -> Self {
         let mut all = Self::of_volumes(pod);
-        let containers = pod.spec.iter().flat_map(|spec| {
-            let init = spec.init_containers.iter().flatten();
-            spec.containers.iter().chain(init)
-        });
-        for container in containers {
-            let env = Self::of_env(container);
+        for (_, container) in pod.spec.iter().flat_map(roles::all) {
+            let env = Self::of_env(&container);
             all.config_maps.extend(env.config_maps);
             all.secrets.extend(env.secrets);
         }

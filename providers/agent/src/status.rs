@@ -15,6 +15,7 @@ use crate::backoff;
 use crate::decide::{self, SHOW_PULL_ERROR};
 use crate::observed::{Container, Ending, Hook, Image, Observed, Sandbox, Step};
 use crate::resources;
+use crate::roles::{self, Role};
 
 /// The conditions that the agent owns, in the order in which they are written.
 pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
@@ -33,13 +34,19 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
     let mains: Vec<ContainerStatus> = spec
         .containers
         .iter()
-        .map(|container| view.container(container, false))
+        .map(|container| view.container(container, Role::Main))
         .collect();
     let inits: Vec<ContainerStatus> = spec
         .init_containers
         .iter()
         .flatten()
-        .map(|container| view.container(container, true))
+        .map(|container| view.container(container, Role::Init))
+        .collect();
+    let ephemeral: Vec<ContainerStatus> = spec
+        .ephemeral_containers
+        .iter()
+        .flatten()
+        .map(|container| view.container(&roles::as_container(container), Role::Ephemeral))
         .collect();
     let phase = view.phase(&inits, &mains);
     let pod_ip = match observed.sandbox {
@@ -61,6 +68,7 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
         conditions: Some(conditions),
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         host_ip: Some(host_ip.to_string()),
         host_ips: Some(vec![HostIP {
             ip: host_ip.to_string(),
@@ -104,14 +112,14 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn container(&self, definition: &ContainerDef, is_init: bool) -> ContainerStatus {
+    fn container(&self, definition: &ContainerDef, role: Role) -> ContainerStatus {
         let fresh = Container::default();
         let known = self.observed.containers.get(&definition.name).unwrap_or(&fresh);
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        let stays = !is_init || decide::is_sidecar(definition);
+        let stays = role != Role::Init || decide::is_sidecar(definition);
         let terminated = |state: &ContainerState| terminated(uid, state, known);
         let (state, last) = match &known.current {
-            None => (waiting(self.first_wait(definition, known, is_init)), None),
+            None => (waiting(self.first_wait(definition, known, role)), None),
             Some(current) => match &current.exit {
                 None => {
                     let running = ContainerStateRunning {
@@ -123,7 +131,7 @@ impl View<'_> {
                     };
                     (state, known.previous.as_ref().and_then(terminated))
                 }
-                Some(exit) => match self.wait_after_exit(definition, known, is_init, exit.code) {
+                Some(exit) => match self.wait_after_exit(definition, known, role, exit.code) {
                     Some(wait) => (waiting(wait), terminated(current)),
                     None => (
                         terminated(current).unwrap_or_default(),
@@ -134,7 +142,9 @@ impl View<'_> {
         };
         let running = known.running();
         let started = running && known.started && known.hook == Hook::Done;
-        let ready = if stays {
+        let ready = if role == Role::Ephemeral {
+            false
+        } else if stays {
             started && known.ready && !self.ending && self.observed.failed.is_none()
         } else {
             !known.stale && known.exit().is_some_and(|exit| exit.code == 0)
@@ -145,7 +155,7 @@ impl View<'_> {
             image_id: self.image_id(definition, known),
             container_id: known.current.as_ref().map(|current| container_id(uid, current)),
             restart_count: i32::try_from(known.next_attempt.saturating_sub(1)).unwrap_or(i32::MAX),
-            started: Some(started && stays),
+            started: (role != Role::Ephemeral).then_some(started && stays),
             ready,
             state: Some(state),
             last_state: Some(last.unwrap_or_default()),
@@ -168,7 +178,8 @@ impl View<'_> {
             .container_statuses
             .iter()
             .flatten()
-            .chain(self.old.init_container_statuses.iter().flatten());
+            .chain(self.old.init_container_statuses.iter().flatten())
+            .chain(self.old.ephemeral_container_statuses.iter().flatten());
         let known_before = all.filter(|status| status.name == definition.name && !status.image_id.is_empty());
         known_before
             .map(|status| status.image_id.clone())
@@ -177,8 +188,8 @@ impl View<'_> {
     }
 
     /// Why a container that never ran does not run.
-    fn first_wait(&self, definition: &ContainerDef, known: &Container, is_init: bool) -> (String, Option<String>) {
-        if !is_init && !decide::is_initialized(self.spec, self.observed) {
+    fn first_wait(&self, definition: &ContainerDef, known: &Container, role: Role) -> (String, Option<String>) {
+        if role == Role::Main && !decide::is_initialized(self.spec, self.observed) {
             return ("PodInitializing".to_owned(), self.obstacle());
         }
         if let Some(wait) = self.problem(definition, known) {
@@ -215,10 +226,10 @@ impl View<'_> {
         &self,
         definition: &ContainerDef,
         known: &Container,
-        is_init: bool,
+        role: Role,
         code: i32,
     ) -> Option<(String, Option<String>)> {
-        if self.ending || self.observed.failed.is_some() || !decide::restarts(self.spec, definition, is_init, code) {
+        if self.ending || self.observed.failed.is_some() || !decide::restarts(self.spec, definition, role, code) {
             return None;
         }
         if let Some(wait) = self.problem(definition, known) {
@@ -264,7 +275,8 @@ impl View<'_> {
         if self.observed.failed.is_some() {
             return "Failed".to_owned();
         }
-        let policy = self.spec.restart_policy.as_deref().unwrap_or("Always");
+        let goes_on =
+            |definition: &ContainerDef, role: Role, code: i32| decide::restarts(self.spec, definition, role, code);
         let is_terminal = self.observed.ending >= Ending::Removing;
         let definitions = self.spec.init_containers.iter().flatten();
         let mut pending = 0;
@@ -275,18 +287,20 @@ impl View<'_> {
         {
             match exit_of(status) {
                 Some(0) => {}
-                Some(_) if policy == "Never" => return "Failed".to_owned(),
+                Some(code) if !goes_on(definition, Role::Init, code) => return "Failed".to_owned(),
                 Some(_) | None => pending += 1,
             }
             debug_assert_eq!(status.name, definition.name);
         }
         let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
-        for status in mains {
+        let mut one_goes_on = false;
+        for (status, definition) in mains.iter().zip(&self.spec.containers) {
             let state = status.state.clone().unwrap_or_default();
             if state.running.is_some() {
                 running += 1;
             } else if let Some(exit) = exit_of(status) {
                 stopped += 1;
+                one_goes_on |= goes_on(definition, Role::Main, exit);
                 succeeded += i32::from(exit == 0 && state.terminated.is_some());
             } else {
                 waiting += 1;
@@ -305,14 +319,12 @@ impl View<'_> {
             "Running"
         } else if stopped == 0 {
             "Pending"
-        } else if policy == "Always" {
+        } else if one_goes_on {
             "Running"
         } else if all_succeeded {
             "Succeeded"
-        } else if policy == "Never" {
-            "Failed"
         } else {
-            "Running"
+            "Failed"
         };
         phase.to_owned()
     }
@@ -526,7 +538,7 @@ pub fn whole_seconds(time: Timestamp) -> Time {
 }
 
 /// Writes a duration of whole seconds as Go does (`10s`, `2m40s`, `5m0s`).
-fn go_duration(duration: std::time::Duration) -> String {
+pub(crate) fn go_duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     if seconds < 60 {
         format!("{seconds}s")

@@ -8,6 +8,8 @@ use setpoint_runtime::spec::ContainerState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::roles::{self, Role};
+
 /// A log's bytes as they come; an `Err` is the last item.
 pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
 
@@ -115,13 +117,9 @@ pub(crate) fn pick_container(pod: &Pod, wanted: Option<&str>) -> Result<String, 
         .flat_map(|spec| &spec.containers)
         .map(|container| container.name.as_str())
         .collect();
-    let inits: Vec<&str> = spec
-        .iter()
-        .flat_map(|spec| spec.init_containers.iter().flatten())
-        .map(|container| container.name.as_str())
-        .collect();
+    let inits = spec.map_or_else(Vec::new, |spec| roles::names(spec, Role::Init));
     if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
-        return if mains.contains(&wanted) || inits.contains(&wanted) {
+        return if roles::role(pod, wanted).is_some() {
             Ok(wanted.to_owned())
         } else {
             Err(StreamError::BadRequest(format!(
@@ -193,6 +191,7 @@ fn statuses<'a>(pod: &'a Pod, container: &'a str) -> impl Iterator<Item = &'a Co
             .iter()
             .flatten()
             .chain(status.init_container_statuses.iter().flatten())
+            .chain(status.ephemeral_container_statuses.iter().flatten())
     });
     all.filter(move |status| status.name == container)
 }

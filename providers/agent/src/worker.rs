@@ -37,6 +37,7 @@ use crate::metrics::{Metrics, PhaseGauge};
 use crate::node::Facts;
 use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Kind, Schedule};
+use crate::roles::{self, Role};
 use crate::sources::{Change, Changes, Following, References};
 use crate::static_pods;
 use crate::volumes::Places;
@@ -172,7 +173,7 @@ struct Worker {
     /// What the volumes are made of.
     references: References,
     /// What the pod refers to is watched as long as this is here.
-    _following: Following,
+    following: Following,
     /// Whether that changed while the volumes were being written.
     volumes_stale: bool,
     /// Whether the volumes are being written.
@@ -207,7 +208,7 @@ impl Worker {
             changes: shared.changes.subscribe(),
             gauge: PhaseGauge::new(&shared.metrics),
             references: References::of_volumes(&pod),
-            _following: {
+            following: {
                 let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
                 // A pod that is gone needs nothing any more, and its node may not see what it referred to.
                 let needed = if update.gone {
@@ -275,11 +276,13 @@ impl Worker {
     fn adopt(&mut self, adopted: Option<SandboxState>, now: Timestamp) {
         let pod = self.pod.clone();
         let reported = pod.status.iter().flat_map(|status| {
+            let ephemeral = status.ephemeral_container_statuses.iter().flatten();
             status
                 .container_statuses
                 .iter()
                 .flatten()
                 .chain(status.init_container_statuses.iter().flatten())
+                .chain(ephemeral)
         });
         for status in reported {
             let container = self.observed.containers.entry(status.name.clone()).or_default();
@@ -441,7 +444,7 @@ impl Worker {
 
     /// A container has just ended: says so, and begins to read what it said. Its restart waits for neither.
     fn ended(&mut self, state: ContainerState) {
-        let Some(definition) = self.definition(&state.name).cloned() else {
+        let Some((role, definition)) = self.definition(&state.name) else {
             return;
         };
         let code = state.exit.as_ref().map_or(0, |exit| exit.code);
@@ -449,12 +452,11 @@ impl Worker {
             return;
         };
         let delay = backoff::restart_delay(container.crashes);
-        let is_init = self.is_init(&state.name);
         let ending = decide::is_ending(&self.pod, &self.observed);
         if let Some(spec) = &self.pod.spec
             && !delay.is_zero()
             && !ending
-            && decide::restarts(spec, &definition, is_init, code)
+            && decide::restarts(spec, &definition, role, code)
         {
             let (name, namespace) = self.names();
             let message = format!(
@@ -470,7 +472,7 @@ impl Worker {
     fn settle(&mut self) {
         let pod = self.pod.clone();
         let Some(spec) = &pod.spec else { return };
-        for definition in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        for (_, definition) in roles::all(spec) {
             let Some(container) = self.observed.containers.get_mut(&definition.name) else {
                 continue;
             };
@@ -542,6 +544,13 @@ impl Worker {
         } else if let Some(status) = &update.pod.status {
             self.take_foreign_conditions(status);
         }
+        let count = |pod: &Pod| pod.spec.iter().flat_map(roles::all).count();
+        if count(&self.pod) != count(&update.pod) && !self.observed.gone {
+            // A container to debug it by may refer to more.
+            let namespace = update.pod.metadata.namespace.as_deref().unwrap_or_default();
+            let needed = References::of_pod(&update.pod);
+            self.following = self.shared.changes.follow(namespace, &needed);
+        }
         self.pod = update.pod;
     }
 
@@ -564,36 +573,21 @@ impl Worker {
             }
         }
         let pod = self.pod.clone();
-        for definition in pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()))
-        {
+        for (_, definition) in pod.spec.iter().flat_map(roles::all) {
             let failed = self
                 .observed
                 .containers
                 .get_mut(&definition.name)
                 .and_then(|container| container.failure.as_mut());
-            if let Some(failure) = failed.filter(|_| concerns(&References::of_env(definition))) {
+            if let Some(failure) = failed.filter(|_| concerns(&References::of_env(&definition))) {
                 failure.retry_at = failure.failed_at;
             }
         }
     }
 
-    fn definition(&self, name: &str) -> Option<&ContainerDef> {
-        let spec = self.pod.spec.as_ref()?;
-        spec.containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-            .find(|container| container.name == name)
-    }
-
-    fn is_init(&self, name: &str) -> bool {
-        self.pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.init_containers.iter().flatten())
-            .any(|container| container.name == name)
+    fn definition(&self, name: &str) -> Option<(Role, ContainerDef)> {
+        let (role, found) = roles::find(self.pod.spec.as_ref()?, name)?;
+        Some((role, found.into_owned()))
     }
 
     fn names(&self) -> (String, String) {

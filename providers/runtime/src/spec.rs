@@ -30,7 +30,7 @@ pub struct SandboxSpec {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
-    /// The host name inside the sandbox (at most 63 characters).
+    /// The host name inside the sandbox (at most 63 characters); empty keeps the host's own.
     pub hostname: String,
     /// The pod's address; `None` keeps the host's network.
     pub ip: Option<Ipv4Addr>,
@@ -144,6 +144,9 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Whether it gets a terminal.
     pub tty: bool,
+    /// The attempt (`NAME-ATTEMPT`) whose processes it sees, for looking into that one; it must run.
+    #[serde(default)]
+    pub target: Option<String>,
 }
 
 /// How a container's first process ended.

@@ -178,6 +178,59 @@ fn restart_policies_hold() {
 }
 
 #[test]
+fn a_containers_own_policy_and_rules_go_before_the_pods() {
+    let rules = json!([
+        {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+        {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0, 1, 42]}}
+    ]);
+    for (own, code, again) in [
+        (json!({"restartPolicy": "Never"}), 1, false),
+        (json!({"restartPolicy": "OnFailure"}), 0, false),
+        (json!({"restartPolicy": "OnFailure"}), 7, true),
+        (json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 42, true),
+        (json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 7, true),
+        (json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 1, false),
+        (json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 0, false),
+    ] {
+        let mut container = json!({"name": "a"});
+        let own_fields = own.as_object().expect("an object").clone();
+        container.as_object_mut().expect("an object").extend(own_fields);
+        let pod = pod(json!({"restartPolicy": "Always", "containers": [container]}));
+        let mut observed = ready(&["a"]);
+        with(&mut observed, state("a", 0, Some((code, 1))));
+        let expected = if again { start("a") } else { Action::CloseSandbox };
+        assert_eq!(decide(&pod, &observed, at(1)).actions, [expected], "{own} {code}");
+    }
+}
+
+#[test]
+fn a_container_to_debug_by_runs_once_beside_what_still_prepares_and_ends_with_the_pod() {
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "look", "image": "x"}]});
+    let pod = pod(spec);
+    let mut observed = ready(&["i", "a", "look"]);
+    assert_eq!(decide(&pod, &observed, at(0)).actions, [start("look"), start("i")]);
+    with(&mut observed, state("look", 0, Some((1, 1))));
+    with(&mut observed, state("i", 0, Some((0, 1))));
+    assert_eq!(decide(&pod, &observed, at(1)).actions, [start("a")]);
+    // One that runs keeps no pod from its end.
+    let mut observed = ready(&["i", "a", "look"]);
+    observed.initialized = true;
+    with(&mut observed, state("look", 0, None));
+    with(&mut observed, state("a", 0, Some((0, 2))));
+    assert_eq!(decide(&pod, &observed, at(2)).actions, [stop("look", 30)]);
+    let mut observed = ready(&["a", "look"]);
+    observed.ending = Ending::Stopping;
+    with(&mut observed, state("look", 0, None));
+    with(&mut observed, state("a", 0, None));
+    let ending = deleted(pod, 5);
+    assert_eq!(
+        decide(&ending, &observed, at(2)).actions,
+        [stop("a", 5), stop("look", 5)]
+    );
+}
+
+#[test]
 fn init_containers_run_one_after_another_before_the_main_ones() {
     let pod = pod(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}]}));
     let mut observed = ready(&["i", "j", "a"]);

@@ -9,6 +9,8 @@ pub(super) enum Rule {
     Into(&'static str),
     /// It is refused.
     Refused(&'static str),
+    /// It is refused unless it says nothing (an empty object).
+    NotEmpty(&'static str),
     /// It is not used; the client is told.
     Warned(&'static str),
     /// Only these words are honoured.
@@ -21,13 +23,14 @@ pub(super) enum Rule {
     RefusedWhenFalse(&'static str),
 }
 
-use Rule::{Honoured, Into, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless};
+use Rule::{Honoured, Into, NotEmpty, Only, OnlyWarned, Refused, RefusedWhenFalse, Warned, WarnedUnless};
 
 type Rows = &'static [(&'static str, Rule)];
 
 const NO_VOLUME: Rule = Refused(
     "volumes of this kind are not supported; use configMap, secret, emptyDir, hostPath, projected or downwardAPI",
 );
+const NOT_EPHEMERAL: Rule = NotEmpty("cannot be set for an Ephemeral Container");
 const NO_WINDOWS: Rule = Refused("this node runs Linux");
 const NO_SELINUX: Rule = Warned("SELinux labels are not applied");
 const NO_APPARMOR: Rule = Warned("AppArmor profiles are not applied");
@@ -67,10 +70,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
                 ),
             ),
             ("enableServiceLinks", Honoured),
-            (
-                "ephemeralContainers",
-                Refused("ephemeral containers are not supported; use kubectl exec"),
-            ),
+            ("ephemeralContainers", Into("EphemeralContainer")),
             ("evictionResponders", Warned("eviction responders are not asked")),
             ("hostAliases", Honoured),
             ("hostIPC", Honoured),
@@ -178,12 +178,9 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("resources", Into("ResourceRequirements")),
             (
                 "restartPolicy",
-                Only(
-                    &["Always"],
-                    "only init containers may have a policy of their own, and only Always",
-                ),
+                Only(&["Always", "OnFailure", "Never"], "unknown restart policy"),
             ),
-            ("restartPolicyRules", Refused("rules by exit code are not supported")),
+            ("restartPolicyRules", Into("ContainerRestartRule")),
             ("securityContext", Into("SecurityContext")),
             ("startupProbe", Into("Probe")),
             ("stdin", Honoured),
@@ -197,6 +194,54 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("volumeDevices", Refused("block devices are not supported")),
             ("volumeMounts", Into("VolumeMount")),
             ("workingDir", Honoured),
+        ],
+    ),
+    (
+        // What the API lets none of them have is refused there with Kubernetes' words; here it would be ignored.
+        "EphemeralContainer",
+        &[
+            ("args", Honoured),
+            ("command", Honoured),
+            ("env", Into("EnvVar")),
+            ("envFrom", Honoured),
+            ("image", Honoured),
+            (
+                "imagePullPolicy",
+                Only(&["Always", "IfNotPresent", "Never"], "unknown pull policy"),
+            ),
+            ("lifecycle", NOT_EPHEMERAL),
+            ("livenessProbe", NOT_EPHEMERAL),
+            ("name", Honoured),
+            ("ports", NOT_EPHEMERAL),
+            ("readinessProbe", NOT_EPHEMERAL),
+            ("resizePolicy", NOT_EPHEMERAL),
+            ("resources", NotEmpty("cannot be set for an Ephemeral Container")),
+            ("restartPolicy", NOT_EPHEMERAL),
+            ("restartPolicyRules", NOT_EPHEMERAL),
+            ("securityContext", Into("SecurityContext")),
+            ("startupProbe", NOT_EPHEMERAL),
+            ("stdin", Honoured),
+            ("stdinOnce", Honoured),
+            ("targetContainerName", Honoured),
+            ("terminationMessagePath", Honoured),
+            (
+                "terminationMessagePolicy",
+                Only(&["File", "FallbackToLogsOnError"], "unknown policy"),
+            ),
+            ("tty", Honoured),
+            ("volumeDevices", Refused("block devices are not supported")),
+            ("volumeMounts", Into("VolumeMount")),
+            ("workingDir", Honoured),
+        ],
+    ),
+    (
+        "ContainerRestartRule",
+        &[
+            (
+                "action",
+                Only(&["Restart"], "only the container itself can be restarted by a rule"),
+            ),
+            ("exitCodes", Honoured),
         ],
     ),
     (
@@ -236,7 +281,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("sleep", Honoured),
             (
                 "tcpSocket",
-                Refused("hooks by TCP are not supported, nor are they in Kubernetes"),
+                Warned("hooks by TCP are not supported, nor are they in Kubernetes: it fails when it is run"),
             ),
         ],
     ),
@@ -245,10 +290,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("exec", Honoured),
             ("failureThreshold", Honoured),
-            (
-                "grpc",
-                Refused("gRPC probes are not supported; use httpGet, tcpSocket or exec"),
-            ),
+            ("grpc", Honoured),
             ("httpGet", Honoured),
             ("initialDelaySeconds", Honoured),
             ("periodSeconds", Honoured),

@@ -79,13 +79,13 @@ fn an_ordinary_pod_is_taken_without_a_word() {
 #[test]
 fn what_cannot_be_honoured_is_refused_with_its_path() {
     let spec = json!({
-        "containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81, "hostIP": "127.0.0.1"}], "livenessProbe": {"grpc": {"port": 1}}}],
+        "containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81, "hostIP": "127.0.0.1"}], "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}]}],
         "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}],
         "hostUsers": false
     });
     let paths: Vec<String> = check(&spec).refused.into_iter().map(|(path, _)| path).collect();
     let expected: BTreeSet<&str> = [
-        "spec.containers[0].livenessProbe.grpc",
+        "spec.containers[0].volumeDevices",
         "spec.volumes[0].nfs",
         "spec.hostUsers",
     ]

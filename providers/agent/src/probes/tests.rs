@@ -132,3 +132,28 @@ fn ports_are_numbers_or_names() {
     assert!(port(&container, &IntOrString::String("nope".to_owned())).is_err());
     assert!(port(&container, &IntOrString::Int(70_000)).is_err());
 }
+
+#[test]
+fn answers_are_told_in_the_kubelets_words_and_a_warning_passes() {
+    let failed = Answer::Failed("HTTP probe failed with statuscode: 503".to_owned());
+    let errored = Answer::Errored("port web not found".to_owned());
+    let warned = Answer::Warned("Probe terminated redirects, Response body: ".to_owned());
+    let told = |answer: &Answer| answer.event(Kind::Readiness);
+    assert_eq!(told(&Answer::Passed), None);
+    assert_eq!(
+        told(&failed),
+        Some((
+            "Unhealthy",
+            "Readiness probe failed: HTTP probe failed with statuscode: 503".to_owned()
+        ))
+    );
+    assert_eq!(
+        told(&errored),
+        Some((
+            "Unhealthy",
+            "Readiness probe errored and resulted in unknown state: port web not found".to_owned()
+        ))
+    );
+    assert_eq!(told(&warned).map(|(reason, _)| reason), Some("ProbeWarning"));
+    assert_eq!([&failed, &errored, &warned].map(Answer::passes), [false, false, true]);
+}

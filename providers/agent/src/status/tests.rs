@@ -227,6 +227,38 @@ fn phases_follow_policy_and_exit_codes() {
 }
 
 #[test]
+fn a_containers_own_policy_decides_the_phase_where_it_has_one() {
+    for (own, code, phase) in [
+        ("Never", 1, "Failed"),
+        ("Never", 0, "Succeeded"),
+        ("Always", 1, "Running"),
+    ] {
+        let of_pod = if own == "Always" { "Never" } else { "Always" };
+        let pod = pod(json!({"restartPolicy": of_pod, "containers": [{"name": "a", "restartPolicy": own}]}));
+        let ended = observed(&[state(0, Some((code, 1)))]);
+        let status = build(&pod, &ended, &PodStatus::default(), HOST, at(1));
+        assert_eq!(status.phase.as_deref(), Some(phase), "{own} {code}");
+    }
+}
+
+#[test]
+fn a_container_to_debug_by_has_a_status_of_its_own_and_counts_for_nothing() {
+    let pod = pod(json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "look", "image": "x"}]}));
+    let observed = observed(&[state(0, None)]);
+    let waiting = build(&pod, &observed, &PodStatus::default(), HOST, at(1));
+    assert_eq!(waiting.phase.as_deref(), Some("Running"));
+    assert_eq!(condition(&waiting, "Ready").status, "True");
+    let shown = serde_json::to_value(&waiting).expect("json");
+    let ephemeral = &shown["ephemeralContainerStatuses"][0];
+    assert_eq!(
+        (&ephemeral["name"], &ephemeral["ready"]),
+        (&json!("look"), &json!(false))
+    );
+    assert_eq!(ephemeral["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(ephemeral.get("started"), None);
+}
+
+#[test]
 fn init_containers_keep_the_pod_pending_and_a_failure_may_end_it() {
     let pod = |policy: &str| {
         pod(json!({"restartPolicy": policy, "initContainers": [{"name": "a"}], "containers": [{"name": "m"}]}))

@@ -15,9 +15,9 @@ use crate::containers::{ReadyImage, RuntimeFailure, chain};
 use crate::events::Severity;
 use crate::images::{self, Found, ImageProblem};
 use crate::observed::{Busy, Ending, Hook, Image, Observed, Sandbox, Step};
-use crate::probes::{Kind, Target};
+use crate::probes::{Answer, Kind, Target};
 use crate::sources::{self, REQUEST_LIMIT};
-use crate::{backoff, hooks, static_pods, volumes};
+use crate::{backoff, hooks, roles, static_pods, volumes};
 
 /// How long making or removing a sandbox may take.
 const SANDBOX_LIMIT: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ pub(super) enum Outcome {
         container: String,
         attempt: u32,
         kind: Kind,
-        result: Result<(), String>,
+        answer: Answer,
     },
     /// The status was written or not.
     Written {
@@ -278,7 +278,7 @@ impl Worker {
     }
 
     pub(super) fn resolve_image(&mut self, name: String) {
-        let Some(definition) = self.definition(&name).cloned() else {
+        let Some((_, definition)) = self.definition(&name) else {
             return;
         };
         let before = self.container(&name).image.clone();
@@ -310,7 +310,7 @@ impl Worker {
     }
 
     pub(super) fn start_container(&mut self, name: String) {
-        let Some(definition) = self.definition(&name).cloned() else {
+        let Some((_, definition)) = self.definition(&name) else {
             return;
         };
         let container = self.container(&name);
@@ -319,11 +319,14 @@ impl Worker {
         };
         let attempt = container.next_attempt;
         container.busy = Some(Busy::Starting);
+        let target = self.target_of(&name);
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.uid.clone());
         let ip = self.observed.ip().unwrap_or(shared.node_ip);
         self.running.push(Box::pin(async move {
             let work = async {
-                let spec = container_spec(&shared, &pod, &uid, &definition, attempt, image, ip).await?;
+                let target = target.map_err(|message| StartFailure::Config("CreateContainerConfigError", message))?;
+                let mut spec = container_spec(&shared, &pod, &uid, &definition, attempt, image, ip).await?;
+                spec.target = target;
                 shared
                     .containers
                     .start_container(&uid, spec)
@@ -345,8 +348,21 @@ impl Worker {
         }));
     }
 
+    /// Returns the id of the container whose processes an ephemeral one is to see, if it names one.
+    fn target_of(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(target) = self.pod.spec.as_ref().and_then(|spec| roles::target(spec, name)) else {
+            return Ok(None);
+        };
+        let known = self.observed.containers.get(target).filter(|known| known.running());
+        let current = known.and_then(|known| known.current.as_ref());
+        match current {
+            Some(current) => Ok(Some(current.id())),
+            None => Err(format!("unable to find target container {target}")),
+        }
+    }
+
     pub(super) fn run_post_start(&mut self, name: String) {
-        let Some(definition) = self.definition(&name).cloned() else {
+        let Some((_, definition)) = self.definition(&name) else {
             return;
         };
         let Some(hook) = definition
@@ -383,7 +399,7 @@ impl Worker {
     }
 
     pub(super) fn stop_container(&mut self, name: String, grace: Duration, message: String, now: Timestamp) {
-        let Some(definition) = self.definition(&name).cloned() else {
+        let Some((_, definition)) = self.definition(&name) else {
             return;
         };
         let container = self.container(&name);

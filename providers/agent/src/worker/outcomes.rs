@@ -94,8 +94,8 @@ impl Worker {
                 container,
                 attempt,
                 kind,
-                result,
-            } => self.take_probe(&container, attempt, kind, result),
+                answer,
+            } => self.take_probe(&container, attempt, kind, &answer),
             Outcome::Written { status, result } => self.take_written(*status, result),
             Outcome::Closed(Ok(())) => {
                 self.observed.sandbox = Sandbox::Closed;
@@ -166,7 +166,7 @@ impl Worker {
     fn take_image(&mut self, name: &str, result: Result<(ReadyImage, Found), ImageProblem>, now: Timestamp) {
         let reference = self
             .definition(name)
-            .and_then(|definition| definition.image.clone())
+            .and_then(|(_, definition)| definition.image)
             .unwrap_or_default();
         match result {
             Ok((image, found)) => {

@@ -8,7 +8,7 @@ use super::operations::Outcome;
 use crate::decide;
 use crate::events::Severity;
 use crate::observed::{Busy, Hook, Kill};
-use crate::probes::{self, Kind, Schedule, Target};
+use crate::probes::{self, Answer, Kind, Schedule, Target};
 
 const KINDS: [Kind; 3] = [Kind::Startup, Kind::Readiness, Kind::Liveness];
 
@@ -66,7 +66,7 @@ impl Worker {
     }
 
     fn probe(&mut self, container: String, attempt: u32, kind: Kind) {
-        let Some(definition) = self.definition(&container).cloned() else {
+        let Some((_, definition)) = self.definition(&container) else {
             return;
         };
         let (shared, sandbox) = (self.shared.clone(), self.uid.clone());
@@ -80,21 +80,21 @@ impl Worker {
                 definition: &definition,
                 ip,
             };
-            let result = match kind.of(&definition) {
+            let answer = match kind.of(&definition) {
                 Some(probe) => probes::run(&target, probe).await,
-                None => Ok(()),
+                None => Answer::Passed,
             };
             Outcome::Probed {
                 container,
                 attempt,
                 kind,
-                result,
+                answer,
             }
         }));
     }
 
     /// Takes a probe's result.
-    pub(super) fn take_probe(&mut self, name: &str, attempt: u32, kind: Kind, result: Result<(), String>) {
+    pub(super) fn take_probe(&mut self, name: &str, attempt: u32, kind: Kind, answer: &Answer) {
         let now = (self.shared.now)();
         let Some((of, schedule)) = self.schedules.get_mut(&(name.to_owned(), kind)) else {
             return;
@@ -104,11 +104,10 @@ impl Worker {
         if *of != attempt || !container.current.as_ref().is_some_and(runs) {
             return;
         }
-        let verdict = schedule.observe(result.is_ok(), now);
+        let verdict = schedule.observe(answer.passes(), now);
         let probe_grace = self
             .definition(name)
-            .and_then(|definition| kind.of(definition))
-            .and_then(|probe| probe.termination_grace_period_seconds);
+            .and_then(|(_, definition)| kind.of(&definition)?.termination_grace_period_seconds);
         let container = self.observed.containers.entry(name.to_owned()).or_default();
         match (kind, verdict.changed) {
             (Kind::Startup, Some(true)) => container.started = true,
@@ -123,15 +122,10 @@ impl Worker {
             }
             _ => {}
         }
-        if let Err(message) = result
-            && verdict.counted
+        if let Some((reason, message)) = answer.event(kind)
+            && (verdict.counted || answer.passes())
         {
-            self.note(
-                Some(name),
-                Severity::Warning,
-                "Unhealthy",
-                format!("{} probe failed: {message}", kind.word()),
-            );
+            self.note(Some(name), Severity::Warning, reason, message);
         }
     }
 }

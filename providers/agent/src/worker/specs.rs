@@ -52,7 +52,12 @@ pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, ip: Option<Ipv
         .into(),
         namespace,
         name,
-        hostname: pod_files::sandbox_hostname(pod, &shared.cluster_domain),
+        // A pod on the host's network has the host's name, too.
+        hostname: if spec.host_network == Some(true) {
+            String::new()
+        } else {
+            pod_files::sandbox_hostname(pod, &shared.cluster_domain)
+        },
         ip,
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
@@ -130,7 +135,14 @@ pub(super) async fn container_spec(
     let mut variables = env::build(pod, definition, &sources).map_err(|error| config(error.to_string()))?;
     let named = |name: &str| variables.iter().any(|(known, _)| known == name);
     if !named("HOSTNAME") {
-        variables.insert(0, ("HOSTNAME".to_owned(), pod_files::hostname(pod)));
+        let name = if spec.host_network == Some(true) {
+            let read = tokio::fs::read_to_string("/proc/sys/kernel/hostname").await;
+            let own = read.map_err(|error| config(format!("cannot read the host's name: {error}")))?;
+            own.trim().to_owned()
+        } else {
+            pod_files::hostname(pod)
+        };
+        variables.insert(0, ("HOSTNAME".to_owned(), name));
     }
     let termination = shared.places.termination_log(uid, &definition.name, attempt);
     let mounts = {
@@ -163,6 +175,7 @@ pub(super) async fn container_spec(
         stdin: definition.stdin == Some(true),
         stdin_once: definition.stdin == Some(true) && definition.stdin_once == Some(true),
         tty: definition.tty == Some(true),
+        target: None,
     })
 }
 

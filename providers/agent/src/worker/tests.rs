@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use setpoint_runtime::spec::{ContainerSpec, ExecSpec, RuntimeEvent, SandboxSpec};
 use tokio::task::JoinHandle;
 
+mod debugging;
 mod faults;
 
 use super::*;

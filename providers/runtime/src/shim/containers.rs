@@ -208,7 +208,7 @@ impl Shim {
             let shm = self.setup.dir.join("shm");
             let own = &self.setup.spec;
             let mut namespaces = libc::CLONE_NEWNS;
-            if !own.host_pid && !own.share_process_namespace {
+            if !own.host_pid && !own.share_process_namespace && spec.target.is_none() {
                 namespaces |= libc::CLONE_NEWPID;
             }
             if own.share_process_namespace && !own.host_pid {
@@ -224,7 +224,10 @@ impl Shim {
                 in_unified: unified.is_some(),
                 cgroup_namespace: !spec.security.privileged,
             };
-            let shared = self.shared_init.as_ref().map(|init| init.pidfd.as_fd());
+            let shared = match &spec.target {
+                Some(target) => Some(self.first_process(target)?),
+                None => self.shared_init.as_ref().map(|init| init.pidfd.as_fd()),
+            };
             let body = || init::run_first(request, &surroundings, stdio, childs_report);
             let child = self
                 .in_pid_namespace(shared, || {
@@ -261,6 +264,17 @@ impl Shim {
                 Err(failure)
             }
         }
+    }
+
+    /// Returns the first process of a container that another one looks into.
+    fn first_process(&self, id: &str) -> Result<std::os::fd::BorrowedFd<'_>, Failure> {
+        let target = self.position(id).ok().and_then(|at| self.containers.get(at));
+        let child = target.and_then(|target| target.child.as_ref());
+        child.map(|child| child.pidfd.as_fd()).ok_or_else(|| Failure {
+            stage: Some(StartStage::Create),
+            message: format!("cannot join the processes of container {id}: it is not running"),
+            code: 128,
+        })
     }
 
     /// Runs `fork` so that its child is born into the PID namespace of `of`.

@@ -74,7 +74,10 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
     group.limit(&spec.resources).map_err(step("limit the sandbox"))?;
     passed(SandboxStep::Limits)?;
 
-    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
+    let mut namespaces = libc::CLONE_NEWNS;
+    if !spec.hostname.is_empty() {
+        namespaces |= libc::CLONE_NEWUTS;
+    }
     if spec.ip.is_some() {
         namespaces |= libc::CLONE_NEWNET;
     }

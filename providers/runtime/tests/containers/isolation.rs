@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         trial("limits_are_set_in_cgroups", limits),
         trial("a_mount_target_cannot_lead_out_of_the_root", escape),
         trial("containers_may_share_their_processes", shared_processes),
+        trial("a_container_may_look_into_anothers_processes", target_processes),
         trial("privileged_containers_hold_everything", privileged),
         trial(
             "pods_of_one_sandbox_share_memory_and_sysctls_are_its_own",
@@ -323,6 +324,39 @@ async fn shared_processes() {
         .exit
         .unwrap();
     assert_eq!(exit.signal, Some(9));
+    world.finish().await;
+}
+
+async fn target_processes() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let target = |id: &str, name: &str, text: &str| ContainerSpec {
+        target: Some(id.to_owned()),
+        ..script(name, text)
+    };
+    let missing = world.start("a", target("app-0", "early", "true")).await.unwrap_err();
+    assert!(missing.to_string().contains("app-0"), "{missing}");
+    world.start("a", script("app", "exec sleep 4712")).await.unwrap();
+    let look = target(
+        "app-0",
+        "look",
+        "tr '\\0' ' ' < /proc/1/cmdline; echo; ls /proc/1/root >/dev/null 2>&1 || echo closed; exec sleep 4713",
+    );
+    let started = world.start("a", look).await.unwrap();
+    let (code, said, _) = world
+        .exec("a", "look-0", &["/bin/sh", "-c", "ps -eo args | grep -c 'slee[p] 471'"])
+        .await;
+    assert_eq!((code, said.as_str()), (0, "2\n"));
+    // Its processes end with those that it looks into.
+    world
+        .runtime
+        .stop_container("a", "app-0", std::time::Duration::ZERO)
+        .await
+        .unwrap();
+    let ended = world.ended("a", &started.id()).await;
+    assert_eq!(ended.exit.unwrap().signal, Some(9));
+    let log = world.log("a", &started).await;
+    assert!(log.starts_with("sleep 4712"), "{log}");
     world.finish().await;
 }
 

@@ -290,6 +290,13 @@ fn pods_are_reached_as_on_kubernetes() {
 }
 
 #[test]
+fn pods_and_nodes_are_debugged_as_on_kubernetes() {
+    let world = World::start();
+    crate::images::import_busybox(&world);
+    hold(&world, "debug.txt", &KUBECTL);
+}
+
+#[test]
 fn the_client_finds_its_way_as_on_kubernetes() {
     hold(&World::start(), "client.txt", &KUBECTL);
 }
