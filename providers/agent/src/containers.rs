@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use setpoint_runtime::images::Keyring;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
 use setpoint_runtime::{SandboxCounters, SandboxStats};
 use tokio::sync::broadcast;
@@ -110,6 +111,9 @@ pub trait Containers: Send + Sync + 'static {
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
     /// Returns the image that a reference names in the store.
     async fn resolve_image(&self, reference: &str) -> Result<Option<ReadyImage>, (ImageFailure, String)>;
-    /// Fetches an image.
-    async fn pull_image(&self, reference: &str) -> Result<ReadyImage, (ImageFailure, String)>;
+    /// Whether a pod with these credentials may use an image that is here, by the name that it has for it, without asking the registry.
+    async fn may_use_image(&self, reference: &str, id: &str, secrets: &Keyring)
+    -> Result<bool, (ImageFailure, String)>;
+    /// Fetches an image with a pod's credentials, or else this machine's.
+    async fn pull_image(&self, reference: &str, secrets: Keyring) -> Result<ReadyImage, (ImageFailure, String)>;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
-use setpoint_runtime::images::{Credentials, Image, ImageError, ImageErrorClass, ImageStore};
+use setpoint_runtime::images::{Image, ImageError, ImageStore, Keyring, Progress, RegistryError};
 use setpoint_runtime::logs::ReadOptions;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
 use setpoint_runtime::{ExecSession, Runtime, RuntimeError, SandboxCounters, SandboxStats, StartStage};
@@ -45,8 +45,8 @@ fn failed(error: RuntimeError) -> RuntimeFailure {
 }
 
 fn image_failed(error: ImageError) -> (ImageFailure, String) {
-    let failure = match error.class() {
-        ImageErrorClass::Invalid => ImageFailure::InvalidName,
+    let failure = match &error {
+        ImageError::Source(RegistryError::Reference { .. }) => ImageFailure::InvalidName,
         _ => ImageFailure::Pull,
     };
     (failure, chain(&error))
@@ -170,11 +170,17 @@ impl Containers for Host {
             .map_err(image_failed)
     }
 
-    async fn pull_image(&self, reference: &str) -> Result<ReadyImage, (ImageFailure, String)> {
-        self.images
-            .pull(reference, Credentials::Anonymous)
-            .await
-            .map(ready)
-            .map_err(image_failed)
+    async fn may_use_image(
+        &self,
+        reference: &str,
+        id: &str,
+        secrets: &Keyring,
+    ) -> Result<bool, (ImageFailure, String)> {
+        self.images.may_use(id, reference, secrets).map_err(image_failed)
+    }
+
+    async fn pull_image(&self, reference: &str, secrets: Keyring) -> Result<ReadyImage, (ImageFailure, String)> {
+        let pulled = self.images.pull(reference, secrets, &Progress::default()).await;
+        pulled.map(ready).map_err(image_failed)
     }
 }

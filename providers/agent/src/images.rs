@@ -1,9 +1,13 @@
-//! Which image a container runs: pull policies, what failed and how it is said.
+//! Which image a container runs: pull policies, what failed and how it is said. [`secrets`] reads what a pod shows to registries.
+
+pub mod secrets;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Container;
+
+use setpoint_runtime::images::Keyring;
 
 use crate::containers::{Containers, ImageFailure, ReadyImage};
 
@@ -56,10 +60,30 @@ pub fn image_id(reference: &str, image: &ReadyImage) -> String {
     format!("{}@{}", &without_digest[..end], image.digest)
 }
 
-/// Finds or fetches a container's image. `pulling` is called before a fetch begins.
+/// Writes a duration as Go does, to the millisecond: `393ms`, `1.2s`, `1m2.3s`.
+pub fn go_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    let mut seconds = format!("{}.{:03}", millis / 1000 % 60, millis % 1000);
+    seconds.truncate(seconds.trim_end_matches('0').trim_end_matches('.').len());
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// Finds or fetches a container's image for a pod that holds these credentials. `pulling` is called before a fetch begins.
 pub async fn find(
     containers: &Arc<dyn Containers>,
     container: &Container,
+    secrets: Keyring,
     pulling: impl FnOnce() + Send,
 ) -> Result<(ReadyImage, Found), ImageProblem> {
     let reference = container.image.as_deref().unwrap_or_default();
@@ -72,23 +96,33 @@ pub async fn find(
     let policy = pull_policy(container);
     // A digest means one image for ever: there is nothing to ask a registry about.
     if policy != "Always" || reference.contains('@') {
-        match containers.resolve_image(reference).await {
-            Ok(Some(image)) => return Ok((image, Found::Present)),
-            Ok(None) if policy == "Never" => {
-                let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
-                return Err(ImageProblem {
-                    reason: "ErrImageNeverPull",
-                    message,
-                });
+        let failed = |(failure, message)| problem(reference, failure, message);
+        let found = containers.resolve_image(reference).await.map_err(failed)?;
+        let never = |why: &str| ImageProblem {
+            reason: "ErrImageNeverPull",
+            message: format!("Container image \"{reference}\" {why}"),
+        };
+        match found {
+            Some(image) => {
+                let allowed = containers.may_use_image(reference, &image.id, &secrets).await;
+                if allowed.map_err(failed)? {
+                    return Ok((image, Found::Present));
+                }
+                // Whoever fetched it had credentials: this pod shows its own to the registry.
+                if policy == "Never" {
+                    return Err(never(
+                        "is present with pull policy of Never but does not have the proper credentials to be used",
+                    ));
+                }
             }
-            Ok(None) => {}
-            Err((failure, message)) => return Err(problem(reference, failure, message)),
+            None if policy == "Never" => return Err(never("is not present with pull policy of Never")),
+            None => {}
         }
     }
     pulling();
     // How long it took is only said, so the system's own stopwatch is good enough.
     let begun = Instant::now();
-    match tokio::time::timeout(PULL_LIMIT, containers.pull_image(reference)).await {
+    match tokio::time::timeout(PULL_LIMIT, containers.pull_image(reference, secrets)).await {
         Ok(Ok(image)) => Ok((image, Found::Pulled(begun.elapsed()))),
         Ok(Err((failure, message))) => Err(problem(reference, failure, message)),
         Err(_) => Err(problem(
@@ -133,6 +167,21 @@ mod tests {
         assert_eq!(policy("host:5000/nginx"), "Always");
         assert_eq!(policy("host:5000/nginx:1"), "IfNotPresent");
         assert_eq!(policy("nginx@sha256:aa"), "IfNotPresent");
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (millis, expected) in [
+            (0, "0s"),
+            (393, "393ms"),
+            (1000, "1s"),
+            (1200, "1.2s"),
+            (12_034, "12.034s"),
+            (62_300, "1m2.3s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), expected);
+        }
     }
 
     #[test]

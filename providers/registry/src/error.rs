@@ -63,6 +63,26 @@ pub enum RegistryError {
         /// The deadline.
         seconds: u64,
     },
+    /// None of the places or credentials that were to be tried gave the image.
+    #[error("cannot fetch {what}: {tried}")]
+    Everywhere {
+        /// The image or blob.
+        what: String,
+        /// What was tried, and what came of it.
+        tried: String,
+        /// What can be done about the last.
+        class: Class,
+    },
+    /// The configuration of registries cannot be used.
+    #[error("{file}{at}: {reason}", file = file.display(), at = line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Settings {
+        /// The file.
+        file: PathBuf,
+        /// The line, where one is to blame.
+        line: Option<usize>,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A manifest, layout or archive is malformed.
     #[error("{place} is not a usable image: {reason}")]
     Malformed {
@@ -89,7 +109,10 @@ impl RegistryError {
             RegistryError::NotFound { .. } => Class::NotFound,
             RegistryError::Denied { .. } => Class::Denied,
             RegistryError::Remote { .. } | RegistryError::Timeout { .. } | RegistryError::Io { .. } => Class::Transient,
-            RegistryError::Reference { .. } | RegistryError::Malformed { .. } => Class::Invalid,
+            RegistryError::Everywhere { class, .. } => *class,
+            RegistryError::Reference { .. } | RegistryError::Malformed { .. } | RegistryError::Settings { .. } => {
+                Class::Invalid
+            }
         }
     }
 

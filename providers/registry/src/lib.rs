@@ -4,19 +4,24 @@
 //! blobs mean for a container is the runtime's business.
 //!
 //! Invariants: a manifest or configuration that is handed out has the digest that was asked for; every read from a
-//! network has a deadline; nothing here keeps more than a manifest in memory.
+//! network has a deadline; nothing here keeps more than a manifest in memory; credentials are never shown.
 
+mod credentials;
 mod error;
 mod local;
 mod manifest;
 mod reference;
 mod remote;
+pub mod settings;
 
+pub use credentials::{
+    Credential, CredentialsError, Keyring, NodeCredentials, Origin, Proof, from_secret as credentials_from_secret,
+};
 pub use error::{Class, RegistryError};
 pub use local::LocalImages;
 pub use manifest::{Descriptor, ImageManifest, digest_of};
 pub use reference::ImageReference;
-pub use remote::{Credentials, RemoteRegistry};
+pub use remote::{Fetched, Patience, Registries, RemoteImage};
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;

@@ -9,27 +9,32 @@ use crate::RegistryError;
 
 /// A parsed reference, with the defaults that people expect: `nginx` is `docker.io/library/nginx:latest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ImageReference(oci_client::Reference);
+pub struct ImageReference {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<String>,
+}
 
 impl ImageReference {
     /// Returns the registry's host, with its port if it has one.
     pub fn registry(&self) -> &str {
-        self.0.registry()
+        &self.registry
     }
 
     /// Returns the repository within the registry.
     pub fn repository(&self) -> &str {
-        self.0.repository()
+        &self.repository
     }
 
     /// Returns the tag; `None` when only a digest is given.
     pub fn tag(&self) -> Option<&str> {
-        self.0.tag()
+        self.tag.as_deref()
     }
 
     /// Returns the digest, if one is given.
     pub fn digest(&self) -> Option<&str> {
-        self.0.digest()
+        self.digest.as_deref()
     }
 
     /// Returns `registry/repository`, to which `@digest` may be added.
@@ -37,8 +42,12 @@ impl ImageReference {
         format!("{}/{}", self.registry(), self.repository())
     }
 
-    pub(crate) fn inner(&self) -> &oci_client::Reference {
-        &self.0
+    /// Returns the same image by this digest.
+    pub(crate) fn with_digest(&self, digest: &str) -> Self {
+        ImageReference {
+            digest: Some(digest.to_owned()),
+            ..self.clone()
+        }
     }
 }
 
@@ -71,16 +80,17 @@ impl FromStr for ImageReference {
         }
         let (registry, repository) = split(name);
         check_name(registry, &repository).map_err(|why| invalid(why.to_string()))?;
-        let (registry, tag) = (registry.to_string(), tag.map(str::to_string));
-        let reference = match (tag, digest.map(str::to_string)) {
-            (Some(tag), Some(digest)) => oci_client::Reference::with_tag_and_digest(registry, repository, tag, digest),
-            (None, Some(digest)) => oci_client::Reference::with_digest(registry, repository, digest),
-            (tag, None) => {
-                let tag = tag.unwrap_or_else(|| "latest".to_string());
-                oci_client::Reference::with_tag(registry, repository, tag)
-            }
+        // What names nothing more means the newest.
+        let tag = match (tag, digest) {
+            (None, None) => Some("latest"),
+            (tag, _) => tag,
         };
-        Ok(ImageReference(reference))
+        Ok(ImageReference {
+            registry: registry.to_owned(),
+            repository,
+            tag: tag.map(str::to_owned),
+            digest: digest.map(str::to_owned),
+        })
     }
 }
 
@@ -167,7 +177,14 @@ fn check_digest(digest: &str) -> Result<(), &'static str> {
 
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.whole())
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -246,8 +263,12 @@ mod tests {
         ];
         for (name, tail) in names.iter().flat_map(|name| tails.iter().map(move |tail| (name, tail))) {
             let text = format!("{name}{tail}");
-            let ours = text.parse::<ImageReference>().ok().map(|reference| reference.0);
-            assert_eq!(ours, text.parse::<oci_client::Reference>().ok(), "{text:?}");
+            let ours = text
+                .parse::<ImageReference>()
+                .ok()
+                .map(|reference| reference.to_string());
+            let theirs = text.parse::<oci_client::Reference>().ok();
+            assert_eq!(ours, theirs.map(|reference| reference.whole()), "{text:?}");
         }
     }
 

@@ -1,113 +1,175 @@
-//! Images in OCI registries.
+//! Images in OCI registries: which places and credentials are tried, and what is believed of what they answer.
+//!
+//! [`Registries`] is what this machine knows of registries; [`RemoteImage`] one image as it is fetched. Mirrors are tried in order and then the
+//! registry itself, at each of them every credential that is for its name, one after another; without any it is asked anonymously. Credentials
+//! go nowhere but to the host that they were given for (and to the token server that it names).
 
-use std::sync::OnceLock;
+mod blob;
+mod challenge;
+mod clients;
+mod session;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
-use oci_client::manifest::OciDescriptor;
-use oci_client::secrets::RegistryAuth;
-use tokio_util::io::StreamReader;
+use parking_lot::Mutex;
 
 use crate::manifest::{self, Parsed};
-use crate::{BlobReader, Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, RegistryError, Source, digest_of};
+use crate::settings::{Files, Settings, Stamp};
+use crate::{
+    BlobReader, Class, Credential, Descriptor, ImageManifest, ImageReference, Keyring, RegistryError, Source, digest_of,
+};
+use clients::Clients;
+use session::Session;
 
-/// How long a registry may take to answer a request.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long a connection may stay silent in the middle of a blob.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How deep indexes may nest.
+const MAX_NESTING: usize = 3;
 
-const ACCEPTED: &[&str] = &[
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-
-/// Who asks.
-#[derive(Clone, Default)]
-pub enum Credentials {
-    /// Nobody in particular.
-    #[default]
-    Anonymous,
-    /// A user with a password or token.
-    Basic {
-        /// The user.
-        user: String,
-        /// The password; never logged.
-        password: String,
-    },
+/// How long is waited for registries.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long one may take to begin an answer, and to end one that is not a blob.
+    pub answer: Duration,
+    /// How long a connection may stay silent in the middle of a blob.
+    pub silence: Duration,
+    /// The first pause before something is tried again; each one that did not help doubles it.
+    pub pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
 }
 
-/// One image's registry, with credentials. Registries on this machine (`localhost`, `127.0.0.1`) are spoken to in plain HTTP.
-pub struct RemoteRegistry {
-    client: Client,
-    reference: ImageReference,
-    credentials: RegistryAuth,
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            answer: Duration::from_secs(30),
+            silence: Duration::from_secs(30),
+            pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(10),
+        }
+    }
 }
 
-impl RemoteRegistry {
-    /// Prepares to fetch `reference`; connects to nothing yet. Fails where no TLS roots are installed.
-    pub fn new(reference: ImageReference, credentials: Credentials) -> Result<Self, RegistryError> {
-        // The client library takes the process's provider; ring is the one that is linked.
-        static PROVIDER: OnceLock<()> = OnceLock::new();
-        PROVIDER.get_or_init(|| {
-            if oci_client_provider_missing() {
-                install_provider();
-            }
-        });
-        let host = reference.registry().split(':').next().unwrap_or_default();
-        let protocol = if matches!(host, "localhost" | "127.0.0.1") {
-            ClientProtocol::HttpsExcept(vec![reference.registry().to_string()])
-        } else {
-            ClientProtocol::Https
-        };
-        let config = ClientConfig {
-            protocol,
-            connect_timeout: Some(Duration::from_secs(10)),
-            read_timeout: Some(SILENCE),
-            ..ClientConfig::default()
-        };
-        let client = Client::try_from(config).map_err(|source| RegistryError::Remote {
-            what: reference.to_string(),
-            place: format!(
-                "{} (install the package ca-certificates if this machine has none)",
-                reference.registry()
-            ),
-            source: Box::new(source),
-        })?;
-        let credentials = match credentials {
-            Credentials::Anonymous => RegistryAuth::Anonymous,
-            Credentials::Basic { user, password } => RegistryAuth::Basic(user, password),
-        };
-        Ok(RemoteRegistry {
-            client,
-            reference,
-            credentials,
-        })
+/// The registries as this machine's configuration says to reach them. The configuration is read again when it changes; while it cannot be read,
+/// what it last said stays in force.
+#[derive(Default)]
+pub struct Registries {
+    files: Files,
+    read: Mutex<Option<(Stamp, Settings)>>,
+    clients: Clients,
+    patience: Patience,
+}
+
+impl Registries {
+    /// Takes the configuration's files; reads nothing yet.
+    pub fn new(files: Files) -> Self {
+        Registries {
+            files,
+            ..Registries::default()
+        }
     }
 
-    /// Fetches the manifest for this platform. An index counts by the entry for linux and this architecture.
-    pub async fn manifest(&self) -> Result<ImageManifest, RegistryError> {
-        let mut wanted = self.reference.inner().clone();
-        for _ in 0..3 {
-            let (bytes, _) = self
-                .within(self.client.pull_manifest_raw(&wanted, &self.credentials, ACCEPTED))
-                .await?;
-            if bytes.len() as u64 > MAX_MANIFEST {
-                return Err(RegistryError::malformed(
-                    self.reference.to_string(),
-                    "its manifest is too large",
-                ));
+    /// Waits as long as this says.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Registries { patience, ..self }
+    }
+
+    /// Reads the configuration if it changed.
+    pub fn settings(&self) -> Result<Settings, RegistryError> {
+        let stamp = self.files.stamp();
+        let mut read = self.read.lock();
+        if let Some((known, settings)) = &*read
+            && *known == stamp
+        {
+            return Ok(settings.clone());
+        }
+        match (self.files.read(), &*read) {
+            (Ok(settings), _) => {
+                *read = Some((stamp, settings.clone()));
+                Ok(settings)
             }
+            (Err(error), Some((_, settings))) => {
+                tracing::warn!(%error, "registries are reached as before: their configuration cannot be used");
+                Ok(settings.clone())
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Prepares to fetch an image; connects to nothing yet.
+    pub fn image(&self, reference: ImageReference, keyring: &Keyring) -> Result<RemoteImage, RegistryError> {
+        let mut sessions = Vec::new();
+        for place in self.settings()?.endpoints(&reference) {
+            let client = self.clients.get(&place, &reference)?;
+            let repository = match place.prefix.as_str() {
+                "" => reference.repository().to_owned(),
+                prefix => format!("{prefix}/{}", reference.repository()),
+            };
+            let credentials = keyring.lookup(&format!("{}/{repository}", place.host));
+            let tried: Vec<Option<Credential>> = match credentials.is_empty() {
+                true => vec![None],
+                false => credentials.into_iter().map(Some).collect(),
+            };
+            for credential in tried {
+                let client = client.clone();
+                let session = Session::new(client, &place, &repository, &reference, credential, self.patience);
+                sessions.push(Arc::new(session));
+            }
+        }
+        Ok(RemoteImage {
+            reference,
+            sessions,
+            chosen: Mutex::new(None),
+        })
+    }
+}
+
+/// A manifest as it came.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The image for this platform.
+    pub manifest: ImageManifest,
+    /// What it was fetched with; `None` means that nobody in particular may have it.
+    pub credential: Option<Credential>,
+}
+
+/// One image where it is fetched from.
+pub struct RemoteImage {
+    reference: ImageReference,
+    /// In the order in which they are tried.
+    sessions: Vec<Arc<Session>>,
+    /// Which of them gave the manifest.
+    chosen: Mutex<Option<usize>>,
+}
+
+impl RemoteImage {
+    /// Fetches the manifest for this platform from the first place that has it. An index counts by its entry for this platform.
+    pub async fn manifest(&self) -> Result<Fetched, RegistryError> {
+        let mut failures = Vec::new();
+        for (at, session) in self.sessions.iter().enumerate() {
+            match self.manifest_from(session).await {
+                Ok(manifest) => {
+                    *self.chosen.lock() = Some(at);
+                    let credential = session.credential().cloned();
+                    return Ok(Fetched { manifest, credential });
+                }
+                Err(error) => failures.push((session, error)),
+            }
+        }
+        Err(joined(&self.reference, failures))
+    }
+
+    async fn manifest_from(&self, session: &Session) -> Result<ImageManifest, RegistryError> {
+        let mut wanted = self.reference.clone();
+        for _ in 0..MAX_NESTING {
+            let which = wanted.digest().or(wanted.tag()).unwrap_or("latest");
+            let bytes = session.manifest(which).await?;
             if let Some(digest) = wanted.digest()
-                && digest_of(&bytes) != digest
+                && !has_digest(&bytes, digest)
             {
                 return Err(RegistryError::malformed(
                     self.reference.to_string(),
-                    format!("the registry sent other bytes than {digest}"),
+                    format!("{} sent other bytes than {digest}", session.place()),
                 ));
             }
             match manifest::parse(&bytes, &self.reference.to_string())? {
@@ -115,7 +177,7 @@ impl RemoteRegistry {
                 Parsed::Index(entries) => {
                     let entry = manifest::choose(&entries, &self.reference.to_string())?;
                     manifest::check_digest(&entry.descriptor.digest, &self.reference.to_string())?;
-                    wanted = wanted.clone_with_digest(entry.descriptor.digest.clone());
+                    wanted = wanted.with_digest(&entry.descriptor.digest);
                 }
             }
         }
@@ -124,77 +186,67 @@ impl RemoteRegistry {
             "its indexes nest too deep",
         ))
     }
+}
 
-    async fn within<T>(
-        &self,
-        request: impl Future<Output = Result<T, OciDistributionError>>,
-    ) -> Result<T, RegistryError> {
-        match tokio::time::timeout(ANSWER, request).await {
-            Ok(answer) => answer.map_err(|source| self.error(source)),
-            Err(_) => Err(RegistryError::Timeout {
-                what: self.reference.to_string(),
-                place: self.reference.registry().to_string(),
-                seconds: ANSWER.as_secs(),
-            }),
-        }
-    }
-
-    fn error(&self, source: OciDistributionError) -> RegistryError {
-        use oci_client::errors::OciErrorCode as Code;
-        let (what, place) = (self.reference.to_string(), self.reference.registry().to_string());
-        match &source {
-            OciDistributionError::ImageManifestNotFoundError(_)
-            | OciDistributionError::ServerError { code: 404, .. } => RegistryError::NotFound { what, place },
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::ServerError { code: 401 | 403, .. } => RegistryError::Denied { what, place },
-            OciDistributionError::RegistryError { envelope, .. } => {
-                match envelope.errors.first().map(|error| &error.code) {
-                    Some(Code::ManifestUnknown | Code::NameUnknown | Code::NotFound | Code::BlobUnknown) => {
-                        RegistryError::NotFound { what, place }
-                    }
-                    Some(Code::Unauthorized | Code::Denied) => RegistryError::Denied { what, place },
-                    _ => RegistryError::Remote {
-                        what,
-                        place,
-                        source: Box::new(source),
-                    },
-                }
-            }
-            _ => RegistryError::Remote {
-                what,
-                place,
-                source: Box::new(source),
-            },
-        }
+/// Whether bytes have a digest; only `sha256` is known, and nothing has another.
+fn has_digest(bytes: &[u8], digest: &str) -> bool {
+    match digest.split_once(':') {
+        Some(("sha512", hex)) => hex::encode(ring::digest::digest(&ring::digest::SHA512, bytes)) == hex,
+        Some(("sha384", hex)) => hex::encode(ring::digest::digest(&ring::digest::SHA384, bytes)) == hex,
+        _ => digest_of(bytes) == digest,
     }
 }
 
-fn oci_client_provider_missing() -> bool {
-    rustls::crypto::CryptoProvider::get_default().is_none()
+/// One error of several; a single one stays as it is.
+fn joined(reference: &ImageReference, mut failures: Vec<(&Arc<Session>, RegistryError)>) -> RegistryError {
+    if failures.len() == 1
+        && let Some((_, only)) = failures.pop()
+    {
+        return only;
+    }
+    // That one place refuses or does not have it says little when another could not be reached.
+    let classes: Vec<Class> = failures.iter().map(|(_, error)| error.class()).collect();
+    let class = match classes.contains(&Class::Transient) {
+        true => Class::Transient,
+        false => classes.last().copied().unwrap_or(Class::NotFound),
+    };
+    let tried: Vec<String> = failures
+        .iter()
+        .map(|(session, error)| format!("{}: {}", session.described(), chain(error)))
+        .collect();
+    RegistryError::Everywhere {
+        what: reference.to_string(),
+        tried: tried.join("; "),
+        class,
+    }
 }
 
-fn install_provider() {
-    // Another thread may have been first with the same provider; either will do.
-    drop(rustls::crypto::ring::default_provider().install_default());
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 #[async_trait]
-impl Source for RemoteRegistry {
+impl Source for RemoteImage {
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobReader, RegistryError> {
-        self.client
-            .store_auth_if_needed(self.reference.registry(), &self.credentials)
-            .await;
-        let wanted = OciDescriptor {
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest.clone(),
-            size: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-            ..OciDescriptor::default()
-        };
-        let sized = self
-            .within(self.client.pull_blob_stream(self.reference.inner(), &wanted))
-            .await?;
-        let stream = sized.stream.map_err(std::io::Error::other);
-        Ok(Box::new(StreamReader::new(Box::pin(stream))))
+        manifest::check_digest(&descriptor.digest, &self.reference.to_string())?;
+        let chosen = self.chosen.lock().unwrap_or(0);
+        // What gave the manifest comes first; a mirror may have lost a layer, then the next place is asked.
+        let order = (chosen..self.sessions.len()).chain(0..chosen);
+        let mut failures = Vec::new();
+        for session in order.filter_map(|at| self.sessions.get(at)) {
+            match blob::open(session.clone(), descriptor).await {
+                Ok(reader) => return Ok(reader),
+                Err(error) => failures.push((session, error)),
+            }
+        }
+        Err(joined(&self.reference, failures))
     }
 }

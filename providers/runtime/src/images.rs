@@ -11,12 +11,15 @@
 //! records and `references.json` take a file lock, readers read the files as they are. An image whose name moved on to another one stays, and
 //! stays to be had by its digest: a rollback needs it without a network.
 
+mod access;
 mod error;
 mod install;
 mod layer;
 mod names;
+mod progress;
 mod record;
-mod unpack;
+pub(crate) mod unpack;
+mod worker;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,15 +29,26 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
-pub use setpoint_registry::{Class as ImageErrorClass, Credentials};
-use setpoint_registry::{ImageReference, LocalImages, RemoteRegistry};
+pub use setpoint_registry::settings::Files as RegistryFiles;
+pub use setpoint_registry::{
+    Class as ImageErrorClass, Credential, Keyring, NodeCredentials, Origin, Patience, Proof, Registries, RegistryError,
+    credentials_from_secret,
+};
+use setpoint_registry::{ImageReference, LocalImages};
 
+use access::Came;
 pub use error::ImageError;
+pub use progress::{LayerProgress, Progress};
 pub use record::{Image, ImageConfig};
 
 /// The store; cheap to share behind an `Arc`.
 pub struct ImageStore {
     root: PathBuf,
+    registries: Registries,
+    node_credentials: NodeCredentials,
+    limits: unpack::Limits,
+    /// Layers that are being fetched.
+    layers: layer::Turns,
     /// One lock per reference that is being pulled, so that pulls of one image share the work.
     pulling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Shared while the store is open; whoever gets it exclusively may empty `staging/`.
@@ -75,9 +89,22 @@ impl ImageStore {
         flock(&lock, FlockOperation::LockShared).map_err(|e| ImageError::io("lock", &path)(e.into()))?;
         Ok(ImageStore {
             root: root.to_path_buf(),
+            registries: Registries::default(),
+            node_credentials: NodeCredentials::default(),
+            limits: unpack::Limits::default(),
+            layers: layer::Turns::default(),
             pulling: Mutex::new(HashMap::new()),
             _in_use: lock,
         })
+    }
+
+    /// Fetches images as this configuration of registries says, with these credentials for every pod of the machine.
+    pub fn with_registries(self, registries: Registries, node_credentials: NodeCredentials) -> Self {
+        ImageStore {
+            registries,
+            node_credentials,
+            ..self
+        }
     }
 
     /// Returns the image that `reference` stands for here, without asking any registry; `None` when it is not here.
@@ -122,21 +149,39 @@ impl ImageStore {
             .collect())
     }
 
+    /// Whether a pod that holds these credentials may use an image that is here without asking its registry: what was fetched with a Secret is
+    /// not for pods that lack it. `id` is the image's, `reference` what the pod calls it.
+    pub fn may_use(&self, id: &str, reference: &str, secrets: &Keyring) -> Result<bool, ImageError> {
+        if reference.starts_with("sha256:") {
+            return Ok(true);
+        }
+        let reference: ImageReference = reference.parse()?;
+        let record = record::read(&self.root, id)?;
+        Ok(record.is_some_and(|record| record.access.allows(&reference, secrets)))
+    }
+
     /// Fetches an image from its registry and installs it; layers that are here are not fetched again.
     ///
-    /// Concurrent pulls of one reference wait for the first. The tag is always asked for anew.
-    pub async fn pull(&self, reference: &str, credentials: Credentials) -> Result<Image, ImageError> {
+    /// `secrets` come before the credentials of this machine. Concurrent pulls of one reference wait for the first. The tag is always asked for anew.
+    pub async fn pull(&self, reference: &str, secrets: Keyring, progress: &Progress) -> Result<Image, ImageError> {
         let reference: ImageReference = reference.parse()?;
         let name = reference.to_string();
         let lock = self.pulling.lock().entry(name.clone()).or_default().clone();
         let guard = lock.lock().await;
         let pulled = async {
-            let remote = RemoteRegistry::new(reference.clone(), credentials)?;
-            let manifest = remote.manifest().await?;
-            // The registry's bytes had the digest that was asked for, if one was; it may be that of an index.
-            let digest = reference.digest();
-            self.install(&remote, &manifest, std::slice::from_ref(&reference), digest)
-                .await
+            let keyring = secrets.or(self.node_credentials.keyring(&reference).await);
+            let remote = self.registries.image(reference.clone(), &keyring)?;
+            let fetched = remote.manifest().await?;
+            let origin = install::Origin {
+                references: std::slice::from_ref(&reference),
+                // The registry's bytes had the digest that was asked for, if one was; it may be that of an index.
+                asked: reference.digest(),
+                came: Came::Pulled {
+                    name: reference.name(),
+                    credential: fetched.credential,
+                },
+            };
+            self.install(&remote, &fetched.manifest, origin, progress).await
         }
         .await;
         drop(guard);
@@ -154,7 +199,12 @@ impl ImageStore {
         let local = blocking(move || LocalImages::open(&path, &staging).map_err(ImageError::from)).await?;
         let mut installed = Vec::new();
         for (references, manifest) in local.images() {
-            installed.push(self.install(&local, manifest, references, None).await?);
+            let origin = install::Origin {
+                references,
+                asked: None,
+                came: Came::Imported,
+            };
+            installed.push(self.install(&local, manifest, origin, &Progress::default()).await?);
         }
         Ok(installed)
     }

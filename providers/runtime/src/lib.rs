@@ -7,6 +7,7 @@
 //! * [`Runtime`]: the daemon's side;
 //! * `spawner`, `shim`, `init`: the roles of the executed-again binary, from the process that makes shims to the first
 //!   process of a container;
+//! * `unpacker`: another role, the worker that unpacks a layer;
 //! * `protocol`: what daemon and shim say to each other; `starting`: who is on the way to that;
 //! * `cgroup`, [`logs`], [`images`]: what their names say;
 //! * `sys`: all that is unsafe.
@@ -31,6 +32,7 @@ mod spawner;
 pub mod spec;
 mod starting;
 mod sys;
+mod unpacker;
 
 pub use cgroup::Counter;
 pub use error::{Missing, RuntimeError, StartStage};

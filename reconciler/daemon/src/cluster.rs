@@ -102,7 +102,7 @@ impl Cluster {
         let authorities = listen(instance, listener, paths, node_ip, &api, &mut tasks, &stopped)?;
 
         let client = kube::Client::new(api.as_user(UserInfo::system("setpoint")), "default");
-        let images = Arc::new(ImageStore::open(&paths.images()).context("cannot open the image store")?);
+        let images = Arc::new(crate::commands::image::open(paths)?);
         let demo = provide_demo(demo, images.clone());
         let (runtime, adopted) = Runtime::open(
             RuntimeConfig {

@@ -79,7 +79,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("hostUsers", RefusedWhenFalse("user namespaces are not supported")),
             ("hostname", Honoured),
             ("hostnameOverride", Honoured),
-            ("imagePullSecrets", Warned("images are fetched without credentials")),
+            ("imagePullSecrets", Honoured),
             ("initContainers", Into("Container")),
             ("nodeName", Honoured),
             ("nodeSelector", Honoured),

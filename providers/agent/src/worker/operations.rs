@@ -13,7 +13,7 @@ use super::writing::{self, WriteError};
 use super::{Shared, Worker, failure, image_failure};
 use crate::containers::{ReadyImage, RuntimeFailure, chain};
 use crate::events::Severity;
-use crate::images::{self, Found, ImageProblem};
+use crate::images::{self, Found, ImageProblem, secrets};
 use crate::observed::{Busy, Ending, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Answer, Kind, Target};
 use crate::sources::{self, REQUEST_LIMIT};
@@ -295,13 +295,18 @@ impl Worker {
         self.container(&name).image = Image::Resolving;
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         self.running.push(Box::pin(async move {
+            let (secrets, missing) = secrets::read(&shared.client, &pod).await;
+            for message in missing {
+                let reason = "FailedToRetrieveImagePullSecret";
+                shared.events.note(&pod, None, Severity::Warning, reason, message);
+            }
             let pulling = || {
                 let message = format!("Pulling image \"{}\"", definition.image.as_deref().unwrap_or_default());
                 shared
                     .events
                     .note(&pod, Some(&definition.name), Severity::Normal, "Pulling", message);
             };
-            let result = images::find(&shared.containers, &definition, pulling).await;
+            let result = images::find(&shared.containers, &definition, secrets, pulling).await;
             Outcome::ImageFound {
                 container: name,
                 result,

@@ -10,7 +10,7 @@ use super::{Worker, failure, unbusy};
 use crate::backoff;
 use crate::containers::ReadyImage;
 use crate::events::Severity;
-use crate::images::{Found, ImageProblem};
+use crate::images::{Found, ImageProblem, go_duration};
 use crate::observed::{Busy, Ending, Hook, Image, Kill, Sandbox, Step};
 
 impl Worker {
@@ -171,11 +171,13 @@ impl Worker {
         match result {
             Ok((image, found)) => {
                 let message = match found {
-                    Found::Present => format!("Container image \"{reference}\" already present on machine"),
+                    Found::Present => format!(
+                        "Container image \"{reference}\" already present on machine and can be accessed by the pod"
+                    ),
                     Found::Pulled(took) => {
-                        let seconds = took.as_secs_f64();
+                        let took = go_duration(took);
                         format!(
-                            "Successfully pulled image \"{reference}\" in {seconds:.3}s ({seconds:.3}s including waiting). Image size: {} bytes.",
+                            "Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {} bytes.",
                             image.size
                         )
                     }

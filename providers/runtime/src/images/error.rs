@@ -31,7 +31,7 @@ pub enum ImageError {
         reason: String,
     },
     /// A layer could not be read or unpacked.
-    #[error("cannot unpack layer {digest} of {image}")]
+    #[error("cannot fetch and unpack layer {digest} of {image}")]
     Unpack {
         /// The image.
         image: String,
@@ -40,6 +40,20 @@ pub enum ImageError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// The disk has no room for it.
+    #[error(
+        "no room for {image}: it needs at least {needed} bytes, {free} are free in {folder}; remove images (setpoint image prune) or make room"
+    )]
+    NoRoom {
+        /// The image.
+        image: String,
+        /// What the next layer takes, in bytes.
+        needed: u64,
+        /// What is free, in bytes.
+        free: u64,
+        /// Where.
+        folder: PathBuf,
     },
     /// A file of the store could not be read or written.
     #[error("cannot {operation} {path}")]
@@ -87,7 +101,8 @@ impl ImageError {
             ImageError::Source(source) => source.class(),
             ImageError::Digest { .. } | ImageError::Invalid { .. } | ImageError::Damaged { .. } => Class::Invalid,
             ImageError::Unpack { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => Class::Invalid,
-            ImageError::Unpack { .. }
+            ImageError::NoRoom { .. }
+            | ImageError::Unpack { .. }
             | ImageError::Io { .. }
             | ImageError::Locked { .. }
             | ImageError::Interrupted { .. } => Class::Transient,

@@ -1,21 +1,20 @@
 //! From a source's blobs to an installed image.
 
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt};
-use ring::digest;
 use serde::Deserialize;
 use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio_util::io::SyncIoBridge;
 
-use super::layer::Staged;
+use super::access::{Access, Came};
+use super::layer::{Place, Staged};
+use super::progress::{self, Progress};
 use super::record::{self, Record};
-use super::unpack::{self, Limits};
-use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer, names};
+use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer, names, worker};
 
 /// How many layers of an image are fetched at once.
 const PARALLEL_LAYERS: usize = 3;
@@ -61,16 +60,30 @@ impl From<RawConfig> for ImageConfig {
     }
 }
 
+/// What an image is to be installed as.
+pub(super) struct Origin<'a> {
+    /// Its names.
+    pub references: &'a [ImageReference],
+    /// The digest that the source was asked for and has answered with, when that may be another one than the manifest's.
+    pub asked: Option<&'a str>,
+    /// How it came here.
+    pub came: Came,
+}
+
 impl ImageStore {
-    /// Installs one image under its references; layers that are here already are kept. `asked` is the digest that the source was asked
-    /// for and has answered with, when that may be another one than the manifest's.
+    /// Installs one image under its references; layers that are here already are kept.
     pub(super) async fn install(
         &self,
         source: &dyn Source,
         manifest: &ImageManifest,
-        references: &[ImageReference],
-        asked: Option<&str>,
+        origin: Origin<'_>,
+        progress: &Progress,
     ) -> Result<Image, ImageError> {
+        let Origin {
+            references,
+            asked,
+            came,
+        } = origin;
         let name = references
             .first()
             .map_or_else(|| manifest.digest.clone(), ToString::to_string);
@@ -99,37 +112,24 @@ impl ImageStore {
         // Boxed one by one: a closure over borrowed layers inside the stream would make this future unfit for `Send` callers.
         let mut installs = Vec::with_capacity(diff_ids.len());
         for (descriptor, diff_id) in manifest.layers.iter().zip(&diff_ids) {
-            installs.push(self.install_layer(source, &name, descriptor, diff_id).boxed());
+            let shown = progress.begin(&descriptor.digest, descriptor.size);
+            installs.push(self.install_layer(source, &name, descriptor, diff_id, shown).boxed());
         }
         let mut layers = futures::stream::iter(installs).buffered(PARALLEL_LAYERS);
-        let (mut size, mut staged, mut failure) = (0, Vec::new(), None);
+        let (mut size, mut failure) = (0, None);
         while let Some(layer) = layers.next().await {
             match layer {
-                Ok((bytes, unpacked)) => {
-                    size += bytes;
-                    staged.extend(unpacked);
-                }
+                Ok(bytes) => size += bytes,
                 Err(error) => {
                     failure = Some(error);
                     break;
                 }
             }
         }
+        // What came before a failure is in its place, so that the next try need not fetch it again.
         drop(layers);
-        let root = self.root.clone();
-        let published = blocking(move || layer::publish(&root, staged)).await;
-        // What came before a failure is kept, so that the next try need not fetch it again.
-        match (failure, published) {
-            (None, published) => published?,
-            (Some(failure), Ok(())) => return Err(failure),
-            (Some(failure), Err(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    image = name,
-                    "cannot keep layers"
-                );
-                return Err(failure);
-            }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         let mut record = Record {
             id: manifest.config.digest.clone(),
@@ -138,7 +138,9 @@ impl ImageStore {
             config: raw.config.unwrap_or_default().into(),
             layers: diff_ids,
             size,
+            access: Access::default(),
         };
+        record.access.note(&came);
         if let Some(asked) = asked {
             record.also_answer_to(asked);
         }
@@ -190,65 +192,102 @@ impl ImageStore {
         serde_json::from_slice(&bytes).map_err(|e| invalid(format!("its configuration: {e}")))
     }
 
-    /// Unpacks one layer unless it is here; returns the size of its files in bytes, and the layer if it has yet to be put in its place.
+    /// Unpacks one layer unless it is here; returns the size of its files in bytes. Two images that share it wait for each other.
     async fn install_layer(
         &self,
         source: &dyn Source,
         image: &str,
         descriptor: &Descriptor,
         diff_id: &str,
-    ) -> Result<(u64, Option<Staged>), ImageError> {
+        shown: Arc<progress::Layer>,
+    ) -> Result<u64, ImageError> {
+        let turn = self.layers.turn(diff_id);
+        let _guard = turn.lock().await;
         if let Some(size) = self.whole_layer(diff_id).await? {
-            return Ok((size, None));
+            shown.is_ready();
+            return Ok(size);
         }
-        let failed = |source| ImageError::Unpack {
+        self.room_for(image, descriptor.size)?;
+        let blob = source.blob(descriptor).await?;
+        let place = Place::new(&self.root)?;
+        let unpacked = self.unpack_layer(image, descriptor, diff_id, blob, &place, shown.clone());
+        let (folder, size) = match unpacked.await {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                place.remove().await;
+                return Err(error);
+            }
+        };
+        let staged = Staged {
+            place,
+            folder,
+            diff_id: diff_id.to_owned(),
+        };
+        let root = self.root.clone();
+        let staged = blocking(move || layer::publish(&root, &staged).map(|()| staged)).await?;
+        staged.place.remove().await;
+        shown.is_ready();
+        Ok(size)
+    }
+
+    /// Unpacks and checks one layer in `place`; returns its folder there and the size of its files in bytes.
+    async fn unpack_layer(
+        &self,
+        image: &str,
+        descriptor: &Descriptor,
+        diff_id: &str,
+        blob: setpoint_registry::BlobReader,
+        place: &Place,
+        shown: Arc<progress::Layer>,
+    ) -> Result<(PathBuf, u64), ImageError> {
+        let (folder, empty) = (place.path().join("layer"), place.path().join("empty"));
+        let files = layer::files(&folder);
+        for made in [&files, &empty] {
+            std::fs::create_dir_all(made).map_err(ImageError::io("create", made))?;
+        }
+        let unpacked = worker::unpack(Counted { inner: blob, shown }, &files, &empty, &self.limits).await;
+        let outcome = unpacked.map_err(|source| ImageError::Unpack {
             image: image.into(),
             digest: descriptor.digest.clone(),
             source,
-        };
-        let reader = source.blob(descriptor).await?;
-        let staging = tempfile::Builder::new()
-            .prefix("layer-")
-            .tempdir_in(self.root.join("staging"))
-            .map_err(ImageError::io("write to", &self.root))?;
-        let folder = staging.path().join("layer");
-        let outcome = {
-            let folder = folder.clone();
-            let reader = SyncIoBridge::new(HashingReader {
-                inner: reader,
-                hash: digest::Context::new(&digest::SHA256),
-            });
-            blocking(move || Ok(unpack_verified(reader, &folder)))
-                .await?
-                .map_err(failed)?
-        };
+        })?;
         let checks = [
             (
                 descriptor.has_content_digest(),
                 "a layer",
-                &descriptor.digest,
-                &outcome.packed,
+                descriptor.digest.as_str(),
+                outcome.packed,
             ),
-            (true, "an unpacked layer", &diff_id.to_string(), &outcome.unpacked),
-        ]
-        .map(|(applies, what, expected, actual)| (applies, what, expected.clone(), actual.clone()));
+            (true, "an unpacked layer", diff_id, outcome.unpacked),
+        ];
         for (applies, what, expected, actual) in checks {
             if applies && expected != actual {
                 return Err(ImageError::Digest {
                     what,
                     image: image.into(),
-                    expected,
+                    expected: expected.to_owned(),
                     actual,
                 });
             }
         }
         layer::write_size(&folder, outcome.size)?;
-        let staged = Staged {
-            place: staging,
-            folder,
-            diff_id: diff_id.to_owned(),
-        };
-        Ok((outcome.size, Some(staged)))
+        Ok((folder, outcome.size))
+    }
+
+    /// Checks that there is room for what is about to come, which takes at least as much when it is unpacked.
+    fn room_for(&self, image: &str, needed: u64) -> Result<(), ImageError> {
+        let room =
+            rustix::fs::statvfs(&self.root).map_err(|error| ImageError::io("look at", &self.root)(error.into()))?;
+        let free = room.f_bavail.saturating_mul(room.f_frsize);
+        if needed > free {
+            return Err(ImageError::NoRoom {
+                image: image.to_owned(),
+                needed,
+                free,
+                folder: self.root.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// Returns the size of a layer that is here; one that is not whole is put out of the way, to be unpacked anew.
@@ -305,36 +344,21 @@ fn remember(
     Ok(record.into_image(root, &names))
 }
 
-struct Outcome {
-    packed: String,
-    unpacked: String,
-    size: u64,
-}
-
-fn unpack_verified(mut reader: SyncIoBridge<HashingReader>, folder: &Path) -> std::io::Result<Outcome> {
-    let (unpacked, size) = unpack::unpack(&mut reader, &layer::files(folder), &Limits::default())?;
-    // What follows the end of the tar belongs to the blob's digest too.
-    std::io::copy(&mut reader.by_ref().take(64 << 20), &mut std::io::sink())?;
-    let packed = format!("sha256:{}", hex::encode(reader.into_inner().hash.finish()));
-    Ok(Outcome { packed, unpacked, size })
-}
-
 fn is_hex_64(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Hashes what passes through.
-struct HashingReader {
+/// Shows how much has passed through.
+struct Counted {
     inner: setpoint_registry::BlobReader,
-    hash: digest::Context,
+    shown: Arc<progress::Layer>,
 }
 
-impl AsyncRead for HashingReader {
+impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
-        let this = &mut *self;
-        let poll = Pin::new(&mut this.inner).poll_read(cx, buf);
-        this.hash.update(&buf.filled()[before..]);
+        let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.shown.came(buf.filled().len() - before);
         poll
     }
 }

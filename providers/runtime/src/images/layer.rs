@@ -1,10 +1,13 @@
 //! Layers on disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::ImageError;
@@ -40,39 +43,110 @@ pub(super) fn write_size(folder: &Path, size: u64) -> Result<(), ImageError> {
     std::fs::write(&path, size.to_string()).map_err(ImageError::io("write", &path))
 }
 
-/// A layer that is unpacked and verified, but not yet where it belongs. Dropping it removes it.
+/// A folder in `staging/` that a worker writes into. It goes with this, however the work ends.
+#[derive(Debug)]
+pub(super) struct Place(Option<PathBuf>);
+
+impl Place {
+    /// Makes one.
+    pub fn new(root: &Path) -> Result<Self, ImageError> {
+        let staging = root.join("staging");
+        let made = tempfile::Builder::new().prefix("layer-").tempdir_in(&staging);
+        Ok(Place(Some(made.map_err(ImageError::io("write to", &staging))?.keep())))
+    }
+
+    /// Returns where it is.
+    pub fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Removes it now.
+    pub async fn remove(mut self) {
+        if let Some(path) = self.0.take() {
+            remove_for_good(path).await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(path) = self.0.take() else { return };
+        // The work was given up, and its worker killed: the worker's processes may write for a moment yet.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(remove_for_good(path))),
+            Err(_) => {
+                if let Err(error) = std::fs::remove_dir_all(&path) {
+                    tracing::warn!(%error, folder = %path.display(), "what was unpacked stays until the next start");
+                }
+            }
+        }
+    }
+}
+
+async fn remove_for_good(path: PathBuf) {
+    for _ in 0..REMOVALS {
+        match tokio::fs::remove_dir_all(&path).await {
+            Ok(()) => return,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => tracing::debug!(%error, folder = %path.display(), "removing it again"),
+        }
+        tokio::time::sleep(BETWEEN_REMOVALS).await;
+    }
+    tracing::warn!(folder = %path.display(), "what was unpacked stays until the next start");
+}
+
+/// How often a folder is removed into which a dying process may still write.
+const REMOVALS: u32 = 50;
+/// How long is waited for it to die.
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(20);
+
+/// A layer that is unpacked and verified, but not yet where it belongs.
 pub(super) struct Staged {
     /// What it was unpacked in.
-    pub place: TempDir,
+    pub place: Place,
     /// Its folder in that.
     pub folder: PathBuf,
     /// The digest of its unpacked tar.
     pub diff_id: String,
 }
 
-/// Gives staged layers their places.
+/// Gives a staged layer its place.
 ///
-/// Their files are on the disk before they have names, and the names are before this returns, so that a record that is written afterwards names
-/// nothing that a power cut could empty. One `syncfs` for an image costs less than an `fsync` for each of its files.
-pub(super) fn publish(root: &Path, staged: Vec<Staged>) -> Result<(), ImageError> {
-    if staged.is_empty() {
-        return Ok(());
-    }
+/// Its files are on the disk before it has a name, and the name is before this returns, so that a record that is written afterwards names
+/// nothing that a power cut could empty. One `syncfs` costs less than an `fsync` for each file.
+pub(super) fn publish(root: &Path, layer: &Staged) -> Result<(), ImageError> {
     let synced = File::open(root).and_then(|root| Ok(rustix::fs::syncfs(&root)?));
     synced.map_err(ImageError::io("sync", root))?;
-    for layer in staged {
-        let target = folder(root, &layer.diff_id);
-        match std::fs::rename(&layer.folder, &target) {
-            Ok(()) => {}
-            // Another process, or the same layer further down in this image, was faster with the same bytes.
-            Err(_) if target.exists() => {}
-            Err(error) => return Err(ImageError::io("write", &target)(error)),
-        }
-        layer.place.close().map_err(ImageError::io("remove", &layer.folder))?;
+    let target = folder(root, &layer.diff_id);
+    match std::fs::rename(&layer.folder, &target) {
+        Ok(()) => {}
+        // Another process was faster with the same bytes.
+        Err(_) if target.exists() => {}
+        Err(error) => return Err(ImageError::io("write", &target)(error)),
     }
     let layers = root.join("layers");
     let synced = File::open(&layers).and_then(|layers| layers.sync_all());
     synced.map_err(ImageError::io("sync", &layers))
+}
+
+/// Lets those who need the same layer wait for each other.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    taken: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Turns {
+    /// Returns the lock of a layer.
+    pub fn turn(&self, diff_id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut taken = self.taken.lock();
+        if let Some(turn) = taken.get(diff_id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        taken.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        taken.insert(diff_id.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
 }
 
 /// Takes a layer out of sight in one step, because one that is half removed must not be taken for a whole one; dropping what this returns removes it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
 use super::names::Names;
 use super::{ImageError, layer};
 
@@ -56,6 +57,9 @@ pub(super) struct Record {
     /// The digests of the unpacked layers, bottom first.
     pub layers: Vec<String>,
     pub size: u64,
+    /// Who may use it.
+    #[serde(default)]
+    pub access: Access,
 }
 
 impl Record {
@@ -67,6 +71,7 @@ impl Record {
 
     /// Keeps answering to what an earlier record of this image did.
     pub fn succeed(&mut self, earlier: Record) {
+        self.access.succeed(earlier.access);
         let mut digests = earlier.other_digests;
         digests.push(earlier.digest.clone());
         if self.digest == self.id {

@@ -104,6 +104,13 @@ fn named(name: &str) -> Result<CapabilitySet, String> {
     Ok(CapabilitySet::from_bits_retain(1 << number))
 }
 
+/// Gives up every right of root but these, for good and for all that comes of this process.
+pub(crate) fn keep_only(rights: CapabilitySet) -> io::Result<()> {
+    bound(rights)?;
+    hold(rights, 0)?;
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
 /// Limits what this process and all that it executes can ever hold.
 pub(super) fn bound(allowed: CapabilitySet) -> io::Result<()> {
     for number in 0..64 {

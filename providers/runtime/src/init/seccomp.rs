@@ -121,7 +121,77 @@ pub(crate) fn prepare() {
     DEFAULT.get_or_init(|| compile(CapabilitySet::empty()).map_err(|error| error.to_string()));
 }
 
+/// What a process needs that moves bytes from one pipe to another, and what its allocator and its end take.
+const STREAMS: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// What a process never needs that makes files, besides what the default filter refuses.
+const NO_FILES: &[libc::c_long] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_clone,
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_memfd_create,
+    libc::SYS_chroot,
+    libc::SYS_shmget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    libc::SYS_prctl,
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
+
+/// The filter of a process that only reads and writes what it was given: all else is refused.
+pub(crate) fn only_streams() -> io::Result<BpfProgram> {
+    let rules = STREAMS.iter().map(|call| (*call, Vec::new())).collect();
+    let target = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, target).map_err(io::Error::other)?;
+    filter.try_into().map_err(io::Error::other)
+}
+
+/// The filter of a process that unpacks files: the default one, and nothing of processes, sockets and programs.
+pub(crate) fn only_files() -> io::Result<BpfProgram> {
+    compile_with(CapabilitySet::empty(), NO_FILES)
+}
+
 fn compile(allowed: CapabilitySet) -> io::Result<BpfProgram> {
+    compile_with(allowed, &[])
+}
+
+fn compile_with(allowed: CapabilitySet, also: &[libc::c_long]) -> io::Result<BpfProgram> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in NEVER {
         rules.insert(*call, Vec::new());
@@ -147,6 +217,7 @@ fn compile(allowed: CapabilitySet) -> io::Result<BpfProgram> {
         .iter()
         .map(|family| rule(vec![(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *family as u64)]));
     rules.insert(libc::SYS_socket, families.collect::<io::Result<_>>()?);
+    rules.extend(also.iter().map(|call| (*call, Vec::new())));
 
     let target = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let refused = SeccompAction::Errno(libc::EPERM as u32);
@@ -217,6 +288,12 @@ mod tests {
     fn the_default_filter_compiles_and_fits_the_kernels_limit() {
         let filter = program(&Security::default(), CapabilitySet::CHOWN).unwrap().unwrap();
         assert!(filter.len() < 4096);
+    }
+
+    #[test]
+    fn the_filters_of_workers_compile() {
+        assert!(only_streams().unwrap().len() < 4096);
+        assert!(only_files().unwrap().len() < 4096);
     }
 
     #[test]

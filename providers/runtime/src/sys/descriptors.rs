@@ -35,6 +35,12 @@ pub(crate) fn close_all_but(keep: i32) {
     close(keep.max(2) as u32 + 1, u32::MAX);
 }
 
+/// Closes a descriptor by its number. What owned it must be forgotten by the caller (a forked child).
+pub(crate) fn close(number: i32) {
+    // SAFETY: as above.
+    unsafe { libc::close(number) };
+}
+
 /// Marks every descriptor from 3 on to be closed by the next exec.
 pub(crate) fn close_on_exec() {
     // SAFETY: only flags of descriptors change.

@@ -87,6 +87,20 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     )
 }
 
+/// Waits for a child's end without a deadline of its own: for a parent that somebody else ends.
+pub(crate) fn wait_for(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
+    loop {
+        let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(ended) = reap(pidfd)? {
+            return Ok(ended);
+        }
+    }
+}
+
 /// Reaps a child that is about to end.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     loop {

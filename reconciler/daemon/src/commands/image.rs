@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use setpoint_runtime::images::{Credentials, Image as StoredImage, ImageStore};
+use setpoint_runtime::images::{
+    Image as StoredImage, ImageStore, Keyring, NodeCredentials, Progress, Registries, RegistryFiles,
+};
 use setpoint_runtime::spec::SandboxState;
 
 use crate::cli::{Format, Global};
@@ -63,7 +65,7 @@ impl Image {
             bail!("images belong to root: run this as root (sudo setpoint image …)");
         }
         paths.create()?;
-        let store = ImageStore::open(&paths.images()).context("cannot open the image store")?;
+        let store = open(&paths)?;
         match self {
             Image::Import(import) => {
                 let images = import.run(&store).await?;
@@ -72,7 +74,7 @@ impl Image {
             Image::Pull(pull) => {
                 output::progress(&format!("pulling {} …", pull.reference));
                 let image = store
-                    .pull(&pull.reference, Credentials::Anonymous)
+                    .pull(&pull.reference, Keyring::default(), &Progress::default())
                     .await
                     .with_context(|| format!("cannot pull {}", pull.reference))?;
                 print(&[image], global.output)
@@ -112,6 +114,17 @@ impl Import {
             .await
             .with_context(|| format!("cannot import {}", self.source.display()))
     }
+}
+
+/// Opens an instance's images, with registries as the machine and the instance say to reach them.
+pub fn open(paths: &Paths) -> anyhow::Result<ImageStore> {
+    let files = vec![
+        PathBuf::from("/etc/setpoint/registries.toml"),
+        paths.data_dir().join("registries.toml"),
+    ];
+    let credentials = NodeCredentials::usual(paths.data_dir().join("docker-config.json"));
+    let store = ImageStore::open(&paths.images()).context("cannot open the image store")?;
+    Ok(store.with_registries(Registries::new(RegistryFiles::new(files)), credentials))
 }
 
 /// Writes the demo image's layout and imports it as any other.
