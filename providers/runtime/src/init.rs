@@ -110,6 +110,8 @@ pub(crate) enum Stdio {
 pub(crate) struct Surroundings<'a> {
     /// The attempt's directory with `upper`, `work` and `rootfs`.
     pub(crate) directory: &'a Path,
+    /// The mount namespace that the sandbox was made in.
+    pub(crate) host_mounts: &'a OwnedFd,
     /// The sandbox's /dev/shm.
     pub(crate) shm: &'a Path,
     /// The container's group.
@@ -185,7 +187,12 @@ fn first(
     passed(ContainerStep::Overlay)?;
     mounts::standard(&rootfs, security, surroundings.shm, surroundings.cgroup).map_err(step("mount"))?;
     passed(ContainerStep::Mounts)?;
-    mounts::volumes(&rootfs, &request.spec.mounts, security.privileged).map_err(step("mount a volume"))?;
+    let host = mounts::Host {
+        directory: surroundings.directory,
+        namespace: surroundings.host_mounts,
+        privileged: security.privileged,
+    };
+    mounts::volumes(&rootfs, &request.spec.mounts, host).map_err(step("mount a volume"))?;
     passed(ContainerStep::Volumes)?;
     if !security.privileged && !security.unmasked_proc {
         mounts::protect(&rootfs).map_err(step("mask kernel files"))?;

@@ -33,7 +33,7 @@ use crate::fault::{Fault, SandboxStep};
 use crate::images::{Image, ImageStore};
 use crate::logs;
 use crate::protocol::{Request, ShimSetup};
-use crate::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
+use crate::spec::{ContainerSpec, ContainerState, ExecSpec, MountSource, RuntimeEvent, SandboxSpec, SandboxState};
 use link::{Greeted, Link, greet};
 use spawn::{Spawner, Spawning};
 
@@ -375,15 +375,28 @@ impl Runtime {
     }
 
     /// Starts a container and returns once its program is executed. Nothing is left of the attempt when that fails.
-    pub async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeError> {
-        let found = self.inner.images.get(&spec.image);
-        let image = found
+    pub async fn start_container(
+        &self,
+        sandbox: &str,
+        mut spec: ContainerSpec,
+    ) -> Result<ContainerState, RuntimeError> {
+        let image = self.image(&spec.image)?;
+        for mount in &mut spec.mounts {
+            if let MountSource::Image { image, layers, .. } = &mut mount.source {
+                *layers = self.image(image)?.layers;
+            }
+        }
+        self.start_container_with(sandbox, spec, &image).await
+    }
+
+    fn image(&self, id: &str) -> Result<Image, RuntimeError> {
+        let found = self.inner.images.get(id);
+        found
             .map_err(|source| RuntimeError::Image {
-                image: spec.image.clone(),
+                image: id.to_owned(),
                 source,
             })?
-            .ok_or_else(|| RuntimeError::NoImage(spec.image.clone()))?;
-        self.start_container_with(sandbox, spec, &image).await
+            .ok_or_else(|| RuntimeError::NoImage(id.to_owned()))
     }
 
     /// As [`Runtime::start_container`] with an image that need not be in the store.
@@ -576,6 +589,15 @@ impl Runtime {
     /// Returns the current log file of an attempt.
     pub fn log_path(&self, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
         logs::path(&self.inner.config.data_dir, sandbox, container, attempt)
+    }
+
+    /// Returns the directory of what an attempt of a container has written to its root.
+    pub fn upper_path(&self, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
+        let sandbox = self.inner.config.data_dir.join("sandboxes").join(sandbox);
+        sandbox
+            .join("containers")
+            .join(format!("{container}-{attempt}"))
+            .join("upper")
     }
 
     /// Streams the log of an attempt; with `options.follow` until the container ended.

@@ -62,6 +62,39 @@ pub enum MountSource {
         /// Its size in bytes; `None` is the kernel's default.
         size: Option<u64>,
     },
+    /// A file or directory of the host of which more is to be said. What a [`MountSource::Bind`] can say is said by one: sandboxes that an earlier
+    /// version began know no other.
+    Volume {
+        /// The host path; it must exist.
+        path: PathBuf,
+        /// A directory above the path that others write to: the path is looked up below it, and no link leads out.
+        beneath: Option<PathBuf>,
+        /// Whether what is mounted below the path later is seen on the other side.
+        propagation: Propagation,
+        /// Whether read-only holds for what is mounted below the path as well.
+        recursive: bool,
+    },
+    /// The files of an image, read-only, and no programs to be run from there.
+    Image {
+        /// The image's id (`sha256:…`) in the image store.
+        image: String,
+        /// The image's layers, bottom first; filled in when the container is started.
+        layers: Vec<PathBuf>,
+        /// The directory or file of the image that is mounted, relative; `None` is the whole.
+        sub_path: Option<PathBuf>,
+    },
+}
+
+/// Which way later mounts below a volume travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither way.
+    #[default]
+    None,
+    /// The container sees what the host mounts.
+    HostToContainer,
+    /// The host sees what the container mounts, too.
+    Bidirectional,
 }
 
 /// One mount inside a container.
@@ -147,6 +180,17 @@ pub struct ContainerSpec {
     /// The attempt (`NAME-ATTEMPT`) whose processes it sees, for looking into that one; it must run.
     #[serde(default)]
     pub target: Option<String>,
+}
+
+impl ContainerSpec {
+    /// Returns the ids of all images that the container needs: the one that it runs, and those that it mounts.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let mounted = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { image, .. } => Some(image.as_str()),
+            _ => None,
+        });
+        std::iter::once(self.image.as_str()).chain(mounted)
+    }
 }
 
 /// How a container's first process ended.

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::MountAttrFlags;
 
 use super::rootfs::{Kind, Rootfs, attach, clone_tree, detached, kind_of};
 use crate::cgroup::Group;
-use crate::spec::{Mount, MountSource, Security};
+use crate::spec::{Mount, MountSource, Propagation, Security};
 use crate::sys;
 
 /// Hidden from containers: what tells of or changes the host (as runc's defaults).
@@ -163,15 +163,27 @@ fn bind_device(dev: &OwnedFd, source: &Path, name: &str) -> io::Result<()> {
     attach(tree, target)
 }
 
+/// What mounting volumes needs to know of the container.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'a> {
+    /// The attempt's own directory.
+    pub(super) directory: &'a Path,
+    /// The host's mount namespace.
+    pub(super) namespace: &'a OwnedFd,
+    /// Whether devices may be opened.
+    pub(super) privileged: bool,
+}
+
 /// Mounts what the container asked for, outer targets before inner ones.
-pub(super) fn volumes(rootfs: &Rootfs, mounts: &[Mount], privileged: bool) -> io::Result<()> {
-    let mut ordered: Vec<&Mount> = mounts.iter().collect();
-    ordered.sort_by_key(|mount| mount.target.components().count());
-    for mount in ordered {
-        volume(rootfs, mount, privileged).map_err(|error| {
+pub(super) fn volumes(rootfs: &Rootfs, mounts: &[Mount], host: Host<'_>) -> io::Result<()> {
+    let mut ordered: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
+    ordered.sort_by_key(|(_, mount)| mount.target.components().count());
+    for (at, mount) in ordered {
+        volume(rootfs, mount, at, host).map_err(|error| {
             let source = match &mount.source {
-                MountSource::Bind { path } => path.display().to_string(),
+                MountSource::Bind { path } | MountSource::Volume { path, .. } => path.display().to_string(),
                 MountSource::Tmpfs { .. } => "tmpfs".to_owned(),
+                MountSource::Image { image, .. } => image.clone(),
             };
             let message = format!("mount {source} on {}: {error}", mount.target.display());
             io::Error::new(error.kind(), message)
@@ -180,20 +192,44 @@ pub(super) fn volumes(rootfs: &Rootfs, mounts: &[Mount], privileged: bool) -> io
     Ok(())
 }
 
-fn volume(rootfs: &Rootfs, mount: &Mount, privileged: bool) -> io::Result<()> {
+fn volume(rootfs: &Rootfs, mount: &Mount, at: usize, host: Host<'_>) -> io::Result<()> {
+    let devices = if host.privileged { 0 } else { sys::mount::NO_DEVICES };
+    let read_only = if mount.read_only { sys::mount::READ_ONLY } else { 0 };
     match &mount.source {
         MountSource::Bind { path } => {
-            if !path.is_absolute() {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "the host path is not absolute",
-                ));
-            }
-            let tree = clone_tree(CWD, path, true)?;
-            let mut attributes = if privileged { 0 } else { sys::mount::NO_DEVICES };
+            let tree = host_tree(path, None)?;
+            sys::mount::set_attributes(tree.as_fd(), devices | read_only, true)?;
+            let target = rootfs.ensure(&mount.target, kind_of(&tree)?)?;
+            attach(tree, target)
+        }
+        MountSource::Volume {
+            path,
+            beneath,
+            propagation,
+            recursive,
+        } => {
+            let beneath = beneath.as_deref();
+            // Here mounts come down from the host and none go up: for both ways the host's own mount is needed.
+            let tree = match propagation {
+                Propagation::None | Propagation::HostToContainer => host_tree(path, beneath)?,
+                Propagation::Bidirectional => {
+                    sys::namespace::inside(host.namespace.as_fd(), libc::CLONE_NEWNS, || host_tree(path, beneath))?
+                }
+            };
+            let set = match propagation {
+                Propagation::None => sys::mount::set_attributes,
+                Propagation::HostToContainer | Propagation::Bidirectional => sys::mount::set_attributes_shared,
+            };
+            set(tree.as_fd(), devices, true)?;
             if mount.read_only {
-                attributes |= sys::mount::READ_ONLY;
+                set(tree.as_fd(), read_only, *recursive)?;
             }
+            let target = rootfs.ensure(&mount.target, kind_of(&tree)?)?;
+            attach(tree, target)
+        }
+        MountSource::Image { layers, sub_path, .. } => {
+            let tree = image_tree(layers, sub_path.as_deref(), &host.directory.join(format!("image-{at}")))?;
+            let attributes = sys::mount::READ_ONLY | sys::mount::NO_DEVICES | sys::mount::NO_PROGRAMS;
             sys::mount::set_attributes(tree.as_fd(), attributes, true)?;
             let target = rootfs.ensure(&mount.target, kind_of(&tree)?)?;
             attach(tree, target)
@@ -214,6 +250,55 @@ fn volume(rootfs: &Rootfs, mount: &Mount, privileged: bool) -> io::Result<()> {
             )
         }
     }
+}
+
+/// Clones what is mounted at a path of the host. With `beneath` the path is looked up from there in one step, so that nobody who writes
+/// there leads it elsewhere meanwhile.
+fn host_tree(path: &Path, beneath: Option<&Path>) -> io::Result<OwnedFd> {
+    if !path.is_absolute() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the host path is not absolute",
+        ));
+    }
+    let Some(beneath) = beneath else {
+        return clone_tree(CWD, path, true);
+    };
+    let below = path.strip_prefix(beneath).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it is not below {}", beneath.display()),
+        )
+    })?;
+    let root = rustix::fs::open(beneath, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let place = if below.as_os_str().is_empty() {
+        root
+    } else {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&root, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)?
+    };
+    clone_tree(place, Path::new(""), true)
+}
+
+/// Puts an image's layers together at `place`, which is made, and clones what is there at `sub_path`.
+fn image_tree(layers: &[PathBuf], sub_path: Option<&Path>, place: &Path) -> io::Result<OwnedFd> {
+    fs::create_dir(place)?;
+    let root = match layers {
+        // An overlay needs two.
+        [only] => rustix::fs::open(only, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+        layers => Rootfs::read_only(layers, place)?.directory,
+    };
+    let Some(sub_path) = sub_path else {
+        return clone_tree(root, Path::new(""), false);
+    };
+    // Links of the image mean places of the image.
+    let found = Rootfs { directory: root }.find(sub_path)?.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the image has no {}", sub_path.display()),
+        )
+    })?;
+    clone_tree(found, Path::new(""), false)
 }
 
 /// Masks and write-protects what containers must not see or change of the kernel.

@@ -63,6 +63,54 @@ impl Rootfs {
         Ok(Self { directory })
     }
 
+    /// Mounts the layers (bottom first, at least two) at `target`, without an upper layer.
+    pub(super) fn read_only(layers: &[PathBuf], target: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut opened = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let layer = rustix::fs::open(layer, flags, Mode::empty());
+            opened.push(layer.map_err(|error| named(error, "open layer", target))?);
+        }
+        let names: Vec<String> = opened
+            .iter()
+            .rev()
+            .map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd()))
+            .collect();
+        let new = || {
+            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            let context = context.as_fd();
+            fsconfig_set_string(context, "source", "overlay")?;
+            for layer in &names {
+                fsconfig_set_string(context, "lowerdir+", layer.as_str())?;
+            }
+            fsconfig_create(context)?;
+            let mounted = fsmount(
+                context,
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::MOUNT_ATTR_RDONLY,
+            )?;
+            move_mount(
+                mounted.as_fd(),
+                "",
+                CWD,
+                target,
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+            )
+        };
+        let old = || {
+            let options = std::ffi::CString::new(format!("lowerdir={}", names.join(":")));
+            let options = options.map_err(|_| rustix::io::Errno::INVAL)?;
+            mount("overlay", target, "overlay", MountFlags::RDONLY, options.as_c_str())
+        };
+        match new() {
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => old(),
+            other => other,
+        }
+        .map_err(|error| named(error, "mount overlay on", target))?;
+        let directory = rustix::fs::open(target, flags, Mode::empty())?;
+        Ok(Self { directory })
+    }
+
     fn attach_new(
         layers: &[String],
         upper: &Path,

@@ -219,6 +219,7 @@ impl Shim {
             let unified = cgroup.open_unified();
             let surroundings = Surroundings {
                 directory,
+                host_mounts: &self.prepared.host_mounts,
                 shm: &shm,
                 cgroup,
                 in_unified: unified.is_some(),

@@ -24,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) listener: OwnedFd,
     /// The PID namespace of the shim itself, to come back to.
     pub(super) own_pid_namespace: OwnedFd,
+    /// The mount namespace that this one was made from, for volumes whose mounts the host is to see.
+    pub(super) host_mounts: OwnedFd,
 }
 
 /// Cuts the process off from who started it, but for `keep`.
@@ -74,6 +76,9 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
     group.limit(&spec.resources).map_err(step("limit the sandbox"))?;
     passed(SandboxStep::Limits)?;
 
+    let host_mounts = fs::File::open("/proc/self/ns/mnt")
+        .map_err(step("open the host's mount namespace"))?
+        .into();
     let mut namespaces = libc::CLONE_NEWNS;
     if !spec.hostname.is_empty() {
         namespaces |= libc::CLONE_NEWUTS;
@@ -110,6 +115,7 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
     Ok(Prepared {
         listener,
         own_pid_namespace,
+        host_mounts,
     })
 }
 

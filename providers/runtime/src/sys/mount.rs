@@ -8,12 +8,24 @@ pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 /// No device files.
 pub(crate) const NO_DEVICES: u64 = libc::MOUNT_ATTR_NODEV;
 
+/// No programs.
+pub(crate) const NO_PROGRAMS: u64 = libc::MOUNT_ATTR_NOEXEC;
+
 /// Sets attributes on the mount at `tree` (and all below it when `recursive`), and makes it private.
 pub(crate) fn set_attributes(tree: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    change(tree, attributes, libc::MS_PRIVATE, recursive)
+}
+
+/// As [`set_attributes`], but what is mounted later goes on to be shared as it is.
+pub(crate) fn set_attributes_shared(tree: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    change(tree, attributes, 0, recursive)
+}
+
+fn change(tree: BorrowedFd<'_>, attributes: u64, propagation: u64, recursive: bool) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: attributes,
         attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
+        propagation,
         userns_fd: 0,
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

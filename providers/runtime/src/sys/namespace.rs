@@ -1,7 +1,7 @@
 //! Namespaces of this process and what is set up inside a fresh one.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::net::{AddressFamily, SocketType, socket};
 
@@ -25,6 +25,20 @@ pub(crate) fn join(file: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Does something in another namespace and comes back. Only for single-threaded processes.
+pub(crate) fn inside<T>(
+    file: BorrowedFd<'_>,
+    flags: libc::c_int,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let name = if flags == libc::CLONE_NEWNS { "mnt" } else { "net" };
+    let own = std::fs::File::open(format!("/proc/self/ns/{name}"))?;
+    join(file, flags)?;
+    let result = work();
+    join(own.as_fd(), flags)?;
+    result
 }
 
 /// Brings up `lo` in this network namespace.
