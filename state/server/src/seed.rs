@@ -1,4 +1,6 @@
 //! What every cluster has, created at start where it is missing.
+//!
+//! The class `local` too: whoever wants no default class says so in its annotation, as a class that is deleted comes back.
 
 use std::net::SocketAddr;
 
@@ -7,11 +9,11 @@ use setpoint_api::validate::scheduling::SYSTEM_PRIORITIES;
 use setpoint_api::{Status, meta};
 
 use crate::registry::{self, Registry, StartError};
-use crate::strategy::service::Ranges;
+use crate::strategy::{self, service::Ranges};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Creates the namespaces, the system's PriorityClasses and the `kubernetes` Service, and points its endpoints at the API.
+/// Creates the namespaces, the system's PriorityClasses, the StorageClass `local` and the `kubernetes` Service, and points its endpoints at the API.
 pub(crate) async fn run(registry: &Registry, ranges: &Ranges, address: Option<SocketAddr>) -> Result<(), StartError> {
     for name in NAMESPACES {
         create(
@@ -33,6 +35,7 @@ pub(crate) async fn run(registry: &Registry, ranges: &Ranges, address: Option<So
         )
         .await?;
     }
+    create(registry, storage_class(registry)).await?;
     create(registry, service(ranges)).await?;
     let Some(address) = address else { return Ok(()) };
     for object in [endpoints(address), endpoint_slice(address)] {
@@ -58,6 +61,28 @@ fn failed(object: &Value, status: Status) -> StartError {
         what: format!("{} {}", meta::kind(object), meta::name(object)),
         status: Box::new(status),
     }
+}
+
+/// The class of volumes that are folders on a node. It is the default unless another one is already.
+fn storage_class(registry: &Registry) -> Value {
+    let classes = registry.cache().list("storage.k8s.io/storageclasses", None);
+    let default = !classes.iter().any(|class| strategy::volume::is_default(&class.value()));
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "local",
+            "annotations": {
+                "storageclass.kubernetes.io/is-default-class": default.to_string(),
+                "kubernetes.io/description":
+                    "A folder on the node of the first pod that uses it. The size is noted, but not enforced.",
+            },
+        },
+        "provisioner": "setpoint.dev/local",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true,
+    })
 }
 
 fn labels() -> Value {

@@ -316,6 +316,12 @@ pub fn claim_update(new: &Value, old: &Value) -> Vec<FieldError> {
             keep("volumeName");
         }
         keep("volumeAttributesClassName");
+        // A claim that was made when there was no default class may be given one.
+        let class = |object: &Value| at(object, &["spec", "storageClassName"]).cloned().unwrap_or_default();
+        let said = meta::annotation(new, "volume.beta.kubernetes.io/storage-class");
+        if class(old).is_null() && said.is_none_or(|said| class(new) == said) {
+            keep("storageClassName");
+        }
         if bound {
             let amount = at(&before, &["resources", "requests", "storage"]).cloned();
             if let (Some(Value::Object(requests)), Some(amount)) = (

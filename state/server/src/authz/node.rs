@@ -2,14 +2,14 @@
 //!
 //! As Kubernetes' node authorizer (`plugin/pkg/auth/authorizer/node`): a node reads Secrets, ConfigMaps, claims and volumes only
 //! where a pod that is bound to it refers to them, asks for tokens only of the accounts of such pods, and sees and writes itself, its
-//! lease and its own pods. Who refers to what is kept in [`graph`]; what cannot be told from a request's path (whose pod a status is
+//! lease and its own pods. Beyond that an agent of ours watches volumes, and takes its finalizer off those that are folders on its node. Who refers to what is kept in [`graph`]; what cannot be told from a request's path (whose pod a status is
 //! of, which labels a node gives itself) is held by [`restriction`] when the object is there.
 
 mod graph;
 mod references;
 mod restriction;
 
-use setpoint_api::FieldSelector;
+use setpoint_api::{FieldSelector, meta};
 
 pub(crate) use graph::Graph;
 pub(crate) use restriction::Restriction;
@@ -25,6 +25,9 @@ const NODES: &str = "system:nodes";
 const PREFIX: &str = "system:node:";
 /// The namespace of the nodes' leases.
 const LEASES: &str = "kube-node-lease";
+
+/// Who makes volumes that are folders on a node.
+const LOCAL_PROVISIONER: &str = "setpoint.dev/local";
 
 const READ: &[&str] = &["get", "list", "watch"];
 const CREATE: &[&str] = &["create"];
@@ -82,7 +85,16 @@ pub(super) fn decide(cache: &Cache, graph: &Graph, node: &str, wanted: &Attribut
             request.get()?;
             request.related(Kind::Claim)
         }
+        // Which volumes of its own are to go a node hears by watching them.
+        ("", "persistentvolumes") if matches!(wanted.verb, "list" | "watch") && wanted.name.is_empty() => Ok(()),
         ("", "persistentvolumes") => {
+            request.verb(&["get", "patch"], "can only get, list, watch or patch this type")?;
+            if !wanted.subresource.is_empty() {
+                return Err("cannot get subresource".to_owned());
+            }
+            if request.owns_volume() {
+                return Ok(());
+            }
             request.get()?;
             request.volume()
         }
@@ -185,6 +197,23 @@ impl Request<'_> {
             }
             _ => Err(self.unrelated()),
         }
+    }
+
+    /// The volume is a folder on the node.
+    fn owns_volume(&self) -> bool {
+        let volume = self.cache.get("core/persistentvolumes", "", self.wanted.name);
+        volume.is_some_and(|volume| {
+            let volume = volume.value();
+            let terms = &volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"];
+            let there = |expression: &serde_json::Value| {
+                expression["key"] == "kubernetes.io/hostname"
+                    && expression["operator"] == "In"
+                    && expression["values"] == serde_json::json!([self.node])
+            };
+            let expressions = terms[0]["matchExpressions"].as_array();
+            meta::annotation(&volume, "pv.kubernetes.io/provisioned-by") == Some(LOCAL_PROVISIONER)
+                && expressions.is_some_and(|expressions| expressions.iter().any(there))
+        })
     }
 
     /// The name is the node's own. When something is made it is not known yet.

@@ -5,7 +5,7 @@ use std::path::Path;
 use futures::StreamExt;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -280,6 +280,52 @@ async fn a_node_reads_what_its_pods_refer_to_as_long_as_they_are_there() {
     own.get("used").await.expect("the other pod's");
     pods.delete("q", &now).await.expect("gone");
     assert_eq!(code(own.get("used").await).0, 403);
+}
+
+#[tokio::test]
+async fn a_node_says_of_its_own_volumes_that_their_folders_are_gone_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    let master = client(&cluster, UserInfo::system("test"));
+    let all: Api<PersistentVolume> = Api::all(master);
+    for (name, node, by) in [
+        ("own", "one", "setpoint.dev/local"),
+        ("foreign", "two", "setpoint.dev/local"),
+        ("by-hand", "one", "somebody"),
+    ] {
+        let volume = object(json!({
+            "metadata": {
+                "name": name, "annotations": {"pv.kubernetes.io/provisioned-by": by},
+                "finalizers": ["kubernetes.io/pv-protection", "setpoint.dev/local-volume"],
+            },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "local": {"path": "/x"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
+                ]}]}},
+            },
+        }));
+        all.create(&PostParams::default(), &volume).await.expect("a volume");
+    }
+    let one: Api<PersistentVolume> = Api::all(client(&cluster, UserInfo::node("one")));
+    assert_eq!(one.list(&ListParams::default()).await.expect("a list").items.len(), 3);
+    one.get("own").await.expect("its own");
+    assert_eq!(code(one.get("foreign").await).0, 403);
+    let params = PatchParams::default();
+    let finalized = |left: &[&str]| Patch::Merge(json!({"metadata": {"finalizers": left}}));
+    for name in ["foreign", "by-hand"] {
+        let refused = one
+            .patch(name, &params, &finalized(&["kubernetes.io/pv-protection"]))
+            .await;
+        assert_eq!(code(refused).0, 403, "{name}");
+    }
+    let protection = finalized(&["setpoint.dev/local-volume"]);
+    assert_eq!(code(one.patch("own", &params, &protection).await).0, 403);
+    let more = Patch::Merge(json!({"spec": {"capacity": {"storage": "9Gi"}}}));
+    assert_eq!(code(one.patch("own", &params, &more).await).0, 403);
+    one.patch("own", &params, &finalized(&["kubernetes.io/pv-protection"]))
+        .await
+        .expect("its folder is gone");
+    assert_eq!(code(one.delete("own", &DeleteParams::default()).await).0, 403);
 }
 
 #[tokio::test]

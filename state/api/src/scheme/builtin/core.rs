@@ -73,7 +73,6 @@ pub(super) fn core() -> Vec<Resource> {
             .table(table::persistent_volume_claim())
             .prepared(strategy::kinds::claim_create, |_, _| {})
             .defaulted(default::storage::claim)
-            .unattended("no controller binds claims to volumes yet: it stays pending until something binds it")
             .validated(validate::persistent::claim, validate::persistent::claim_update),
         plain("", "PersistentVolume", "persistentvolumes")
             .short(&["pv"])
@@ -82,7 +81,6 @@ pub(super) fn core() -> Vec<Resource> {
             .table(table::persistent_volume())
             .prepared(strategy::kinds::volume_create, |_, _| {})
             .defaulted(default::storage::volume)
-            .unattended("no controller binds volumes to claims yet: it stays pending until something binds it")
             .validated(validate::persistent::volume, validate::persistent::volume_update),
         pods(),
         plain("", "PodTemplate", "podtemplates")

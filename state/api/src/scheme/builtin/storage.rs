@@ -28,7 +28,6 @@ pub(super) fn storage() -> Vec<Resource> {
             .short(&["sc"])
             .table(table::storage_class())
             .defaulted(default::storage::class)
-            .unattended("no provisioner makes volumes yet: claims of this class stay pending")
             .validated(validate::storage::class, validate::storage::class_update),
         kind("VolumeAttachment", "volumeattachments")
             .status()

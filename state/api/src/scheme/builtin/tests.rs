@@ -154,13 +154,18 @@ fn what_nothing_attends_to_says_so() {
     let silent = |plural: &str| rows.iter().any(|row| row.plural == plural && row.unattended.is_none());
     for plural in [
         "horizontalpodautoscalers",
-        "persistentvolumeclaims",
         "replicationcontrollers",
-        "storageclasses",
+        "volumeattachments",
     ] {
         assert!(!silent(plural), "{plural}");
     }
-    assert!(silent("deployments") && silent("podtemplates") && silent("events"));
+    assert!(
+        silent("deployments")
+            && silent("persistentvolumeclaims")
+            && silent("storageclasses")
+            && silent("podtemplates")
+            && silent("events")
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::admission::{Admission, AdmissionRequest, Operation};
 use crate::authz::Authorizer;
 use crate::cache::Cache;
 
+/// What keeps a volume until its node has removed the folder.
+const FOLDER_FINALIZER: &str = "setpoint.dev/local-volume";
 /// Labels that only an administrator gives to nodes, for workloads to rely on.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
 /// The labels of Kubernetes' own that a node may give itself.
@@ -67,6 +69,7 @@ impl Admission for Restriction {
             ("", "nodes", _) => node_object(node, request, object),
             ("", "persistentvolumeclaims", Some("status")) => claim_status(node, request, object),
             ("", "persistentvolumeclaims", _) => Err("may only update PVC status".to_owned()),
+            ("", "persistentvolumes", None) => volume(node, request, object),
             ("", "serviceaccounts", Some("token")) => token(authorizer.cache(), node, object)?,
             ("coordination.k8s.io", "leases", _) if meta::namespace(object) != LEASES => {
                 Err(format!("can only access leases in the {LEASES:?} system namespace"))
@@ -275,6 +278,33 @@ fn claim_status(node: &str, request: &AdmissionRequest<'_>, claim: &Value) -> Re
     } else {
         Err(format!(
             "node {node:?} is not allowed to update fields other than status.capacity and status.conditions"
+        ))
+    }
+}
+
+/// Of a volume that is a folder of its own a node says only that the folder is gone.
+fn volume(node: &str, request: &AdmissionRequest<'_>, volume: &Value) -> Result<(), String> {
+    let Some(old) = request.old.filter(|_| request.operation == Operation::Update) else {
+        return Err("unexpected operation".to_owned());
+    };
+    let rest = |volume: &Value| {
+        let mut rest = volume.clone();
+        let others: Vec<Value> = meta::finalizers(volume)
+            .filter(|finalizer| *finalizer != FOLDER_FINALIZER)
+            .map(Into::into)
+            .collect();
+        meta::set(&mut rest, "finalizers", others);
+        for key in ["resourceVersion", "managedFields"] {
+            meta::set(&mut rest, key, Value::Null);
+        }
+        rest
+    };
+    let adds = |volume: &Value| meta::finalizers(volume).any(|finalizer| finalizer == FOLDER_FINALIZER);
+    if rest(old) == rest(volume) && !adds(volume) {
+        Ok(())
+    } else {
+        Err(format!(
+            "node {node:?} is not allowed to update volumes other than by removing the finalizer {FOLDER_FINALIZER}"
         ))
     }
 }
