@@ -2,20 +2,26 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 
 use crate::hub::Held;
 use crate::namespace::defaults;
-use crate::{nodes, pods};
+use crate::{nodes, pods, volumes};
 
 impl Held for Deployment {}
 impl Held for ReplicaSet {}
 impl Held for Endpoints {}
 impl Held for EndpointSlice {}
 impl Held for Service {}
+impl Held for PersistentVolume {}
+impl Held for PersistentVolumeClaim {}
+impl Held for StorageClass {}
 
 impl Held for Pod {
     fn slim(&mut self) {
@@ -25,7 +31,9 @@ impl Held for Pod {
 
 impl Held for Node {
     fn slim(&mut self) {
-        self.metadata.annotations = None;
+        if let Some(annotations) = &mut self.metadata.annotations {
+            annotations.retain(|name, _| name == volumes::NODE_FOLDER);
+        }
         if let Some(status) = &mut self.status {
             status.images = None;
             status.volumes_attached = None;

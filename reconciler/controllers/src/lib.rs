@@ -10,7 +10,7 @@
 //! * Writes are creates, patches and deletes; a delete names the uid that it means.
 //!
 //! Where to start: [`run()`] has the table of controllers; [`wiring`] is what they are put together from; then one file per kind: [`deployment`], [`replicaset`], [`endpoints`], [`balancer`], [`namespace`],
-//! [`nodes`], [`scheduler`], [`garbage`].
+//! [`nodes`], [`scheduler`], [`volumes`], [`garbage`].
 
 pub mod balancer;
 pub mod cluster;
@@ -33,6 +33,7 @@ pub mod pods;
 pub mod replicaset;
 mod run;
 pub mod scheduler;
+pub mod volumes;
 pub mod wiring;
 
 pub use config::{ControllersConfig, Now};

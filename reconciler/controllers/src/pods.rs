@@ -100,7 +100,11 @@ pub fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 /// Removes what no controller reads, so that many pods stay small in memory.
 pub fn slim(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
+        // Of volumes only those that come from claims matter.
+        if let Some(volumes) = &mut spec.volumes {
+            volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
+        }
+        spec.volumes = spec.volumes.take().filter(|volumes| !volumes.is_empty());
         spec.security_context = None;
         spec.image_pull_secrets = None;
         spec.host_aliases = None;

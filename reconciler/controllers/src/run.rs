@@ -9,10 +9,10 @@ use crate::config::ControllersConfig;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::wiring::Wiring;
-use crate::{balancer, deployment, endpoints, garbage, namespace, nodes, replicaset, scheduler};
+use crate::{balancer, deployment, endpoints, garbage, namespace, nodes, replicaset, scheduler, volumes};
 
 /// Every controller: what it says when it is asked to wire itself up.
-const CONTROLLERS: [fn(&mut Wiring); 10] = [
+const CONTROLLERS: [fn(&mut Wiring); 11] = [
     deployment::wire,
     replicaset::wire,
     endpoints::wire,
@@ -22,6 +22,7 @@ const CONTROLLERS: [fn(&mut Wiring); 10] = [
     namespace::content::wire,
     namespace::defaults::wire,
     scheduler::wire,
+    volumes::wire,
     garbage::wire,
 ];
 

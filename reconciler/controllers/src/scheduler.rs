@@ -4,9 +4,10 @@
 //! show yet, and places all waiting pods in order; so a burst cannot overcommit a node. A pod that fits nowhere is looked at again
 //! when something changes that can help (a node, or a pod that frees what it held), never by polling.
 
-mod affinity;
+pub(crate) mod affinity;
 mod fit;
 mod resources;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -15,12 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::cluster::{Cluster, Kind, PatchKind};
 use crate::config::Now;
@@ -31,9 +33,10 @@ use crate::events::{Level, Recorder};
 use crate::hub::{Hub, Seen};
 use crate::metrics::ControllerMetrics;
 use crate::pods::{self, node_of};
+use crate::volumes::scheduling::{Bindings, Promises};
 use crate::wiring::Wiring;
 
-pub use fit::{NodeState, place};
+pub use fit::{NodeState, place, place_where};
 
 /// What the scheduler calls itself, and what a pod names to be scheduled by it.
 pub const NAME: &str = "default-scheduler";
@@ -44,6 +47,8 @@ pub struct Wake {
     notify: Notify,
     helped: AtomicBool,
     waiting: Mutex<HashSet<Key>>,
+    /// Told of each change of claims, and of pods that go.
+    storage: watch::Sender<()>,
 }
 
 impl Wake {
@@ -59,6 +64,9 @@ impl Wake {
         if freed {
             self.helped.store(true, Ordering::Release);
         }
+        if seen == Seen::Gone || pods::is_terminating(pod) {
+            self.storage.send_replace(());
+        }
         let waits = seen == Seen::Applied && is_ours(pod);
         let news = if waits {
             self.waiting.lock().insert(key)
@@ -71,6 +79,12 @@ impl Wake {
             }
             self.notify.notify_one();
         }
+    }
+
+    /// Notes a change of claims, volumes or classes.
+    pub fn storage(&self) {
+        self.storage.send_replace(());
+        self.node();
     }
 
     /// Notes a change of a node.
@@ -98,6 +112,7 @@ fn is_ours(pod: &Pod) -> bool {
 struct Assumed {
     pod: Arc<Pod>,
     node: String,
+    promises: Promises,
 }
 
 /// The scheduler.
@@ -112,6 +127,12 @@ pub struct Scheduler {
     pub pods: Arc<Hub<Pod>>,
     /// All nodes.
     pub nodes: Arc<Hub<Node>>,
+    /// All claims.
+    pub claims: Arc<Hub<PersistentVolumeClaim>>,
+    /// All volumes.
+    pub volumes: Arc<Hub<PersistentVolume>>,
+    /// All classes.
+    pub classes: Arc<Hub<StorageClass>>,
     /// Its figures.
     pub metrics: ControllerMetrics,
     /// What wakes it.
@@ -134,12 +155,21 @@ pub fn wire(wiring: &mut Wiring) {
             waker.node();
         }
     });
+    let waker = wake.clone();
+    wiring.listen::<PersistentVolumeClaim>(move |_, _, _| waker.storage());
+    let waker = wake.clone();
+    wiring.listen::<PersistentVolume>(move |_, _, _| waker.storage());
+    let waker = wake.clone();
+    wiring.listen::<StorageClass>(move |_, _, _| waker.storage());
     let scheduler = Scheduler {
         cluster: wiring.cluster.clone(),
         now: wiring.config.now.clone(),
         recorder: wiring.recorder.clone(),
         pods: wiring.hub(),
         nodes: wiring.hub(),
+        claims: wiring.hub(),
+        volumes: wiring.hub(),
+        classes: wiring.hub(),
         metrics: wiring.metrics("scheduler"),
         wake,
     };
@@ -152,6 +182,16 @@ struct Memory {
     /// Why a pod waits, by uid.
     unplaced: Mutex<HashMap<String, String>>,
     failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Memory {
+    /// Counts a failure of a pod, and returns how many there were in a row.
+    fn fails(&self, uid: String) -> u32 {
+        let mut failures = self.failures.lock();
+        let count = failures.entry(uid).or_insert(0);
+        *count += 1;
+        *count
+    }
 }
 
 impl Scheduler {
@@ -210,8 +250,8 @@ impl Scheduler {
                 self.waits(memory, &pod, "SchedulingGated", why.into());
                 continue;
             }
-            match place(&pod, &states) {
-                Ok(index) => {
+            match self.choose(memory, &pod, &states) {
+                Ok((index, bindings)) => {
                     let node = states[index].name().to_owned();
                     states[index].add(&pod);
                     let uid = pod.uid().unwrap_or_default();
@@ -221,10 +261,11 @@ impl Scheduler {
                         Assumed {
                             pod: pod.clone(),
                             node: node.clone(),
+                            promises: bindings.promises.clone(),
                         },
                     );
                     let (scheduler, memory) = (self.clone(), memory.clone());
-                    tokio::spawn(async move { scheduler.bind(&memory, pod, node).await });
+                    tokio::spawn(async move { scheduler.bind(&memory, pod, node, bindings).await });
                 }
                 Err(why) => self.waits(memory, &pod, "Unschedulable", why),
             }
@@ -274,8 +315,12 @@ impl Scheduler {
         }
     }
 
-    async fn bind(self: Arc<Self>, memory: &Memory, pod: Arc<Pod>, node: String) {
+    async fn bind(self: Arc<Self>, memory: &Memory, pod: Arc<Pod>, node: String, bindings: Bindings) {
         let (namespace, name, uid) = (pod.namespace(), pod.name_any(), pod.uid().unwrap_or_default());
+        if let Err(failure) = self.bind_volumes(&pod, &node, bindings).await {
+            memory.assumed.lock().remove(&uid);
+            return self.volumes_failed(memory, &pod, uid, failure).await;
+        }
         let binding = json!({
             "kind": "Binding",
             "apiVersion": "v1",
@@ -305,12 +350,7 @@ impl Scheduler {
                     return self.wake.node();
                 }
                 self.metrics.errors.inc();
-                let failures = {
-                    let mut failures = memory.failures.lock();
-                    let count = failures.entry(uid).or_insert(0);
-                    *count += 1;
-                    *count
-                };
+                let failures = memory.fails(uid);
                 let message = format!("binding rejected: {}", error.reason_text());
                 self.recorder
                     .record(NAME, &*pod, Level::Warning, "FailedScheduling", message);

@@ -43,6 +43,11 @@ impl NodeState {
         self.node.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// Returns the node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// Counts a pod that runs there, or will.
     pub fn add(&mut self, pod: &Pod) {
         resources::add(&mut self.taken, &resources::of_pod(pod));
@@ -170,6 +175,14 @@ fn clash(a: &HostPort, b: &HostPort) -> bool {
 /// # Errors
 /// The message of the pod's condition and event.
 pub fn place(pod: &Pod, nodes: &[NodeState]) -> Result<usize, String> {
+    place_where(pod, nodes, &|_| Vec::new())
+}
+
+/// As [`place`], where a node must suit in other respects, too: `further` says why it does not, empty when it does.
+///
+/// # Errors
+/// As for [`place`].
+pub fn place_where(pod: &Pod, nodes: &[NodeState], further: &dyn Fn(&Node) -> Vec<String>) -> Result<usize, String> {
     if nodes.is_empty() {
         return Err("no nodes available to schedule pods".into());
     }
@@ -177,7 +190,10 @@ pub fn place(pod: &Pod, nodes: &[NodeState]) -> Result<usize, String> {
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut best: Option<(i64, usize)> = None;
     for (index, node) in nodes.iter().enumerate() {
-        let objections = node.objections(pod, &request);
+        let mut objections = node.objections(pod, &request);
+        if objections.is_empty() {
+            objections = further(&node.node);
+        }
         if objections.is_empty() {
             let score = node.score(pod, &request);
             let better = match best {

@@ -4,6 +4,7 @@ mod deletion;
 mod nodes;
 mod scheduling;
 mod server;
+mod volumes;
 mod workload;
 mod world;
 
