@@ -35,7 +35,7 @@ use crate::streams::{
     self, AttachRequest, Duplex, ExecRequest, ExecStreams, LogRequest, LogStream, PodAddress, StreamError,
 };
 use crate::usage::{NodeUsage, Sampler};
-use crate::volumes::Places;
+use crate::volumes::{Places, folders};
 use crate::worker::{Drain, Shared};
 
 /// The clock, handed in.
@@ -171,6 +171,7 @@ impl Agent {
             pod_cidr: config.ranges.pods.to_string(),
             version: config.version.clone(),
             settings: config.settings.clone(),
+            volumes_dir: places.volumes().to_owned(),
         };
         let pressure = Pressure::read(&config.data_dir);
         let registered = node::register(&config.client, &identity, &facts, pressure, (config.now)())
@@ -187,6 +188,7 @@ impl Agent {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
+            node_name: config.node_name.clone(),
             node_ip: config.node_ip,
             facts: facts.clone(),
             places,
@@ -220,6 +222,12 @@ impl Agent {
         statics.read(&mut said);
         tasks.spawn(static_pods::keep(statics, said));
         tasks.spawn(pods.clone().follow(config.node_name.clone(), adopted));
+        tasks.spawn(folders::keep(
+            config.client.clone(),
+            Places::new(&config.data_dir),
+            config.node_name.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(node::keep(
             config.client,
             identity,
@@ -461,7 +469,8 @@ impl Agent {
     }
 }
 
-/// Removes the files of every pod of an instance, its tmpfs included. For when nothing of it runs any more.
+/// Removes the files of every pod of an instance, its tmpfs included; volumes that outlive their pods stay. For when nothing of it runs
+/// any more.
 pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
     let places = Places::new(data_dir);
     let failed = |path: &Path| {
@@ -483,7 +492,7 @@ pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
 }
 
 fn prepare_directories(places: &Places, statics: &Path) -> Result<(), AgentError> {
-    for path in [places.disk(), places.memory(), statics] {
+    for path in [places.disk(), places.memory(), places.volumes(), statics] {
         let prepared =
             fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
         prepared.map_err(|source| AgentError::Directory {
@@ -492,14 +501,16 @@ fn prepare_directories(places: &Places, statics: &Path) -> Result<(), AgentError
         })?;
     }
     let memory = places.memory();
-    if is_tmpfs(memory) {
-        return Ok(());
-    }
-    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
-    rustix::mount::mount("tmpfs", memory, "tmpfs", flags, c"mode=0700").map_err(|error| AgentError::Directory {
+    let failed = |error: rustix::io::Errno| AgentError::Directory {
         path: memory.to_owned(),
         source: error.into(),
-    })
+    };
+    if !is_tmpfs(memory) {
+        let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
+        rustix::mount::mount("tmpfs", memory, "tmpfs", flags, c"mode=0700").map_err(failed)?;
+    }
+    // Volumes in memory are mounted below: sandboxes that are there already have to see them, however the host's own mounts are shared.
+    rustix::mount::mount_change(memory, rustix::mount::MountPropagationFlags::SHARED).map_err(failed)
 }
 
 /// Returns whether a path is the root of a tmpfs of its own.

@@ -1,5 +1,6 @@
 //! What the agent needs of a runtime: a narrow seam, so that a worker can be driven by a scripted world in tests.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -107,6 +108,10 @@ pub trait Containers: Send + Sync + 'static {
         attempt: u32,
         request: LogRequest,
     ) -> Result<LogStream, RuntimeFailure>;
+    /// Returns where an attempt's log and the files that it wrote to its root lie on this machine's disk.
+    fn written(&self, _sandbox: &str, _container: &str, _attempt: u32) -> Vec<PathBuf> {
+        Vec::new()
+    }
     /// Returns a receiver of what happens by itself from now on.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
     /// Returns the image that a reference names in the store.

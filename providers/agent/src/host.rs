@@ -1,5 +1,6 @@
 //! The runtime and image store of this machine as the agent sees them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,6 +158,13 @@ impl Containers for Host {
         Ok(lines
             .map(|line| line.map_err(|error| std::io::Error::other(chain(&error))))
             .boxed())
+    }
+
+    fn written(&self, sandbox: &str, container: &str, attempt: u32) -> Vec<PathBuf> {
+        vec![
+            self.runtime.log_path(sandbox, container, attempt),
+            self.runtime.upper_path(sandbox, container, attempt),
+        ]
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -5,7 +5,7 @@ mod keep;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -126,7 +126,12 @@ pub struct Identity {
     pub version: String,
     /// How many pods the node takes, and what it keeps from them.
     pub settings: Settings,
+    /// The folder that volumes of this node lie in.
+    pub volumes_dir: PathBuf,
 }
+
+/// Where the Node says which folder its volumes lie in: who makes volumes reads it there.
+const VOLUMES_DIR: &str = "setpoint.dev/volumes-dir";
 
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -152,7 +157,7 @@ fn object(identity: &Identity) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": identity.name, "labels": labels},
+        "metadata": {"name": identity.name, "labels": labels, "annotations": {VOLUMES_DIR: identity.volumes_dir}},
         "spec": {"podCIDR": identity.pod_cidr, "podCIDRs": [identity.pod_cidr]},
     })
 }
@@ -297,6 +302,7 @@ mod tests {
             pod_cidr: "10.42.0.0/24".to_owned(),
             version: "0.1.0".to_owned(),
             settings: Settings::default(),
+            volumes_dir: "/data/volumes".into(),
         }
     }
 
@@ -310,6 +316,7 @@ mod tests {
         ] {
             assert_eq!(node["metadata"]["labels"][label], value);
         }
+        assert_eq!(node["metadata"]["annotations"][VOLUMES_DIR], "/data/volumes");
         serde_json::from_value::<Node>(node).expect("a valid Node");
     }
 

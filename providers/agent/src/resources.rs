@@ -54,6 +54,12 @@ pub fn millis(text: &str) -> Option<i128> {
     Some(sign * (product + divisor - 1).div_euclid(divisor))
 }
 
+/// Reads a quantity in units, rounded up; `None` when it is not well formed, or negative.
+pub fn bytes(quantity: &Quantity) -> Option<u64> {
+    let units = (millis(&quantity.0)? + 999).div_euclid(1000);
+    u64::try_from(units).ok()
+}
+
 fn amount(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i128> {
     millis(&list?.get(name)?.0)
 }

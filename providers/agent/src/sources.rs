@@ -104,7 +104,10 @@ pub struct ReadError {
     pub reason: String,
 }
 
-async fn within<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReadError> {
+pub(crate) async fn within<T>(
+    what: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ReadError> {
     let failed = |reason: String| ReadError {
         what: what.to_owned(),
         reason,

@@ -1,12 +1,17 @@
 //! A pod's volumes on this node.
 //!
 //! Places: `<data>/pods/UID/volumes/NAME` on disk; what must not touch a disk (secrets, projected volumes, memory-backed emptyDirs) lies below `<data>/volatile`, one
-//! tmpfs of the instance. Volumes made from objects are written as Kubernetes does: a dated directory, a `..data` link to it that
+//! tmpfs of the instance. What outlives its pod lies below `<data>/volumes` (see [`persistent`]). Volumes made from objects are written as Kubernetes does: a dated directory, a `..data` link to it that
 //! is replaced atomically, and one link per file through it, so that a reader sees the old or the new content and never a mixture.
 
 mod content;
+mod empty;
+pub mod folders;
+pub mod images;
+pub mod measure;
 mod mounts;
 mod ownership;
+pub mod persistent;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,6 +23,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
 use crate::env::Sources;
+
+pub use persistent::Stores;
 
 pub use content::{Payload, PayloadFile, Tokens, payload, token_requests, write};
 pub use mounts::{MountError, container_mounts};
@@ -42,6 +49,26 @@ pub enum VolumeError {
         path: String,
         /// What it should be.
         wanted: &'static str,
+    },
+    /// A claim cannot be used.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: error processing PVC {claim}: {message}"
+    )]
+    Claim {
+        /// The volume.
+        volume: String,
+        /// The claim, `NAMESPACE/NAME`.
+        claim: String,
+        /// Why.
+        message: String,
+    },
+    /// A directory that somebody was to make is not there.
+    #[error("MountVolume.NewMounter initialization failed for volume \"{volume}\" : path \"{path}\" does not exist", path = path.display())]
+    NoPath {
+        /// The volume.
+        volume: String,
+        /// The path.
+        path: PathBuf,
     },
     /// Its kind is not kept here.
     #[error("volume \"{volume}\" has a kind that is not supported here")]
@@ -69,6 +96,7 @@ pub enum VolumeError {
 pub struct Places {
     disk: PathBuf,
     memory: PathBuf,
+    volumes: PathBuf,
 }
 
 impl Places {
@@ -77,7 +105,13 @@ impl Places {
         Self {
             disk: data_dir.join("pods"),
             memory: data_dir.join("volatile"),
+            volumes: data_dir.join("volumes"),
         }
+    }
+
+    /// Returns the directory of the volumes that outlive their pods.
+    pub fn volumes(&self) -> &Path {
+        &self.volumes
     }
 
     /// Returns the directory of all pods' files on disk.
@@ -113,6 +147,11 @@ impl Places {
         root.join(uid).join("volumes").join(&volume.name)
     }
 
+    /// Returns the file that says which image a pod's volume is made of.
+    pub fn image(&self, uid: &str, volume: &str) -> PathBuf {
+        self.disk.join(uid).join("images").join(volume)
+    }
+
     /// Returns the UIDs of all pods of which files are there.
     pub fn pods(&self) -> io::Result<BTreeSet<String>> {
         let mut uids = BTreeSet::new();
@@ -126,6 +165,7 @@ impl Places {
 
     /// Removes everything of a pod. Succeeds when there is nothing.
     pub fn remove_pod(&self, uid: &str) -> io::Result<()> {
+        empty::unmount_all(&self.memory.join(uid).join("volumes"))?;
         for root in [&self.disk, &self.memory] {
             match fs::remove_dir_all(root.join(uid)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -150,6 +190,7 @@ pub fn prepare(
     pod: &Pod,
     sources: &Sources,
     tokens: &Tokens,
+    stores: &Stores,
     now: Timestamp,
 ) -> Result<(), VolumeError> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -171,22 +212,18 @@ pub fn prepare(
         };
         let path = places.volume(uid, volume);
         if let Some(host) = &volume.host_path {
-            host_path(&volume.name, host, io)?;
-        } else if volume.empty_dir.is_some() {
-            if path.is_dir() {
+            host_path(&volume.name, host, &io)?;
+        } else if let Some(dir) = &volume.empty_dir {
+            empty::prepare(&path, dir, spec, sources.node_memory, group, io)?;
+        } else if volume.image.is_some() {
+            // Its image is found before, and mounted by the runtime.
+        } else if persistent::claim_of(pod, volume).is_some() {
+            let Some(store) = stores.get(&volume.name) else {
+                // Its data was found when the pod began.
+                fs::read_link(&path).map_err(io("look at", &path))?;
                 continue;
-            }
-            fs::create_dir_all(&path).map_err(io("create", &path))?;
-            let mode = volume
-                .empty_dir
-                .as_ref()
-                .and_then(|dir| dir.mode)
-                .and_then(|mode| u32::try_from(mode).ok());
-            let mode = mode.unwrap_or(0o777) & 0o1777;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(io("open up", &path))?;
-            if let Some(group) = group {
-                ownership::give(&path, group, false).map_err(io("change the group of", &path))?;
-            }
+            };
+            persistent::prepare(&path, volume, store, spec.security_context.as_ref(), io)?;
         } else {
             let payload = payload(pod, volume, sources, tokens)?;
             fs::create_dir_all(&path).map_err(io("create", &path))?;
@@ -200,7 +237,7 @@ pub fn prepare(
 fn host_path<F>(
     volume: &str,
     host: &HostPathVolumeSource,
-    io: impl Fn(&'static str, &Path) -> F,
+    io: &impl Fn(&'static str, &Path) -> F,
 ) -> Result<(), VolumeError>
 where
     F: FnOnce(io::Error) -> VolumeError,

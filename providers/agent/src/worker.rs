@@ -40,7 +40,7 @@ use crate::probes::{Kind, Schedule};
 use crate::roles::{self, Role};
 use crate::sources::{Change, Changes, Following, References};
 use crate::static_pods;
-use crate::volumes::Places;
+use crate::volumes::{self, Places};
 use operations::Outcome;
 
 /// How often in a row decisions are carried out before the worker looks at the world again.
@@ -57,6 +57,8 @@ pub trait Drain: Send + Sync + 'static {
 
 /// What all workers of a node share.
 pub struct Shared {
+    /// The node's name.
+    pub node_name: String,
     /// The node's address.
     pub node_ip: Ipv4Addr,
     /// What the node has.
@@ -184,6 +186,8 @@ struct Worker {
     image_failures: BTreeMap<String, Failure>,
     /// When the volumes have to be renewed (tokens).
     renew_at: Option<Timestamp>,
+    /// When what the pod has written is measured next.
+    measure_at: Option<Timestamp>,
     gauge: PhaseGauge,
     first_seen: Timestamp,
     /// Whether a container ran in this worker's time.
@@ -243,11 +247,15 @@ impl Worker {
             volumes_failure: None,
             image_failures: BTreeMap::new(),
             renew_at: None,
+            measure_at: None,
             ran: false,
             made_sandbox: again,
         };
         worker.adopt(adopted, now);
         worker.take_host_ports();
+        if volumes::measure::plan(&worker.shared.places, &worker.pod).is_some() {
+            worker.measure_at = now.checked_add(operations::MEASURE).ok();
+        }
         worker
     }
 
@@ -390,12 +398,15 @@ impl Worker {
             if self.renew_at.is_some_and(|at| at <= now) {
                 self.refresh_volumes();
             }
+            if self.measure_at.is_some_and(|at| at <= now) {
+                self.measure();
+            }
             let wake = self.act(now);
             if self.observed.ending == Ending::Finished {
                 return;
             }
             self.write_status(now);
-            let wakes = [wake, self.next_probe(), self.write_at, self.renew_at];
+            let wakes = [wake, self.next_probe(), self.write_at, self.renew_at, self.measure_at];
             let pause = wakes.into_iter().flatten().min().map_or(LONGEST_PAUSE, |at| {
                 at.duration_since(now).try_into().unwrap_or(Duration::ZERO)
             });

@@ -38,5 +38,7 @@ mod node;
 mod streams;
 #[path = "e2e/timemachine.rs"]
 mod timemachine;
+#[path = "e2e/volumes.rs"]
+mod volumes;
 #[path = "e2e/workload.rs"]
 mod workload;

@@ -28,7 +28,7 @@ use Rule::{Honoured, Into, NotEmpty, Only, OnlyWarned, Refused, RefusedWhenFalse
 type Rows = &'static [(&'static str, Rule)];
 
 const NO_VOLUME: Rule = Refused(
-    "volumes of this kind are not supported; use configMap, secret, emptyDir, hostPath, projected or downwardAPI",
+    "volumes of this kind are not supported; use persistentVolumeClaim, ephemeral, configMap, secret, emptyDir, hostPath, image, projected or downwardAPI",
 );
 const NOT_EPHEMERAL: Rule = NotEmpty("cannot be set for an Ephemeral Container");
 const NO_WINDOWS: Rule = Refused("this node runs Linux");
@@ -191,7 +191,10 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
                 Only(&["File", "FallbackToLogsOnError"], "unknown policy"),
             ),
             ("tty", Honoured),
-            ("volumeDevices", Refused("block devices are not supported")),
+            (
+                "volumeDevices",
+                Refused("block devices are not supported; mount the volume as a file system"),
+            ),
             ("volumeMounts", Into("VolumeMount")),
             ("workingDir", Honoured),
         ],
@@ -374,12 +377,15 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("bindMountOptions", Refused("options of a mount are not supported")),
             ("mountPath", Honoured),
-            ("mountPropagation", Only(&["None"], "mounts are not propagated")),
+            (
+                "mountPropagation",
+                Only(&["None", "HostToContainer", "Bidirectional"], "unknown propagation"),
+            ),
             ("name", Honoured),
             ("readOnly", Honoured),
             (
                 "recursiveReadOnly",
-                Only(&["Disabled", "IfPossible"], "mounts below a volume keep their own mode"),
+                Only(&["Disabled", "IfPossible", "Enabled"], "unknown kind of read-only"),
             ),
             ("subPath", Honoured),
             ("subPathExpr", Honoured),
@@ -397,7 +403,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("csi", NO_VOLUME),
             ("downwardAPI", Honoured),
             ("emptyDir", Into("EmptyDirVolumeSource")),
-            ("ephemeral", NO_VOLUME),
+            ("ephemeral", Honoured),
             ("fc", NO_VOLUME),
             ("flexVolume", NO_VOLUME),
             ("flocker", NO_VOLUME),
@@ -405,11 +411,11 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("gitRepo", NO_VOLUME),
             ("glusterfs", NO_VOLUME),
             ("hostPath", Into("HostPathVolumeSource")),
-            ("image", NO_VOLUME),
+            ("image", Honoured),
             ("iscsi", NO_VOLUME),
             ("name", Honoured),
             ("nfs", NO_VOLUME),
-            ("persistentVolumeClaim", NO_VOLUME),
+            ("persistentVolumeClaim", Honoured),
             ("photonPersistentDisk", NO_VOLUME),
             ("portworxVolume", NO_VOLUME),
             ("projected", Into("ProjectedVolumeSource")),
@@ -426,7 +432,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("medium", Only(&["Memory"], "only disk and Memory are supported")),
             ("mode", Honoured),
-            ("sizeLimit", Warned("the size is not limited")),
+            ("sizeLimit", Honoured),
         ],
     ),
     (

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod, Volume};
-use setpoint_runtime::spec::{Mount, MountSource};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use setpoint_runtime::spec::{Mount, MountSource, Propagation};
 
 use super::Places;
 use crate::env;
@@ -26,6 +30,16 @@ pub enum MountError {
         volume: String,
         /// The path.
         path: String,
+    },
+    /// Mounts do not travel at a path of the host.
+    #[error("path \"{path}\" is mounted on \"{point}\" but it is not {needed}", path = path.display(), point = point.display())]
+    NotShared {
+        /// The path.
+        path: PathBuf,
+        /// What it lies on.
+        point: PathBuf,
+        /// What that would have to be.
+        needed: &'static str,
     },
     /// The file system refused.
     #[error("failed to prepare subPath for volumeMount \"{volume}\": {path}", path = path.display())]
@@ -72,18 +86,30 @@ pub fn container_mounts(
             .as_deref()
             .filter(|path| !path.is_empty())
             .map(|path| env::expand(path, lookup));
-        let path = match expanded
+        let sub = expanded
             .or_else(|| mount.sub_path.clone())
-            .filter(|path| !path.is_empty())
-        {
-            Some(sub) => inside(&root, &sub, &mount.name)?,
-            None => root,
+            .filter(|path| !path.is_empty());
+        let claim = volume.persistent_volume_claim.as_ref();
+        let kept = volume.empty_dir.is_some() || volume.host_path.is_some() || volume.ephemeral.is_some();
+        let writable = claim.map_or(kept, |claim| claim.read_only != Some(true));
+        let source = if volume.image.is_some() {
+            image_source(places, uid, &mount.name, sub)?
+        } else {
+            let (path, beneath) = match sub {
+                Some(sub) => {
+                    let (path, root) = inside(&root, &sub, &mount.name)?;
+                    // Of what is made from objects nobody but the agent changes anything.
+                    (path, (kept || claim.is_some()).then_some(root))
+                }
+                None => (root, None),
+            };
+            let on_host = volume.host_path.is_some() || claim.is_some();
+            bind_source(path, beneath, mount, on_host)?
         };
-        let from_objects = volume.empty_dir.is_none() && volume.host_path.is_none();
         mounts.push(Mount {
             target: absolute(&mount.mount_path),
-            source: MountSource::Bind { path },
-            read_only: mount.read_only == Some(true) || from_objects,
+            source,
+            read_only: mount.read_only == Some(true) || !writable,
         });
     }
     let last_words = container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
@@ -105,44 +131,174 @@ pub fn container_mounts(
     Ok(mounts)
 }
 
+/// Says how a path of this host is mounted.
+fn bind_source(
+    path: PathBuf,
+    beneath: Option<PathBuf>,
+    mount: &VolumeMount,
+    on_host: bool,
+) -> Result<MountSource, MountError> {
+    let propagation = match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => Propagation::HostToContainer,
+        Some("Bidirectional") => Propagation::Bidirectional,
+        _ => Propagation::None,
+    };
+    if propagation != Propagation::None {
+        let failed = |source| MountError::Io {
+            volume: mount.name.clone(),
+            path: path.clone(),
+            source,
+        };
+        let path = fs::canonicalize(&path).map_err(failed)?;
+        let table = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
+        propagates(&table, &path, propagation)?;
+    }
+    let recursive = matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+    // Below other volumes nothing is mounted: for them it makes no difference.
+    let said = (recursive || mount.read_only != Some(true) || !on_host) && propagation == Propagation::None;
+    if said && beneath.is_none() {
+        return Ok(MountSource::Bind { path });
+    }
+    Ok(MountSource::Volume {
+        path,
+        beneath,
+        propagation,
+        recursive,
+    })
+}
+
+/// Checks that later mounts below a path can travel as they are to.
+fn propagates(mountinfo: &str, path: &Path, wanted: Propagation) -> Result<(), MountError> {
+    let mut on = (PathBuf::new(), "");
+    for line in mountinfo.lines() {
+        let (head, _) = line.split_once(" - ").unwrap_or((line, ""));
+        let mut fields = head.split(' ').skip(4);
+        let Some(point) = fields.next().map(unescape) else {
+            continue;
+        };
+        // The last of several on one point is on top.
+        if path.starts_with(&point) && point.components().count() >= on.0.components().count() {
+            on = (point, head);
+        }
+    }
+    let has = |word: &str| on.1.split(' ').skip(6).any(|field| field.starts_with(word));
+    let (fits, needed) = match wanted {
+        Propagation::Bidirectional => (has("shared:"), "a shared mount"),
+        _ => (has("shared:") || has("master:"), "a shared or slave mount"),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(MountError::NotShared {
+        path: path.to_owned(),
+        point: on.0,
+        needed,
+    })
+}
+
+/// Reads a path of mountinfo, in which spaces and the like are written in octal.
+fn unescape(text: &str) -> PathBuf {
+    let mut plain = text.to_owned();
+    for (escaped, byte) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        plain = plain.replace(escaped, byte);
+    }
+    PathBuf::from(plain)
+}
+
+/// Says which image is mounted, and what of it.
+fn image_source(places: &Places, uid: &str, volume: &str, sub: Option<String>) -> Result<MountSource, MountError> {
+    let escapes = |path: &str| MountError::Escapes {
+        volume: volume.to_owned(),
+        path: path.to_owned(),
+    };
+    if let Some(sub) = &sub {
+        let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+        if !Path::new(sub).components().all(plain) {
+            return Err(escapes(sub));
+        }
+    }
+    let path = places.image(uid, volume);
+    let image = fs::read_to_string(&path).map_err(|source| MountError::Io {
+        volume: volume.to_owned(),
+        path,
+        source,
+    })?;
+    Ok(MountSource::Image {
+        image,
+        layers: Vec::new(),
+        sub_path: sub.map(PathBuf::from),
+    })
+}
+
 fn absolute(path: &str) -> PathBuf {
     Path::new("/").join(path)
 }
 
-/// Returns a path inside a volume, made if it is missing. It is resolved here, so that no link in the volume leads the mount elsewhere.
-fn inside(root: &Path, sub: &str, volume: &str) -> Result<PathBuf, MountError> {
+/// Returns a path inside a volume, and the volume's own; what is missing becomes directories with the volume's own mode, as the kubelet makes
+/// them. Whoever writes to the volume may change it at the same time: each step is taken from the volume's root in one look, which no link
+/// leads out of, and the mount itself is looked up once more in the same way.
+fn inside(root: &Path, sub: &str, volume: &str) -> Result<(PathBuf, PathBuf), MountError> {
     let escapes = || MountError::Escapes {
         volume: volume.to_owned(),
         path: sub.to_owned(),
     };
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| MountError::Io {
+        move |source: io::Error| MountError::Io {
             volume: volume.to_owned(),
             path,
             source,
         }
     };
     let root = fs::canonicalize(root).map_err(io(root))?;
-    let mut path = root.clone();
+    let top = rustix::fs::open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let top = top.map_err(|error| io(&root)(error.into()))?;
+    let mode = rustix::fs::fstat(&top)
+        .map_err(|error| io(&root)(error.into()))?
+        .st_mode;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let look = |path: &Path| rustix::fs::openat2(&top, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how);
+    let mut so_far = PathBuf::new();
+    let mut found: Option<OwnedFd> = None;
     for component in Path::new(sub).components() {
-        match component {
-            Component::Normal(name) => path.push(name),
+        let name = match component {
+            Component::Normal(name) => name,
             Component::CurDir => continue,
             _ => return Err(escapes()),
-        }
-        match fs::canonicalize(&path) {
-            Ok(real) if real.starts_with(&root) => path = real,
-            Ok(_) => return Err(escapes()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A link that leads nowhere would be followed by the creation.
-                if fs::symlink_metadata(&path).is_ok() {
-                    return Err(escapes());
-                }
-                fs::create_dir(&path).map_err(io(&path))?;
+        };
+        so_far.push(name);
+        let missing = match look(&so_far) {
+            Ok(next) => {
+                found = Some(next);
+                continue;
             }
-            Err(error) => return Err(io(&path)(error)),
+            Err(Errno::NOENT) => found.as_ref().unwrap_or(&top),
+            // A link that leads out, or in a circle.
+            Err(Errno::XDEV | Errno::LOOP) => return Err(escapes()),
+            Err(error) => return Err(io(&root.join(&so_far))(error.into())),
+        };
+        match rustix::fs::mkdirat(missing, name, Mode::from_raw_mode(0o700)) {
+            // A link that leads nowhere is there, too, and is not followed.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(io(&root.join(&so_far))(error.into())),
         }
+        let made = look(&so_far).map_err(|_| escapes())?;
+        let open = fs::Permissions::from_mode(mode & 0o7777);
+        fs::set_permissions(own_path(&made), open).map_err(io(&root.join(&so_far)))?;
+        found = Some(made);
     }
-    Ok(path)
+    let path = match found {
+        Some(found) => fs::read_link(own_path(&found)).map_err(io(&root.join(&so_far)))?,
+        None => root.clone(),
+    };
+    if path.starts_with(&root) {
+        Ok((path, root))
+    } else {
+        Err(escapes())
+    }
+}
+
+/// The name under which this process has a file open.
+fn own_path(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -30,7 +30,7 @@ fn sources(pairs: &[(&str, &str)]) -> Sources {
 
 fn make(dir: &Path, pod: &Pod, sources: &Sources, second: i64) -> Result<Places, VolumeError> {
     let places = Places::new(dir);
-    prepare(&places, pod, sources, &BTreeMap::new(), at(second)).map(|()| places)
+    prepare(&places, pod, sources, &BTreeMap::new(), &Stores::new(), at(second)).map(|()| places)
 }
 
 fn read(path: &Path) -> String {
@@ -133,7 +133,7 @@ fn projected_volumes_join_their_sources() {
     assert_eq!(token_requests(&pod).len(), 1);
     let tokens = [(("v".to_owned(), "token".to_owned()), "secret".to_owned())].into();
     let places = Places::new(dir.path());
-    prepare(&places, &pod, &sources(&[("a", "1")]), &tokens, at(0)).expect("prepared");
+    prepare(&places, &pod, &sources(&[("a", "1")]), &tokens, &Stores::new(), at(0)).expect("prepared");
     let volume = dir.path().join("volatile/u/volumes/v");
     assert_eq!(read(&volume.join("labels")), "app=\"web\"");
     assert_eq!(read(&volume.join("token")), "secret");
@@ -206,9 +206,20 @@ fn mounts_carry_volumes_sub_paths_and_the_generated_files() {
         shown,
         expected.map(|(target, read_only)| (target.to_owned(), read_only))
     );
-    let MountSource::Bind { path } = &got[0].source else {
-        panic!("a bind")
+    let MountSource::Volume {
+        path,
+        beneath: Some(beneath),
+        ..
+    } = &got[0].source
+    else {
+        panic!("a part of a volume")
     };
+    assert_eq!(
+        fs::metadata(path).expect("made").mode() & 0o7777,
+        0o777,
+        "as the volume"
+    );
+    assert!(path.starts_with(beneath) && beneath.ends_with("volumes/v"));
     assert!(path.ends_with("volumes/v/x/one") && path.is_dir(), "{path:?}");
     let MountSource::Bind { path } = &got[1].source else {
         panic!("a bind")

@@ -1,5 +1,6 @@
 //! What a worker does in the background, and what comes of it. Every operation has a deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,12 +18,15 @@ use crate::images::{self, Found, ImageProblem, secrets};
 use crate::observed::{Busy, Ending, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Answer, Kind, Target};
 use crate::sources::{self, REQUEST_LIMIT};
+use crate::volumes::folders;
 use crate::{backoff, hooks, roles, static_pods, volumes};
 
 /// How long making or removing a sandbox may take.
 const SANDBOX_LIMIT: Duration = Duration::from_secs(60);
 /// How long starting a container may take.
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long after a measurement a pod is measured again, at least: as often as the kubelet looks.
+pub(super) const MEASURE: Duration = Duration::from_secs(10);
 /// How long writing volumes may take.
 const VOLUMES_LIMIT: Duration = Duration::from_secs(120);
 /// How long new connections may take to be led elsewhere.
@@ -89,6 +93,8 @@ pub(super) enum Outcome {
         attempt: u32,
         words: String,
     },
+    /// The pod was measured: why it has to go, if it does, and when to measure again.
+    Measured(Result<Option<String>, String>, Timestamp),
     /// Nothing that matters.
     Nothing,
 }
@@ -110,6 +116,7 @@ impl Outcome {
             Self::Written { .. } => "status written",
             Self::Closed(_) => "sandbox closed",
             Self::Said { .. } => "last words read",
+            Self::Measured(..) => "measured",
             Self::Nothing => "tidied up",
         }
     }
@@ -248,6 +255,10 @@ impl Worker {
             if !has_volumes {
                 return Outcome::VolumesPrepared(Ok(None));
             }
+            // A fetch has a limit of its own.
+            if let Err(error) = fetch_volume_images(&shared, &pod).await {
+                return Outcome::VolumesPrepared(Err(error));
+            }
             let work = async {
                 let namespace = pod.metadata.namespace.clone().unwrap_or_default();
                 let now = (shared.now)();
@@ -258,9 +269,14 @@ impl Worker {
                 let (tokens, renew) = sources::read_tokens(&shared.client, &pod, now)
                     .await
                     .map_err(|error| error.to_string())?;
+                let stores = folders::read_stores(&shared.client, &shared.places, &shared.node_name, &pod)
+                    .await
+                    .map_err(|error| chain(&error))?;
                 let written = {
                     let (shared, pod) = (shared.clone(), pod.clone());
-                    tokio::task::spawn_blocking(move || volumes::prepare(&shared.places, &pod, &sources, &tokens, now))
+                    tokio::task::spawn_blocking(move || {
+                        volumes::prepare(&shared.places, &pod, &sources, &tokens, &stores, now)
+                    })
                 };
                 match written.await {
                     Ok(result) => result.map(|()| renew).map_err(|error| chain(&error)),
@@ -274,6 +290,42 @@ impl Worker {
                     VOLUMES_LIMIT.as_secs()
                 )),
             })
+        }));
+    }
+
+    /// Measures what the pod has written, where that is limited.
+    pub(super) fn measure(&mut self) {
+        self.measure_at = None;
+        let Some(plan) = volumes::measure::plan(&self.shared.places, &self.pod) else {
+            return;
+        };
+        let attempts: Vec<(String, u32)> = self
+            .observed
+            .containers
+            .iter()
+            .filter_map(|(name, container)| Some((name.clone(), container.current.as_ref()?.attempt)))
+            .collect();
+        let (shared, uid) = (self.shared.clone(), self.uid.clone());
+        self.running.push(Box::pin(async move {
+            let begun = (shared.now)();
+            let now = shared.now.clone();
+            let measured = tokio::task::spawn_blocking(move || {
+                volumes::measure::check(&plan, |name| {
+                    let attempts = attempts.iter().filter(|(known, _)| known == name);
+                    attempts
+                        .flat_map(|(name, attempt)| shared.containers.written(&uid, name, *attempt))
+                        .collect()
+                })
+            });
+            let result = match measured.await {
+                Ok(result) => result.map_err(|error| error.to_string()),
+                Err(error) => Err(format!("it broke off: {error}")),
+            };
+            let ended = now();
+            // What takes long is done more rarely: at most a tenth of the time.
+            let pause = Duration::try_from(ended.duration_since(begun)).unwrap_or_default() * 10;
+            let again = ended.checked_add(pause.max(MEASURE)).unwrap_or(ended);
+            Outcome::Measured(result, again)
         }));
     }
 
@@ -572,6 +624,20 @@ impl Worker {
             Outcome::Nothing
         }));
     }
+}
+
+/// Has the images of a pod's volumes at hand, and tells of it.
+async fn fetch_volume_images(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<(), String> {
+    let note = |reason: &str, message: String| shared.events.note(pod, None, Severity::Normal, reason, message);
+    let pulling = |reference: &str| note("Pulling", format!("Pulling image \"{reference}\""));
+    let fetched = volumes::images::prepare(&shared.containers, &shared.places, pod, pulling).await?;
+    for volumes::images::Fetched { reference, found } in fetched {
+        if let Found::Pulled(took) = found {
+            let message = format!("Successfully pulled image \"{reference}\" in {} ms", took.as_millis());
+            note("Pulled", message);
+        }
+    }
+    Ok(())
 }
 
 async fn within<T>(

@@ -31,6 +31,7 @@ impl Worker {
                 self.sandbox_failed(error.message, now);
             }
             Outcome::VolumesPrepared(result) => self.take_volumes(result, now),
+            Outcome::Measured(result, again) => self.take_measurement(result, again),
             Outcome::ImageFound { container, result } => self.take_image(&container, result, now),
             Outcome::Started {
                 container,
@@ -137,6 +138,20 @@ impl Worker {
         self.shared.host_ports.release(&self.uid);
         if let Some((addresses, ip)) = self.shared.addresses.as_ref().zip(self.ip.take()) {
             addresses.give_back(ip);
+        }
+    }
+
+    fn take_measurement(&mut self, result: Result<Option<String>, String>, again: Timestamp) {
+        match result {
+            Ok(Some(message)) if self.observed.failed.is_none() => {
+                self.note(None, Severity::Warning, "Evicted", message.clone());
+                self.observed.failed = Some(("Evicted".to_owned(), message));
+            }
+            Ok(_) => self.measure_at = Some(again),
+            Err(error) => {
+                tracing::debug!(pod = self.uid, error, "what the pod wrote could not be measured");
+                self.measure_at = Some(again);
+            }
         }
     }
 

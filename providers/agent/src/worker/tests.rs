@@ -295,6 +295,7 @@ impl Rig {
         let dir = tempfile::tempdir().expect("a directory");
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
+            node_name: "one".to_owned(),
             node_ip: Ipv4Addr::new(192, 0, 2, 1),
             facts: Facts::default(),
             places: Places::new(dir.path()),

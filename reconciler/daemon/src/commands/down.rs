@@ -64,7 +64,7 @@ impl Down {
         match global.output {
             Format::Json => output::json(&json!({"removed": true}))?,
             Format::Text => output::text(&format!(
-                "every pod, interface, rule, mount and cgroup of this instance is gone.\nIts objects and images are kept in {}; remove that folder to forget them.\n",
+                "every pod, interface, rule, mount and cgroup of this instance is gone.\nIts objects, images and volumes are kept in {}; remove that folder to forget them.\n",
                 paths.data_dir().display()
             )),
         }

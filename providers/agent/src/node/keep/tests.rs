@@ -198,6 +198,7 @@ impl Rig {
             pod_cidr: "10.42.0.0/24".to_owned(),
             version: "0.1.0".to_owned(),
             settings: crate::settings::Settings::default(),
+            volumes_dir: "/data/volumes".into(),
         };
         let dir = tempfile::tempdir().expect("a directory");
         let (facts, pressure) = (Facts::read(dir.path()), Pressure::read(dir.path()));
