@@ -79,6 +79,12 @@ pub fn go_duration(duration: Duration) -> String {
     }
 }
 
+/// Returns what the event of a fetch says, in the kubelet's words.
+pub fn pulled(reference: &str, took: Duration, image: &ReadyImage) -> String {
+    let (took, size) = (go_duration(took), image.size);
+    format!("Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {size} bytes.")
+}
+
 /// Finds or fetches a container's image for a pod that holds these credentials. `pulling` is called before a fetch begins.
 pub async fn find(
     containers: &Arc<dyn Containers>,

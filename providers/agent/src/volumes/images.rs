@@ -5,20 +5,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use setpoint_runtime::images::Keyring;
 
 use super::Places;
-use crate::containers::Containers;
+use crate::containers::{Containers, ReadyImage};
 use crate::images::{self, Found, ImageProblem};
 
 /// What came of looking for a volume's image.
 pub struct Fetched {
     /// The reference, as the pod has it.
     pub reference: String,
+    /// The image.
+    pub image: ReadyImage,
     /// How it came to be there.
     pub found: Found,
 }
 
-/// Finds or fetches the images of a pod's volumes and notes them down; those that were noted before stay as they are. `pulling` is
+/// Finds or fetches the images of a pod's volumes and notes them down; those that were noted before stay as they are. `secrets` are the pod's credentials, `pulling` is
 /// called with the reference before a fetch begins.
 ///
 /// # Errors
@@ -27,6 +30,7 @@ pub async fn prepare(
     containers: &Arc<dyn Containers>,
     places: &Places,
     pod: &Pod,
+    secrets: &Keyring,
     pulling: impl Fn(&str) + Send + Sync,
 ) -> Result<Vec<Fetched>, String> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -45,7 +49,7 @@ pub async fn prepare(
             image_pull_policy: source.pull_policy.clone(),
             ..Container::default()
         };
-        let found = images::find(containers, &wanted, || pulling(&reference)).await;
+        let found = images::find(containers, &wanted, secrets.clone(), || pulling(&reference)).await;
         let (image, found) = found.map_err(|ImageProblem { reason, message }| {
             format!(
                 "MountVolume.SetUp failed for volume \"{}\" : {reason}: {message}",
@@ -55,7 +59,11 @@ pub async fn prepare(
         write(&note, &image.id)
             .await
             .map_err(|error| format!("cannot write {}: {error}", note.display()))?;
-        fetched.push(Fetched { reference, found });
+        fetched.push(Fetched {
+            reference,
+            image,
+            found,
+        });
     }
     Ok(fetched)
 }

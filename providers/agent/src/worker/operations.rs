@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
+use setpoint_runtime::images::Keyring;
 use setpoint_runtime::spec::{ContainerState, SandboxState};
 
 use super::specs::{container_spec, last_words, node_sources, sandbox_spec, write_pod_files};
@@ -347,11 +348,7 @@ impl Worker {
         self.container(&name).image = Image::Resolving;
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         self.running.push(Box::pin(async move {
-            let (secrets, missing) = secrets::read(&shared.client, &pod).await;
-            for message in missing {
-                let reason = "FailedToRetrieveImagePullSecret";
-                shared.events.note(&pod, None, Severity::Warning, reason, message);
-            }
+            let secrets = pull_secrets(&shared, &pod).await;
             let pulling = || {
                 let message = format!("Pulling image \"{}\"", definition.image.as_deref().unwrap_or_default());
                 shared
@@ -626,15 +623,29 @@ impl Worker {
     }
 }
 
+/// Reads the credentials that a pod brings for its images, and tells of those that are missing.
+async fn pull_secrets(shared: &Shared, pod: &Pod) -> Keyring {
+    let (secrets, missing) = secrets::read(&shared.client, pod).await;
+    for message in missing {
+        let reason = "FailedToRetrieveImagePullSecret";
+        shared.events.note(pod, None, Severity::Warning, reason, message);
+    }
+    secrets
+}
+
 /// Has the images of a pod's volumes at hand, and tells of it.
 async fn fetch_volume_images(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<(), String> {
     let note = |reason: &str, message: String| shared.events.note(pod, None, Severity::Normal, reason, message);
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    if !volumes.into_iter().any(|volume| volume.image.is_some()) {
+        return Ok(());
+    }
     let pulling = |reference: &str| note("Pulling", format!("Pulling image \"{reference}\""));
-    let fetched = volumes::images::prepare(&shared.containers, &shared.places, pod, pulling).await?;
-    for volumes::images::Fetched { reference, found } in fetched {
+    let secrets = pull_secrets(shared, pod).await;
+    let fetched = volumes::images::prepare(&shared.containers, &shared.places, pod, &secrets, pulling).await?;
+    for volumes::images::Fetched { reference, image, found } in fetched {
         if let Found::Pulled(took) = found {
-            let message = format!("Successfully pulled image \"{reference}\" in {} ms", took.as_millis());
-            note("Pulled", message);
+            note("Pulled", images::pulled(&reference, took, &image));
         }
     }
     Ok(())

@@ -189,13 +189,7 @@ impl Worker {
                     Found::Present => format!(
                         "Container image \"{reference}\" already present on machine and can be accessed by the pod"
                     ),
-                    Found::Pulled(took) => {
-                        let took = go_duration(took);
-                        format!(
-                            "Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {} bytes.",
-                            image.size
-                        )
-                    }
+                    Found::Pulled(took) => images::pulled(&reference, took, &image),
                 };
                 self.note(Some(name), Severity::Normal, "Pulled", message);
                 self.image_failures.remove(name);
