@@ -172,10 +172,11 @@ impl Containers for Host {
     }
 
     async fn resolve_image(&self, reference: &str) -> Result<Option<ReadyImage>, (ImageFailure, String)> {
-        self.images
-            .resolve(reference)
-            .map(|image| image.map(ready))
-            .map_err(image_failed)
+        let found = self.images.resolve(reference).map_err(image_failed)?;
+        if let Some(image) = &found {
+            self.images.want(&image.id);
+        }
+        Ok(found.map(ready))
     }
 
     async fn may_use_image(
@@ -189,6 +190,8 @@ impl Containers for Host {
 
     async fn pull_image(&self, reference: &str, secrets: Keyring) -> Result<ReadyImage, (ImageFailure, String)> {
         let pulled = self.images.pull(reference, secrets, &Progress::default()).await;
-        pulled.map(ready).map_err(image_failed)
+        let image = pulled.map_err(image_failed)?;
+        self.images.want(&image.id);
+        Ok(ready(image))
     }
 }

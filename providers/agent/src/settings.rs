@@ -6,8 +6,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::resources::millis;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub reserved: Reserved,
     /// `[pods]`: bounds of pods.
     pub pods: PodSettings,
+    /// `[images]`: when images are removed.
+    pub images: ImageSettings,
 }
 
 /// What is kept from pods: for the system and for this program.
@@ -54,6 +56,29 @@ pub struct PodSettings {
 impl Default for PodSettings {
     fn default() -> Self {
         Self { max: 110 }
+    }
+}
+
+/// When images that nothing uses are removed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageSettings {
+    /// The share of the disk in percent from which on they are; 100 is never (`imageGCHighThresholdPercent`).
+    pub gc_high: u8,
+    /// The share that is aimed at then (`imageGCLowThresholdPercent`).
+    pub gc_low: u8,
+    /// How long an image stays at least (`imageMinimumGCAge`).
+    #[serde(deserialize_with = "duration")]
+    pub gc_min_age: SignedDuration,
+}
+
+impl Default for ImageSettings {
+    fn default() -> Self {
+        Self {
+            gc_high: 85,
+            gc_low: 80,
+            gc_min_age: SignedDuration::from_mins(2),
+        }
     }
 }
 
@@ -95,6 +120,16 @@ pub enum SettingsError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// The thresholds of images do not fit each other.
+    #[error("{path}: images.gc_low ({low}) has to be less than images.gc_high ({high}), and that at most 100")]
+    Thresholds {
+        /// The file.
+        path: String,
+        /// `gc_low`.
+        low: u8,
+        /// `gc_high`.
+        high: u8,
+    },
 }
 
 impl Settings {
@@ -118,10 +153,19 @@ impl Settings {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(failed(error)),
         };
-        toml::from_str(&text).map_err(|source| SettingsError::Parse {
+        let settings: Settings = toml::from_str(&text).map_err(|source| SettingsError::Parse {
             path: path.display().to_string(),
             source: Box::new(source),
-        })
+        })?;
+        let ImageSettings { gc_high, gc_low, .. } = settings.images;
+        if gc_high > 100 || gc_low >= gc_high {
+            return Err(SettingsError::Thresholds {
+                path: path.display().to_string(),
+                low: gc_low,
+                high: gc_high,
+            });
+        }
+        Ok(settings)
     }
 }
 
@@ -138,7 +182,7 @@ fn cpu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Err
 }
 
 /// Reads a quantity such as `256Mi`, in bytes.
-pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let amount = millis(&text).and_then(|amount| u64::try_from(amount / 1000).ok());
     match amount {
@@ -150,10 +194,10 @@ pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, 
 }
 
 /// Reads a length of time such as `90s`, `2m` or `1h30m`.
-pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let length: Option<jiff::SignedDuration> = text.parse().ok();
-    match length.and_then(|length| Duration::try_from(length).ok()) {
+    let length: Option<SignedDuration> = text.parse().ok();
+    match length.filter(|length| !length.is_negative()) {
         Some(length) => Ok(length),
         None => Err(de::Error::custom(format!(
             "{text:?} is no length of time such as \"2m\""
@@ -186,6 +230,11 @@ mod tests {
             ("[reserved]\nmemory = \"much\"\n", "\"much\" is no amount of bytes"),
             ("[reserved]\ncpu = \"-1\"\n", "\"-1\" is no amount of CPU"),
             ("[pods]\nmax = -1\n", "line 2"),
+            ("[images]\ngc_min_age = \"soon\"\n", "\"soon\" is no length of time"),
+            (
+                "[images]\ngc_low = 90\n",
+                "images.gc_low (90) has to be less than images.gc_high (85)",
+            ),
         ] {
             fs::write(&path, text).expect("written");
             let error = Settings::read(&path).expect_err(text);

@@ -12,13 +12,16 @@
 //! stays to be had by its digest: a rollback needs it without a network.
 
 mod access;
+pub mod collect;
 mod error;
+mod export;
 mod install;
 mod layer;
 mod names;
 mod progress;
 mod record;
 pub(crate) mod unpack;
+mod usage;
 mod worker;
 
 use std::collections::HashMap;
@@ -40,6 +43,10 @@ use access::Came;
 pub use error::ImageError;
 pub use progress::{LayerProgress, Progress};
 pub use record::{Image, ImageConfig};
+pub use usage::Usage;
+
+/// How long an image is taken for wanted after it was found for somebody.
+const WANTED: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// The store; cheap to share behind an `Arc`.
 pub struct ImageStore {
@@ -47,6 +54,8 @@ pub struct ImageStore {
     registries: Registries,
     node_credentials: NodeCredentials,
     limits: unpack::Limits,
+    /// Images that were found for somebody who is about to use them.
+    found: Mutex<HashMap<String, tokio::time::Instant>>,
     /// Layers that are being fetched.
     layers: layer::Turns,
     /// One lock per reference that is being pulled, so that pulls of one image share the work.
@@ -92,6 +101,7 @@ impl ImageStore {
             registries: Registries::default(),
             node_credentials: NodeCredentials::default(),
             limits: unpack::Limits::default(),
+            found: Mutex::default(),
             layers: layer::Turns::default(),
             pulling: Mutex::new(HashMap::new()),
             _in_use: lock,
@@ -160,6 +170,50 @@ impl ImageStore {
         Ok(record.is_some_and(|record| record.access.allows(&reference, secrets)))
     }
 
+    /// Notes that somebody is about to use an image.
+    pub fn want(&self, id: &str) {
+        let now = tokio::time::Instant::now();
+        let mut found = self.found.lock();
+        found.retain(|_, at| now.duration_since(*at) < WANTED);
+        found.insert(id.to_owned(), now);
+    }
+
+    /// Whether somebody was about to use an image a moment ago: it is not to go though no container is there yet.
+    pub fn is_wanted(&self, id: &str) -> bool {
+        let found = self.found.lock().get(id).copied();
+        found.is_some_and(|at| at.elapsed() < WANTED)
+    }
+
+    /// Returns every digest and name by which an image answers.
+    pub fn answers_to(&self, id: &str) -> Result<Vec<String>, ImageError> {
+        let Some(record) = record::read(&self.root, id)? else {
+            return Ok(Vec::new());
+        };
+        let mut all = vec![record.id.clone(), record.digest.clone()];
+        all.extend(record.other_digests.iter().cloned());
+        all.extend(record.into_image(&self.root, &names::read(&self.root)?).references);
+        Ok(all)
+    }
+
+    /// Returns the disk that the images are on.
+    pub fn disk(&self) -> Result<collect::Disk, ImageError> {
+        let room = rustix::fs::statvfs(&self.root).map_err(|e| ImageError::io("look at", &self.root)(e.into()))?;
+        Ok(collect::Disk {
+            capacity: room.f_blocks.saturating_mul(room.f_frsize),
+            available: room.f_bavail.saturating_mul(room.f_frsize),
+        })
+    }
+
+    /// Returns how long each image has been here and when it was last used, as it was written down.
+    pub fn usage(&self) -> Result<Usage, ImageError> {
+        usage::read(&self.root)
+    }
+
+    /// Writes that down; for one process at a time.
+    pub fn write_usage(&self, usage: &Usage) -> Result<(), ImageError> {
+        usage::write(&self.root, usage)
+    }
+
     /// Fetches an image from its registry and installs it; layers that are here are not fetched again.
     ///
     /// `secrets` come before the credentials of this machine. Concurrent pulls of one reference wait for the first. The tag is always asked for anew.
@@ -209,13 +263,34 @@ impl ImageStore {
         Ok(installed)
     }
 
+    /// Returns an image's whole configuration as it was published; `None` for one that was installed before that was kept.
+    pub fn whole_config(&self, id: &str) -> Result<Option<serde_json::Value>, ImageError> {
+        Ok(record::read(&self.root, id)?.and_then(|record| record.whole_config))
+    }
+
+    /// Writes an image as a tar that is an OCI layout and an archive of `docker save` at once, under the given names.
+    ///
+    /// Layers are packed anew of their files, so that the exported image has digests of its own; its content and configuration are the same.
+    pub async fn export(&self, image: &Image, names: Vec<String>, to: std::fs::File) -> Result<(), ImageError> {
+        let (image, staging) = (image.clone(), self.root.join("staging"));
+        let config = self.whole_config(&image.id)?;
+        blocking(move || {
+            export::write(&image, config, &names, &staging, to).map_err(|source| ImageError::Io {
+                operation: "export",
+                path: image.id.clone().into(),
+                source,
+            })
+        })
+        .await
+    }
+
     /// Takes a name away; the image goes with its last name, and layers that no image needs go with it.
     ///
     /// `name` may also be an image's id, which removes the image with all its names. The caller makes sure that no container uses it.
     /// Returns whether there was something to remove.
     ///
-    /// Nothing else removes images, those without a name included. Whatever comes to clean up by itself has to ask first, before it calls
-    /// this: the containers of this host, and everything that an app may go back to (the revisions in its history name images by digest).
+    /// Nothing else removes images, those without a name included. Whatever cleans up by itself asks first, before it calls this: the containers
+    /// of this host, [`ImageStore::is_wanted`], and everything that an app may go back to (the revisions in its history name images by digest).
     pub async fn remove(&self, name: &str) -> Result<bool, ImageError> {
         let lock = names::lock(&self.root).await?;
         let (root, name) = (self.root.clone(), name.to_owned());

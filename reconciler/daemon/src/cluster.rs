@@ -4,7 +4,8 @@
 //! them (network, runtime, agent, controllers). The end is the other way around, and leaves the pods running.
 
 mod admission;
-mod engine;
+pub(crate) mod engine;
+pub(crate) mod images;
 mod metrics;
 mod renewal;
 mod streams;
@@ -21,6 +22,7 @@ use setpoint_controllers::ControllersConfig;
 use setpoint_engine::{Engine, EngineConfig};
 use setpoint_net::{Net, NetError};
 use setpoint_runtime::images::ImageStore;
+use setpoint_runtime::images::collect::GcPolicy;
 use setpoint_runtime::{Runtime, RuntimeConfig};
 use setpoint_server::listen::{self, ServingCerts};
 use setpoint_server::{ApiServer, AuditConfig, ServerConfig, UserInfo};
@@ -126,7 +128,7 @@ impl Cluster {
             data_dir: paths.data_dir().to_path_buf(),
             client: kube::Client::new(api.as_user(node), "default"),
             runtime: Arc::new(runtime.clone()),
-            images,
+            images: images.clone(),
             net: Some(net),
             ranges: instance.ranges.clone(),
             node_ip,
@@ -144,7 +146,28 @@ impl Cluster {
         let history = SqliteHistory::open(&paths.history(), Some(keys.clone()))
             .await
             .context("cannot open the history")?;
-        let engine = start_engine(&client, &history, paths, now, metrics, &mut tasks, &stopped).await?;
+        let engine = start_engine(&client, &history, paths, now.clone(), metrics, &mut tasks, &stopped).await?;
+        let gc = images::ImageGc {
+            images,
+            runtime: runtime.clone(),
+            records: Arc::new(engine::Kept(Arc::new(history.clone()))),
+            client: client.clone(),
+            node: instance.node_name.clone(),
+            policy: GcPolicy {
+                high: settings.images.gc_high,
+                low: settings.images.gc_low,
+                minimum_age: settings.images.gc_min_age,
+            },
+            now,
+        };
+        let end = ended(&stopped);
+        tasks.spawn(async move {
+            let outcome = tokio::select! {
+                () = end => Ok(()),
+                outcome = gc.run() => outcome,
+            };
+            ("the collection of images", outcome)
+        });
         requests.connect(engine.clone());
         demo.await.context("the import of the demo image was cut off")??;
         Ok(Cluster {

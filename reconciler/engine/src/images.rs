@@ -47,6 +47,18 @@ pub(crate) fn show(shown: &mut Shown, pods: &[PodFacts]) {
     }
 }
 
+/// Returns every digest that stands in rendered bytes. More than images may have one; keeping more than is needed does no harm.
+pub(crate) fn digests_in(rendered: &[u8]) -> BTreeSet<String> {
+    const MARK: &[u8] = b"sha256:";
+    let starts = (0..rendered.len()).filter(|at| rendered[*at..].starts_with(MARK));
+    let digests = starts.filter_map(|at| {
+        let hex = rendered.get(at + MARK.len()..at + MARK.len() + 64)?;
+        let whole = hex.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        whole.then(|| format!("sha256:{}", String::from_utf8_lossy(hex)))
+    });
+    digests.collect()
+}
+
 /// The images of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -198,5 +210,15 @@ mod tests {
         let mut other = json!({"kind": "ConfigMap", "spec": {"containers": [{"image": "web:v1"}]}});
         images.fix(&mut other);
         assert_eq!(other["spec"]["containers"][0]["image"], "web:v1");
+    }
+
+    #[test]
+    fn digests_are_found_in_rendered_bytes() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let text = format!("{{\"image\":\"web@{digest}\",\"other\":\"sha256:short\"}} sha256:");
+        assert_eq!(
+            super::digests_in(text.as_bytes()).into_iter().collect::<Vec<_>>(),
+            [digest]
+        );
     }
 }

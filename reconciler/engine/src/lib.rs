@@ -28,7 +28,7 @@ pub mod target;
 pub use app::pack;
 pub use engine::{
     Difference, Engine, EngineConfig, EngineError, NOTICES, Name, Now, Proposal, RenderedAnswer, RequestError,
-    ResumeAnswer, RollbackAnswer, Standing,
+    ResumeAnswer, RollbackAnswer, Standing, images_kept,
 };
 pub use notice::{Notice, NoticeKind};
 pub use records::{Batch, Records, RecordsError};

@@ -643,7 +643,12 @@ async fn fetch_volume_images(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<(),
     let pulling = |reference: &str| note("Pulling", format!("Pulling image \"{reference}\""));
     let secrets = pull_secrets(shared, pod).await;
     let fetched = volumes::images::prepare(&shared.containers, &shared.places, pod, &secrets, pulling).await?;
-    for volumes::images::Fetched { reference, image, found } in fetched {
+    for volumes::images::Fetched {
+        reference,
+        image,
+        found,
+    } in fetched
+    {
         if let Found::Pulled(took) = found {
             note("Pulled", images::pulled(&reference, took, &image));
         }

@@ -10,7 +10,7 @@ use super::{Worker, failure, unbusy};
 use crate::backoff;
 use crate::containers::ReadyImage;
 use crate::events::Severity;
-use crate::images::{Found, ImageProblem, go_duration};
+use crate::images::{self, Found, ImageProblem};
 use crate::observed::{Busy, Ending, Hook, Image, Kill, Sandbox, Step};
 
 impl Worker {

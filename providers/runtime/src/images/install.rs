@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
+use serde_json::Value;
 use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
@@ -87,7 +88,7 @@ impl ImageStore {
         let name = references
             .first()
             .map_or_else(|| manifest.digest.clone(), ToString::to_string);
-        let raw = self.read_config(source, manifest, &name).await?;
+        let (raw, whole_config) = self.read_config(source, manifest, &name).await?;
         let diff_ids = raw.rootfs.diff_ids;
         let invalid = |reason: String| ImageError::Invalid {
             image: name.clone(),
@@ -139,6 +140,7 @@ impl ImageStore {
             layers: diff_ids,
             size,
             access: Access::default(),
+            whole_config: Some(whole_config),
         };
         record.access.note(&came);
         if let Some(asked) = asked {
@@ -160,7 +162,7 @@ impl ImageStore {
         source: &dyn Source,
         manifest: &ImageManifest,
         name: &str,
-    ) -> Result<RawImage, ImageError> {
+    ) -> Result<(RawImage, Value), ImageError> {
         let invalid = |reason: String| ImageError::Invalid {
             image: name.to_string(),
             reason,
@@ -189,7 +191,9 @@ impl ImageStore {
                 actual,
             });
         }
-        serde_json::from_slice(&bytes).map_err(|e| invalid(format!("its configuration: {e}")))
+        let unreadable = |e: serde_json::Error| invalid(format!("its configuration: {e}"));
+        let whole: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        Ok((serde_json::from_slice(&bytes).map_err(unreadable)?, whole))
     }
 
     /// Unpacks one layer unless it is here; returns the size of its files in bytes. Two images that share it wait for each other.

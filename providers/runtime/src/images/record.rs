@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::access::Access;
 use super::names::Names;
@@ -60,6 +61,9 @@ pub(super) struct Record {
     /// Who may use it.
     #[serde(default)]
     pub access: Access,
+    /// The whole configuration; images that were installed before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_config: Option<Value>,
 }
 
 impl Record {

@@ -352,8 +352,48 @@ async fn a_damaged_record_is_mended_by_installing_the_image_anew() {
     assert_eq!(store.get(&image.id).unwrap(), Some(image));
 }
 
+async fn what_is_exported_can_be_imported_again() {
+    let layers = [
+        tar_of(&[
+            ("a", FILE, b"hello", ""),
+            ("d/l", LINK, b"", "/a"),
+            ("h", HARD, b"", "a"),
+        ]),
+        tar_of(&[("d/.wh.l", FILE, b"", ""), ("e/.wh..wh..opq", FILE, b"", "")]),
+    ];
+    let (folder, store, imported) = import(&layers).await;
+    let image = imported.unwrap().remove(0);
+    let mut exports = Vec::new();
+    for name in ["one.tar", "two.tar"] {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        store
+            .export(&image, vec!["example.org/again:v2".into()], file)
+            .await
+            .unwrap();
+        exports.push(std::fs::read(path).unwrap());
+    }
+    assert!(exports[0] == exports[1], "the same image gives the same bytes");
+    let other = ImageStore::open(&folder.path().join("other")).unwrap();
+    let again = other.import(&folder.path().join("one.tar")).await.unwrap().remove(0);
+    assert_eq!(again.references, ["example.org/again:v2"]);
+    assert_eq!((&again.config, again.size), (&image.config, image.size));
+    assert_eq!(std::fs::metadata(again.layers[0].join("h")).unwrap().nlink(), 2);
+    let hidden = std::fs::symlink_metadata(again.layers[1].join("d/l")).unwrap();
+    assert!(hidden.file_type().is_char_device() && hidden.rdev() == 0);
+    let mut value = [0u8; 8];
+    assert_eq!(
+        rustix::fs::getxattr(again.layers[1].join("e"), c"trusted.overlay.opaque", &mut value),
+        Ok(1)
+    );
+}
+
 pub fn tests() -> Vec<Trial> {
     vec![
+        trial(
+            "what_is_exported_can_be_imported_again",
+            what_is_exported_can_be_imported_again,
+        ),
         trial(
             "an_imported_image_is_found_by_name_id_and_digest",
             an_imported_image_is_found_by_name_id_and_digest,

@@ -1,19 +1,23 @@
 //! `setpoint image …`: the images on this node. Works beside a running daemon and without one.
 
+mod print;
+mod prune;
+mod pull;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use setpoint_runtime::images::{
-    Image as StoredImage, ImageStore, Keyring, NodeCredentials, Progress, Registries, RegistryFiles,
-};
+use setpoint_runtime::images::{Image as StoredImage, ImageStore, NodeCredentials, Registries, RegistryFiles};
 use setpoint_runtime::spec::SandboxState;
 
-use crate::cli::{Format, Global};
+use crate::cli::Global;
 use crate::demo;
 use crate::instance::Paths;
 use crate::output;
+pub use prune::Prune;
+pub use pull::Pull;
 
 /// The image commands.
 #[derive(Subcommand)]
@@ -24,8 +28,14 @@ pub enum Image {
     Pull(Pull),
     /// List the images
     Ls(Ls),
+    /// Write an image into a tar that `image import`, `docker load` and podman take
+    Export(Export),
+    /// Show all that is known of an image, as JSON
+    Inspect(Inspect),
     /// Remove an image by name or id
     Rm(Rm),
+    /// Remove every image that no container uses and no app may go back to
+    Prune(Prune),
 }
 
 /// Options of `setpoint image import`.
@@ -39,16 +49,26 @@ pub struct Import {
     layout: Option<PathBuf>,
 }
 
-/// Options of `setpoint image pull`.
-#[derive(Args)]
-pub struct Pull {
-    /// The image, such as `nginx:1.27`
-    reference: String,
-}
-
 /// Options of `setpoint image ls`.
 #[derive(Args)]
 pub struct Ls {}
+
+/// Options of `setpoint image export`.
+#[derive(Args)]
+pub struct Export {
+    /// The image's name or id
+    name: String,
+    /// The new file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Options of `setpoint image inspect`.
+#[derive(Args)]
+pub struct Inspect {
+    /// The image's name or id
+    name: String,
+}
 
 /// Options of `setpoint image rm`.
 #[derive(Args)]
@@ -69,20 +89,15 @@ impl Image {
         match self {
             Image::Import(import) => {
                 let images = import.run(&store).await?;
-                print(&images, global.output)
+                print::list(&images, global.output)
             }
-            Image::Pull(pull) => {
-                output::progress(&format!("pulling {} …", pull.reference));
-                let image = store
-                    .pull(&pull.reference, Keyring::default(), &Progress::default())
-                    .await
-                    .with_context(|| format!("cannot pull {}", pull.reference))?;
-                print(&[image], global.output)
-            }
-            Image::Ls(Ls {}) => print(&store.list()?, global.output),
+            Image::Pull(pull) => pull.run(&store, &global).await,
+            Image::Export(export) => export.run(&store, &global).await,
+            Image::Inspect(inspect) => inspect.run(&store),
+            Image::Prune(prune) => prune.run(&store, &paths, &global).await,
+            Image::Ls(Ls {}) => print::list(&store.list()?, global.output),
             Image::Rm(rm) => {
-                let absent = || anyhow::anyhow!("there is no image {}; `setpoint image ls` lists them", rm.name);
-                let image = store.resolve(&rm.name)?.ok_or_else(absent)?;
+                let image = store.resolve(&rm.name)?.ok_or_else(|| absent(&rm.name))?;
                 let goes = rm.name.starts_with("sha256:") || image.references.len() <= 1;
                 if let Some(pod) = used_by(&paths, &image.id)?.filter(|_| goes) {
                     bail!("{} is used by {pod}; delete that first", rm.name);
@@ -90,10 +105,43 @@ impl Image {
                 if store.remove(&rm.name).await? {
                     Ok(())
                 } else {
-                    Err(absent())
+                    Err(absent(&rm.name))
                 }
             }
         }
+    }
+}
+
+fn absent(name: &str) -> anyhow::Error {
+    anyhow::anyhow!("there is no image {name}; `setpoint image ls` lists them")
+}
+
+impl Export {
+    async fn run(self, store: &ImageStore, global: &Global) -> anyhow::Result<()> {
+        let image = store.resolve(&self.name)?.ok_or_else(|| absent(&self.name))?;
+        let names = image.references.clone();
+        let file = std::fs::File::create_new(&self.file);
+        let file = file.with_context(|| format!("cannot make {}", self.file.display()))?;
+        if let Err(error) = store.export(&image, names, file).await {
+            // Half of an archive is of no use.
+            std::fs::remove_file(&self.file).with_context(|| format!("cannot remove {}", self.file.display()))?;
+            return Err(error).with_context(|| format!("cannot export {}", self.name));
+        }
+        print::list(&[image], global.output)
+    }
+}
+
+impl Inspect {
+    fn run(self, store: &ImageStore) -> anyhow::Result<()> {
+        let image = store.resolve(&self.name)?.ok_or_else(|| absent(&self.name))?;
+        let mut value = print::value(&image);
+        value["answersTo"] = json!(store.answers_to(&image.id)?);
+        value["layers"] = json!(image.layers);
+        value["config"] = match store.whole_config(&image.id)? {
+            Some(config) => config,
+            None => json!(image.config),
+        };
+        output::json(&value)
     }
 }
 
@@ -158,51 +206,4 @@ fn used_by(paths: &Paths, id: &str) -> anyhow::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-fn print(images: &[StoredImage], format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Json => {
-            let list: Vec<_> = images
-                .iter()
-                .map(|image| {
-                    json!({"id": image.id, "digest": image.digest, "names": image.references,
-                        "layers": image.layers.len(), "size": image.size})
-                })
-                .collect();
-            output::json(&list)
-        }
-        Format::Text => {
-            let mut rows = Vec::new();
-            for image in images {
-                let id = image
-                    .id
-                    .trim_start_matches("sha256:")
-                    .chars()
-                    .take(12)
-                    .collect::<String>();
-                let names = if image.references.is_empty() {
-                    vec!["<none>".to_string()]
-                } else {
-                    image.references.clone()
-                };
-                for name in names {
-                    rows.push(vec![name, id.clone(), size(image.size)]);
-                }
-            }
-            output::table(&["IMAGE", "ID", "SIZE"], &rows);
-            Ok(())
-        }
-    }
-}
-
-fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB"] {
-        if value < 1000.0 {
-            return format!("{value:.1} {unit}");
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1} GB")
 }
