@@ -194,6 +194,8 @@ impl Agent {
             places,
             dns: config.ranges.gateway(),
             cluster_domain: config.cluster_domain.clone(),
+            pods: config.settings.pods.clone(),
+            seccomp: config.data_dir.join("seccomp"),
             client: config.client.clone(),
             containers: containers.clone(),
             addresses,

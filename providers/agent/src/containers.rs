@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use setpoint_runtime::images::Keyring;
-use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
+use setpoint_runtime::spec::{
+    ContainerSpec, ContainerState, ExecSpec, Resources, RuntimeEvent, SandboxSpec, SandboxState,
+};
 use setpoint_runtime::{SandboxCounters, SandboxStats};
 use tokio::sync::broadcast;
 
@@ -86,6 +88,13 @@ pub trait Containers: Send + Sync + 'static {
     async fn close_sandbox(&self, id: &str) -> Result<(), RuntimeFailure>;
     /// Starts a container and returns once its first process runs.
     async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeFailure>;
+    /// Gives a sandbox and running containers in it (by `NAME-ATTEMPT`) other limits.
+    async fn resize(
+        &self,
+        sandbox: &str,
+        whole: Resources,
+        containers: Vec<(String, Resources)>,
+    ) -> Result<(), RuntimeFailure>;
     /// Sends the stop signal, waits for at most `grace`, kills; returns once the container has ended.
     async fn stop_container(&self, sandbox: &str, container: &str, grace: Duration) -> Result<(), RuntimeFailure>;
     /// Removes an ended attempt with its log.

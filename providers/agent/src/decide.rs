@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, ContainerRestartRule, Pod, PodSpec};
 
-use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
+use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Resize, Sandbox, Step};
+use crate::resize;
 use crate::roles::{self, Role};
 
 /// The grace for a pod that is no longer in the API.
@@ -33,6 +34,8 @@ pub enum Action {
     StartContainer(String),
     /// Run the postStart hook of a container that was just started.
     RunPostStart(String),
+    /// Give running containers the limits that the object asks for.
+    Resize,
     /// Stop a container.
     StopContainer {
         /// Which one.
@@ -216,6 +219,13 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
         complete(decision, pod, spec, observed, now);
         return;
     }
+    if let (Some((reason, message)), Sandbox::Missing) = (&observed.rejected, &observed.sandbox) {
+        decision.actions.push(Action::Fail {
+            reason: reason.clone(),
+            message: message.clone(),
+        });
+        return;
+    }
     match &observed.sandbox {
         Sandbox::Missing | Sandbox::Closed => decision.actions.push(Action::CreateSandbox),
         Sandbox::Failed(failure) => {
@@ -234,6 +244,7 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
         }
         Step::Doing | Step::Done => {}
     }
+    take_resize(decision, spec, observed, now);
     for container in spec.ephemeral_containers.iter().flatten().map(roles::as_container) {
         drive(decision, spec, &container, Role::Ephemeral, observed, now);
     }
@@ -242,6 +253,17 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
     }
     for container in &spec.containers {
         drive(decision, spec, container, Role::Main, observed, now);
+    }
+}
+
+fn take_resize(decision: &mut Decision, spec: &PodSpec, observed: &Observed, now: Timestamp) {
+    let allowed = match &observed.resize {
+        Resize::Settled => true,
+        Resize::Failed(failure) => decision.may_retry(failure, now),
+        Resize::Infeasible(_) | Resize::Doing => false,
+    };
+    if allowed && matches!(observed.sandbox, Sandbox::Ready { .. }) && !resize::changes(spec, observed).is_empty() {
+        decision.actions.push(Action::Resize);
     }
 }
 

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use setpoint_runtime::images::{Image, ImageError, ImageStore, Keyring, Progress, RegistryError};
 use setpoint_runtime::logs::ReadOptions;
-use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, RuntimeEvent, SandboxSpec, SandboxState};
+use setpoint_runtime::spec::{
+    ContainerSpec, ContainerState, ExecSpec, Resources, RuntimeEvent, SandboxSpec, SandboxState,
+};
 use setpoint_runtime::{ExecSession, Runtime, RuntimeError, SandboxCounters, SandboxStats, StartStage};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::ReceiverStream;
@@ -102,6 +104,15 @@ impl Containers for Host {
 
     async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerState, RuntimeFailure> {
         self.runtime.start_container(sandbox, spec).await.map_err(failed)
+    }
+
+    async fn resize(
+        &self,
+        sandbox: &str,
+        whole: Resources,
+        containers: Vec<(String, Resources)>,
+    ) -> Result<(), RuntimeFailure> {
+        self.runtime.resize(sandbox, &whole, &containers).await.map_err(failed)
     }
 
     async fn stop_container(&self, sandbox: &str, container: &str, grace: Duration) -> Result<(), RuntimeFailure> {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use setpoint_runtime::spec::{ContainerState, Exit};
 
 use crate::backoff;
 use crate::containers::ReadyImage;
+use crate::resize::Capacity;
 
 /// A step that failed and is tried again later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +101,22 @@ pub enum Hook {
     Done,
 }
 
-/// One container of the pod.
+/// How far a change of what the running containers may use is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resize {
+    /// They have what the object asks for, or are about to be given it.
+    #[default]
+    Settled,
+    /// The node can never grant it; why.
+    Infeasible(String),
+    /// It is being done.
+    Doing,
+    /// It failed, to be tried again.
+    Failed(Failure),
+}
+
+/// One container of the pod.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Container {
     /// Its image.
     pub image: Image,
@@ -116,6 +132,8 @@ pub struct Container {
     pub busy: Option<Busy>,
     /// Why it could not be configured.
     pub failure: Option<Failure>,
+    /// What the newest attempt may use, as it was given; `None` before the first.
+    pub applied: Option<ResourceRequirements>,
     /// The number of the next attempt.
     pub next_attempt: u32,
     /// Exits in a row without a long run between them.
@@ -212,7 +230,7 @@ pub enum Ending {
 }
 
 /// Everything a worker knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// The sandbox.
     pub sandbox: Sandbox,
@@ -230,6 +248,12 @@ pub struct Observed {
     pub initialized: bool,
     /// Why the remains could not be removed, or a sandbox not be closed.
     pub removal: Option<Failure>,
+    /// Why the pod must not run here (reason, message).
+    pub rejected: Option<(String, String)>,
+    /// How a change of the containers' limits stands.
+    pub resize: Resize,
+    /// What the node has; `None` grants everything.
+    pub capacity: Option<Capacity>,
     /// When the worker began.
     pub started_at: Option<Timestamp>,
 }

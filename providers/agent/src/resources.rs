@@ -76,9 +76,33 @@ pub fn request(resources: Option<&ResourceRequirements>, name: &str) -> Option<i
 
 /// Returns the cgroup values of one container.
 pub fn of_container(container: &Container) -> Resources {
-    let resources = container.resources.as_ref();
+    of_requirements(container.resources.as_ref())
+}
+
+/// Returns the cgroup values of what a container asks for.
+pub fn of_requirements(resources: Option<&ResourceRequirements>) -> Resources {
     let limits = (limit(resources, "cpu"), limit(resources, "memory"));
     cgroup(request(resources, "cpu").unwrap_or(0), limits.0, limits.1)
+}
+
+/// Returns what a pod requests of a resource, in thousandths: its own request, or that of its containers and sidecars, or of an init container where
+/// that is more; and the overhead.
+pub fn pod_request(spec: &PodSpec, name: &str) -> i128 {
+    let own = |container: &Container| request(container.resources.as_ref(), name).unwrap_or(0);
+    let mut sidecars = 0;
+    let mut starting = 0;
+    for container in spec.init_containers.iter().flatten() {
+        if crate::decide::is_sidecar(container) {
+            sidecars += own(container);
+            starting = starting.max(sidecars);
+        } else {
+            starting = starting.max(sidecars + own(container));
+        }
+    }
+    let running = sidecars + spec.containers.iter().map(own).sum::<i128>();
+    let whole = request(spec.resources.as_ref(), name).unwrap_or(0);
+    let whole = if whole > 0 { whole } else { running.max(starting) };
+    whole + amount(spec.overhead.as_ref(), name).unwrap_or(0)
 }
 
 /// Returns the cgroup values of a pod: the sums of its containers (or the largest init container), limited where every container is.
@@ -102,12 +126,14 @@ pub fn of_pod(spec: &PodSpec) -> Resources {
     let or_zero: fn(Option<&ResourceRequirements>, &str) -> Option<i128> =
         |resources, name| Some(request(resources, name).unwrap_or(0));
     let pod = spec.resources.as_ref();
+    let overhead = |name: &str| amount(spec.overhead.as_ref(), name).unwrap_or(0);
     let cpu = limit(pod, "cpu").or_else(|| total("cpu", limit));
     let memory = limit(pod, "memory").or_else(|| total("memory", limit));
+    let requested = request(pod, "cpu").or_else(|| total("cpu", or_zero)).unwrap_or(0);
     cgroup(
-        request(pod, "cpu").or_else(|| total("cpu", or_zero)).unwrap_or(0),
-        cpu,
-        memory,
+        requested + overhead("cpu"),
+        cpu.map(|limit| limit + overhead("cpu")),
+        memory.map(|limit| limit + overhead("memory")),
     )
 }
 

@@ -29,6 +29,7 @@ pub fn of(spec: &PodSpec, container: &Container) -> Security {
         run_as_group: id(own.run_as_group, pod.run_as_group),
         run_as_non_root: own.run_as_non_root.or(pod.run_as_non_root).unwrap_or(false),
         supplemental_groups: groups,
+        strict_groups: pod.supplemental_groups_policy.as_deref() == Some("Strict"),
         privileged,
         add_capabilities: capabilities.add.iter().flatten().map(|name| plain(name)).collect(),
         drop_capabilities: capabilities.drop.iter().flatten().map(|name| plain(name)).collect(),
@@ -42,6 +43,15 @@ pub fn of(spec: &PodSpec, container: &Container) -> Security {
         },
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     }
+}
+
+/// Returns the file of the seccomp profile that a container asks for, if it is one of the node's own; relative to the node's folder of profiles.
+pub fn localhost_profile<'a>(spec: &'a PodSpec, container: &'a Container) -> Option<&'a str> {
+    let own = container.security_context.as_ref();
+    let own = own.and_then(|context| context.seccomp_profile.as_ref());
+    let of_pod = || spec.security_context.as_ref()?.seccomp_profile.as_ref();
+    let profile = own.or_else(of_pod).filter(|profile| profile.type_ == "Localhost")?;
+    profile.localhost_profile.as_deref()
 }
 
 fn plain(capability: &str) -> String {

@@ -51,11 +51,23 @@ pub struct Reserved {
 pub struct PodSettings {
     /// How many the node takes.
     pub max: u32,
+    /// How many processes a pod may have; `None` for any number, as Kubernetes has it unless told otherwise (`podPidsLimit`).
+    #[serde(deserialize_with = "pids")]
+    pub pids_limit: Option<u64>,
+    /// Kernel parameters that pods may set besides the safe ones: names, or prefixes that end with `*` (`allowedUnsafeSysctls`).
+    pub allowed_unsafe_sysctls: Vec<String>,
 }
+
+/// How many processes a pod may have unless told otherwise: enough for any honest program, and too few to take the machine's.
+const PIDS_LIMIT: u64 = 16_384;
 
 impl Default for PodSettings {
     fn default() -> Self {
-        Self { max: 110 }
+        Self {
+            max: 110,
+            pids_limit: Some(PIDS_LIMIT),
+            allowed_unsafe_sysctls: Vec::new(),
+        }
     }
 }
 
@@ -181,6 +193,17 @@ fn cpu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Err
     }
 }
 
+/// Reads a number of processes; -1 is any number.
+fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match i64::deserialize(deserializer)? {
+        -1 => Ok(None),
+        number => match u64::try_from(number) {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => Err(de::Error::custom(format!("{number} is no number of processes; -1 is any number"))),
+        },
+    }
+}
+
 /// Reads a quantity such as `256Mi`, in bytes.
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -230,6 +253,7 @@ mod tests {
             ("[reserved]\nmemory = \"much\"\n", "\"much\" is no amount of bytes"),
             ("[reserved]\ncpu = \"-1\"\n", "\"-1\" is no amount of CPU"),
             ("[pods]\nmax = -1\n", "line 2"),
+            ("[pods]\npids_limit = 0\n", "0 is no number of processes"),
             ("[images]\ngc_min_age = \"soon\"\n", "\"soon\" is no length of time"),
             (
                 "[images]\ngc_low = 90\n",

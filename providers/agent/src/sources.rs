@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 
@@ -168,6 +169,13 @@ pub async fn read_services(client: &Client, namespace: &str, links: bool) -> Res
         services.extend(within("service default/kubernetes", api.get_opt("kubernetes")).await?);
     }
     Ok(env::service_variables(&services, namespace, links))
+}
+
+/// Returns the handler of a RuntimeClass.
+pub async fn read_handler(client: &Client, name: &str) -> Result<String, ReadError> {
+    let classes: Api<RuntimeClass> = Api::all(client.clone());
+    let class = within(&format!("runtimeclass {name}"), classes.get(name)).await?;
+    Ok(class.handler)
 }
 
 /// Requests the tokens that a pod's volumes need; returns them with the time at which to ask again.

@@ -13,12 +13,21 @@ use setpoint_runtime::spec::ContainerState;
 
 use crate::backoff;
 use crate::decide::{self, SHOW_PULL_ERROR};
-use crate::observed::{Container, Ending, Hook, Image, Observed, Sandbox, Step};
+use crate::observed::{Container, Ending, Hook, Image, Observed, Resize, Sandbox, Step};
+use crate::resize;
 use crate::resources;
 use crate::roles::{self, Role};
 
-/// The conditions that the agent owns, in the order in which they are written.
+/// How long the last words of all containers of a pod may be, in bytes.
+const MESSAGES_LIMIT: usize = 12 << 10;
+
+/// The conditions that the agent always has, in the order in which they are written.
 pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// Returns whether a condition is the agent's own.
+pub fn is_own(condition: &str) -> bool {
+    OWN_CONDITIONS.contains(&condition) || [resize::PENDING, resize::IN_PROGRESS].contains(&condition)
+}
 
 /// Makes the status of a pod.
 pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr, now: Timestamp) -> PodStatus {
@@ -117,7 +126,8 @@ impl View<'_> {
         let known = self.observed.containers.get(&definition.name).unwrap_or(&fresh);
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
         let stays = role != Role::Init || decide::is_sidecar(definition);
-        let terminated = |state: &ContainerState| terminated(uid, state, known);
+        let room = self.message_room();
+        let terminated = |state: &ContainerState| terminated(uid, state, known, room);
         let (state, last) = match &known.current {
             None => (waiting(self.first_wait(definition, known, role)), None),
             Some(current) => match &current.exit {
@@ -149,6 +159,11 @@ impl View<'_> {
         } else {
             !known.stale && known.exit().is_some_and(|exit| exit.code == 0)
         };
+        // What debugs a pod and what has ended uses nothing that could be changed.
+        let applied = known
+            .applied
+            .as_ref()
+            .filter(|_| running && stays && role != Role::Ephemeral);
         ContainerStatus {
             name: definition.name.clone(),
             image: definition.image.clone().unwrap_or_default(),
@@ -159,8 +174,19 @@ impl View<'_> {
             ready,
             state: Some(state),
             last_state: Some(last.unwrap_or_default()),
+            stop_signal: definition
+                .lifecycle
+                .as_ref()
+                .and_then(|lifecycle| lifecycle.stop_signal.clone()),
+            allocated_resources: applied.and_then(|applied| applied.requests.clone()),
+            resources: applied.cloned(),
             ..ContainerStatus::default()
         }
+    }
+
+    /// How long the last words of one container may be: a pod's share an amount.
+    fn message_room(&self) -> usize {
+        MESSAGES_LIMIT / roles::all(self.spec).count().max(1)
     }
 
     fn image_id(&self, definition: &ContainerDef, known: &Container) -> String {
@@ -397,7 +423,21 @@ impl View<'_> {
             .conditions
             .iter()
             .flatten()
-            .filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str()));
+            .filter(|condition| !is_own(&condition.type_));
+        let resizing = match &self.observed.resize {
+            Resize::Settled => None,
+            Resize::Infeasible(message) => Some((resize::PENDING, Some("Infeasible"), Some(message))),
+            Resize::Doing => Some((resize::IN_PROGRESS, None, None)),
+            Resize::Failed(failure) => Some((resize::IN_PROGRESS, Some("Error"), Some(&failure.message))),
+        };
+        if let Some((name, reason, message)) = resizing {
+            let verdict = Verdict {
+                status: true,
+                reason: reason.map(str::to_owned),
+                message: message.cloned(),
+            };
+            all.push(self.condition(name, verdict));
+        }
         all.extend(foreign.cloned());
         all
     }
@@ -504,7 +544,7 @@ fn waiting((reason, message): (String, Option<String>)) -> ApiState {
     }
 }
 
-fn terminated(uid: &str, state: &ContainerState, known: &Container) -> Option<ApiState> {
+fn terminated(uid: &str, state: &ContainerState, known: &Container, room: usize) -> Option<ApiState> {
     let exit = state.exit.as_ref()?;
     let unstarted = known.unstarted.contains(&state.attempt);
     let reason = match () {
@@ -522,7 +562,7 @@ fn terminated(uid: &str, state: &ContainerState, known: &Container) -> Option<Ap
             .messages
             .get(&state.attempt)
             .filter(|message| !message.is_empty())
-            .cloned(),
+            .map(|message| cut(message, room).to_owned()),
         started_at: Some(whole_seconds(state.started_at)),
         finished_at: Some(whole_seconds(exit.finished_at)),
     };
@@ -530,6 +570,12 @@ fn terminated(uid: &str, state: &ContainerState, known: &Container) -> Option<Ap
         terminated: Some(ended),
         ..ApiState::default()
     })
+}
+
+/// Cuts a text to so many bytes, at the end of a character.
+fn cut(text: &str, room: usize) -> &str {
+    let end = (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Cuts a time to whole seconds, as the API stores it: what is compared must survive the way there and back.

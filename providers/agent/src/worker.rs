@@ -6,6 +6,7 @@
 mod operations;
 mod outcomes;
 mod probing;
+mod resizing;
 mod specs;
 mod writing;
 
@@ -13,6 +14,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +37,14 @@ use crate::events::{Recorder, Severity};
 use crate::host_ports::{self, HostPorts};
 use crate::metrics::{Metrics, PhaseGauge};
 use crate::node::Facts;
-use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Sandbox, Step};
+use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Resize, Sandbox, Step};
 use crate::probes::{Kind, Schedule};
+use crate::resize::{self, Capacity};
 use crate::roles::{self, Role};
 use crate::sources::{Change, Changes, Following, References};
+use crate::settings::PodSettings;
 use crate::static_pods;
+use crate::sysctls;
 use crate::volumes::{self, Places};
 use operations::Outcome;
 
@@ -69,6 +74,10 @@ pub struct Shared {
     pub dns: Ipv4Addr,
     /// The cluster's DNS domain.
     pub cluster_domain: String,
+    /// What holds for every pod.
+    pub pods: PodSettings,
+    /// Where seccomp profiles lie that pods name.
+    pub seccomp: PathBuf,
     /// The API.
     pub client: kube::Client,
     /// What runs containers.
@@ -183,6 +192,7 @@ struct Worker {
     /// The failure before the one that is being tried to avoid, for counting on.
     sandbox_failure: Option<Failure>,
     volumes_failure: Option<Failure>,
+    resize_failure: Option<Failure>,
     image_failures: BTreeMap<String, Failure>,
     /// When the volumes have to be renewed (tokens).
     renew_at: Option<Timestamp>,
@@ -226,6 +236,14 @@ impl Worker {
             observed: Observed {
                 gone: update.gone,
                 started_at: Some(now),
+                rejected: pod.spec.as_ref().and_then(|spec| {
+                    let why = sysctls::refused(spec, &shared.pods.allowed_unsafe_sysctls)?;
+                    Some(("SysctlForbidden".to_owned(), format!("Pod was rejected: {why}")))
+                }),
+                capacity: Some(Capacity {
+                    cpu_millis: i128::from(shared.facts.cpus) * 1000,
+                    memory: i128::from(shared.facts.memory),
+                }),
                 ..Observed::default()
             },
             first_seen: now,
@@ -245,6 +263,7 @@ impl Worker {
             refreshing: false,
             sandbox_failure: None,
             volumes_failure: None,
+            resize_failure: None,
             image_failures: BTreeMap::new(),
             renew_at: None,
             measure_at: None,
@@ -368,6 +387,7 @@ impl Worker {
             .containers
             .iter()
             .any(|state| names.contains(&state.name.as_str()));
+        self.adopt_resources(&pod);
         for status in pod
             .status
             .iter()
@@ -500,6 +520,14 @@ impl Worker {
             container.started |= definition.startup_probe.is_none();
             container.ready |= container.started && definition.readiness_probe.is_none();
         }
+        let stands = resize::assess(spec, &self.observed);
+        if let Resize::Infeasible(message) = &stands
+            && stands != self.observed.resize
+        {
+            let message = format!("Pod resize Infeasible: {message}");
+            self.note(None, Severity::Warning, "ResizeInfeasible", message);
+        }
+        self.observed.resize = stands;
         if matches!(self.observed.sandbox, Sandbox::Ready { .. }) && decide::is_initialized(spec, &self.observed) {
             self.observed.initialized = true;
         }
@@ -530,13 +558,19 @@ impl Worker {
             Action::ResolveImage(name) => self.resolve_image(name),
             Action::StartContainer(name) => self.start_container(name),
             Action::RunPostStart(name) => self.run_post_start(name),
+            Action::Resize => self.resize(),
             Action::StopContainer {
                 container,
                 grace,
                 message,
             } => self.stop_container(container, grace, message, now),
             Action::Fail { reason, message } => {
-                self.note(None, Severity::Normal, &reason, message.clone());
+                let severity = if reason == "DeadlineExceeded" {
+                    Severity::Normal
+                } else {
+                    Severity::Warning
+                };
+                self.note(None, severity, &reason, message.clone());
                 self.observed.failed = Some((reason, message));
             }
             Action::CloseSandbox => self.close_sandbox(),

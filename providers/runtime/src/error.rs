@@ -89,6 +89,15 @@ pub enum RuntimeError {
         /// Its answer.
         message: String,
     },
+    /// What runs could not be given other limits.
+    #[error("cannot resize {what}")]
+    Resize {
+        /// The sandbox or container.
+        what: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The shim of a sandbox is gone, and with it its containers.
     #[error("the shim of sandbox {0} is gone")]
     ShimGone(String),

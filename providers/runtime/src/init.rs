@@ -30,7 +30,7 @@ use crate::sys;
 pub(crate) use privileges::{allowed, keep_only as drop_capabilities};
 pub(crate) use program::DEFAULT_PATH;
 pub(crate) use rootfs::{attach, detached};
-pub(crate) use seccomp::{only_files, only_streams, prepare as prepare_seccomp};
+pub(crate) use seccomp::{check as check_seccomp, only_files, only_streams, prepare as prepare_seccomp};
 pub(crate) use user::check_non_root;
 
 /// Clones what the host has mounted at a path.

@@ -12,8 +12,8 @@ pub(crate) use follow::stream;
 /// When a log file is put aside, in bytes.
 pub(crate) const ROTATE_AT: u64 = 10 << 20;
 
-/// How many files that were put aside are kept.
-pub(crate) const KEEP: u32 = 3;
+/// How many files that were put aside are kept: five with the one that is written, as Kubernetes has it.
+pub(crate) const KEEP: u32 = 4;
 
 /// What to read of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod cleanup;
 mod close;
 mod dial;
 mod link;
+mod resize;
 mod resolve;
 mod session;
 mod spawn;
@@ -228,7 +229,11 @@ impl Inner {
         });
     }
 
-    async fn make_sandbox(self: &Arc<Self>, spec: SandboxSpec) -> Result<SandboxState, RuntimeError> {
+    async fn make_sandbox(self: &Arc<Self>, mut spec: SandboxSpec) -> Result<SandboxState, RuntimeError> {
+        if spec.resources.pids_limit.is_some() && !self.hierarchies.has("pids") {
+            tracing::warn!(sandbox = spec.id, "this host cannot limit the number of processes");
+            spec.resources.pids_limit = None;
+        }
         let id = spec.id.clone();
         let ip = spec.ip;
         let dir = self.directory(&id);

@@ -109,13 +109,15 @@ pub struct Mount {
 }
 
 /// The seccomp profile of a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// The runtime's own deny list (as containerd's default profile).
     #[default]
     RuntimeDefault,
     /// No filter.
     Unconfined,
+    /// A profile in Docker's or OCI's format, as text.
+    Profile(String),
 }
 
 /// What a container may do. The default is the safest that ordinary images run with.
@@ -129,6 +131,9 @@ pub struct Security {
     pub run_as_non_root: bool,
     /// Further groups (supplementalGroups and fsGroup).
     pub supplemental_groups: Vec<u32>,
+    /// Whether the groups that the image's /etc/group gives its user are left out.
+    #[serde(default)]
+    pub strict_groups: bool,
     /// All capabilities, devices, no seccomp, no masked paths.
     pub privileged: bool,
     /// Capabilities to add to the default set, without `CAP_`; `ALL` means all.
@@ -160,6 +165,9 @@ pub struct ContainerSpec {
     pub args: Option<Vec<String>>,
     /// Variables, over the image's own.
     pub env: Vec<(String, String)>,
+    /// Overrides the signal by which the image wants to be stopped, e.g. `SIGUSR1`.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
     /// Overrides the image's working directory.
     pub working_dir: Option<String>,
     /// Mounts in order.

@@ -12,6 +12,7 @@ pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod priority;
+mod runtime_class;
 pub(crate) mod service;
 pub(crate) mod signing_request;
 pub(crate) mod volume;

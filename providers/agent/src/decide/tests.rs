@@ -105,6 +105,20 @@ fn sandbox_volumes_and_image_are_begun_side_by_side() {
 }
 
 #[test]
+fn a_pod_that_must_not_run_here_fails_before_anything_is_made() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let observed = Observed {
+        rejected: Some(("SysctlForbidden".to_owned(), "Pod was rejected: x".to_owned())),
+        ..Observed::default()
+    };
+    let expected = Action::Fail {
+        reason: "SysctlForbidden".to_owned(),
+        message: "Pod was rejected: x".to_owned(),
+    };
+    assert_eq!(decide(&pod, &observed, at(0)).actions, [expected]);
+}
+
+#[test]
 fn nothing_is_begun_twice() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let mut observed = Observed {

@@ -84,7 +84,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("nodeName", Honoured),
             ("nodeSelector", Honoured),
             ("os", Into("PodOS")),
-            ("overhead", Warned("it is not counted")),
+            ("overhead", Honoured),
             (
                 "preemptionPolicy",
                 WarnedUnless("PreemptLowerPriority", "pods are not preempted"),
@@ -101,7 +101,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
                 "restartPolicy",
                 Only(&["Always", "OnFailure", "Never"], "unknown restart policy"),
             ),
-            ("runtimeClassName", Refused("there is one runtime only")),
+            ("runtimeClassName", Honoured),
             (
                 "schedulerName",
                 WarnedUnless(
@@ -171,10 +171,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("name", Honoured),
             ("ports", Into("ContainerPort")),
             ("readinessProbe", Into("Probe")),
-            (
-                "resizePolicy",
-                Warned("resources are not changed while a container runs"),
-            ),
+            ("resizePolicy", Honoured),
             ("resources", Into("ResourceRequirements")),
             (
                 "restartPolicy",
@@ -270,10 +267,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("postStart", Into("LifecycleHandler")),
             ("preStop", Into("LifecycleHandler")),
-            (
-                "stopSignal",
-                Refused("the image's own stop signal is used; leave it out"),
-            ),
+            ("stopSignal", Honoured),
         ],
     ),
     (
@@ -351,10 +345,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("seLinuxOptions", NO_SELINUX),
             ("seccompProfile", Into("SeccompProfile")),
             ("supplementalGroups", Honoured),
-            (
-                "supplementalGroupsPolicy",
-                Only(&["Merge"], "the groups of the image are always added"),
-            ),
+            ("supplementalGroupsPolicy", Only(&["Merge", "Strict"], "unknown policy")),
             ("sysctls", Honoured),
             ("windowsOptions", NO_WINDOWS),
         ],
@@ -362,12 +353,12 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
     (
         "SeccompProfile",
         &[
-            ("localhostProfile", Refused("profiles from files are not supported")),
+            ("localhostProfile", Honoured),
             (
                 "type",
                 Only(
-                    &["RuntimeDefault", "Unconfined"],
-                    "only RuntimeDefault and Unconfined are supported",
+                    &["RuntimeDefault", "Unconfined", "Localhost"],
+                    "unknown type of profile",
                 ),
             ),
         ],

@@ -18,6 +18,7 @@ use crate::events::Severity;
 use crate::images::{self, Found, ImageProblem, secrets};
 use crate::observed::{Busy, Ending, Hook, Image, Observed, Sandbox, Step};
 use crate::probes::{Answer, Kind, Target};
+use crate::resize::Change;
 use crate::sources::{self, REQUEST_LIMIT};
 use crate::volumes::folders;
 use crate::{backoff, hooks, roles, static_pods, volumes};
@@ -28,6 +29,10 @@ const SANDBOX_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long after a measurement a pod is measured again, at least: as often as the kubelet looks.
 pub(super) const MEASURE: Duration = Duration::from_secs(10);
+/// The handler of the RuntimeClasses that this node runs.
+const HANDLER: &str = "setpoint";
+/// How long changing limits may take.
+pub(super) const RESIZE_LIMIT: Duration = Duration::from_secs(30);
 /// How long writing volumes may take.
 const VOLUMES_LIMIT: Duration = Duration::from_secs(120);
 /// How long new connections may take to be led elsewhere.
@@ -62,6 +67,11 @@ pub(super) enum Outcome {
         container: String,
         attempt: u32,
         result: Result<(), String>,
+    },
+    /// Limits were changed or not.
+    Resized {
+        changes: Vec<Change>,
+        result: Result<(), RuntimeFailure>,
     },
     /// A container was stopped or not.
     Stopped {
@@ -109,6 +119,7 @@ impl Outcome {
             Self::ImageFound { .. } => "image found",
             Self::Started { .. } => "started",
             Self::PostStarted { .. } => "postStart hook has run",
+            Self::Resized { .. } => "resized",
             Self::Stopped { .. } => "stopped",
             Self::Drained => "drained",
             Self::Removed(_) => "removed",
@@ -160,6 +171,10 @@ impl Worker {
         let on_host = self.on_host_network();
         self.running.push(Box::pin(async move {
             let work = async {
+                let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
+                if let Some(class) = class.filter(|class| !class.is_empty()) {
+                    require_handler(&shared, class).await?;
+                }
                 let spec = sandbox_spec(&shared, &pod, &uid, ip);
                 if again {
                     // What is left of the one before, if anything, has the same id.
@@ -373,6 +388,7 @@ impl Worker {
         };
         let attempt = container.next_attempt;
         container.busy = Some(Busy::Starting);
+        container.applied = Some(definition.resources.clone().unwrap_or_default());
         let target = self.target_of(&name);
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.uid.clone());
         let ip = self.observed.ip().unwrap_or(shared.node_ip);
@@ -656,7 +672,21 @@ async fn fetch_volume_images(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<(),
     Ok(())
 }
 
-async fn within<T>(
+/// Refuses a RuntimeClass that asks for another runtime.
+async fn require_handler(shared: &Shared, class: &str) -> Result<(), RuntimeFailure> {
+    let handler = sources::read_handler(&shared.client, class).await;
+    match handler
+        .map_err(|error| RuntimeFailure::new(error.to_string()))?
+        .as_str()
+    {
+        HANDLER => Ok(()),
+        other => Err(RuntimeFailure::new(format!(
+            "failed to get sandbox runtime: no runtime for {other:?} is configured; this node has {HANDLER:?} only"
+        ))),
+    }
+}
+
+pub(super) async fn within<T>(
     limit: Duration,
     what: &str,
     work: impl Future<Output = Result<T, RuntimeFailure>>,

@@ -13,6 +13,9 @@ use crate::events::Severity;
 use crate::images::{self, Found, ImageProblem};
 use crate::observed::{Busy, Ending, Hook, Image, Kill, Sandbox, Step};
 
+/// The exit code of a program that could not be executed.
+const START_ERROR: i32 = 128;
+
 impl Worker {
     /// Takes what came of an operation.
     pub(super) async fn take_outcome(&mut self, outcome: Outcome) {
@@ -43,6 +46,7 @@ impl Worker {
                 attempt,
                 result,
             } => self.take_post_start(&container, attempt, result),
+            Outcome::Resized { changes, result } => self.take_resize(&changes, result, now),
             Outcome::Stopped { container, result } => {
                 self.look().await;
                 if let Err(error) = result {
@@ -273,7 +277,8 @@ impl Worker {
                 container.unstarted.push(attempt);
                 container.messages.insert(attempt, error.message);
                 let exit = Exit {
-                    code: error.code,
+                    // As containerd tells it, whatever a shell would say.
+                    code: START_ERROR,
                     signal: None,
                     oom_killed: false,
                     finished_at: now,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod};
-use setpoint_runtime::spec::{ContainerSpec, ContainerState, SandboxSpec};
+use setpoint_runtime::spec::{ContainerSpec, ContainerState, Resources, SandboxSpec, Seccomp};
 use tokio::io::AsyncReadExt;
 
 use super::Shared;
@@ -18,8 +18,10 @@ use super::operations::StartFailure;
 use crate::containers::{ReadyImage, chain};
 use crate::sources::{self, References};
 use crate::streams::LogRequest;
-use crate::{env, pod_files, resources, security, volumes};
+use crate::{env, pod_files, resources, security, sysctls, volumes};
 
+/// How large a seccomp profile may be, in bytes.
+const PROFILE_LIMIT: u64 = 1 << 20;
 /// How much of a container's last words is kept.
 const LAST_WORDS: usize = 4096;
 /// How much of a log stands in for missing last words.
@@ -63,9 +65,12 @@ pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, ip: Option<Ipv
         host_ipc: spec.host_ipc == Some(true),
         share_process_namespace: spec.share_process_namespace == Some(true),
         sysctls: sysctls
-            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+            .map(|sysctl| (sysctls::with_dots(&sysctl.name), sysctl.value.clone()))
             .collect(),
-        resources: resources::of_pod(&spec),
+        resources: Resources {
+            pids_limit: shared.pods.pids_limit,
+            ..resources::of_pod(&spec)
+        },
     }
 }
 
@@ -116,7 +121,13 @@ pub(super) async fn container_spec(
     let config = |message: String| StartFailure::Config("CreateContainerConfigError", message);
     let spec = pod.spec.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let security = security::of(&spec, definition);
+    let mut security = security::of(&spec, definition);
+    if let Some(profile) = security::localhost_profile(&spec, definition).filter(|_| !security.privileged) {
+        let text = seccomp_profile(&shared.seccomp.join(profile)).await;
+        security.seccomp = text
+            .map(Seccomp::Profile)
+            .map_err(|message| StartFailure::Config("CreateContainerError", message))?;
+    }
     if let Some(refused) = security::refuses_root(&security, image.user.as_deref()) {
         return Err(config(refused));
     }
@@ -167,6 +178,10 @@ pub(super) async fn container_spec(
         command: env::expand_all(definition.command.as_ref(), &variables),
         args: env::expand_all(definition.args.as_ref(), &variables),
         env: variables,
+        stop_signal: definition
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.stop_signal.clone()),
         working_dir: definition.working_dir.clone().filter(|dir| !dir.is_empty()),
         mounts,
         security,
@@ -177,6 +192,22 @@ pub(super) async fn container_spec(
         tty: definition.tty == Some(true),
         target: None,
     })
+}
+
+/// Reads a seccomp profile; the error is fit for an event.
+async fn seccomp_profile(path: &Path) -> Result<String, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot load seccomp profile {:?}: {error}", path.display());
+    let read = async {
+        let file = tokio::fs::File::open(path).await?;
+        let mut text = String::new();
+        file.take(PROFILE_LIMIT + 1).read_to_string(&mut text).await?;
+        io::Result::Ok(text)
+    };
+    match tokio::time::timeout(Duration::from_secs(5), read).await {
+        Ok(Ok(text)) if text.len() as u64 > PROFILE_LIMIT => Err(failed(&"it is larger than 1 MiB")),
+        Ok(result) => result.map_err(|error| failed(&error)),
+        Err(_) => Err(failed(&"it could not be read within 5 s")),
+    }
 }
 
 fn make_termination_log(path: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 mod debugging;
 mod faults;
+mod resizing;
 
 use super::*;
 use crate::containers::{ImageFailure, ReadyImage, RuntimeFailure};
@@ -120,6 +121,24 @@ impl Containers for World {
             .ok_or_else(|| RuntimeFailure::new("no sandbox"))?;
         sandbox.containers.push(state.clone());
         Ok(state)
+    }
+
+    async fn resize(
+        &self,
+        _: &str,
+        whole: setpoint_runtime::spec::Resources,
+        containers: Vec<(String, setpoint_runtime::spec::Resources)>,
+    ) -> Result<(), RuntimeFailure> {
+        let list: Vec<String> = containers
+            .iter()
+            .map(|(id, resources)| format!("{id} to {}", resources.cpu_quota.unwrap_or(-1)))
+            .collect();
+        self.note(format!(
+            "resize {} of {}",
+            list.join(", "),
+            whole.cpu_quota.unwrap_or(-1)
+        ));
+        self.step("resize").await
     }
 
     async fn stop_container(&self, _: &str, container: &str, grace: Duration) -> Result<(), RuntimeFailure> {
@@ -297,10 +316,16 @@ impl Rig {
         let shared = Arc::new(Shared {
             node_name: "one".to_owned(),
             node_ip: Ipv4Addr::new(192, 0, 2, 1),
-            facts: Facts::default(),
+            facts: Facts {
+                cpus: 4,
+                memory: 8 << 30,
+                ..Facts::default()
+            },
             places: Places::new(dir.path()),
             dns: Ipv4Addr::new(10, 42, 0, 1),
             cluster_domain: "cluster.local".to_owned(),
+            pods: PodSettings::default(),
+            seccomp: dir.path().join("seccomp"),
             containers: world.clone(),
             addresses: Some(Arc::new(Addresses::new("10.42.0.0/24".parse().expect("a network"), []))),
             host_ports: Arc::default(),
@@ -505,7 +530,7 @@ async fn a_program_that_cannot_be_run_backs_off_with_its_cause() {
     let last = rig.status()["containerStatuses"][0]["lastState"]["terminated"].clone();
     assert_eq!(
         (&last["reason"], &last["exitCode"], &last["message"]),
-        (&json!("StartError"), &json!(127), &json!("no such file"))
+        (&json!("StartError"), &json!(128), &json!("no such file"))
     );
 }
 

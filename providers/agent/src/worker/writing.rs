@@ -13,8 +13,7 @@ use super::operations::Outcome;
 use crate::backoff;
 use crate::observed::{Busy, Ending};
 use crate::sources::REQUEST_LIMIT;
-use crate::static_pods;
-use crate::status::{self, OWN_CONDITIONS};
+use crate::{static_pods, status};
 
 /// How long "on its way" may wait for better news before it is written.
 const BEGINNING: Duration = Duration::from_millis(200);
@@ -103,7 +102,7 @@ impl Worker {
 
     /// Takes over what others wrote into the conditions.
     pub(super) fn take_foreign_conditions(&mut self, api: &PodStatus) {
-        let own = |name: &str| OWN_CONDITIONS.contains(&name);
+        let own = status::is_own;
         let foreign: Vec<_> = api
             .conditions
             .iter()

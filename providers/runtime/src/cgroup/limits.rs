@@ -52,8 +52,14 @@ impl Group {
                 optional(put(directory, "memory.swap.max", "0"))?;
                 optional(put(directory, "memory.oom.group", "1"))?;
             } else {
-                put(directory, "memory.limit_in_bytes", &bytes.to_string())?;
-                optional(put(directory, "memory.memsw.limit_in_bytes", &bytes.to_string()))?;
+                let (memory, with_swap) = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes");
+                let bytes = bytes.to_string();
+                // Neither may pass the other on the way: what grows begins with swap, what shrinks with memory.
+                if put(directory, memory, &bytes).is_err() {
+                    optional(put(directory, with_swap, &bytes))?;
+                    put(directory, memory, &bytes)?;
+                }
+                optional(put(directory, with_swap, &bytes))?;
             }
         }
         if let Some(count) = resources.pids_limit {

@@ -94,6 +94,11 @@ fn all() -> CapabilitySet {
     CapabilitySet::from_bits_retain((1 << NAMES.len()) - 1)
 }
 
+/// Returns whether a capability, by name, is in a set.
+pub(super) fn is_among(name: &str, set: CapabilitySet) -> bool {
+    named(name).is_ok_and(|one| set.contains(one))
+}
+
 fn named(name: &str) -> Result<CapabilitySet, String> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);

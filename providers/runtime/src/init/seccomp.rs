@@ -4,6 +4,9 @@
 //! A deny list can be passed by what it does not know, so other ABIs are shut out: 32-bit programs are killed
 //! by the architecture check, x32 numbers fail.
 
+mod calls;
+mod profile;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::OnceLock;
@@ -103,8 +106,14 @@ const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Returns the filter for a container; `None` runs without one.
 pub(super) fn program(security: &Security, allowed: CapabilitySet) -> io::Result<Option<BpfProgram>> {
-    if security.privileged || security.seccomp == Seccomp::Unconfined {
-        return Ok(None);
+    match &security.seccomp {
+        _ if security.privileged => return Ok(None),
+        Seccomp::Unconfined => return Ok(None),
+        Seccomp::Profile(text) => {
+            let compiled = profile::compile(text, allowed).map_err(io::Error::other);
+            return compiled.map(Some);
+        }
+        Seccomp::RuntimeDefault => {}
     }
     // Only what is unlocked beyond the default set makes a difference; almost no container asks for that.
     let default = DEFAULT.get_or_init(|| compile(CapabilitySet::empty()).map_err(|error| error.to_string()));
@@ -115,6 +124,14 @@ pub(super) fn program(security: &Security, allowed: CapabilitySet) -> io::Result
 }
 
 static DEFAULT: OnceLock<Result<BpfProgram, String>> = OnceLock::new();
+
+/// Looks whether a container's profile can be made a filter; the error says what is wrong with it.
+pub(crate) fn check(security: &Security, allowed: CapabilitySet) -> Result<(), String> {
+    match &security.seccomp {
+        Seccomp::Profile(text) => profile::compile(text, allowed).map(drop),
+        Seccomp::RuntimeDefault | Seccomp::Unconfined => Ok(()),
+    }
+}
 
 /// Compiles the default filter now, so that forked processes have it.
 pub(crate) fn prepare() {

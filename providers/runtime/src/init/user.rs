@@ -77,7 +77,7 @@ pub(crate) fn resolve(image_user: &str, security: &Security, passwd: &str, group
                 .map(|(_, gid, _)| gid)
                 .ok_or_else(|| format!("unable to find group {wanted}: no matching entries in group file"))?,
         };
-    } else if let Some(login) = login {
+    } else if let Some(login) = login.filter(|_| !security.strict_groups) {
         let member = |members: &str| members.split(',').any(|member| member == login);
         further.extend(
             groups(group)
@@ -156,6 +156,17 @@ mod tests {
     fn an_explicit_group_is_the_only_one() {
         let user = resolved("web:logs", &Security::default());
         assert_eq!((user.gid, user.groups), (44, vec![]));
+    }
+
+    #[test]
+    fn strict_groups_are_those_of_the_spec_alone() {
+        let security = Security {
+            strict_groups: true,
+            supplemental_groups: vec![7],
+            ..Security::default()
+        };
+        let user = resolved("web", &security);
+        assert_eq!((user.gid, user.groups), (33, vec![7]));
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub(super) fn resolve(
     let config = &image.config;
     let user = config.user.clone().unwrap_or_default();
     init::check_non_root(sandbox, &spec.name, &user, &spec.security).map_err(refused)?;
-    init::allowed(&spec.security).map_err(|name| refused(format!("unknown capability {name:?}")))?;
+    let allowed = init::allowed(&spec.security).map_err(|name| refused(format!("unknown capability {name:?}")))?;
+    init::check_seccomp(&spec.security, allowed).map_err(refused)?;
 
     let (mut args, image_args) = match &spec.command {
         Some(command) => (command.clone(), &[][..]),
@@ -63,9 +64,9 @@ pub(super) fn resolve(
         .find(|cwd| !cwd.is_empty())
         .map_or("/", String::as_str)
         .to_owned();
-    let stop_signal = match &config.stop_signal {
+    let stop_signal = match spec.stop_signal.as_ref().or(config.stop_signal.as_ref()) {
         Some(name) if !name.is_empty() => {
-            signal_number(name).ok_or_else(|| refused(format!("the image's stop signal {name:?} is unknown")))?
+            signal_number(name).ok_or_else(|| refused(format!("the stop signal {name:?} is unknown")))?
         }
         _ => libc::SIGTERM,
     };
@@ -87,13 +88,15 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(allowed) && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
-/// Reads `15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`.
+/// Reads `15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`, and Kubernetes' `SIGRTMINPLUS3`.
 fn signal_number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse() {
         return (1..=64).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let plain = name.replace("PLUS", "+").replace("MINUS", "-");
+    let name = plain.as_str();
     if let Some(rest) = name.strip_prefix("RTMIN") {
         let offset: i32 = if rest.is_empty() {
             0

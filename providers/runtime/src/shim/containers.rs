@@ -402,7 +402,8 @@ impl Shim {
             }
         };
         container.child = None;
-        let oom_killed = ended.code != 0 && container.cgroup.oom_killed();
+        // Also of a program that went on after one of its children was killed, as containerd tells it.
+        let oom_killed = container.cgroup.oom_killed();
         // Without an own PID namespace it may have left processes behind.
         container.cgroup.kill();
         container.drain();

@@ -1,7 +1,7 @@
 //! What containers cannot see and do.
 
 use libtest_mimic::Trial;
-use setpoint_runtime::spec::{ContainerSpec, Mount, MountSource, Resources, SandboxSpec, Security};
+use setpoint_runtime::spec::{ContainerSpec, Mount, MountSource, Resources, SandboxSpec, Seccomp, Security};
 
 use crate::trial;
 use crate::world::{World, sandbox, script};
@@ -15,7 +15,12 @@ pub fn tests() -> Vec<Trial> {
         trial("users_and_groups_come_from_spec_and_image", users),
         trial("run_as_non_root_refuses_a_root_image", non_root),
         trial("a_read_only_root_cannot_be_written", read_only_root),
+        trial("a_seccomp_profile_of_the_nodes_own_is_enforced", profile),
+        trial("a_container_cannot_act_on_what_is_outside_of_it", outside),
+        trial("a_user_that_is_not_root_holds_nothing", unprivileged),
+        trial("a_child_that_is_killed_for_memory_is_told_of", oom_child),
         trial("limits_are_set_in_cgroups", limits),
+        trial("limits_of_what_runs_are_changed_in_place", resized),
         trial("a_mount_target_cannot_lead_out_of_the_root", escape),
         trial("containers_may_share_their_processes", shared_processes),
         trial("a_container_may_look_into_anothers_processes", target_processes),
@@ -205,6 +210,114 @@ async fn read_only_root() {
     world.finish().await;
 }
 
+async fn profile() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+    let with = |text: &str| Security {
+        seccomp: Seccomp::Profile(text.to_owned()),
+        ..Security::default()
+    };
+    let spec = ContainerSpec {
+        security: with(text),
+        ..script(
+            "app",
+            "mkdir /made 2>&1; touch /made && echo touched; grep Seccomp: /proc/self/status",
+        )
+    };
+    let log = output(&world, spec).await;
+    assert!(
+        log.contains("No space left on device") && log.contains("touched"),
+        "{log}"
+    );
+    assert!(log.contains("Seccomp:\t2"), "{log}");
+    let broken = ContainerSpec {
+        security: with("{}"),
+        ..script("broken", "true")
+    };
+    let error = world.start("a", broken).await.unwrap_err();
+    assert_eq!(error.reason(), "CreateContainerConfigError");
+    world.finish().await;
+}
+
+/// Each line of the script prints a word where something succeeded that must not.
+async fn outside() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let text = "
+        unshare -U true 2>/dev/null && echo user-namespace
+        unshare -n true 2>/dev/null && echo network-namespace
+        mount --bind /tmp /mnt 2>/dev/null && echo bind
+        mount -o remount,rw /proc/sys 2>/dev/null && echo remount
+        umount /proc/sys 2>/dev/null && echo uncovered
+        chroot / mount -t proc proc /mnt 2>/dev/null && echo proc
+        for file in /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /proc/sys/net/ipv4/ip_forward /proc/irq/default_smp_affinity; do
+            (echo 1 > $file) 2>/dev/null && echo wrote $file
+        done
+        for file in /sys/kernel/mm/transparent_hugepage/enabled /sys/power/state /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory/cgroup.procs; do
+            (echo 1 > $file) 2>/dev/null && echo wrote $file
+        done
+        test -n \"$(cat /proc/keys /proc/kcore 2>/dev/null | head -c1)\" && echo kernel-memory
+        keyctl show 2>/dev/null && echo keys
+        dmesg >/dev/null 2>&1 && echo kernel-log
+        hostname other 2>/dev/null && echo renamed
+        date -s 2001-01-01 >/dev/null 2>&1 && echo clock
+        insmod /nothing 2>&1 | grep -qi 'no such file' && test -e /proc/modules && false
+        nsenter -t 1 -m true 2>/dev/null && echo entered
+        ls /dev | grep -Ev '^(core|fd|full|mqueue|null|ptmx|pts|random|shm|stderr|stdin|stdout|termination-log|tty|urandom|zero)$'
+        ls /proc | grep '^[0-9]' | grep -vx -e 1 -e $$ | while read pid; do test -d /proc/$pid && grep -q setpoint /proc/$pid/comm 2>/dev/null && echo process $pid; done
+        test $(wc -l < /proc/self/mountinfo) -lt 60 || echo mounts
+        grep -q setpoint /proc/self/cgroup && echo cgroups
+        ulimit -Hn >/dev/null; test $(ulimit -n) -le 65536 || echo files
+        grep -E '^Cap(Inh|Amb):' /proc/self/status | grep -v 0000000000000000
+        echo end";
+    let log = output(&world, script("app", text)).await;
+    assert_eq!(log, "end\n");
+    world.finish().await;
+}
+
+async fn unprivileged() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let security = Security {
+        run_as_user: Some(1000),
+        run_as_group: Some(1000),
+        run_as_non_root: true,
+        read_only_root: true,
+        drop_capabilities: vec!["ALL".to_owned()],
+        ..Security::default()
+    };
+    let text = "grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb):' /proc/self/status | grep -v 0000000000000000;                 touch /x 2>/dev/null && echo wrote; cat /etc/shadow 2>/dev/null && echo read; su -c true 2>/dev/null && echo root;                 cat /proc/1/environ >/dev/null && id -u";
+    let spec = ContainerSpec {
+        security,
+        ..script("app", text)
+    };
+    assert_eq!(output(&world, spec).await, "1000\n");
+    world.finish().await;
+}
+
+async fn oom_child() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let resources = Resources {
+        memory_limit: Some(24 << 20),
+        ..Resources::default()
+    };
+    let text = "(x=$(head -c 200000000 /dev/zero | tr '\\0' 'x'); echo ${#x}); echo went on; exit 3";
+    let spec = ContainerSpec {
+        resources,
+        ..script("app", text)
+    };
+    let (ended, log) = world.run("a", spec).await;
+    let exit = ended.exit.unwrap();
+    // On v2 the whole container goes, as Kubernetes sets it up; on v1 the child alone.
+    assert!(
+        exit.oom_killed && (exit.code == 137 || (exit.code == 3 && log.contains("went on"))),
+        "{exit:?} {log}"
+    );
+    world.finish().await;
+}
+
 async fn limits() {
     let world = World::new().await;
     let pod = Resources {
@@ -247,6 +360,58 @@ async fn limits() {
         own.memory_bytes > 0 && stats.total.cpu_nanoseconds >= own.cpu_nanoseconds,
         "{stats:?}"
     );
+    world.finish().await;
+}
+
+async fn resized() {
+    let world = World::new().await;
+    let of = |quota: i64, memory: u64| Resources {
+        cpu_shares: Some(512),
+        cpu_quota: Some(quota),
+        cpu_period: Some(100_000),
+        memory_limit: Some(memory << 20),
+        pids_limit: None,
+    };
+    let spec = SandboxSpec {
+        resources: of(50_000, 64),
+        ..sandbox("a")
+    };
+    world.runtime.create_sandbox(spec).await.unwrap();
+    let container = ContainerSpec {
+        resources: of(50_000, 64),
+        ..script("app", "exec sleep 1000")
+    };
+    let id = world.start("a", container).await.unwrap().id();
+    let text =
+        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu*/cpu.cfs_quota_us memory.max cpu.max 2>/dev/null";
+    for (quota, memory) in [(150_000, 128), (20_000, 32)] {
+        let wanted = of(quota, memory);
+        world
+            .runtime
+            .resize("a", &wanted, &[(id.clone(), wanted.clone())])
+            .await
+            .unwrap();
+        let (_, log, _) = world.exec("a", &id, &["/bin/sh", "-c", text]).await;
+        let values: Vec<&str> = log.lines().collect();
+        let (quota, memory) = (quota.to_string(), (memory << 20).to_string());
+        let v2 = [memory.clone(), format!("{quota} 100000")];
+        assert!(values == [memory, quota] || values == v2, "{log}");
+    }
+    let little = Resources {
+        memory_limit: Some(4096),
+        ..Resources::default()
+    };
+    let error = world
+        .runtime
+        .resize("a", &Resources::default(), &[(id.clone(), little)])
+        .await
+        .unwrap_err();
+    assert!(format!("{error:?}").contains("below current usage"), "{error:?}");
+    let gone = world
+        .runtime
+        .resize("a", &of(1000, 64), &[("app-7".to_owned(), of(1000, 64))])
+        .await;
+    assert!(gone.is_err());
     world.finish().await;
 }
 

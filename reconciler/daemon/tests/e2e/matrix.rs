@@ -297,6 +297,13 @@ fn pods_and_nodes_are_debugged_as_on_kubernetes() {
 }
 
 #[test]
+fn containers_end_log_and_are_resized_as_on_kubernetes() {
+    let world = World::start();
+    crate::images::import_busybox(&world);
+    hold(&world, "containers.txt", &KUBECTL);
+}
+
+#[test]
 fn the_client_finds_its_way_as_on_kubernetes() {
     hold(&World::start(), "client.txt", &KUBECTL);
 }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use setpoint_api::{Status, default, meta};
 
-use super::{Removal, Scene, Strategy, account, priority};
+use super::{Removal, Scene, Strategy, account, priority, runtime_class};
 use crate::registry::{DeleteOptions, mark};
 
 /// What a pod without a period of its own is given, in seconds.
@@ -19,6 +19,7 @@ impl Strategy for Pods {
     fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
         account::admit_pod(scene.cache, object)?;
         priority::admit_pod(scene.cache, object)?;
+        runtime_class::admit_pod(scene.cache, object)?;
         default::pod::admit(object);
         Ok(())
     }

@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    fn plan(&self, step: &'static str, fault: Fault) {
+    pub(super) fn plan(&self, step: &'static str, fault: Fault) {
         self.faults.lock().insert(step, fault);
     }
 }

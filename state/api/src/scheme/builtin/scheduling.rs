@@ -16,7 +16,6 @@ pub(super) fn scheduling() -> Vec<Resource> {
             .validated(scheduling::priority_class, scheduling::priority_class_update),
         plain("node.k8s.io", "RuntimeClass", "runtimeclasses")
             .cluster()
-            .unattended("runtimeclasses are stored, but every pod is run in the same way")
             .table(table::runtime_class())
             .defaulted(default::scheduling::runtime_class)
             .validated(scheduling::runtime_class, scheduling::runtime_class_update),
