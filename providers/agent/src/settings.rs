@@ -199,7 +199,9 @@ fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
         -1 => Ok(None),
         number => match u64::try_from(number) {
             Ok(number) if number > 0 => Ok(Some(number)),
-            _ => Err(de::Error::custom(format!("{number} is no number of processes; -1 is any number"))),
+            _ => Err(de::Error::custom(format!(
+                "{number} is no number of processes; -1 is any number"
+            ))),
         },
     }
 }

@@ -41,8 +41,8 @@ use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, R
 use crate::probes::{Kind, Schedule};
 use crate::resize::{self, Capacity};
 use crate::roles::{self, Role};
-use crate::sources::{Change, Changes, Following, References};
 use crate::settings::PodSettings;
+use crate::sources::{Change, Changes, Following, References};
 use crate::static_pods;
 use crate::sysctls;
 use crate::volumes::{self, Places};

@@ -121,6 +121,11 @@ impl Cluster {
         if !adopted.is_empty() {
             tracing::info!(pods = adopted.len(), "adopted the pods that kept running");
         }
+        let image_gc = GcPolicy {
+            high: settings.images.gc_high,
+            low: settings.images.gc_low,
+            minimum_age: settings.images.gc_min_age,
+        };
         // The agent is a client like one across the network, with no more rights than the node has.
         let node = UserInfo::node(&instance.node_name);
         let agent = Agent::start(AgentConfig {
@@ -153,11 +158,7 @@ impl Cluster {
             records: Arc::new(engine::Kept(Arc::new(history.clone()))),
             client: client.clone(),
             node: instance.node_name.clone(),
-            policy: GcPolicy {
-                high: settings.images.gc_high,
-                low: settings.images.gc_low,
-                minimum_age: settings.images.gc_min_age,
-            },
+            policy: image_gc,
             now,
         };
         let end = ended(&stopped);
