@@ -464,6 +464,8 @@ impl Agent {
         let mut attempts: Vec<ContainerState> = sandbox
             .into_iter()
             .flat_map(|sandbox| sandbox.containers)
+            // Those of a sandbox that died, by a reboot for example.
+            .chain(self.inner.containers.past(uid).await)
             .filter(|state| state.name == container)
             .collect();
         attempts.sort_by_key(|state| state.attempt);

@@ -1,5 +1,6 @@
 //! What the agent needs of a runtime: a narrow seam, so that a worker can be driven by a scripted world in tests.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +85,16 @@ pub trait Containers: Send + Sync + 'static {
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxState, RuntimeFailure>;
     /// Ends a sandbox, kills what is left in it, and removes every trace of it. Succeeds when there is none.
     async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeFailure>;
+    /// As [`Containers::remove_sandbox`], but for the logs and exit codes of its containers: it is to be made anew.
+    async fn clear_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
+        self.remove_sandbox(id).await
+    }
+    /// Returns the containers that ended with former sandboxes of this id, and whose logs are kept.
+    async fn past(&self, _id: &str) -> Vec<ContainerState> {
+        Vec::new()
+    }
+    /// Removes what is kept of dead sandboxes but those with these ids.
+    async fn forget_all_but(&self, _ids: &BTreeSet<String>) {}
     /// Ends a sandbox of which no container runs; its logs and the containers' states stay until it is removed. Succeeds when that is done already.
     async fn close_sandbox(&self, id: &str) -> Result<(), RuntimeFailure>;
     /// Starts a container and returns once its first process runs.

@@ -1,5 +1,6 @@
 //! The runtime and image store of this machine as the agent sees them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +97,18 @@ impl Containers for Host {
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
         self.runtime.remove_sandbox(id).await.map_err(failed)
+    }
+
+    async fn clear_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {
+        self.runtime.clear_sandbox(id).await.map_err(failed)
+    }
+
+    async fn past(&self, id: &str) -> Vec<ContainerState> {
+        self.runtime.past(id)
+    }
+
+    async fn forget_all_but(&self, ids: &BTreeSet<String>) {
+        self.runtime.forget_all_but(ids).await;
     }
 
     async fn close_sandbox(&self, id: &str) -> Result<(), RuntimeFailure> {

@@ -1,7 +1,7 @@
 //! The pods of this node: follows the API, keeps one worker per pod, wakes it when something of its happens, and takes away what runs without a
 //! pod.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -231,10 +231,10 @@ impl Pods {
             }
         };
         let workers = self.workers.lock();
-        let forgotten: Vec<String> = found
-            .into_iter()
-            .filter(|uid| !workers.contains_key(uid) && !self.statics.has(uid))
-            .collect();
+        let kept: BTreeSet<String> = workers.keys().cloned().chain(self.statics.hashes()).collect();
+        let forgotten: Vec<String> = found.into_iter().filter(|uid| !kept.contains(uid)).collect();
+        let containers = self.shared.containers.clone();
+        self.tasks.spawn(async move { containers.forget_all_but(&kept).await });
         drop(workers);
         if forgotten.is_empty() {
             return;

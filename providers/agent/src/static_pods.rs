@@ -72,6 +72,11 @@ impl Statics {
         self.state.lock().has(hash)
     }
 
+    /// Returns the hashes of all that are declared.
+    pub(crate) fn hashes(&self) -> Vec<String> {
+        self.state.lock().declared.values().map(|pod| pod.hash.clone()).collect()
+    }
+
     /// Returns what is declared.
     pub(crate) fn declared(&self) -> HashMap<Key, Declared> {
         self.state.lock().declared.clone()

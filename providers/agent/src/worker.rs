@@ -409,7 +409,28 @@ impl Worker {
         self.ran = true;
     }
 
+    /// Takes note of containers that ended with a former sandbox: the status that was written last may be behind.
+    async fn recall(&mut self) {
+        for state in self.shared.containers.past(&self.uid).await {
+            let container = self.observed.containers.entry(state.name.clone()).or_default();
+            match &container.current {
+                Some(current) if current.attempt > state.attempt => continue,
+                Some(current) if current.attempt == state.attempt => {
+                    // Unless it runs in the sandbox that was adopted.
+                    if container.stale {
+                        container.current = Some(state);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            container.take(state);
+            container.stale = true;
+        }
+    }
+
     async fn run(&mut self) {
+        self.recall().await;
         loop {
             self.look().await;
             let now = (self.shared.now)();

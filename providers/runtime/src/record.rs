@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::spec::SandboxState;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Replaces the record; a reader sees the old or the new one. It is not synced: after a power failure no container of it is left either.
 ///
 /// The old one goes before the new one takes its name, because a file system that sees a rename replace a file writes the data out at once, and a
 /// shim would wait for the disk. In the moment between, [`read`] finds the new one under its first name.
-pub(crate) fn write(path: &Path, state: &SandboxState) -> io::Result<()> {
+pub(crate) fn write<T: Serialize>(path: &Path, state: &T) -> io::Result<()> {
     let new = unnamed(path);
     let mut file = OpenOptions::new()
         .create(true)
@@ -33,7 +34,7 @@ fn unnamed(path: &Path) -> PathBuf {
 }
 
 /// Reads a record; `None` when there is none.
-pub(crate) fn read(path: &Path) -> io::Result<Option<SandboxState>> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     for path in [path, &unnamed(path)] {
         match fs::read(path) {
             Ok(bytes) => return Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -47,6 +48,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<SandboxState>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::SandboxState;
 
     fn state(pid: i32) -> SandboxState {
         SandboxState {
@@ -60,7 +62,7 @@ mod tests {
     fn a_writer_that_dies_before_the_last_step_leaves_a_readable_record() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        assert_eq!(read(&path).unwrap(), None);
+        assert_eq!(read::<SandboxState>(&path).unwrap(), None);
         write(&path, &state(1)).unwrap();
         write(&path, &state(2)).unwrap();
         assert_eq!(read(&path).unwrap(), Some(state(2)));

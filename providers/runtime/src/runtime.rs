@@ -9,6 +9,7 @@ mod cleanup;
 mod close;
 mod dial;
 mod link;
+mod past;
 mod resize;
 mod resolve;
 mod session;
@@ -143,6 +144,8 @@ struct Sandboxes {
     closed: BTreeMap<String, SandboxState>,
     /// Those whose shim could not be reached when this runtime was opened, as last recorded: they run on, and it is tried again.
     unreached: BTreeMap<String, Option<SandboxState>>,
+    /// The containers of those that died, whether or not there is a new one.
+    past: BTreeMap<String, Vec<ContainerState>>,
     /// Ids that are being made or taken away.
     busy: BTreeSet<String>,
 }
@@ -211,7 +214,7 @@ impl Inner {
             // A daemon that was killed amid the closing has said so to the shim, which hears of it only now.
             if inner.adopt_closed(&sandbox).await.is_none() {
                 tracing::warn!(sandbox, "the shim of a sandbox ended");
-                if let Err(error) = inner.clean(&sandbox, link.current().spec.ip).await {
+                if let Err(error) = inner.bury(&sandbox, Some(link.current())).await {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         sandbox,
@@ -362,10 +365,15 @@ impl Runtime {
         // A task of its own: a caller that gives up must not leave half a sandbox.
         let inner = self.inner.clone();
         let made = tokio::spawn(async move {
-            let (id, ip) = (spec.id.clone(), spec.ip);
+            let id = spec.id.clone();
+            let wanted = SandboxState {
+                spec: spec.clone(),
+                pid: 0,
+                containers: Vec::new(),
+            };
             let result = inner.make_sandbox(spec).await;
             if result.is_err()
-                && let Err(error) = inner.clean(&id, ip).await
+                && let Err(error) = inner.bury(&id, Some(wanted)).await
             {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -501,6 +509,9 @@ impl Runtime {
 
     /// Removes what is left of an attempt (it is killed if it runs): files, cgroup, log.
     pub async fn remove_container(&self, sandbox: &str, container: &str) -> Result<(), RuntimeError> {
+        if self.inner.forget_past(sandbox, container).await? {
+            return Ok(());
+        }
         let state = self.stop_container(sandbox, container, Duration::ZERO).await?;
         let link = self.inner.link(sandbox)?;
         link.call(
@@ -518,37 +529,7 @@ impl Runtime {
 
     /// Kills a sandbox and removes everything that it had. Succeeds when there is none.
     pub async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
-        if !resolve::is_name(id) {
-            return Err(RuntimeError::Invalid(format!("{id:?} cannot be a sandbox's id")));
-        }
-        if !self.inner.sandboxes.lock().busy.insert(id.to_owned()) {
-            return Err(RuntimeError::Exists {
-                what: "a change of sandbox",
-                id: id.to_owned(),
-            });
-        }
-        let (inner, sandbox) = (self.inner.clone(), id.to_owned());
-        let removed = tokio::spawn(async move {
-            let link = inner.sandboxes.lock().live.get(&sandbox).cloned();
-            let mut ip = None;
-            if let Some(link) = link {
-                ip = link.current().spec.ip;
-                link.shut_down(SHIM_END).await;
-                link.gone(SHIM_END).await;
-            }
-            let result = inner.clean(&sandbox, ip).await;
-            let mut sandboxes = inner.sandboxes.lock();
-            sandboxes.live.remove(&sandbox);
-            if result.is_ok() {
-                sandboxes.closed.remove(&sandbox);
-                sandboxes.unreached.remove(&sandbox);
-            }
-            sandboxes.busy.remove(&sandbox);
-            result
-        });
-        removed
-            .await
-            .unwrap_or_else(|_| Err(RuntimeError::ShimGone(id.to_owned())))
+        self.end_sandbox(id, false).await
     }
 
     /// Returns every sandbox as last reported by its shim, the closed ones (of which `pid` is 0) and those that cannot be reached included.

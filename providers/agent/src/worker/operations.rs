@@ -178,7 +178,7 @@ impl Worker {
                 let spec = sandbox_spec(&shared, &pod, &uid, ip);
                 if again {
                     // What is left of the one before, if anything, has the same id.
-                    shared.containers.remove_sandbox(&uid).await?;
+                    shared.containers.clear_sandbox(&uid).await?;
                 }
                 let files = {
                     let (shared, pod, uid) = (shared.clone(), pod.clone(), uid.clone());

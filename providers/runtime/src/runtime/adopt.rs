@@ -72,6 +72,7 @@ impl Inner {
         };
         let mut adoptions = Vec::with_capacity(ids.len());
         for id in &ids {
+            self.recall(id);
             adoptions.push(self.adopt_one(id, &attached).boxed());
         }
         let adopted = futures::stream::iter(adoptions).buffer_unordered(AT_ONCE);
@@ -136,8 +137,11 @@ impl Inner {
                 if let Some(closed) = self.adopt_closed(id).await {
                     return Ok(Some(closed));
                 }
-                tracing::info!(sandbox = id, "a sandbox did not survive; taking its remains away");
-                if let Err(error) = self.clean(id, None).await {
+                // Of one that was buried already only what is kept is left.
+                if !self.is_buried(id) {
+                    tracing::info!(sandbox = id, "a sandbox did not survive; taking its remains away");
+                }
+                if let Err(error) = self.bury(id, None).await {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         sandbox = id,

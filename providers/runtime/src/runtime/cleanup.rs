@@ -18,6 +18,9 @@ use crate::logs;
 /// How long killed processes may take to leave their cgroup.
 const EMPTY: Duration = Duration::from_secs(10);
 
+/// How often a directory is tried to be removed into which others write.
+const TRIES: u32 = 100;
+
 /// How often it is looked whether they have: the kernel tells nobody.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -31,20 +34,24 @@ impl Inner {
             None
         });
         self.remove_processes(id).await?;
-        let mut network = Ok(());
-        let ip = ip.or_else(|| recorded?.spec.ip);
-        if let (Some(net), Some(ip)) = (&self.net, ip) {
-            network = net.detach(ip).await.map_err(|source| RuntimeError::Network {
-                operation: "detach",
-                sandbox: id.to_owned(),
-                source,
-            });
-        }
+        let network = self.detach(id, ip.or_else(|| recorded?.spec.ip)).await;
         // Last, because it is what a later start finds the rest by.
         if network.is_ok() {
             remove_tree(directory).await?;
         }
         network
+    }
+
+    /// Takes a sandbox's network away, if it has one.
+    pub(super) async fn detach(&self, id: &str, ip: Option<Ipv4Addr>) -> Result<(), RuntimeError> {
+        let (Some(net), Some(ip)) = (&self.net, ip) else {
+            return Ok(());
+        };
+        net.detach(ip).await.map_err(|source| RuntimeError::Network {
+            operation: "detach",
+            sandbox: id.to_owned(),
+            source,
+        })
     }
 
     /// Takes away a sandbox's processes, its shim first, its cgroup and its socket.
@@ -87,9 +94,19 @@ fn remove_file(path: &Path) -> Result<(), RuntimeError> {
 
 /// Removes a directory and all below it, on a thread that may wait.
 pub(super) async fn remove_tree(path: PathBuf) -> Result<(), RuntimeError> {
-    let task = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", path)(error)),
-        _ => Ok(()),
+    let task = tokio::task::spawn_blocking(move || {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match std::fs::remove_dir_all(&path) {
+                // Somebody who is about to end has written one more file.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < TRIES => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RuntimeError::io("remove", path)(error));
+                }
+                _ => return Ok(()),
+            }
+        }
     });
     task.await
         .unwrap_or_else(|error| Err(RuntimeError::io("remove", "a sandbox's files")(io::Error::other(error))))

@@ -79,13 +79,7 @@ impl Inner {
     /// Takes away what a closed sandbox does not need.
     async fn finish_closing(&self, id: &str, mut state: SandboxState) -> Result<(), RuntimeError> {
         self.remove_processes(id).await?;
-        if let (Some(net), Some(ip)) = (&self.net, state.spec.ip) {
-            net.detach(ip).await.map_err(|source| RuntimeError::Network {
-                operation: "detach",
-                sandbox: id.to_owned(),
-                source,
-            })?;
-        }
+        self.detach(id, state.spec.ip).await?;
         if state.spec.ip.take().is_some() {
             self.write_closed(id, &state)?;
         }
@@ -102,7 +96,7 @@ impl Inner {
 
     /// Takes a sandbox without a shim among the closed ones, if its record says that it is one.
     pub(super) async fn adopt_closed(self: &Arc<Self>, id: &str) -> Option<SandboxState> {
-        let closed = match record::read(&self.directory(id).join(CLOSED)) {
+        let closed: SandboxState = match record::read(&self.directory(id).join(CLOSED)) {
             Ok(closed) => closed?,
             Err(error) => {
                 tracing::warn!(
@@ -130,7 +124,7 @@ impl Inner {
     /// Makes a record of a closed sandbox anew from what its shim wrote last. Only a sandbox that was closed has such a record at all, however
     /// unreadable it became, so what is in the directory is not the remains of an accident.
     fn presume_closed(&self, id: &str) -> SandboxState {
-        let last = record::read(&self.directory(id).join("state.json")).unwrap_or_else(|error| {
+        let last: Option<SandboxState> = record::read(&self.directory(id).join("state.json")).unwrap_or_else(|error| {
             tracing::warn!(%error, sandbox = id, "what the shim of a completed sandbox recorded is unreadable too");
             None
         });

@@ -218,6 +218,8 @@ impl Link {
         if tokio::time::timeout(patience, closed).await.is_err() {
             self.kill("it does not end");
         }
+        // The end of its connections comes a moment before its own.
+        self.has_ended(patience).await;
     }
 
     /// Waits until the shim's process has ended; false when it has not after `patience`. Needs no descriptor more, of which there may be none left.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use setpoint_runtime::RuntimeError;
-use setpoint_runtime::spec::ExecSpec;
+use setpoint_runtime::spec::{ContainerSpec, ExecSpec};
 
 use crate::trial;
 use crate::world::{World, is_alive, open, script};
@@ -22,6 +22,10 @@ pub fn tests() -> Vec<Trial> {
         trial(
             "a_shim_that_ends_because_it_was_to_be_closed_keeps_logs_and_exit_codes",
             closing,
+        ),
+        trial(
+            "logs_and_exit_codes_outlive_a_sandbox_that_died_until_it_is_removed",
+            past,
         ),
         trial("the_number_of_a_dead_shim_says_nothing_about_who_has_it_now", reused),
     ]
@@ -147,5 +151,41 @@ async fn closing() {
     let kept = world.runtime.sandbox("a").unwrap();
     assert_eq!(kept.containers[0].exit.as_ref().unwrap().code, 3);
     assert_eq!(world.log("a", &ended).await, "done\n");
+    world.finish().await;
+}
+
+async fn past() {
+    let mut world = World::new().await;
+    let shim = world.sandbox("a").await.pid;
+    let (first, _) = world.run("a", script("app", "echo one; exit 3")).await;
+    let second = ContainerSpec {
+        attempt: 1,
+        ..script("app", "echo two; exec sleep 1000")
+    };
+    let second = world.start("a", second).await.unwrap();
+    let log = world.runtime.log_path("a", "app", 1);
+    until("the line", || std::fs::read_to_string(&log).unwrap().contains("two")).await;
+    signal(shim, "-KILL");
+    until("the end of the sandbox", || world.runtime.sandbox("a").is_none()).await;
+    for _ in 0..2 {
+        let past = world.runtime.past("a");
+        let codes: Vec<i32> = past.iter().map(|state| state.exit.as_ref().unwrap().code).collect();
+        assert_eq!(codes, [3, 137]);
+        // Also for the next daemon, and beside a new sandbox.
+        world.sandbox("a").await;
+        assert_eq!(world.log("a", &first).await, "one\n");
+        assert_eq!(world.log("a", &second).await, "two\n");
+        world.runtime.clear_sandbox("a").await.unwrap();
+        (world.runtime, world.adopted) = open(&world.folder, &world.instance).await;
+        assert_eq!(world.adopted, []);
+    }
+    world.runtime.remove_container("a", &first.id()).await.unwrap();
+    assert_eq!(world.runtime.past("a").len(), 1);
+    assert!(!world.runtime.log_path("a", "app", 0).exists());
+    world.runtime.forget_all_but(&["a".to_owned()].into()).await;
+    assert!(log.exists());
+    world.runtime.forget_all_but(&Default::default()).await;
+    assert_eq!(world.runtime.past("a"), []);
+    assert!(!world.folder.join("data/sandboxes/a").exists());
     world.finish().await;
 }
