@@ -1,7 +1,8 @@
 //! What the daemon and a shim say to each other: length-prefixed JSON over a unix socket.
 //!
 //! A shim may be older than the daemon that talks to it, so the first frame in each direction is a hello with a
-//! version. Within a version only optional fields are added. Order matters: a change of state is sent before the
+//! version. Within a version only optional fields are added, which `protocol/frames-1.json` holds: frames as the first
+//! release of the version sent them. Order matters: a change of state is sent before the
 //! answer or the event that it belongs to.
 
 use std::io;
@@ -264,5 +265,47 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.push(&u32::MAX.to_le_bytes());
         assert!(inbox.next::<ClientHello>().is_err());
+    }
+
+    /// Reads frames of the first release of this version, and writes them again; an older reader finds all that it knows.
+    fn hold<T: Serialize + DeserializeOwned>(frames: &serde_json::Value) {
+        let kind = std::any::type_name::<T>().rsplit("::").next().unwrap();
+        let frames = frames[kind].as_array().unwrap_or_else(|| panic!("no frames of {kind}"));
+        for frame in frames {
+            let read: T = serde_json::from_value(frame.clone())
+                .unwrap_or_else(|error| panic!("{kind} of an older release cannot be read ({error}): {frame}"));
+            let written = serde_json::to_value(&read).unwrap();
+            assert!(
+                includes(&written, frame),
+                "an older release misses something in {written}, it sent {frame}"
+            );
+        }
+    }
+
+    fn includes(all: &serde_json::Value, part: &serde_json::Value) -> bool {
+        match (all, part) {
+            (serde_json::Value::Object(all), serde_json::Value::Object(part)) => {
+                let found = |(key, value)| all.get(key).is_some_and(|found| includes(found, value));
+                part.iter().all(found)
+            }
+            (serde_json::Value::Array(all), serde_json::Value::Array(part)) => {
+                all.len() == part.len() && all.iter().zip(part).all(|(all, part)| includes(all, part))
+            }
+            _ => all == part,
+        }
+    }
+
+    #[test]
+    fn frames_of_older_releases_of_this_version_are_read_and_written() {
+        assert_eq!(
+            VERSION, 1,
+            "keep the frames of the versions before, and add those of the new one"
+        );
+        let frames = serde_json::from_str(include_str!("protocol/frames-1.json")).unwrap();
+        hold::<ShimSetup>(&frames);
+        hold::<ShimHello>(&frames);
+        hold::<ClientHello>(&frames);
+        hold::<Call>(&frames);
+        hold::<Message>(&frames);
     }
 }

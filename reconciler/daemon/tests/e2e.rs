@@ -36,6 +36,8 @@ mod matrix;
 mod node;
 #[path = "e2e/streams.rs"]
 mod streams;
+#[path = "e2e/survival.rs"]
+mod survival;
 #[path = "e2e/timemachine.rs"]
 mod timemachine;
 #[path = "e2e/volumes.rs"]

@@ -148,22 +148,36 @@ impl World {
     }
 
     fn up_as(&mut self, args: &[&str], environment: &[(&str, PathBuf)]) {
-        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut child = program()
+        let mut command = self.up_command(program());
+        command
+            .args(args)
+            .envs(environment.iter().map(|(name, value)| (name, value)));
+        self.up_by(command);
+    }
+
+    /// Makes a command of `up` on this instance, of this program or of another release of it.
+    pub fn up_command(&self, mut program: Command) -> Command {
+        program
             // Instances that start and stop beside each other must not take each other's usual port.
             .args(["up", "-o", "json", "--api-port", "0", "--data-dir"])
             .arg(self.data_dir())
-            .args(args)
             .current_dir(self.folder.path())
             .env(
                 "SETPOINT_LOG",
                 std::env::var("SETPOINT_LOG").unwrap_or_else(|_| "info".into()),
             )
-            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(self.log_file());
+        program
+    }
+
+    fn log_file(&self) -> File {
+        File::options().create(true).append(true).open(self.log_path()).unwrap()
+    }
+
+    /// Starts the daemon by a command and waits until it announces itself.
+    pub fn up_by(&mut self, mut command: Command) {
+        let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         self.daemon = Some(child);
         let (send, receive) = mpsc::channel();
