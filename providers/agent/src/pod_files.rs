@@ -1,6 +1,6 @@
 //! The files that every pod gets: /etc/hosts, /etc/hostname and /etc/resolv.conf. Pure; the host's own resolv.conf comes in as text.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
@@ -111,6 +111,23 @@ pub fn resolv_conf(pod: &Pod, host: &str, dns: Ipv4Addr, cluster_domain: &str) -
     resolver.text()
 }
 
+/// Returns the host's resolv.conf as it holds inside a pod: name servers on the host's loopback (such as systemd's stub at
+/// 127.0.0.53) answer nobody there; the cluster's DNS, which asks them, stands in for them.
+pub fn host_servers_for_pods(host: &str, dns: Ipv4Addr) -> String {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let server = words
+            .next()
+            .filter(|word| *word == "nameserver")
+            .and_then(|_| words.next());
+        match server.and_then(|server| server.parse::<IpAddr>().ok()) {
+            Some(server) if server.is_loopback() => format!("nameserver {dns}\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    host.lines().map(line).collect()
+}
+
 #[derive(Default)]
 struct Resolver {
     servers: Vec<String>,
@@ -207,6 +224,17 @@ mod tests {
         let expected = "search corp.example\nnameserver 9.9.9.9\noptions timeout:2\n";
         assert_eq!(resolv(json!({"dnsPolicy": "Default"})), expected);
         assert_eq!(resolv(json!({"hostNetwork": true})), expected);
+    }
+
+    #[test]
+    fn a_stub_on_the_hosts_loopback_is_replaced_by_the_cluster_which_asks_it() {
+        let host = "# stub\nnameserver 127.0.0.53\nnameserver 9.9.9.9\noptions edns0 trust-ad\nsearch lan\n";
+        let text = host_servers_for_pods(host, Ipv4Addr::new(10, 42, 0, 1));
+        let pod = pod(json!({"dnsPolicy": "Default"}));
+        assert_eq!(
+            resolv_conf(&pod, &text, Ipv4Addr::new(10, 42, 0, 1), "cluster.local"),
+            "search lan\nnameserver 10.42.0.1\nnameserver 9.9.9.9\noptions edns0 trust-ad\n"
+        );
     }
 
     #[test]

@@ -233,12 +233,21 @@ fn name_servers(text: &str, not: IpAddr) -> Vec<SocketAddr> {
 
 /// Asks one server over UDP, and over TCP if the answer does not fit.
 async fn exchange(server: SocketAddr, query: &Query, dnssec: bool) -> io::Result<Message> {
+    let mut edns = Edns::new();
+    edns.set_max_payload(PAYLOAD).set_dnssec_ok(dnssec);
+    let answer = exchange_with(server, query, Some(edns)).await?;
+    // A server from before EDNS does not understand the question (RFC 6891, 7).
+    match answer.metadata.response_code {
+        ResponseCode::FormErr | ResponseCode::NotImp => exchange_with(server, query, None).await,
+        _ => Ok(answer),
+    }
+}
+
+async fn exchange_with(server: SocketAddr, query: &Query, edns: Option<Edns>) -> io::Result<Message> {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.queries.push(query.clone());
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD).set_dnssec_ok(dnssec);
-    question.edns = Some(edns);
+    question.edns = edns;
     let bytes = question.to_vec().map_err(io::Error::other)?;
     let answer = timeout(PATIENCE, over_udp(server, &question, &bytes)).await??;
     if !answer.metadata.truncation {
@@ -291,6 +300,62 @@ async fn over_tcp(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use hickory_proto::rr::rdata::{A, SOA};
+    use hickory_proto::rr::{Name, Record};
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn answer(ttl: u32) -> Message {
+        let mut message = Message::response(1, hickory_proto::op::OpCode::Query);
+        let address = RData::A(A([192, 0, 2, 1].into()));
+        message
+            .answers
+            .push(Record::from_rdata(name("a.example."), ttl, address));
+        message
+    }
+
+    #[test]
+    fn answers_are_kept_as_long_as_they_say_and_not_too_long() {
+        assert_eq!(lifetime(&answer(60)), Some(60));
+        assert_eq!(lifetime(&answer(86_400)), Some(LONGEST));
+        let mut truncated = answer(60);
+        truncated.metadata.truncation = true;
+        assert_eq!(lifetime(&truncated), None);
+        let mut failed = answer(60);
+        failed.metadata.response_code = ResponseCode::ServFail;
+        assert_eq!(lifetime(&failed), None);
+        let mut absent = answer(60);
+        absent.answers.clear();
+        absent.metadata.response_code = ResponseCode::NXDomain;
+        assert_eq!(lifetime(&absent), None, "it does not say how long");
+        for (minimum, kept) in [(5, 5), (3600, LONGEST_NEGATIVE)] {
+            let soa = RData::SOA(SOA::new(name("ns."), name("mail."), 1, 1, 1, 1, minimum));
+            absent.authorities = vec![Record::from_rdata(name("example."), 7200, soa)];
+            assert_eq!(lifetime(&absent), Some(kept));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_bounded_ages_and_ends() {
+        let forwarder = Forwarder::new(Upstreams::Fixed(Vec::new()));
+        let key = |number: usize| Key {
+            name: format!("{number}.example."),
+            kind: RecordType::A,
+            dnssec: false,
+        };
+        for number in 0..KEPT * 2 {
+            forwarder.keep(key(number), &answer(60));
+        }
+        assert_eq!(forwarder.kept.lock().len(), KEPT);
+        let last = key(KEPT * 2 - 1);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(forwarder.kept(&last).unwrap().answers[0].ttl, 40);
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert!(forwarder.kept(&last).is_none());
+    }
 
     #[test]
     fn name_servers_are_read_and_we_are_not_among_them() {

@@ -122,6 +122,14 @@ async fn upstream(drop_first: bool) -> (SocketAddr, Arc<AtomicUsize>) {
                     .answers
                     .push(Record::from_rdata(name, 60, RData::A(A(Ipv4Addr::new(192, 0, 2, 80)))));
             }
+            "old.example.com." if Message::from_vec(bytes).unwrap().edns.is_some() => {
+                message.metadata.response_code = ResponseCode::FormErr;
+            }
+            "old.example.com." => {
+                message
+                    .answers
+                    .push(Record::from_rdata(name, 60, RData::A(A(Ipv4Addr::new(192, 0, 2, 81)))));
+            }
             "large.example.com." if !tcp => message.metadata.truncation = true,
             "large.example.com." => message.answers.extend(
                 (0..200).map(|n| Record::from_rdata(name.clone(), 60, RData::A(A(Ipv4Addr::new(192, 0, 2, n))))),
@@ -269,6 +277,16 @@ async fn other_names_are_asked_for_once_and_kept() {
     assert_eq!(count.load(Ordering::SeqCst), 1);
     let absent = ask(&world, "absent.example.com.", RecordType::A).await;
     assert_eq!(absent.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[tokio::test]
+async fn a_resolver_that_knows_no_extensions_is_asked_without_them() {
+    let (upstream, _) = upstream(false).await;
+    let world = start(cluster(), vec![upstream]).await;
+    assert_eq!(
+        data(&ask(&world, "old.example.com.", RecordType::A).await),
+        ["192.0.2.81"]
+    );
 }
 
 #[tokio::test]

@@ -92,7 +92,11 @@ pub(super) fn write_pod_files(
     } else {
         pod_files::hosts(pod, ip, &shared.cluster_domain)
     };
-    let resolv = pod_files::resolv_conf(pod, &host_file("/etc/resolv.conf")?, shared.dns, &shared.cluster_domain);
+    let host_resolv = match host_file("/etc/resolv.conf")? {
+        text if on_host => text,
+        text => pod_files::host_servers_for_pods(&text, shared.dns),
+    };
+    let resolv = pod_files::resolv_conf(pod, &host_resolv, shared.dns, &shared.cluster_domain);
     let hostname = if on_host {
         host_file("/proc/sys/kernel/hostname")?
     } else {

@@ -139,6 +139,26 @@ fn dockers_forward_policy_is_opened_at_its_documented_place_and_closed_with_the_
 }
 
 #[test]
+fn ufws_place_is_used_when_it_comes_and_left_when_the_instance_goes() {
+    on_a_host(|| async {
+        let (net, server, keeper) = kept("b004").await;
+        let client = Pod::start(&net, 11).await;
+        let ip = server.ip;
+        for line in [
+            "iptables-nft -P FORWARD DROP",
+            "iptables-nft -N ufw-before-forward",
+            "iptables-nft -A FORWARD -j ufw-before-forward",
+        ] {
+            tool(line);
+        }
+        until("pods reach each other", || client.run(move || answers(ip, 80))).await;
+        keeper.abort();
+        net.remove_all().await.unwrap();
+        assert_eq!(tool("iptables-nft -S ufw-before-forward"), "-N ufw-before-forward\n");
+    });
+}
+
+#[test]
 fn what_a_firewall_drops_that_comes_in_is_named_until_it_knows_the_pods() {
     on_a_host(|| async {
         let net = open("b003").await;

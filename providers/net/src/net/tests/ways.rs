@@ -168,3 +168,53 @@ fn only_who_is_in_the_source_ranges_comes_by_the_load_balancer() {
         outside.run(attempt(80)).unwrap();
     });
 }
+
+#[test]
+fn every_transport_has_services_and_host_ports_and_a_client_stays_by_each_way() {
+    on_a_host(|| async {
+        let net = open("a019").await;
+        let (one, two) = (Pod::start(&net, 10).await, Pod::start(&net, 11).await);
+        let mut backends = vec![one.serve(53, "one"), two.serve(53, "two")];
+        assert_eq!(backends, [echo(&one, "one"), echo(&two, "two")]);
+        backends.sort();
+        let port = |name: &str, protocol| ServicePort {
+            protocol,
+            port: 53,
+            node_port: Some(30_053),
+            affinity_seconds: Some(60),
+            ..service(name, backends.clone())
+        };
+        let every = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        let host_ports = every.map(|protocol| HostPort {
+            protocol,
+            port: 5300,
+            ip: None,
+            backend: backends[0],
+        });
+        let ports = ["default/a", "default/b", "default/c"].into_iter().zip(every);
+        let all = ServiceTable {
+            ports: ports.map(|(name, protocol)| port(name, protocol)).collect(),
+            host_ports: host_ports.to_vec(),
+        };
+        net.apply(&all).await.unwrap();
+        let gateway = net.config().ranges.gateway();
+        let word = |text: String| text.split(' ').next().unwrap_or_default().to_owned();
+        let tcp: BTreeSet<String> = (0..16)
+            .flat_map(|_| [(CLUSTER_IP, 53), (gateway, 30_053)])
+            .map(|(to, port)| word(greeting(to, port).unwrap()))
+            .collect();
+        let udp: BTreeSet<String> = (0..16)
+            .flat_map(|_| [(CLUSTER_IP, 53), (gateway, 30_053)])
+            .map(|to| {
+                let socket = UdpSocket::bind((gateway, 0)).unwrap();
+                socket.set_read_timeout(Some(LIMIT)).unwrap();
+                socket.send_to(b"?", to).unwrap();
+                let mut buffer = [0; 16];
+                let count = socket.recv(&mut buffer).unwrap();
+                String::from_utf8_lossy(&buffer[..count]).into_owned()
+            })
+            .collect();
+        assert_eq!((tcp.len(), udp.len()), (1, 1), "{tcp:?} {udp:?}");
+        assert_eq!(word(greeting(gateway, 5300).unwrap()), "one");
+    });
+}
