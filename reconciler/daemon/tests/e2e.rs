@@ -32,6 +32,8 @@ mod kubectl;
 mod lifecycle;
 #[path = "e2e/matrix.rs"]
 mod matrix;
+#[path = "e2e/network.rs"]
+mod network;
 #[path = "e2e/node.rs"]
 mod node;
 #[path = "e2e/streams.rs"]

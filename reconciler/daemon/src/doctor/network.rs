@@ -22,16 +22,61 @@ pub async fn firewall(subject: &Subject) -> Findings {
     let obstacles = Net::obstacles(&instance.net())
         .await
         .context("cannot look at this host's firewall")?;
-    if obstacles.is_empty() {
-        return Ok(vec![Finding::ok("no chain of nftables drops what is forwarded")]);
-    }
-    Ok(obstacles
+    let mut findings: Vec<Finding> = obstacles
         .into_iter()
         .map(|text| match text.split_once("; ") {
             Some((what, advice)) => Finding::warning(what, advice),
             None => Finding::warning(text, "see the firewall's documentation"),
         })
-        .collect())
+        .collect();
+    findings.extend(legacy(&instance.net().instance).await);
+    if findings.is_empty() {
+        findings.push(Finding::ok("no firewall drops what pods send or receive"));
+    }
+    Ok(findings)
+}
+
+/// Looks at the rules of the legacy iptables, which nftables does not show. Without its tables there is nothing to look at.
+async fn legacy(instance: &str) -> Option<Finding> {
+    const TABLES: &str = "/proc/net/ip_tables_names";
+    let tables = std::fs::read_to_string(TABLES).unwrap_or_default();
+    if !tables.lines().any(|table| table == "filter") {
+        return None;
+    }
+    let advice = format!(
+        "let what comes from and goes to sp{instance}* through: iptables-legacy -I FORWARD -i sp{instance}+ -j ACCEPT; \
+         iptables-legacy -I FORWARD -o sp{instance}+ -j ACCEPT"
+    );
+    let mut list = tokio::process::Command::new("iptables-legacy");
+    list.args(["-S", "FORWARD"])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    match tokio::time::timeout(ANSWER, list.output()).await {
+        Ok(Ok(output)) if output.status.success() => {
+            let rules = String::from_utf8_lossy(&output.stdout).into_owned();
+            drops_pods(&rules, instance).then(|| {
+                let what =
+                    "the legacy iptables drop forwarded packets, so pods may reach neither each other nor the outside";
+                Finding::warning(what, advice)
+            })
+        }
+        _ => Some(Finding::warning(
+            "this host has rules of the legacy iptables, which cannot be listed (iptables-legacy -S FORWARD)",
+            format!("if they drop forwarded packets, {advice}"),
+        )),
+    }
+}
+
+/// Says whether the rules of the chain FORWARD drop what no rule lets through, and none names the instance's links.
+fn drops_pods(rules: &str, instance: &str) -> bool {
+    let drops = rules.lines().any(|line| line.trim() == "-P FORWARD DROP");
+    let accepts = |direction: &str| {
+        let links = format!("{direction} sp{instance}+");
+        rules
+            .lines()
+            .any(|line| line.contains(&links) && line.contains("-j ACCEPT"))
+    };
+    drops && !(accepts("-i") && accepts("-o"))
 }
 
 /// Looks whether the API's port is free when no daemon has it.
@@ -113,6 +158,14 @@ fn servers(text: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn legacy_rules_stand_in_the_way_unless_they_name_the_links() {
+        assert!(!drops_pods("-P FORWARD ACCEPT\n", "ab12"));
+        assert!(drops_pods("-P FORWARD DROP\n-A FORWARD -i spab12+ -j ACCEPT\n", "ab12"));
+        let open = "-P FORWARD DROP\n-A FORWARD -o spab12+ -j ACCEPT\n-A FORWARD -i spab12+ -j ACCEPT\n";
+        assert!(!drops_pods(open, "ab12"));
+    }
 
     #[test]
     fn resolvers_are_read_as_the_system_does() {
