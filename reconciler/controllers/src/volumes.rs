@@ -78,7 +78,7 @@ pub fn class_of_volume(volume: &PersistentVolume) -> &str {
 pub fn default_class<'a>(classes: impl IntoIterator<Item = &'a StorageClass>) -> Option<&'a StorageClass> {
     let marked = classes.into_iter().filter(|class| {
         let says = |key: &&str| class.annotations().get(*key).is_some_and(|value| value == "true");
-        DEFAULT_CLASS.iter().any(|key| says(key))
+        DEFAULT_CLASS.iter().any(says)
     });
     marked.min_by_key(|class| {
         let made = class.metadata.creation_timestamp.as_ref().map(|time| time.0);

@@ -15,15 +15,18 @@ use crate::resources;
 /// Deeper directories are not counted.
 const DEPTH: usize = 512;
 
+/// A limit as it is written, and in bytes.
+pub type Limit = (String, u64);
+
 /// What is measured of a pod, and what it may be at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// emptyDirs: name, directory, limit as it is written and in bytes; without one the volume counts for the pod only.
-    pub volumes: Vec<(String, PathBuf, Option<(String, u64)>)>,
+    pub volumes: Vec<(String, PathBuf, Option<Limit>)>,
     /// Containers: name, and their limit as it is written and in bytes.
-    pub containers: Vec<(String, Option<(String, u64)>)>,
+    pub containers: Vec<(String, Option<Limit>)>,
     /// What all together may be, as it is written and in bytes.
-    pub pod: Option<(String, u64)>,
+    pub pod: Option<Limit>,
 }
 
 /// Says what has to be measured of a pod; `None` when nothing of it is limited.
@@ -77,7 +80,7 @@ fn binary(bytes: u64) -> String {
     let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let mut amount = bytes;
     let mut at = 0;
-    while amount > 0 && amount % 1024 == 0 && at + 1 < suffixes.len() {
+    while amount > 0 && amount.is_multiple_of(1024) && at + 1 < suffixes.len() {
         amount /= 1024;
         at += 1;
     }

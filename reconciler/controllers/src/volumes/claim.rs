@@ -116,7 +116,7 @@ fn provision(claim: &Arc<PersistentVolumeClaim>, class: &StorageClass, scene: &S
     }
     let mut actions = Vec::new();
     let told = |name: &&str| claim.annotations().get(*name).is_some_and(|by| by == provisioner);
-    if !STORAGE_PROVISIONER.iter().all(|name| told(name)) {
+    if !STORAGE_PROVISIONER.iter().all(told) {
         let annotations: serde_json::Map<String, Value> = STORAGE_PROVISIONER
             .iter()
             .map(|name| ((*name).to_owned(), provisioner.into()))

@@ -27,6 +27,11 @@ pub(super) const NAME: &str = "persistentvolume-controller";
 /// How long reading the pods of a namespace may take.
 const LIST_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Whether it is a claim, and which object.
+type About = (bool, Key);
+/// The reason and message of an event.
+type News = (&'static str, String);
+
 struct Controller {
     cluster: Cluster,
     recorder: Recorder,
@@ -39,7 +44,7 @@ struct Controller {
     claims_written: Freshness,
     volumes_written: Freshness,
     /// What was said last about a claim or volume that waits, so that it is said once.
-    said: Mutex<HashMap<(bool, Key), (&'static str, String)>>,
+    said: Mutex<HashMap<About, News>>,
 }
 
 /// Wires the controllers up.

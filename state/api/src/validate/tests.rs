@@ -68,6 +68,55 @@ fn errors(group: &str, plural: &str, mut object: Value) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn mounts_travel_and_are_read_only_as_far_as_they_may() {
+    let with = |mount: Value, privileged: bool| {
+        let mut whole = json!({"name": "v", "mountPath": "/x"});
+        for (key, value) in mount.as_object().expect("a map") {
+            whole[key] = value.clone();
+        }
+        let volumes = json!([{"name": "v", "emptyDir": {}}, {"name": "e", "ephemeral": {}}]);
+        let container =
+            json!({"name": "a", "image": "i", "securityContext": {"privileged": privileged}, "volumeMounts": [whole]});
+        let pod = json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [container], "volumes": volumes}});
+        let mut found = errors("", "pods", pod);
+        assert!(
+            found
+                .iter()
+                .any(|error| error == "spec.volumes[1].ephemeral.volumeClaimTemplate: Required value"),
+            "{found:?}"
+        );
+        found.retain(|error| error.contains("volumeMounts"));
+        found
+    };
+    let at = "spec.containers[0].volumeMounts[0]";
+    assert_eq!(
+        with(json!({"mountPropagation": "Bidirectional"}), false),
+        [format!(
+            "{at}.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"
+        )]
+    );
+    assert!(with(json!({"mountPropagation": "Bidirectional"}), true).is_empty());
+    assert_eq!(
+        with(
+            json!({"recursiveReadOnly": "Enabled", "mountPropagation": "HostToContainer"}),
+            false
+        ),
+        [
+            format!("{at}.recursiveReadOnly: Forbidden: may only be specified when readOnly is true"),
+            format!(
+                "{at}.recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified"
+            ),
+        ]
+    );
+    assert_eq!(
+        with(json!({"subPath": "a", "subPathExpr": "b"}), false),
+        [format!(
+            "{at}.subPathExpr: Invalid value: \"b\": subPathExpr and subPath are mutually exclusive"
+        )]
+    );
+}
+
 fn update_errors(group: &str, plural: &str, mut old: Value, change: impl FnOnce(&mut Value)) -> Vec<String> {
     let resource = resource(group, plural);
     resource.default(&mut old);

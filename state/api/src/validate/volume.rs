@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::field::{FieldError, Path};
-use super::{all_invalid, one_of};
+use super::{all_invalid, one_of, persistent};
 use crate::meta::{at, int_at, list_at, str_at};
 use crate::names;
 use crate::quantity::Quantity;
@@ -76,6 +76,16 @@ fn source(errors: &mut Vec<FieldError>, path: &Path, key: &str, volume: &Value) 
         }
         "persistentVolumeClaim" if str_at(source, &["claimName"]).is_empty() => {
             errors.push(FieldError::required(path.child("claimName"), ""));
+        }
+        "ephemeral" => {
+            let path = path.child("volumeClaimTemplate");
+            match at(source, &["volumeClaimTemplate"]).filter(|template| template.is_object()) {
+                None => errors.push(FieldError::required(path, "")),
+                Some(template) => {
+                    let spec = at(template, &["spec"]).unwrap_or(&Value::Null);
+                    persistent::claim_spec(errors, &path.child("spec"), spec);
+                }
+            }
         }
         "emptyDir" => {
             if let Some(limit) = at(source, &["sizeLimit"]).filter(|limit| !limit.is_null())
@@ -168,13 +178,44 @@ pub(super) fn mounts(errors: &mut Vec<FieldError>, path: &Path, container: &Valu
                 errors.push(FieldError::invalid(path.child(key), sub_path, "must not contain '..'"));
             }
         }
-        let propagations = ["Bidirectional", "HostToContainer", "None"];
-        one_of(
-            errors,
-            &path.child("mountPropagation"),
-            str_at(mount, &["mountPropagation"]),
-            &propagations,
-            false,
-        );
+        let sub_path_expr = str_at(mount, &["subPathExpr"]);
+        if !sub_path_expr.is_empty() && !str_at(mount, &["subPath"]).is_empty() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            errors.push(FieldError::invalid(path.child("subPathExpr"), sub_path_expr, detail));
+        }
+        propagation(errors, &path, container, mount);
+    }
+}
+
+/// Checks which way later mounts travel, and what read-only means for them.
+fn propagation(errors: &mut Vec<FieldError>, path: &Path, container: &Value, mount: &Value) {
+    let wanted = str_at(mount, &["mountPropagation"]);
+    let propagations = ["Bidirectional", "HostToContainer", "None"];
+    let at_path = path.child("mountPropagation");
+    one_of(errors, &at_path, wanted, &propagations, false);
+    let privileged = at(container, &["securityContext", "privileged"]).and_then(Value::as_bool);
+    if wanted == "Bidirectional" && privileged != Some(true) {
+        let detail = "Bidirectional mount propagation is available only to privileged containers";
+        errors.push(FieldError::forbidden(at_path, detail));
+    }
+    let at_path = path.child("recursiveReadOnly");
+    let recursive = str_at(mount, &["recursiveReadOnly"]);
+    one_of(
+        errors,
+        &at_path,
+        recursive,
+        &["Disabled", "Enabled", "IfPossible"],
+        false,
+    );
+    if !matches!(recursive, "Enabled" | "IfPossible") {
+        return;
+    }
+    if at(mount, &["readOnly"]).and_then(Value::as_bool) != Some(true) {
+        let detail = "may only be specified when readOnly is true";
+        errors.push(FieldError::forbidden(&at_path, detail));
+    }
+    if !matches!(wanted, "" | "None") {
+        let detail = "may only be specified when mountPropagation is None or not specified";
+        errors.push(FieldError::forbidden(&at_path, detail));
     }
 }
