@@ -74,7 +74,12 @@ impl Statics {
 
     /// Returns the hashes of all that are declared.
     pub(crate) fn hashes(&self) -> Vec<String> {
-        self.state.lock().declared.values().map(|pod| pod.hash.clone()).collect()
+        self.state
+            .lock()
+            .declared
+            .values()
+            .map(|pod| pod.hash.clone())
+            .collect()
     }
 
     /// Returns what is declared.
