@@ -99,7 +99,7 @@ fn a_file_that_changes_ends_one_pod_and_begins_another_after_it() {
     let statics = Statics::default();
     statics.declare(old);
     statics.see(mirror(&before, "m1"));
-    assert_eq!(statics.declare(new), [before.hash.clone()]);
+    assert_eq!(statics.declare(new), std::slice::from_ref(&before.hash));
     assert_eq!(statics.next(&web()), None, "the mirror still shows the former pod");
     assert_eq!(statics.see(mirror(&before, "m1")), None);
     statics.lose(&mirror(&before, "m1"));
