@@ -294,15 +294,22 @@ impl Pods {
     }
 
     fn start(&self, uid: String, update: Update, adopted: Option<SandboxState>) {
-        let (updates, receiver) = watch::channel(update);
         let wake = Arc::new(Notify::new());
-        self.workers.lock().insert(
-            uid.clone(),
-            Handle {
+        let receiver = {
+            let mut workers = self.workers.lock();
+            // A static pod may be begun by the watch and by the end of its forerunner at once.
+            if let Some(handle) = workers.get(&uid) {
+                handle.updates.send_replace(update);
+                return;
+            }
+            let (updates, receiver) = watch::channel(update);
+            let handle = Handle {
                 updates,
                 wake: wake.clone(),
-            },
-        );
+            };
+            workers.insert(uid.clone(), handle);
+            receiver
+        };
         let (pods, stop) = (self.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let last = receiver.clone();
