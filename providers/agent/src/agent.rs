@@ -230,6 +230,12 @@ impl Agent {
             config.node_name.clone(),
             stop.clone(),
         ));
+        tasks.spawn(node::images::keep(
+            config.client.clone(),
+            config.node_name.clone(),
+            config.images.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(node::keep(
             config.client,
             identity,

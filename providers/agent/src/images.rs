@@ -52,12 +52,17 @@ pub fn image_id(reference: &str, image: &ReadyImage) -> String {
     if image.digest.is_empty() {
         return image.id.clone();
     }
+    by_digest(reference, &image.digest)
+}
+
+/// Returns a reference's repository with a digest.
+pub fn by_digest(reference: &str, digest: &str) -> String {
     let without_digest = reference.split('@').next().unwrap_or(reference);
     let slash = without_digest.rfind('/').map_or(0, |at| at + 1);
     let end = without_digest[slash..]
         .find(':')
         .map_or(without_digest.len(), |at| slash + at);
-    format!("{}@{}", &without_digest[..end], image.digest)
+    format!("{}@{digest}", &without_digest[..end])
 }
 
 /// Writes a duration as Go does, to the millisecond: `393ms`, `1.2s`, `1m2.3s`.

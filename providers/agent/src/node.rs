@@ -1,5 +1,6 @@
 //! The Node object: what this machine has and how it is. `keep` keeps it so, and says that the machine lives.
 
+pub(crate) mod images;
 mod keep;
 
 use std::collections::BTreeMap;

@@ -65,6 +65,11 @@ pub struct ImageStore {
 }
 
 impl ImageStore {
+    /// Where the store is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Opens the store in `root`, which is created (0700) when missing.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
         for folder in [

@@ -10,7 +10,10 @@
 //! network and mount namespaces of its own, so that nothing of theirs touches the host. `RUNS` sets the number of runs of the rows with one pod (20
 //! unless given; a row of ten pods has a tenth of them), `PEERS` the peers by a comma-separated list, `SERVICES=0` leaves services out.
 
-#![allow(clippy::disallowed_methods, reason = "what peers do can only be looked at again and again, under a deadline")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what peers do can only be looked at again and again, under a deadline"
+)]
 
 #[path = "peers/crun.rs"]
 mod crun;

@@ -95,7 +95,7 @@ fn what_cannot_be_honoured_is_refused_with_its_path() {
 
 #[test]
 fn what_is_not_used_is_said() {
-    let spec = json!({"containers": [], "priority": 5, "topologySpreadConstraints": [{"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}], "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]});
+    let spec = json!({"containers": [], "priority": 5, "topologySpreadConstraints": [{"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}], "volumes": [{"name": "v", "emptyDir": {}}], "preemptionPolicy": "Never"});
     let checked = check(&spec);
     assert_eq!(checked.refused, []);
     assert_eq!(checked.warnings.len(), 3);

@@ -146,3 +146,17 @@ fn scrapers_of_cadvisor_find_what_containers_use() {
         assert!(value > 0.0, "{figure}: {value}");
     }
 }
+
+#[test]
+fn a_node_tells_which_images_it_has() {
+    let world = World::start();
+    import_busybox(&world);
+    let name = name(&node(&world));
+    world.until(&["node", &name], "the image to be told", |node| {
+        let images = node["status"]["images"].as_array().cloned().unwrap_or_default();
+        images.iter().any(|image| {
+            let names = image["names"].as_array().unwrap();
+            names.contains(&"docker.io/test/busybox:1".into()) && image["sizeBytes"].as_u64() > Some(0)
+        })
+    });
+}
