@@ -36,6 +36,8 @@ mod matrix;
 mod network;
 #[path = "e2e/node.rs"]
 mod node;
+#[path = "e2e/servers.rs"]
+mod servers;
 #[path = "e2e/streams.rs"]
 mod streams;
 #[path = "e2e/survival.rs"]
