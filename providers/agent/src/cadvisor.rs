@@ -343,6 +343,7 @@ mod tests {
             },
             pid: 1,
             containers: vec![ContainerState {
+                mounted: Vec::new(),
                 name: "app".to_owned(),
                 attempt: 2,
                 image: "sha256:0".to_owned(),

@@ -21,6 +21,7 @@ pub mod decide;
 pub mod dns;
 pub mod env;
 pub mod events;
+mod folder_watch;
 pub mod grpc;
 pub mod hooks;
 mod host;

@@ -82,13 +82,19 @@ impl Pods {
 
     /// Ends a static pod that is not declared any more, as one that is deleted: with its grace period.
     pub(crate) fn end_static(&self, hash: &str) {
-        if let Some(handle) = self.workers.lock().get(hash) {
+        let end = |handle: &Handle| {
             handle.updates.send_modify(|update| {
                 let mut pod = Pod::clone(&update.pod);
                 let now = Time((self.shared.now)());
                 pod.metadata.deletion_timestamp.get_or_insert(now);
                 update.pod = Arc::new(pod);
             });
+        };
+        let known = self.workers.lock().get(hash).map(end).is_some();
+        // What ran before the daemon's start may wait for a mirror that never came.
+        let unclaimed = self.adopted.lock().remove(hash).filter(|_| !known);
+        if let Some(sandbox) = unclaimed {
+            self.remove_orphan(sandbox);
         }
     }
 
@@ -165,10 +171,21 @@ impl Pods {
         let key = static_pods::key(&pod);
         let Some(runs) = self.statics.see(pod) else { return };
         // The former pod of that name ends first; what it leaves starts this one.
+        let is_own = |uid: &String| Some(uid) == runs.metadata.uid.as_ref();
         let other = |(uid, handle): (&String, &Handle)| {
-            Some(uid) != runs.metadata.uid.as_ref() && static_pods::key(&handle.updates.borrow().pod) == key
+            let update = handle.updates.borrow();
+            let is_ending = update.gone || update.pod.metadata.deletion_timestamp.is_some();
+            static_pods::key(&update.pod) == key && (is_ending || !is_own(uid))
         };
-        if !self.workers.lock().iter().any(other) {
+        // It may not be known yet that what ran before is nobody's any more.
+        let adopted = |(uid, sandbox): (&String, &SandboxState)| {
+            let spec = &sandbox.spec;
+            !is_own(uid)
+                && key
+                    .as_ref()
+                    .is_some_and(|key| *key == (spec.namespace.clone(), spec.name.clone()))
+        };
+        if !self.workers.lock().iter().any(other) && !self.adopted.lock().iter().any(adopted) {
             self.apply(runs);
         }
     }
@@ -314,12 +331,13 @@ impl Pods {
         self.tasks.spawn(async move {
             let last = receiver.clone();
             worker::run(pods.shared.clone(), receiver, wake, adopted, stop.clone()).await;
-            pods.workers.lock().remove(&uid);
             if stop.is_cancelled() {
                 // The pod runs on, and keeps its ports.
                 return;
             }
+            // Before the next pod of this name can take them.
             pods.shared.host_ports.release(&uid);
+            pods.workers.lock().remove(&uid);
             let key = static_pods::key(&last.borrow().pod);
             if let Some(next) = key.and_then(|key| pods.statics.next(&key)) {
                 pods.apply(next);

@@ -123,6 +123,7 @@ mod tests {
             ..Known::default()
         };
         known.take(ContainerState {
+            mounted: Vec::new(),
             name: "a".to_owned(),
             attempt: 3,
             image: String::new(),

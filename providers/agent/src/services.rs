@@ -248,6 +248,7 @@ impl<R: Rules> Work<R> {
             // What is not known yet must not be taken out of rules that an earlier process has made.
             let held = host_ports.borrow().clone();
             let (true, true, Some(held)) = (self.services.complete(), self.slices.complete(), held) else {
+                look_again = Instant::now() + LOOK_AGAIN;
                 continue;
             };
             // Most events change nothing that the rules are made from.

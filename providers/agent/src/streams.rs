@@ -210,6 +210,7 @@ mod tests {
     fn attempt(number: u32) -> ContainerState {
         let started_at = jiff::Timestamp::UNIX_EPOCH;
         ContainerState {
+            mounted: Vec::new(),
             name: "a".to_owned(),
             attempt: number,
             image: String::new(),

@@ -326,6 +326,7 @@ impl Worker {
             container.crashes = attempt.min(16);
             let exit = ended.as_ref().filter(|_| began.is_none());
             container.take(ContainerState {
+                mounted: Vec::new(),
                 name: status.name.clone(),
                 attempt,
                 image: status.image_id.clone(),

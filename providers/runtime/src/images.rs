@@ -167,11 +167,11 @@ impl ImageStore {
     /// Whether a pod that holds these credentials may use an image that is here without asking its registry: what was fetched with a Secret is
     /// not for pods that lack it. `id` is the image's, `reference` what the pod calls it.
     pub fn may_use(&self, id: &str, reference: &str, secrets: &Keyring) -> Result<bool, ImageError> {
+        let record = record::read(&self.root, id)?;
         if reference.starts_with("sha256:") {
-            return Ok(true);
+            return Ok(record.is_some_and(|record| record.access.allows_by_id(secrets)));
         }
         let reference: ImageReference = reference.parse()?;
-        let record = record::read(&self.root, id)?;
         Ok(record.is_some_and(|record| record.access.allows(&reference, secrets)))
     }
 

@@ -223,6 +223,9 @@ pub struct ContainerState {
     pub attempt: u32,
     /// The image's id.
     pub image: String,
+    /// The ids of the images that it has mounted besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted: Vec<String>,
     /// The process on the host.
     pub pid: i32,
     /// When it started.
@@ -232,6 +235,11 @@ pub struct ContainerState {
 }
 
 impl ContainerState {
+    /// Returns the ids of all images whose layers it holds.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.image).chain(&self.mounted).map(String::as_str)
+    }
+
     /// Returns the id of this attempt within its sandbox: `NAME-ATTEMPT`.
     pub fn id(&self) -> String {
         format!("{}-{}", self.name, self.attempt)

@@ -122,7 +122,9 @@ pub fn decide(observed: &Observed) -> Decision {
         };
     }
     let addresses = addresses(&observed.nodes);
-    if addresses.is_empty() {
+    let expected =
+        |node: &Arc<Node>| !node.labels().contains_key(EXCLUDED) && node.metadata.deletion_timestamp.is_none();
+    if addresses.is_empty() && (observed.nodes.is_empty() || observed.nodes.iter().any(expected)) {
         // No node has reported, which is no news about the ones that are shown.
         return Decision::default();
     }

@@ -39,6 +39,7 @@ fn state(name: &str, attempt: u32, exit: Option<(i32, i64)>) -> ContainerState {
         finished_at: at(second),
     });
     ContainerState {
+        mounted: Vec::new(),
         name: name.to_owned(),
         attempt,
         image: "sha256:1".to_owned(),

@@ -9,7 +9,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use notify::{RecursiveMode, Watcher as _};
 use serde_json::{Value, json};
 use setpoint_runtime::images::{Image, ImageError, ImageStore};
 use tokio::sync::Notify;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::within;
 use crate::containers::chain;
+use crate::folder_watch::watch;
 use crate::images::by_digest;
 
 /// How many images a Node tells of, as the kubelet (`nodeStatusMaxImages`).
@@ -40,14 +40,7 @@ enum Untold {
 /// Tells which images the node has until `stop`.
 pub(crate) async fn keep(client: Client, node: String, store: Arc<ImageStore>, stop: CancellationToken) {
     let changed = Arc::new(Notify::new());
-    let watcher = {
-        let changed = changed.clone();
-        let watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| changed.notify_one());
-        watcher.and_then(|mut watcher| {
-            watcher.watch(store.root(), RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        })
-    };
+    let watcher = watch(store.root(), changed.clone());
     if let Err(error) = &watcher {
         tracing::warn!(
             error = chain(error),

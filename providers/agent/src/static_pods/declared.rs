@@ -22,6 +22,8 @@ const MOST: usize = 250;
 pub struct Declared {
     /// What tells it from any other, 32 hexadecimal digits: of the file's name and all that it says.
     pub hash: String,
+    /// The file's name.
+    pub file: String,
     /// The pod as it is to be mirrored, but for its owner.
     pub pod: Pod,
 }
@@ -81,7 +83,8 @@ pub(super) fn read(folder: &Path, node: &str) -> io::Result<(HashMap<Key, Declar
     for name in names {
         let path = folder.join(&name);
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with('.') || path.is_dir() {
+        // Reading a pipe would wait for who writes.
+        if name.starts_with('.') || !path.metadata().is_ok_and(|found| found.is_file()) {
             continue;
         }
         if let Err(fault) = read_file(&path, &name, node, &mut pods) {
@@ -158,5 +161,6 @@ fn declared(document: Value, file: &str, node: &str) -> Result<Declared, Invalid
         ..Default::default()
     });
     pod.status = None;
-    Ok(Declared { hash, pod })
+    let file = file.to_owned();
+    Ok(Declared { hash, file, pod })
 }

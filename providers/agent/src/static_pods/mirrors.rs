@@ -1,7 +1,7 @@
 //! Following the folder, and keeping the mirrors as it says.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Declared, Key, declared, mirrored};
 use crate::containers::chain;
+use crate::folder_watch::watch;
 use crate::pods::Pods;
 use crate::sources::REQUEST_LIMIT;
 
 /// A slow safety net behind the folder's events: one that was made anew, or a file system that tells nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
+/// How long a change may be followed by others that belong to it.
+const TOGETHER: Duration = Duration::from_millis(250);
 /// How soon what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -47,7 +48,7 @@ pub(crate) struct Complaints {
 impl Keep {
     /// Takes what the folder says.
     pub(crate) fn read(&self, said: &mut Complaints) {
-        let (pods, faults) = match declared::read(&self.folder, &self.node) {
+        let (mut pods, faults) = match declared::read(&self.folder, &self.node) {
             Ok(read) => read,
             Err(error) => {
                 // What was declared stays so: nothing ends because a disk hiccups.
@@ -56,6 +57,12 @@ impl Keep {
                 return;
             }
         };
+        // What a file said before it was broken goes on.
+        for (key, before) in self.pods.statics().declared() {
+            if faults.iter().any(|(file, _)| *file == before.file) {
+                pods.entry(key).or_insert(before);
+            }
+        }
         let faults = faults
             .iter()
             .map(|(file, fault)| format!("{}: {}", self.folder.join(file).display(), chain(fault)));
@@ -89,17 +96,12 @@ pub(crate) async fn keep(keep: Keep, mut said: Complaints) {
         let pause = if keep.write(&mut said).await { LOOK_AGAIN } else { RETRY };
         tokio::select! {
             () = keep.stop.cancelled() => return,
-            () = changed.notified() => {}
+            // Who writes a file empties it first.
+            () = changed.notified() => tokio::time::sleep(TOGETHER).await,
             () = tokio::time::sleep(pause) => {}
         }
         keep.read(&mut said);
     }
-}
-
-fn watch(folder: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| changed.notify_one())?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
 }
 
 impl Keep {

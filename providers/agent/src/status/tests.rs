@@ -24,6 +24,7 @@ fn state(attempt: u32, exit: Option<(i32, i64)>) -> ContainerState {
         finished_at: at(second),
     });
     ContainerState {
+        mounted: Vec::new(),
         name: "a".to_owned(),
         attempt,
         image: "sha256:c".to_owned(),

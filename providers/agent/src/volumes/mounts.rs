@@ -196,6 +196,32 @@ fn propagates(mountinfo: &str, path: &Path, wanted: Propagation) -> Result<(), M
     })
 }
 
+/// Takes away what is mounted below a folder: a container with mounts that travel to the host may leave some, and removing the folder would remove what they
+/// show. Succeeds when there is no folder.
+///
+/// # Errors
+/// What cannot be taken away; then nothing may be removed.
+pub(super) fn unmount_below(folder: &Path) -> io::Result<()> {
+    let folder = match std::fs::canonicalize(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = String::from_utf8_lossy(&table);
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut below: Vec<PathBuf> = points
+        .filter(|point| *point != folder && point.starts_with(&folder))
+        .collect();
+    // The innermost first, and of several on one point the last.
+    below.reverse();
+    below.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    for point in below {
+        let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+        rustix::mount::unmount(&point, flags)?;
+    }
+    Ok(())
+}
+
 /// Reads a path of mountinfo, in which spaces and the like are written in octal.
 fn unescape(text: &str) -> PathBuf {
     let mut plain = text.to_owned();

@@ -189,7 +189,9 @@ pub fn remove_folder(places: &Places, volume: &PersistentVolume) -> io::Result<(
     };
     // A link in its place is removed itself, not followed; below, the removal goes from directory to directory by descriptor.
     let removed = match fs::symlink_metadata(&folder) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&folder),
+        Ok(metadata) if metadata.is_dir() => {
+            super::mounts::unmount_below(&folder).and_then(|()| fs::remove_dir_all(&folder))
+        }
         Ok(_) => fs::remove_file(&folder),
         Err(error) => Err(error),
     };
@@ -227,7 +229,10 @@ where
         Store::Folder(_) => {
             let new = match fs::create_dir(path) {
                 Ok(()) => true,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                // One that was just made when this was killed is not given to anybody yet.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    fs::read_dir(path).map_err(io("look at", path))?.next().is_none()
+                }
                 Err(error) => return Err(io("create", path)(error)),
             };
             if !fs::symlink_metadata(path).map_err(io("look at", path))?.is_dir() {

@@ -21,7 +21,7 @@ use crate::probes::{Answer, Kind, Target};
 use crate::resize::Change;
 use crate::sources::{self, REQUEST_LIMIT};
 use crate::volumes::folders;
-use crate::{backoff, hooks, roles, static_pods, volumes};
+use crate::{backoff, decide, hooks, roles, static_pods, volumes};
 
 /// How long making or removing a sandbox may take.
 const SANDBOX_LIMIT: Duration = Duration::from_secs(60);
@@ -93,6 +93,8 @@ pub(super) enum Outcome {
     },
     /// The status was written or not.
     Written {
+        /// The UID of the object that was written.
+        object: Option<String>,
         status: Box<PodStatus>,
         result: Result<(), WriteError>,
     },
@@ -309,9 +311,19 @@ impl Worker {
         }));
     }
 
+    /// Whether the pod has done its work or is being ended: what it wrote by then is no reason to end it.
+    pub(super) fn is_past_writing(&self) -> bool {
+        let spec = self.pod.spec.as_ref();
+        spec.is_some_and(|spec| decide::is_over(&self.pod, spec, &self.observed))
+            || decide::is_ending(&self.pod, &self.observed)
+    }
+
     /// Measures what the pod has written, where that is limited.
     pub(super) fn measure(&mut self) {
         self.measure_at = None;
+        if self.is_past_writing() {
+            return;
+        }
         let Some(plan) = volumes::measure::plan(&self.shared.places, &self.pod) else {
             return;
         };

@@ -101,7 +101,7 @@ impl Worker {
                 kind,
                 answer,
             } => self.take_probe(&container, attempt, kind, &answer),
-            Outcome::Written { status, result } => self.take_written(*status, result),
+            Outcome::Written { object, status, result } => self.take_written(object.as_deref(), *status, result),
             Outcome::Closed(Ok(())) => {
                 self.observed.sandbox = Sandbox::Closed;
                 self.observed.removal = None;
@@ -147,6 +147,7 @@ impl Worker {
 
     fn take_measurement(&mut self, result: Result<Option<String>, String>, again: Timestamp) {
         match result {
+            Ok(Some(_)) if self.is_past_writing() => {}
             Ok(Some(message)) if self.observed.failed.is_none() => {
                 self.note(None, Severity::Warning, "Evicted", message.clone());
                 self.observed.failed = Some(("Evicted".to_owned(), message));
@@ -288,6 +289,7 @@ impl Worker {
                     _ => String::new(),
                 };
                 container.take(ContainerState {
+                    mounted: Vec::new(),
                     name: name.to_owned(),
                     attempt,
                     image,

@@ -46,7 +46,21 @@ impl Worker {
             Resize::Failed(before) => Some(before),
             _ => None,
         };
-        let whole = resources::of_pod(spec);
+        let mut whole = resources::of_pod(spec);
+        if changes.iter().any(|change| change.restart) {
+            // Until they have ended, those that are to be restarted use what they had.
+            let mut before = spec.clone();
+            let inits = before.init_containers.iter_mut().flatten();
+            for container in before.containers.iter_mut().chain(inits) {
+                let known = self.observed.containers.get(&container.name);
+                if let Some(applied) = known.and_then(|known| known.applied.clone()) {
+                    container.resources = Some(applied);
+                }
+            }
+            let before = resources::of_pod(&before).memory_limit;
+            // No limit is more than any.
+            whole.memory_limit = whole.memory_limit.zip(before).map(|(new, old)| new.max(old));
+        }
         let given = changes.iter().filter(|change| !change.restart).map(|change| {
             let id = format!("{}-{}", change.name, change.attempt);
             (id, resources::of_requirements(Some(&change.resources)))

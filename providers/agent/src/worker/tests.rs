@@ -107,6 +107,7 @@ impl Containers for World {
         self.step("start").await?;
         let started_at = (self.now)();
         let state = ContainerState {
+            mounted: Vec::new(),
             name: spec.name.clone(),
             attempt: spec.attempt,
             image: spec.image.clone(),
@@ -556,6 +557,7 @@ async fn what_runs_already_is_adopted_and_not_restarted() {
     );
     let started_at = Timestamp::from_second(1_000_000).expect("a time");
     let state = ContainerState {
+        mounted: Vec::new(),
         name: "a".to_owned(),
         attempt: 4,
         image: "sha256:1".to_owned(),

@@ -48,10 +48,12 @@ impl Worker {
         self.writing = true;
         self.shared.metrics.writes.inc();
         let patch = patch(&self.pod, &self.written, &status);
+        let object = static_pods::api_uid(&self.pod).map(str::to_owned);
         let (client, (name, namespace)) = (self.shared.client.clone(), self.names());
         self.running.push(Box::pin(async move {
             let result = write(client, &namespace, &name, &patch).await;
             Outcome::Written {
+                object,
                 status: Box::new(status),
                 result,
             }
@@ -74,8 +76,12 @@ impl Worker {
     }
 
     /// Takes the answer to a write.
-    pub(super) fn take_written(&mut self, status: PodStatus, result: Result<(), WriteError>) {
+    pub(super) fn take_written(&mut self, object: Option<&str>, status: PodStatus, result: Result<(), WriteError>) {
         self.writing = false;
+        if object != static_pods::api_uid(&self.pod) {
+            // It was about a mirror that is gone; the next has its own.
+            return;
+        }
         match result {
             Ok(()) => {
                 self.write_failures = 0;

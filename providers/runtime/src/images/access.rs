@@ -100,19 +100,30 @@ impl Access {
             return true;
         }
         let name = reference.name();
-        let Some(holders) = self.pulled.get(&name) else {
-            return false;
-        };
+        self.pulled
+            .get(&name)
+            .is_some_and(|holders| holders.let_in(&name, secrets))
+    }
+
+    /// Whether a pod with these credentials may use the image by its id: if it may by one of the names that it was fetched by.
+    pub fn allows_by_id(&self, secrets: &Keyring) -> bool {
+        let mut pulled = self.pulled.iter();
+        self.imported || self.pulled.is_empty() || pulled.any(|(name, holders)| holders.let_in(name, secrets))
+    }
+}
+
+impl Holders {
+    fn let_in(&self, name: &str, secrets: &Keyring) -> bool {
         let holds = |credential: &Credential| {
             let hash = credential.hash();
-            holders.secrets.iter().any(|known| {
+            self.secrets.iter().any(|known| {
                 let same = matches!(&credential.origin, Origin::Secret { namespace, name, uid }
                     if *uid == known.uid && *namespace == known.namespace && *name == known.name);
                 // A Secret whose content was renewed is still the one that was let in.
                 same || known.hash == hash
             })
         };
-        holders.everyone || secrets.lookup(&name).iter().any(holds)
+        self.everyone || secrets.lookup(name).iter().any(holds)
     }
 }
 

@@ -362,6 +362,7 @@ mod tests {
         let process = command.arg("1000").kill_on_drop(true).spawn().unwrap();
         let mut now = state(process.id().unwrap().try_into().unwrap());
         now.containers.push(ContainerState {
+            mounted: Vec::new(),
             name: "app".to_owned(),
             attempt: 0,
             image: String::new(),

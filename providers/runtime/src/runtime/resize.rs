@@ -47,7 +47,9 @@ impl Runtime {
                 ..Resources::default()
             };
             groups.insert(0, (last.0.clone(), whole_group, &lifted));
-            return apply(groups.iter().chain([&last]));
+            // Whatever becomes of the others, the pod does not stay without its limit.
+            let changed = apply(groups.iter());
+            return apply(std::iter::once(&last)).and(changed);
         }
         apply(groups.iter().chain([&last]))
     }

@@ -243,6 +243,7 @@ impl Shim {
                     name: spec.name.clone(),
                     attempt: spec.attempt,
                     image: spec.image.clone(),
+                    mounted: spec.images().skip(1).map(str::to_owned).collect(),
                     pid: child.pid,
                     started_at: clock::now(),
                     exit: None,

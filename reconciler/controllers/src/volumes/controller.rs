@@ -313,10 +313,60 @@ impl Controller {
                 nodes.iter().any(|node| named(&node))
             };
             actions.extend(volume::decide(&volume, claim.as_deref(), &exists));
+            // Data goes with the volume: what the caches say is not enough.
+            if actions.iter().any(|action| matches!(action, Action::DeleteVolume(_))) && !self.is_lost(&volume).await? {
+                actions.retain(|action| !matches!(action, Action::DeleteVolume(_)));
+            }
         }
         let actions = self.news(false, &key, actions);
         unless_gone(carry_out(&self.cluster, &self.recorder, actions).await)?;
         Ok(None)
+    }
+
+    /// Asks the API whether a volume is as it was seen, and its claim is not there.
+    async fn is_lost(&self, volume: &PersistentVolume) -> Result<bool, Error> {
+        let client = self.cluster.client().clone();
+        let name = volume.name_any();
+        let api: Api<PersistentVolume> = Api::all(client.clone());
+        let now = self.live(&api, "persistentvolumes", &name).await?;
+        let policy = |volume: &PersistentVolume| {
+            let spec = volume.spec.as_ref()?;
+            spec.persistent_volume_reclaim_policy.clone()
+        };
+        let same = now.is_some_and(|now| {
+            now.metadata.uid == volume.metadata.uid
+                && policy(&now) == policy(volume)
+                && claim_ref(&now).map(|claim| &claim.uid) == claim_ref(volume).map(|claim| &claim.uid)
+        });
+        let Some(reference) = claim_ref(volume).filter(|_| same) else {
+            return Ok(same);
+        };
+        let namespace = reference.namespace.as_deref().unwrap_or_default();
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(client, namespace);
+        let claim = reference.name.as_deref().unwrap_or_default();
+        let claim = self.live(&api, "persistentvolumeclaims", claim).await?;
+        Ok(claim.is_none_or(|claim| claim.metadata.uid != reference.uid))
+    }
+
+    async fn live<K>(&self, api: &Api<K>, kind: &str, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        match tokio::time::timeout(LIST_LIMIT, api.get_opt(name)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(source)) => Err(Error::Api {
+                operation: "get",
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Timeout {
+                operation: "get",
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+                seconds: LIST_LIMIT.as_secs(),
+            }),
+        }
     }
 
     async fn pod(&self, pod: Arc<Pod>) -> Outcome {

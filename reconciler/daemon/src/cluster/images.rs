@@ -50,6 +50,15 @@ impl ImageGc {
         }
     }
 
+    /// The images whose layers a container has, by id.
+    fn used(&self) -> BTreeSet<String> {
+        let sandboxes = self.runtime.sandboxes();
+        let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
+        containers
+            .flat_map(|container| container.images().map(str::to_owned))
+            .collect()
+    }
+
     async fn once(&self) -> Result<(), Failed> {
         let failed = |error: anyhow::Error| Failed {
             reason: "ImageGCFailed",
@@ -57,13 +66,7 @@ impl ImageGc {
         };
         let now = (self.now)();
         let images = self.images.list().map_err(|error| failed(error.into()))?;
-        let used: BTreeSet<String> = self
-            .runtime
-            .sandboxes()
-            .into_iter()
-            .flat_map(|sandbox| sandbox.containers)
-            .map(|container| container.image)
-            .collect();
+        let used = self.used();
         let mut usage = self.images.usage().map_err(|error| failed(error.into()))?;
         let before = usage.clone();
         let present = images.iter().map(|image| image.id.clone()).collect();
@@ -101,6 +104,10 @@ impl ImageGc {
         }
         let planned = plan(disk, self.policy, candidates, now);
         for id in &planned.remove {
+            // Removing takes long: somebody may have begun to use this one meanwhile.
+            if self.images.is_wanted(id) || self.used().contains(id) {
+                continue;
+            }
             tracing::info!(
                 image = id,
                 used = disk.used_percent(),

@@ -201,7 +201,11 @@ fn used_by(paths: &Paths, id: &str) -> anyhow::Result<Option<String>> {
         };
         let state: SandboxState =
             serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", state.display()))?;
-        if state.containers.iter().any(|container| container.image == id) {
+        if state
+            .containers
+            .iter()
+            .any(|container| container.images().any(|held| held == id))
+        {
             return Ok(Some(format!("pod {} in {}", state.spec.name, state.spec.namespace)));
         }
     }

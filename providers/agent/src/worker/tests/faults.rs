@@ -178,6 +178,7 @@ async fn a_completed_pod_is_found_again_and_left_alone() {
     let pod = pod(json!({"containers": containers, "restartPolicy": "Never"}));
     let now = Timestamp::from_second(1_000_000).expect("a time");
     let state = ContainerState {
+        mounted: Vec::new(),
         name: "a".to_owned(),
         attempt: 0,
         image: "sha256:1".to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use kube::ResourceExt as _;
 use serde::Deserialize;
@@ -90,6 +90,11 @@ async fn kept(paths: &Paths, global: &Global) -> anyhow::Result<BTreeSet<String>
         let kept = images::kept(&engine::Kept(Arc::new(history.clone()))).await;
         history.close().await?;
         return kept;
+    }
+    if global.kubeconfig.is_some() || global.context.is_some() {
+        bail!(
+            "images are those of this machine, and so are the apps that need them: leave --kubeconfig and --context out"
+        );
     }
     let apps = Apps::connect(global).await?;
     let mut kept = BTreeSet::new();
