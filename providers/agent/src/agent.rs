@@ -493,7 +493,7 @@ pub fn remove_all(data_dir: &Path) -> Result<(), AgentError> {
             .map_err(|error| failed(places.memory())(error.into()))?;
     }
     for path in [places.memory(), places.disk()] {
-        match fs::remove_dir_all(path) {
+        match setpoint_runtime::tree::remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path)(error)),
             _ => {}
         }

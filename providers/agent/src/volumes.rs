@@ -168,7 +168,7 @@ impl Places {
         empty::unmount_all(&self.memory.join(uid).join("volumes"))?;
         for root in [&self.disk, &self.memory] {
             mounts::unmount_below(&root.join(uid))?;
-            match fs::remove_dir_all(root.join(uid)) {
+            match setpoint_runtime::tree::remove(&root.join(uid)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }

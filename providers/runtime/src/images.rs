@@ -94,7 +94,7 @@ impl ImageStore {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // Nobody else has the store open: what lies in staging was left by a crash.
             let staging = root.join("staging");
-            std::fs::remove_dir_all(&staging).map_err(ImageError::io("empty", &staging))?;
+            crate::tree::remove(&staging).map_err(ImageError::io("empty", &staging))?;
             std::fs::DirBuilder::new()
                 .mode(0o700)
                 .create(&staging)
@@ -305,7 +305,7 @@ impl ImageStore {
             drop(lock);
             for layer in doomed {
                 let path = layer.path().to_path_buf();
-                layer.close().map_err(ImageError::io("remove", &path))?;
+                crate::tree::remove(&layer.keep()).map_err(ImageError::io("remove", &path))?;
             }
             Ok(found)
         })

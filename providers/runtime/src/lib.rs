@@ -32,6 +32,7 @@ mod spawner;
 pub mod spec;
 mod starting;
 mod sys;
+pub mod tree;
 mod unpacker;
 
 pub use cgroup::Counter;

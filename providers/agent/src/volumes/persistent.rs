@@ -190,7 +190,7 @@ pub fn remove_folder(places: &Places, volume: &PersistentVolume) -> io::Result<(
     // A link in its place is removed itself, not followed; below, the removal goes from directory to directory by descriptor.
     let removed = match fs::symlink_metadata(&folder) {
         Ok(metadata) if metadata.is_dir() => {
-            super::mounts::unmount_below(&folder).and_then(|()| fs::remove_dir_all(&folder))
+            super::mounts::unmount_below(&folder).and_then(|()| setpoint_runtime::tree::remove(&folder))
         }
         Ok(_) => fs::remove_file(&folder),
         Err(error) => Err(error),

@@ -310,7 +310,7 @@ impl ImageStore {
             if size.is_none() && folder.exists() {
                 tracing::warn!(layer = %folder.display(), "a layer is not whole; unpacking it anew");
                 let doomed = layer::discard(&root, &folder)?;
-                doomed.close().map_err(ImageError::io("remove", &folder))?;
+                crate::tree::remove(&doomed.keep()).map_err(ImageError::io("remove", &folder))?;
             }
             Ok(size)
         })

@@ -75,7 +75,7 @@ impl Drop for Place {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(remove_for_good(path))),
             Err(_) => {
-                if let Err(error) = std::fs::remove_dir_all(&path) {
+                if let Err(error) = crate::tree::remove(&path) {
                     tracing::warn!(%error, folder = %path.display(), "what was unpacked stays until the next start");
                 }
             }
@@ -85,10 +85,13 @@ impl Drop for Place {
 
 async fn remove_for_good(path: PathBuf) {
     for _ in 0..REMOVALS {
-        match tokio::fs::remove_dir_all(&path).await {
-            Ok(()) => return,
-            Err(error) if error.kind() == ErrorKind::NotFound => return,
-            Err(error) => tracing::debug!(%error, folder = %path.display(), "removing it again"),
+        let folder = path.clone();
+        match tokio::task::spawn_blocking(move || crate::tree::remove(&folder)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return,
+            // The runtime ends.
+            Err(_) => return,
+            Ok(Err(error)) => tracing::debug!(%error, folder = %path.display(), "removing it again"),
         }
         tokio::time::sleep(BETWEEN_REMOVALS).await;
     }

@@ -98,7 +98,7 @@ pub(super) async fn remove_tree(path: PathBuf) -> Result<(), RuntimeError> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match std::fs::remove_dir_all(&path) {
+            match crate::tree::remove(&path) {
                 // Somebody who is about to end has written one more file.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < TRIES => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -181,7 +181,7 @@ fn empty(directory: &Path) -> Result<(), RuntimeError> {
         }
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let removed = if is_directory {
-            fs::remove_dir_all(&path)
+            crate::tree::remove(&path)
         } else {
             fs::remove_file(&path)
         };

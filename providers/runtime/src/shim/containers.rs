@@ -370,7 +370,7 @@ impl Shim {
     }
 
     fn undo(&mut self, directory: &Path, cgroup: Group) {
-        if let Err(error) = fs::remove_dir_all(directory)
+        if let Err(error) = crate::tree::remove(directory)
             && error.kind() != io::ErrorKind::NotFound
         {
             eprintln!("cannot remove {}: {error}", directory.display());
@@ -462,7 +462,7 @@ impl Shim {
 
 fn make_directories(directory: &Path) -> io::Result<()> {
     // Left by a shim that was killed: an upper layer must be fresh.
-    match fs::remove_dir_all(directory) {
+    match crate::tree::remove(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
