@@ -114,9 +114,11 @@ impl Inner {
             return self.clean(id, ip).await;
         }
         past.sort_by(|one, other| (&one.name, one.attempt).cmp(&(&other.name, other.attempt)));
-        self.write_past(id, past)?;
         self.remove_processes(id).await?;
         self.detach(id, ip).await?;
+        // On a full disk these make the room for the record. The shim's own stays until all is done: a crash in between begins anew.
+        cleanup::remove_tree(directory.join("containers")).await?;
+        self.write_past(id, past)?;
         let emptied = tokio::task::spawn_blocking(move || empty(&directory)).await;
         emptied.unwrap_or_else(|error| {
             Err(RuntimeError::io("empty", self.directory(id))(std::io::Error::other(
