@@ -4,7 +4,7 @@
 //! other pod; the node runs what the mirror says, under the hash as UID. So a mirror that somebody deletes is written again and nothing that runs is
 //! touched, and a file that changes is another pod: it begins when the former one has ended.
 //!
-//! [`Statics`] is what is declared and what its mirrors are, for [`Pods`](crate::pods::Pods); [`keep`] follows the folder and writes the mirrors.
+//! [`Statics`] is what is declared and what its mirrors are, for [`Pods`](crate::pods::Pods); `keep` follows the folder and writes the mirrors.
 
 mod declared;
 mod mirrors;

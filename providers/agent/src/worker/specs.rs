@@ -25,7 +25,9 @@ const PROFILE_LIMIT: u64 = 1 << 20;
 /// How much of a container's last words is kept.
 const LAST_WORDS: usize = 4096;
 /// How much of a log stands in for missing last words.
-const LAST_LOG: u64 = 2048;
+const LAST_LOG: usize = 2048;
+/// How long reading them may take: a status of the pod waits for it.
+const WORDS_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn node_sources(shared: &Shared) -> env::Sources {
     env::Sources {
@@ -236,10 +238,12 @@ pub(super) async fn last_words(
         file.take(LAST_WORDS as u64).read_to_end(&mut bytes).await?;
         io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let said = match tokio::time::timeout(Duration::from_secs(2), read).await {
+    let said = match tokio::time::timeout(WORDS_LIMIT, read).await {
         Ok(Ok(said)) => said,
-        // No last words are no fault.
-        Ok(Err(_)) | Err(_) => String::new(),
+        // Removed with its pod's folder: no last words are no fault.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Ok(Err(error)) => unheard(uid, state, &error.to_string()),
+        Err(_) => unheard(uid, state, "the disk did not answer in time"),
     };
     let failed = state.exit.as_ref().is_some_and(|exit| exit.code != 0);
     if !said.is_empty() || !failed || definition.termination_message_policy.as_deref() != Some("FallbackToLogsOnError")
@@ -248,7 +252,6 @@ pub(super) async fn last_words(
     }
     let request = LogRequest {
         tail_lines: Some(80),
-        limit_bytes: Some(LAST_LOG * 8),
         ..LogRequest::default()
     };
     let log = async {
@@ -260,13 +263,25 @@ pub(super) async fn last_words(
         let mut all = Vec::new();
         while let Some(Ok(bytes)) = stream.next().await {
             all.extend_from_slice(&bytes);
+            all.drain(..all.len().saturating_sub(LAST_LOG));
         }
-        let start = all.len().saturating_sub(LAST_LOG as usize);
-        Some(String::from_utf8_lossy(&all[start..]).into_owned())
+        Some(String::from_utf8_lossy(&all).into_owned())
     };
-    tokio::time::timeout(Duration::from_secs(2), log)
+    tokio::time::timeout(WORDS_LIMIT, log)
         .await
         .ok()
         .flatten()
         .unwrap_or_default()
+}
+
+/// Says that last words are lost: the status will show none.
+fn unheard(uid: &str, state: &ContainerState, why: &str) -> String {
+    tracing::warn!(
+        pod = uid,
+        container = state.name,
+        attempt = state.attempt,
+        why,
+        "the termination message could not be read; the status shows none"
+    );
+    String::new()
 }
