@@ -116,11 +116,11 @@ async fn hear(
     until: Instant,
     news: &mut News,
 ) -> Result<(), NetError> {
-    let ports = *lock(&inner.ports);
     let table = inner.names.table.as_bytes();
     let mut heard = News::default();
     let of_tables = |notice: Notice<'_>| {
-        let own = ports.contains(&notice.port);
+        // Looked up now: the socket may be newer than this wait.
+        let own = lock(&inner.ports).contains(&notice.port);
         if let Some(change) = nft::change(&notice).filter(|change| !own && change.is_ipv4) {
             heard.any = true;
             heard.table |= change.table == table;

@@ -52,6 +52,34 @@ fn forwards() -> bool {
 }
 
 #[test]
+fn what_it_writes_itself_while_it_listens_is_no_change_by_others() {
+    on_a_host(|| async {
+        let net = open("b006").await;
+        let own = net.clone();
+        let keeper = tokio::spawn(async move { own.keep().await });
+        // Protocol 12 is netfilter's; who listens has groups.
+        let listens = || {
+            let sockets = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+            let mut sockets = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            sockets.any(|socket| socket[1] == "12" && socket[3] != "00000000")
+        };
+        until("the keeper listens", listens).await;
+        // Written by a socket that is made while it listens.
+        net.apply(&table(vec![service("default/web", Vec::new())])).await.unwrap();
+        let written = tool("nft --handle list table ip setpoint_b006");
+        let look = async || {
+            sysctl::set("net/ipv4/ip_forward", "0").unwrap();
+            until("the keeper has looked", forwards).await;
+        };
+        // The second look begins when the first one, which hears of the write, is over.
+        look().await;
+        look().await;
+        assert_eq!(tool("nft --handle list table ip setpoint_b006"), written);
+        keeper.abort();
+    });
+}
+
+#[test]
 fn what_others_remove_is_made_again_on_the_kernels_word() {
     on_a_host(|| async {
         let (net, server, keeper) = kept("b001").await;
