@@ -14,9 +14,6 @@ pub const NAME: &str = "localhost/bench:1";
 pub const PROGRAM: &str =
     "echo \"$(hostname -i 2>/dev/null)\" >> /marks/started; exec httpd -f -p 8080 -h /www -r setpoint-bench";
 
-/// The size of the file that is served as `/large`.
-pub const LARGE: usize = 16 << 20;
-
 /// Writes the root file system into `folder/root` and the archive to `folder/image.tar`.
 pub fn write(folder: &Path) -> anyhow::Result<()> {
     let root = folder.join("root");
@@ -32,7 +29,6 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name))?;
     }
     std::fs::write(root.join("www/index.html"), "here\n")?;
-    std::fs::write(root.join("www/large"), vec![b'x'; LARGE])?;
     let layer = folder.join("layer.tar");
     let mut tar = tar::Builder::new(File::create(&layer)?);
     tar.follow_symlinks(false);
