@@ -8,7 +8,8 @@
 //!
 //! Run as root on a quiet machine: `bash .ci/bench --bench peers`. It installs the peers where they are missing and works in
 //! network and mount namespaces of its own, so that nothing of theirs touches the host. `RUNS` sets the number of runs of the rows with one pod (20
-//! unless given; a row of ten pods has a tenth of them), `PEERS` the peers by a comma-separated list, `SERVICES=0` leaves services out.
+//! unless given; a row of ten pods has a tenth of them), `PEERS` the peers by a comma-separated list, `COUNTS` the numbers of pods (`1,10,100`),
+//! `SERVICES=0` leaves services out.
 
 #![allow(
     clippy::disallowed_methods,

@@ -86,7 +86,9 @@ fn measure(peer: &mut dyn Peer, marks: &Marks, runs: usize) -> anyhow::Result<()
 }
 
 fn rows(peer: &mut dyn Peer, marks: &Marks, runs: usize) -> anyhow::Result<()> {
-    for count in [1, 10, 100] {
+    let counts = std::env::var("COUNTS").unwrap_or_else(|_| "1,10,100".to_owned());
+    for count in counts.split(',') {
+        let count: usize = count.parse().context("COUNTS is numbers with commas between")?;
         let (mut running, mut ready) = (Times::new(), Times::new());
         for _ in 0..share(runs, count) {
             marks.clear()?;
