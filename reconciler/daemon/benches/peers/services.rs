@@ -44,7 +44,10 @@ pub fn measure(world: &World, peer: &mut Setpoint, marks: &Marks) -> anyhow::Res
         made = count;
         let through = SocketAddr::from((address, 80));
         wait(through)?;
-        println!("{count} services made and reached: {:.1} s", start.elapsed().as_secs_f64());
+        println!(
+            "{count} services made and reached: {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
         rest(world)?;
         print("  floor: the pod's own address", direct)?;
         print(&format!("through the last of {count} services"), through)?;

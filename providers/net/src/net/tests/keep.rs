@@ -65,7 +65,9 @@ fn what_it_writes_itself_while_it_listens_is_no_change_by_others() {
         };
         until("the keeper listens", listens).await;
         // Written by a socket that is made while it listens.
-        net.apply(&table(vec![service("default/web", Vec::new())])).await.unwrap();
+        net.apply(&table(vec![service("default/web", Vec::new())]))
+            .await
+            .unwrap();
         let written = tool("nft --handle list table ip setpoint_b006");
         let look = async || {
             sysctl::set("net/ipv4/ip_forward", "0").unwrap();
