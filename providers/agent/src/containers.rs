@@ -36,6 +36,9 @@ pub enum ImageFailure {
     Pull,
 }
 
+/// The reason of a container that needs a sandbox of this build.
+pub const OUTDATED: &str = "SandboxOutdated";
+
 /// A failed request to the runtime.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -52,6 +52,8 @@ pub enum Action {
         /// The status' message.
         message: String,
     },
+    /// Give the sandbox up, of which no container runs any more, to have it made anew.
+    ReplaceSandbox,
     /// End the sandbox of a pod whose containers have ended for good.
     CloseSandbox,
     /// Lead new connections elsewhere.
@@ -154,6 +156,19 @@ pub fn restarts(spec: &PodSpec, container: &ContainerDef, role: Role, exit_code:
     }
 }
 
+/// Returns whether the pod's sandbox may be made anew for a container: not where that would end another one that is not started again.
+pub fn may_replace_sandbox(spec: &PodSpec, observed: &Observed, container: &str) -> bool {
+    let wanted = roles::find(spec, container).is_some_and(|(role, _)| role != Role::Ephemeral);
+    let goes_on = |(role, definition): (Role, std::borrow::Cow<'_, ContainerDef>)| {
+        let runs = observed
+            .containers
+            .get(&definition.name)
+            .is_some_and(Container::running);
+        !runs || role == Role::Ephemeral || restarts(spec, &definition, role, 0)
+    };
+    wanted && roles::all(spec).all(goes_on)
+}
+
 /// Returns whether a rule of the container's own asks for a restart after this exit code.
 fn has_restart_rule(container: &ContainerDef, exit_code: i32) -> bool {
     let matches = |rule: &&ContainerRestartRule| {
@@ -224,6 +239,12 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
             reason: reason.clone(),
             message: message.clone(),
         });
+        return;
+    }
+    if observed.outdated && matches!(observed.sandbox, Sandbox::Ready { .. }) {
+        if stop_everything(decision, spec, observed, grace(pod, observed), now) {
+            decision.actions.push(Action::ReplaceSandbox);
+        }
         return;
     }
     match &observed.sandbox {

@@ -248,6 +248,8 @@ pub struct Observed {
     pub initialized: bool,
     /// Why the remains could not be removed, or a sandbox not be closed.
     pub removal: Option<Failure>,
+    /// Whether the sandbox has to be made anew for what a container needs.
+    pub outdated: bool,
     /// Why the pod must not run here (reason, message).
     pub rejected: Option<(String, String)>,
     /// How a change of the containers' limits stands.

@@ -47,6 +47,7 @@ use crate::static_pods;
 use crate::sysctls;
 use crate::volumes::{self, Places};
 use operations::Outcome;
+use outcomes::SANDBOX_CHANGED;
 
 /// How often in a row decisions are carried out before the worker looks at the world again.
 const ROUNDS: usize = 16;
@@ -479,12 +480,7 @@ impl Worker {
             Ok(None) if self.observed.ending < Ending::Removing => {
                 tracing::warn!(pod = self.uid, "the sandbox is gone, and its containers with it");
                 self.observed.lose_sandbox((self.shared.now)());
-                self.note(
-                    None,
-                    Severity::Normal,
-                    "SandboxChanged",
-                    "Pod sandbox changed, it will be killed and re-created.",
-                );
+                self.note(None, Severity::Normal, SANDBOX_CHANGED.0, SANDBOX_CHANGED.1);
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(
@@ -592,6 +588,11 @@ impl Worker {
                 } else {
                     Severity::Warning
                 };
+            Action::ReplaceSandbox => {
+                self.observed.outdated = false;
+                self.observed.lose_sandbox(now);
+                self.made_sandbox = true;
+            }
                 self.note(None, severity, &reason, message.clone());
                 self.observed.failed = Some((reason, message));
             }

@@ -114,6 +114,16 @@ pub enum RuntimeError {
         /// Our version.
         ours: u32,
     },
+    /// The shim was begun by an earlier build and does not know what a container needs: the sandbox has to be made anew for that.
+    #[error(
+        "the pod was begun by an earlier version of this program, whose part in it does not know {what}; delete the pod to have it made anew"
+    )]
+    Outdated {
+        /// The sandbox's id.
+        sandbox: String,
+        /// What it does not know.
+        what: &'static str,
+    },
     /// Nothing inside a sandbox took a connection.
     #[error("failed to connect to localhost:{port} inside the pod: {message}")]
     Connect {
@@ -160,6 +170,7 @@ impl RuntimeError {
             } => "StartError",
             Self::NoImage(_) | Self::Image { .. } => "ErrImageNeverPull",
             Self::Network { .. } => "FailedCreatePodSandBox",
+            Self::Outdated { .. } => "SandboxOutdated",
             _ => "CreateContainerError",
         }
     }

@@ -1,9 +1,11 @@
 //! What the daemon and a shim say to each other: length-prefixed JSON over a unix socket.
 //!
 //! A shim may be older than the daemon that talks to it, so the first frame in each direction is a hello with a
-//! version. Within a version only optional fields are added, which `protocol/frames-1.json` holds: frames as the first
+//! version. Within a version only optional fields are added (what a shim must know of is announced: see [`features`]), which `protocol/frames-1.json` holds: frames as the first
 //! release of the version sent them. Order matters: a change of state is sent before the
 //! answer or the event that it belongs to.
+
+pub(crate) mod features;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -52,6 +54,9 @@ pub(crate) struct ShimHello {
     pub(crate) error: Option<String>,
     /// The sandbox as it is.
     pub(crate) state: Option<SandboxState>,
+    /// What it can, by the names in [`features`].
+    #[serde(default)]
+    pub(crate) features: Vec<String>,
 }
 
 /// The first frame of a client.

@@ -34,7 +34,7 @@ use crate::error::RuntimeError;
 use crate::fault::{Fault, SandboxStep};
 use crate::images::{Image, ImageStore};
 use crate::logs;
-use crate::protocol::{Request, ShimSetup};
+use crate::protocol::{Request, ShimSetup, features};
 use crate::spec::{ContainerSpec, ContainerState, ExecSpec, MountSource, RuntimeEvent, SandboxSpec, SandboxState};
 use link::{Greeted, Link, greet};
 use spawn::{Spawner, Spawning};
@@ -445,6 +445,12 @@ impl Runtime {
 
     /// Asks a container to stop and kills it when it has not after `grace`. Returns how it ended.
     pub async fn stop_container(
+        if let Some(what) = features::lacking(&link.features, &spec) {
+            return Err(RuntimeError::Outdated {
+                sandbox: sandbox.to_owned(),
+                what,
+            });
+        }
         &self,
         sandbox: &str,
         container: &str,

@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 
 use crate::cgroup::Group;
-use crate::protocol::{Call, ClientHello, Failure, Message, Request, ShimHello, ShimSetup, VERSION};
+use crate::protocol::{self, Call, ClientHello, Failure, Message, Request, ShimHello, ShimSetup, VERSION};
 use crate::spec::SandboxState;
 use crate::sys;
 use connection::Connection;
@@ -128,6 +128,7 @@ fn refuse(first: OwnedFd, message: String) -> i32 {
             pid: pid(),
             error: Some(message),
             state: None,
+            features: protocol::features::own(),
         };
         connection.send(&hello, Vec::new());
     }
@@ -293,6 +294,7 @@ impl Shim {
                     pid: pid(),
                     error: None,
                     state: Some(self.state()),
+                    features: protocol::features::own(),
                 };
                 connection.send(&hello, Vec::new());
                 self.connections.insert(self.next_connection, connection);

@@ -7,11 +7,17 @@ use setpoint_runtime::spec::{ContainerState, Exit};
 
 use super::operations::{Outcome, StartFailure};
 use super::{Worker, failure, unbusy};
-use crate::backoff;
-use crate::containers::ReadyImage;
+use crate::containers::{self, ReadyImage};
 use crate::events::Severity;
 use crate::images::{self, Found, ImageProblem};
 use crate::observed::{Busy, Ending, Hook, Image, Kill, Sandbox, Step};
+use crate::{backoff, decide};
+
+/// What is said of a sandbox that is made anew: reason and message.
+pub(super) const SANDBOX_CHANGED: (&str, &str) = (
+    "SandboxChanged",
+    "Pod sandbox changed, it will be killed and re-created.",
+);
 
 /// The exit code of a program that could not be executed.
 const START_ERROR: i32 = 128;
@@ -297,6 +303,20 @@ impl Worker {
                     started_at: now,
                     exit: Some(exit),
                 });
+            }
+            Err(StartFailure::Start(error)) if error.reason == containers::OUTDATED => {
+                let spec = self.pod.spec.as_ref();
+                if spec.is_none_or(|spec| !decide::may_replace_sandbox(spec, &self.observed, name)) {
+                    self.start_refused(name, "CreateContainerError", error.message, now);
+                } else if !std::mem::replace(&mut self.observed.outdated, true) {
+                    tracing::info!(
+                        pod = self.uid,
+                        container = name,
+                        error = error.message,
+                        "making the sandbox anew"
+                    );
+                    self.note(None, Severity::Normal, SANDBOX_CHANGED.0, SANDBOX_CHANGED.1);
+                }
             }
             Err(StartFailure::Start(error)) => {
                 if error.reason == "ErrImageNeverPull" {

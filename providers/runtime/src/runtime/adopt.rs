@@ -401,3 +401,4 @@ mod tests {
         assert_eq!(runtime.sandboxes(), [now]);
     }
 }
+            features: Vec::new(),

@@ -37,6 +37,8 @@ struct Command {
 pub(super) struct Link {
     pub(super) id: String,
     commands: mpsc::Sender<Command>,
+    /// What the shim can, by the names in [`crate::protocol::features`].
+    pub(super) features: Vec<String>,
     /// The latest state; closed when the shim is gone.
     pub(super) state: watch::Receiver<SandboxState>,
     shim: OwnedFd,
@@ -50,6 +52,7 @@ pub(super) struct Greeted {
     state: SandboxState,
 }
 
+    features: Vec<String>,
 /// Exchanges hellos.
 pub(super) async fn greet(id: &str, mut channel: Channel, subscribe: bool) -> Result<Greeted, RuntimeError> {
     let gone = |_: io::Error| RuntimeError::ShimGone(id.to_owned());
@@ -89,7 +92,11 @@ pub(super) async fn greet(id: &str, mut channel: Channel, subscribe: bool) -> Re
         )
         .await
         .map_err(gone)?;
-    Ok(Greeted { channel, state })
+    Ok(Greeted {
+        channel,
+        state,
+        features: hello.features,
+    })
 }
 
 impl Greeted {
@@ -129,6 +136,7 @@ impl Greeted {
             removing: AtomicBool::new(false),
         }))
     }
+            features: self.features,
 }
 
 async fn serve(
@@ -278,7 +286,11 @@ mod tests {
             pid: process.id().unwrap().try_into().unwrap(),
             containers: Vec::new(),
         };
-        let greeted = Greeted { channel, state };
+        let greeted = Greeted {
+            channel,
+            state,
+            features: Vec::new(),
+        };
         let link = greeted.into_link(broadcast::channel(1).0, || {}).unwrap();
         (link, process, theirs)
     }

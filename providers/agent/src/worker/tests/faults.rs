@@ -9,6 +9,8 @@ pub(super) enum Fault {
     Fail(u32),
     /// Panics so many times.
     Panic(u32),
+    /// Asks so many times for a sandbox of this build.
+    Outdated(u32),
     /// Waits until it is told to go on.
     Hang(Arc<Notify>),
 }
@@ -17,10 +19,10 @@ impl World {
     /// Does what a test has planned for a step.
     pub(super) async fn step(&self, name: &'static str) -> Result<(), RuntimeFailure> {
         let fault = match self.faults.lock().get_mut(name) {
-            None | Some(Fault::Fail(0) | Fault::Panic(0)) => return Ok(()),
+            None | Some(Fault::Fail(0) | Fault::Panic(0) | Fault::Outdated(0)) => return Ok(()),
             Some(fault) => {
                 let now = fault.clone();
-                if let Fault::Fail(left) | Fault::Panic(left) = fault {
+                if let Fault::Fail(left) | Fault::Panic(left) | Fault::Outdated(left) = fault {
                     *left -= 1;
                 }
                 now
@@ -29,6 +31,10 @@ impl World {
         match fault {
             Fault::Fail(_) => Err(RuntimeFailure::new(format!("no space left for {name}"))),
             Fault::Panic(_) => panic!("{name} panics, as planned"),
+            Fault::Outdated(_) => Err(RuntimeFailure {
+                reason: crate::containers::OUTDATED,
+                ..RuntimeFailure::new("begun by an earlier version")
+            }),
             Fault::Hang(go_on) => {
                 self.note(format!("{name} hangs"));
                 go_on.notified().await;
@@ -205,4 +211,52 @@ async fn a_completed_pod_is_found_again_and_left_alone() {
     assert!(rig.world.log.lock().is_empty(), "{:?}", rig.world.log.lock());
     rig.delete();
     rig.leaves_nothing().await;
+}
+
+fn two(policy: &str) -> Pod {
+    let container = |name: &str| json!({"name": name, "image": "app:1"});
+    let containers = json!([container("a"), container("b")]);
+    pod(json!({"containers": containers, "restartPolicy": policy, "terminationGracePeriodSeconds": 5}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_the_sandbox_is_too_old_for_gets_a_new_one_and_the_others_with_it() {
+    let rig = Rig::start(two("Always"), None);
+    rig.until("running", Rig::ready).await;
+    rig.world.plan("start", Fault::Outdated(1));
+    rig.world.end("a-0", 1);
+    rig.wake.notify_one();
+    rig.until("both run anew", |rig| {
+        let statuses = &rig.status()["containerStatuses"];
+        [0, 1]
+            .iter()
+            .all(|at| statuses[at]["restartCount"] == 1 && statuses[at]["ready"] == true)
+    })
+    .await;
+    let log = rig.world.log.lock().clone();
+    let at = |text: &str| {
+        log.iter()
+            .rposition(|line| line == text)
+            .unwrap_or_else(|| panic!("{text}: {log:?}"))
+    };
+    assert!(
+        at("stop b-0 within 5 s") < at("remove") && at("remove") < at("sandbox") && at("sandbox") < at("start b-1")
+    );
+    rig.delete();
+    rig.leaves_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_started_again_is_not_ended_for_a_new_sandbox() {
+    let rig = Rig::start(two("OnFailure"), None);
+    rig.until("running", Rig::ready).await;
+    rig.world.plan("start", Fault::Outdated(1));
+    rig.world.end("a-0", 1);
+    rig.wake.notify_one();
+    rig.until("said why", |rig| {
+        let waiting = &rig.status()["containerStatuses"][0]["state"]["waiting"];
+        waiting["reason"] == "CreateContainerError" && waiting["message"] == "begun by an earlier version"
+    })
+    .await;
+    assert!(!rig.logged("stop b-0 within 5 s") && !rig.logged("remove"));
 }
