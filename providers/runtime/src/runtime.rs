@@ -178,9 +178,24 @@ impl Inner {
     fn hold(self: &Arc<Self>, greeted: Greeted) -> Result<Arc<Link>, RuntimeError> {
         let id = greeted.state().spec.id.clone();
         let (inner, sandbox) = (Arc::downgrade(self), id.clone());
+        // One that ends in this moment is looked for among the live ones only when it is there.
+        let mut sandboxes = self.sandboxes.lock();
         let link = greeted.into_link(self.events.clone(), move || Self::shim_ended(&inner, sandbox))?;
-        self.sandboxes.lock().live.insert(id, link.clone());
+        sandboxes.live.insert(id, link.clone());
         Ok(link)
+    }
+
+    /// Lets go of an id that was held for a change, and looks again: nobody took note of a shim that ended meanwhile.
+    fn release(self: &Arc<Self>, id: &str) {
+        let missed = {
+            let mut sandboxes = self.sandboxes.lock();
+            sandboxes.busy.remove(id);
+            let link = sandboxes.live.get(id);
+            link.is_some_and(|link| link.over.load(Ordering::Acquire))
+        };
+        if missed {
+            Self::shim_ended(&Arc::downgrade(self), id.to_owned());
+        }
     }
 
     /// Takes away what is left of a sandbox whose shim ended by itself.
@@ -192,7 +207,8 @@ impl Inner {
             let Some(link) = link.filter(|link| !link.removing.load(Ordering::Acquire)) else {
                 return;
             };
-            // Whoever has begun to take it away goes on with that, and what is made anew under its id must not be taken away here.
+            // Whoever has begun to take it away goes on with that, and what is made anew under its id must not be taken away here. If it is there
+            // still when the id is let go, [`Inner::release`] asks again.
             if !sandboxes.busy.insert(sandbox.clone()) {
                 return;
             }
@@ -381,7 +397,7 @@ impl Runtime {
                     "cannot undo a sandbox"
                 );
             }
-            inner.sandboxes.lock().busy.remove(&id);
+            inner.release(&id);
             result
         });
         made.await.unwrap_or_else(|_| Err(RuntimeError::ShimGone(id)))
@@ -429,6 +445,12 @@ impl Runtime {
             Ok(_) => return Err(RuntimeError::Exists { what: "container", id }),
             Err(_) => {}
         }
+        if let Some(what) = features::lacking(&link.features, &spec) {
+            return Err(RuntimeError::Outdated {
+                sandbox: sandbox.to_owned(),
+                what,
+            });
+        }
         let request = resolve::resolve(&state.spec, spec, image)?;
         let begun = Instant::now();
         match link.call("start a container", Request::Start(Box::new(request))).await {
@@ -445,12 +467,6 @@ impl Runtime {
 
     /// Asks a container to stop and kills it when it has not after `grace`. Returns how it ended.
     pub async fn stop_container(
-        if let Some(what) = features::lacking(&link.features, &spec) {
-            return Err(RuntimeError::Outdated {
-                sandbox: sandbox.to_owned(),
-                what,
-            });
-        }
         &self,
         sandbox: &str,
         container: &str,

@@ -184,10 +184,9 @@ impl Inner {
                 Ok(attached) => inner.take(&id, reached, &attached).await,
                 Err(error) => Err(error),
             };
-            let mut sandboxes = inner.sandboxes.lock();
-            sandboxes.busy.remove(&id);
             let events = match taken {
                 Err(error) => {
+                    inner.release(&id);
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         sandbox = id,
@@ -210,8 +209,8 @@ impl Inner {
                     ended.map(event).collect()
                 }
             };
-            sandboxes.unreached.remove(&id);
-            drop(sandboxes);
+            inner.sandboxes.lock().unreached.remove(&id);
+            inner.release(&id);
             for event in events {
                 // Nobody may be listening.
                 drop(inner.events.send(event));
@@ -325,6 +324,60 @@ mod tests {
         }
     }
 
+    /// A shim that has said hello and is gone since.
+    async fn gone(process: &std::process::Child) -> Greeted {
+        let state = state(process.id().try_into().unwrap());
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::of(UnixStream::from(theirs)).unwrap();
+        let hello = ShimHello {
+            protocol: VERSION,
+            pid: state.pid,
+            error: None,
+            state: Some(state),
+            features: Vec::new(),
+        };
+        theirs.send(&hello, &[]).await.unwrap();
+        greet("a", ours, true).await.unwrap()
+    }
+
+    async fn died(events: &mut tokio::sync::broadcast::Receiver<RuntimeEvent>) {
+        let event = tokio::time::timeout(Duration::from_secs(20), events.recv()).await;
+        let event = event.expect("the end is told").unwrap();
+        assert!(matches!(event, RuntimeEvent::SandboxDied { .. }), "{event:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_shim_that_ends_in_the_moment_in_which_it_is_adopted_is_heard_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime(folder.path());
+        let mut events = runtime.events();
+        // Nobody waits for it: as long as that is so, its number is nobody else's.
+        let mut process = std::process::Command::new("true").spawn().unwrap();
+        for _ in 0..100 {
+            let greeted = gone(&process).await;
+            runtime.inner.hold(greeted).unwrap();
+            died(&mut events).await;
+            assert_eq!(runtime.sandbox("a"), None);
+        }
+        process.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_ends_while_its_id_is_held_is_heard_of_when_that_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime(folder.path());
+        let mut events = runtime.events();
+        let mut process = std::process::Command::new("true").spawn().unwrap();
+        runtime.inner.sandboxes.lock().busy.insert("a".to_owned());
+        let link = runtime.inner.hold(gone(&process).await).unwrap();
+        link.gone(Duration::from_secs(20)).await;
+        assert!(events.is_empty() && runtime.sandbox("a").is_some());
+        runtime.inner.release("a");
+        died(&mut events).await;
+        assert_eq!(runtime.sandbox("a"), None);
+        process.wait().unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_a_socket_without_a_listener_means_that_a_shim_is_gone() {
         let folder = tempfile::tempdir().unwrap();
@@ -380,6 +433,7 @@ mod tests {
             pid: now.pid,
             error: None,
             state: Some(now.clone()),
+            features: Vec::new(),
         };
         let listener = tokio::net::UnixListener::from_std(listener.into()).unwrap();
         let shim = async {
@@ -401,4 +455,3 @@ mod tests {
         assert_eq!(runtime.sandboxes(), [now]);
     }
 }
-            features: Vec::new(),

@@ -39,7 +39,7 @@ impl Runtime {
         let (inner, sandbox) = (self.inner.clone(), id.to_owned());
         let closing = tokio::spawn(async move {
             let result = inner.close(&sandbox).await;
-            inner.sandboxes.lock().busy.remove(&sandbox);
+            inner.release(&sandbox);
             result
         });
         closing

@@ -44,15 +44,17 @@ pub(super) struct Link {
     shim: OwnedFd,
     /// Whether its end is wanted.
     pub(super) removing: AtomicBool,
+    /// Whether the connection has ended; set before anybody is told.
+    pub(super) over: Arc<AtomicBool>,
 }
 
 /// A connection on which both sides said hello, before it is used.
 pub(super) struct Greeted {
     channel: Channel,
     state: SandboxState,
+    features: Vec<String>,
 }
 
-    features: Vec<String>,
 /// Exchanges hellos.
 pub(super) async fn greet(id: &str, mut channel: Channel, subscribe: bool) -> Result<Greeted, RuntimeError> {
     let gone = |_: io::Error| RuntimeError::ShimGone(id.to_owned());
@@ -121,22 +123,26 @@ impl Greeted {
         let (commands, inbox) = mpsc::channel(WAITING);
         let (sender, state) = watch::channel(self.state);
         let sandbox = id.clone();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(&sandbox, self.channel, inbox, &sender, &events).await {
                 tracing::warn!(%error, sandbox, "lost the connection to a shim");
             }
+            is_over.store(true, Ordering::Release);
             ended();
             drop(sender);
         });
         Ok(Arc::new(Link {
             id,
             commands,
+            features: self.features,
             state,
             shim,
             removing: AtomicBool::new(false),
+            over,
         }))
     }
-            features: self.features,
 }
 
 async fn serve(

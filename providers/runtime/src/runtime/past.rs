@@ -77,7 +77,8 @@ impl Runtime {
                     sandboxes.past.remove(&sandbox);
                 }
             }
-            sandboxes.busy.remove(&sandbox);
+            drop(sandboxes);
+            inner.release(&sandbox);
             result
         });
         ended
