@@ -185,10 +185,20 @@ impl Containers for Host {
     }
 
     fn written(&self, sandbox: &str, container: &str, attempt: u32) -> Vec<PathBuf> {
-        vec![
-            self.runtime.log_path(sandbox, container, attempt),
-            self.runtime.upper_path(sandbox, container, attempt),
-        ]
+        let mut paths = self
+            .runtime
+            .log_files(sandbox, container, attempt)
+            .unwrap_or_else(|error| {
+                tracing::debug!(
+                    error = chain(&error),
+                    sandbox,
+                    container,
+                    "the files of a log cannot be listed"
+                );
+                vec![self.runtime.log_path(sandbox, container, attempt)]
+            });
+        paths.push(self.runtime.upper_path(sandbox, container, attempt));
+        paths
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
+use setpoint_runtime::spec::LogLimits;
 
 use crate::resources::millis;
 
@@ -56,7 +57,19 @@ pub struct PodSettings {
     pub pids_limit: Option<u64>,
     /// Kernel parameters that pods may set besides the safe ones: names, or prefixes that end with `*` (`allowedUnsafeSysctls`).
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// The size in bytes from which on the file that a container's log is written to is put aside (`containerLogMaxSize`).
+    #[serde(deserialize_with = "log_size")]
+    pub log_max_size: u64,
+    /// How many files a container's log has at most, the one that is written included (`containerLogMaxFiles`).
+    #[serde(deserialize_with = "log_files")]
+    pub log_max_files: u32,
 }
+
+/// The least size of a log's file: less would be moved about more than written, in bytes.
+const LEAST_LOG: u64 = 1 << 10;
+
+/// How many files a log may have: all of them are moved whenever one is put aside.
+const MOST_LOG_FILES: u32 = 1000;
 
 /// How many processes a pod may have unless told otherwise: enough for any honest program, and too few to take the machine's.
 const PIDS_LIMIT: u64 = 16_384;
@@ -67,6 +80,8 @@ impl Default for PodSettings {
             max: 110,
             pids_limit: Some(PIDS_LIMIT),
             allowed_unsafe_sysctls: Vec::new(),
+            log_max_size: LogLimits::default().size,
+            log_max_files: LogLimits::default().files,
         }
     }
 }
@@ -206,6 +221,22 @@ fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     }
 }
 
+/// Reads the size of a log's file, such as `10Mi`, in bytes.
+fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = bytes(deserializer)?;
+    size.filter(|size| *size >= LEAST_LOG)
+        .ok_or_else(|| de::Error::custom("a log's file takes at least 1Ki"))
+}
+
+/// Reads how many files a log has.
+fn log_files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let files = i64::deserialize(deserializer)?;
+    u32::try_from(files)
+        .ok()
+        .filter(|files| (2..=MOST_LOG_FILES).contains(files))
+        .ok_or_else(|| de::Error::custom(format!("{files} is not from 2 to {MOST_LOG_FILES}, the files of a log")))
+}
+
 /// Reads a quantity such as `256Mi`, in bytes.
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -256,6 +287,8 @@ mod tests {
             ("[reserved]\ncpu = \"-1\"\n", "\"-1\" is no amount of CPU"),
             ("[pods]\nmax = -1\n", "line 2"),
             ("[pods]\npids_limit = 0\n", "0 is no number of processes"),
+            ("[pods]\nlog_max_size = \"100\"\n", "a log's file takes at least 1Ki"),
+            ("[pods]\nlog_max_files = 1\n", "1 is not from 2 to 1000"),
             ("[images]\ngc_min_age = \"soon\"\n", "\"soon\" is no length of time"),
             (
                 "[images]\ngc_low = 90\n",

@@ -5,15 +5,10 @@
 mod follow;
 mod read;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use follow::stream;
-
-/// When a log file is put aside, in bytes.
-pub(crate) const ROTATE_AT: u64 = 10 << 20;
-
-/// How many files that were put aside are kept: five with the one that is written, as Kubernetes has it.
-pub(crate) const KEEP: u32 = 4;
 
 /// What to read of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,4 +61,32 @@ pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
+}
+
+/// Lists the files that were put aside, the newest first, by their numbers; how many were to be kept may have been another number for each
+/// attempt.
+pub(crate) fn aside(path: &Path) -> io::Result<Vec<u32>> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Vec::new());
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let entry = entry?.file_name();
+        let number = entry
+            .to_str()
+            .and_then(|entry| entry.strip_prefix(name)?.strip_prefix('.'));
+        numbers.extend(number.and_then(|number| number.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Returns the files of an attempt's log: the one that is written, and those that were put aside.
+pub(crate) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let aside = aside(path)?.into_iter().map(|number| rotated(path, number));
+    Ok([path.to_owned()].into_iter().chain(aside).collect())
 }

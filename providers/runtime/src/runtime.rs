@@ -599,6 +599,15 @@ impl Runtime {
         logs::path(&self.inner.config.data_dir, sandbox, container, attempt)
     }
 
+    /// Returns the files of an attempt's log, those that were put aside included.
+    ///
+    /// # Errors
+    /// Where the sandbox's logs cannot be listed.
+    pub fn log_files(&self, sandbox: &str, container: &str, attempt: u32) -> Result<Vec<PathBuf>, RuntimeError> {
+        let path = self.log_path(sandbox, container, attempt);
+        logs::files(&path).map_err(RuntimeError::io("list the files of", path))
+    }
+
     /// Returns the directory of what an attempt of a container has written to its root.
     pub fn upper_path(&self, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
         let sandbox = self.inner.config.data_dir.join("sandboxes").join(sandbox);

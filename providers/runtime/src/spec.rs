@@ -188,6 +188,28 @@ pub struct ContainerSpec {
     /// The attempt (`NAME-ATTEMPT`) whose processes it sees, for looking into that one; it must run.
     #[serde(default)]
     pub target: Option<String>,
+    /// How large its log gets.
+    #[serde(default)]
+    pub log: LogLimits,
+}
+
+/// How large the log of an attempt gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// The size in bytes from which on the file that is written is put aside.
+    pub size: u64,
+    /// How many files there are at most, the one that is written included; less than 2 counts as 2.
+    pub files: u32,
+}
+
+impl Default for LogLimits {
+    /// As Kubernetes has it.
+    fn default() -> Self {
+        Self {
+            size: 10 << 20,
+            files: 5,
+        }
+    }
 }
 
 impl ContainerSpec {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod};
-use setpoint_runtime::spec::{ContainerSpec, ContainerState, Resources, SandboxSpec, Seccomp};
+use setpoint_runtime::spec::{ContainerSpec, ContainerState, LogLimits, Resources, SandboxSpec, Seccomp};
 use tokio::io::AsyncReadExt;
 
 use super::Shared;
@@ -200,6 +200,10 @@ pub(super) async fn container_spec(
     })
 }
 
+        log: LogLimits {
+            size: shared.pods.log_max_size,
+            files: shared.pods.log_max_files,
+        },
 /// Reads a seccomp profile; the error is fit for an event.
 async fn seccomp_profile(path: &Path) -> Result<String, String> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot load seccomp profile {:?}: {error}", path.display());

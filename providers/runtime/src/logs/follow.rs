@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::ReadOptions;
-use super::read::{Printer, Reader, open_all, seek_tail};
+use super::read::{Printer, Reader, open_after, open_all, seek_tail};
 use crate::error::RuntimeError;
 
 /// How much is sent at once, in bytes.
@@ -69,19 +69,19 @@ async fn run(
                 changed = watch.changed() => changed?,
             }
         }
-        if let Some(file) = &mut current {
-            // Asked before reading: what the shim wrote to it before it put it aside is read then.
-            let rotated = file.was_rotated(path)?;
-            if !pump(file, &mut printer, sender).await? {
-                return Ok(());
+        let newer = match &mut current {
+            Some(file) => {
+                // Asked before reading: what the shim wrote to it before it put it aside is read then.
+                let rotated = file.was_rotated(path)?;
+                if !pump(file, &mut printer, sender).await? {
+                    return Ok(());
+                }
+                // More than one may have come since.
+                if rotated { open_after(path, file)? } else { Vec::new() }
             }
-            if rotated {
-                current = None;
-            }
-        }
-        if current.is_none()
-            && let Some(mut file) = open_all(path)?.pop()
-        {
+            None => open_all(path)?,
+        };
+        for mut file in newer {
             if !pump(&mut file, &mut printer, sender).await? {
                 return Ok(());
             }
@@ -158,5 +158,52 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rotated;
+    use super::*;
+
+    fn put_aside(path: &Path, count: u32) {
+        for number in (1..=count).rev() {
+            std::fs::rename(rotated(path, number), rotated(path, number + 1)).unwrap();
+        }
+        std::fs::rename(path, rotated(path, 1)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn files_that_were_put_aside_between_two_looks_are_followed_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web-0.log");
+        let write = |text: &str| {
+            let line = format!("2026-01-01T00:00:00.000000000Z stdout F {text}\n");
+            std::fs::write(&path, line).unwrap();
+        };
+        write("1");
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let options = ReadOptions {
+            follow: true,
+            ..ReadOptions::default()
+        };
+        let mut chunks = stream(path.clone(), options, async move { drop(ended.await) });
+        assert_eq!(chunks.recv().await.unwrap().unwrap(), "1\n");
+        // The reader has no turn in between.
+        for number in 2..=6 {
+            put_aside(&path, number - 2);
+            write(&number.to_string());
+        }
+        let mut text = Vec::new();
+        while !text.ends_with(b"6\n") {
+            text.extend_from_slice(&chunks.recv().await.unwrap().unwrap());
+        }
+        put_aside(&path, 5);
+        write("7");
+        end.send(()).unwrap();
+        while let Some(chunk) = chunks.recv().await {
+            text.extend_from_slice(&chunk.unwrap());
+        }
+        assert_eq!(String::from_utf8(text).unwrap(), "2\n3\n4\n5\n6\n7\n");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{KEEP, ReadOptions, Stream, rotated};
+use super::{ReadOptions, Stream, aside, rotated};
 
 /// One line of a log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,20 +131,44 @@ impl Reader {
     }
 }
 
+/// How often files are opened anew because some were put aside meanwhile.
+const TRIES: u32 = 16;
+
 /// Opens an attempt's files, oldest first; empty when there is no log.
 pub(super) fn open_all(path: &Path) -> io::Result<Vec<Reader>> {
+    let mut files = Vec::new();
+    for _ in 0..TRIES {
+        files = open_once(path)?;
+        // The one that is written is the last one still, so nothing came between it and those before.
+        let rotated = files.last().map(|current: &Reader| current.was_rotated(path));
+        if !rotated.transpose()?.unwrap_or(false) {
+            break;
+        }
+    }
+    Ok(files)
+}
+
+fn open_once(path: &Path) -> io::Result<Vec<Reader>> {
+    let last = aside(path)?.last().copied().unwrap_or(0);
+    // The newest first, as they move away from it: one that moves meanwhile is met again, and none is missed.
     let mut files: Vec<Reader> = Vec::new();
-    let paths = (1..=KEEP)
-        .rev()
-        .map(|number| rotated(path, number))
-        .chain([path.to_owned()]);
-    for path in paths {
-        // A rotation between two opens would show the same file twice.
+    let aside = (1..=last.saturating_add(1)).map(|number| rotated(path, number));
+    for path in [path.to_owned()].into_iter().chain(aside) {
         if let Some(reader) = Reader::open(&path)?
             && files.iter().all(|open| open.inode != reader.inode)
         {
             files.push(reader);
         }
+    }
+    files.reverse();
+    Ok(files)
+}
+
+/// Opens the files that came after one, oldest first. Those of which it is not known any more what came before are all newer.
+pub(super) fn open_after(path: &Path, file: &Reader) -> io::Result<Vec<Reader>> {
+    let mut files = open_all(path)?;
+    if let Some(own) = files.iter().position(|open| open.inode == file.inode) {
+        files.drain(..=own);
     }
     Ok(files)
 }

@@ -115,11 +115,8 @@ pub(super) async fn remove_tree(path: PathBuf) -> Result<(), RuntimeError> {
 /// Removes the files of one attempt.
 pub(super) async fn remove_container_files(directory: PathBuf, log: PathBuf) -> Result<(), RuntimeError> {
     remove_tree(directory).await?;
-    remove_file(&log)?;
-    for number in 1..=logs::KEEP {
-        remove_file(&logs::rotated(&log, number))?;
-    }
-    Ok(())
+    let files = logs::files(&log).map_err(RuntimeError::io("list the files of", &log))?;
+    files.iter().try_for_each(|file| remove_file(file))
 }
 
 /// Removes an instance's sandboxes without an open runtime.

@@ -197,7 +197,7 @@ impl Shim {
         passed(ContainerStep::Limits)?;
         make_directories(directory).map_err(create("make the container's directory"))?;
         passed(ContainerStep::Directory)?;
-        let log = Log::create(log_path).map_err(create("make the container's log"))?;
+        let log = Log::create(log_path, spec.log).map_err(create("make the container's log"))?;
         let result = (|| {
             passed(ContainerStep::Log)?;
             let (stdio, streams, stdin) =

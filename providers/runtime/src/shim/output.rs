@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::clock;
 use crate::logs;
+use crate::spec::LogLimits;
 
 /// A line longer than this is written in parts marked `P`, in bytes.
 const LONGEST: usize = 16 << 10;
@@ -19,8 +20,11 @@ const READS_PER_TURN: usize = 8;
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
+    limits: LogLimits,
     file: File,
     written: u64,
+    /// Whether the last line is there in part only.
+    torn: bool,
 }
 
 /// One stream of a container.
@@ -34,30 +38,45 @@ pub(super) struct Stream {
 }
 
 impl Log {
-    pub(super) fn create(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn create(path: PathBuf, limits: LogLimits) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
         let file = open(&path)?;
         let written = file.metadata()?.len();
-        Ok(Self { path, file, written })
+        Ok(Self {
+            path,
+            limits,
+            file,
+            written,
+            torn: false,
+        })
     }
 
     /// Appends whole lines. A full disk loses them: a container must not wait for its log.
     fn append(&mut self, lines: &[u8]) {
-        if self.written >= logs::ROTATE_AT
+        if self.written >= self.limits.size
             && let Err(error) = self.rotate()
         {
             eprintln!("cannot rotate {}: {error}", self.path.display());
         }
-        match self.file.write_all(lines) {
-            Ok(()) => self.written += lines.len() as u64,
-            Err(error) => eprintln!("cannot write {}: {error}", self.path.display()),
+        let ended = if self.torn { self.file.write_all(b"\n") } else { Ok(()) };
+        match ended.and_then(|()| self.file.write_all(lines)) {
+            Ok(()) => {
+                self.torn = false;
+                self.written += lines.len() as u64;
+            }
+            Err(error) => {
+                // Perhaps a part of it is there: what comes next must not be read as its end.
+                self.torn = true;
+                eprintln!("cannot write {}: {error}", self.path.display());
+            }
         }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (1..logs::KEEP).rev() {
+        let aside = self.limits.files.max(2) - 1;
+        for number in (1..aside).rev() {
             rename_if_there(
                 &logs::rotated(&self.path, number),
                 &logs::rotated(&self.path, number + 1),
@@ -66,6 +85,7 @@ impl Log {
         rename_if_there(&self.path, &logs::rotated(&self.path, 1))?;
         self.file = open(&self.path)?;
         self.written = 0;
+        self.torn = false;
         Ok(())
     }
 
@@ -233,16 +253,30 @@ mod tests {
     fn a_full_log_moves_aside_and_the_oldest_goes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a-0.log");
-        let mut log = Log::create(path.clone()).unwrap();
-        for number in 0..=logs::KEEP + 1 {
+        let limits = LogLimits { size: 4, files: 3 };
+        let mut log = Log::create(path.clone(), limits).unwrap();
+        for number in 10..20 {
             log.append(format!("{number}\n").as_bytes());
-            log.rotate().unwrap();
         }
-        let names = fs::read_dir(directory.path()).unwrap().count();
-        assert_eq!(names as u32, logs::KEEP + 1);
-        assert_eq!(
-            fs::read_to_string(logs::rotated(&path, 1)).unwrap(),
-            format!("{}\n", logs::KEEP + 1)
-        );
+        let mut files = logs::files(&path).unwrap();
+        files.reverse();
+        let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        assert_eq!(texts, ["14\n15\n", "16\n17\n", "18\n19\n"]);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_follows_a_line_that_was_written_in_part_is_a_line_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a-0.log");
+        let mut log = Log::create(path.clone(), LogLimits::default()).unwrap();
+        log.append(b"one\n");
+        let file = std::mem::replace(&mut log.file, File::open("/dev/null").unwrap());
+        log.append(b"lost\n");
+        log.file = file;
+        log.file.write_all(b"lo").unwrap();
+        log.append(b"two\n");
+        log.append(b"three\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\nlo\ntwo\nthree\n");
     }
 }

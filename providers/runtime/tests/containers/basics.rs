@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use setpoint_runtime::logs::ReadOptions;
-use setpoint_runtime::spec::{ContainerSpec, ExecSpec, Mount, MountSource, Resources};
+use setpoint_runtime::spec::{ContainerSpec, ExecSpec, LogLimits, Mount, MountSource, Resources};
 use setpoint_runtime::{RuntimeError, StartStage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
         trial("a_mount_that_fails_leaves_nothing", failed_mount),
         trial("an_attempt_follows_an_attempt_with_a_fresh_root", attempts),
         trial("logs_follow_a_running_container_to_its_end", follow),
+        trial("a_log_that_is_put_aside_over_and_over_reads_as_one", rotations),
         trial("exec_connects_streams_and_returns_the_exit_code", exec),
         trial("exec_with_a_terminal_can_be_resized", exec_terminal),
         trial("a_process_whose_terminal_goes_is_hung_up_and_then_killed", hang_up),
@@ -266,6 +267,55 @@ async fn follow() {
         )
         .await;
     assert_eq!(world.log("a", &started.unwrap()).await, "1\n2\n3\nend");
+    world.finish().await;
+}
+
+async fn rotations() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let text = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; [ $((i % 50)) = 0 ] && sleep 0.005; done; true";
+    let spec = ContainerSpec {
+        log: LogLimits { size: 2048, files: 200 },
+        ..script("app", text)
+    };
+    let started = world.start("a", spec).await.unwrap();
+    let all: String = (1..=3000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(world.log("a", &started).await, all, "followed");
+    let files = world.runtime.log_files("a", "app", 0).unwrap();
+    assert!(files.len() > 20, "{} files", files.len());
+    let read = async |options: ReadOptions| {
+        let mut chunks = world.runtime.logs("a", "app", 0, options);
+        let mut text = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            text.extend_from_slice(&chunk.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(read(ReadOptions::default()).await, all, "read at once");
+    let timestamps = ReadOptions {
+        timestamps: true,
+        ..ReadOptions::default()
+    };
+    let timed = read(timestamps.clone()).await;
+    let timed: Vec<(&str, &str)> = timed.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    assert!(timed.is_sorted_by_key(|(time, _)| *time) && timed.len() == 3000);
+    let (time, _) = timed[700];
+    let first = timed.iter().position(|(other, _)| other == &time).unwrap();
+    let since = ReadOptions {
+        since: Some(time.parse().unwrap()),
+        ..ReadOptions::default()
+    };
+    let rest: String = timed[first..].iter().map(|(_, text)| format!("{text}\n")).collect();
+    assert_eq!(read(since.clone()).await, rest, "since {time}");
+    let tail = ReadOptions {
+        tail: Some(2000),
+        limit_bytes: Some(15),
+        ..timestamps
+    };
+    assert_eq!(read(tail).await, timed[1000].0[..15], "the tail");
+    world.runtime.remove_container("a", "app-0").await.unwrap();
+    let left = std::fs::read_dir(files[0].parent().unwrap()).unwrap().count();
+    assert_eq!(left, 0, "files of a removed attempt");
     world.finish().await;
 }
 
