@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
+use crate::allocations::Allocations;
 use crate::cadvisor;
 use crate::containers::{Containers, RuntimeFailure};
 use crate::events::Recorder;
@@ -185,6 +186,7 @@ impl Agent {
             Some(net) => Some(Arc::new(Network::start(&config, net.clone(), &host_ports).await?)),
             None => None,
         };
+        let capacity = node::for_pods(&facts, &config.settings.reserved);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
@@ -200,6 +202,7 @@ impl Agent {
             containers: containers.clone(),
             addresses,
             host_ports,
+            allocations: Arc::new(Allocations::new(capacity)),
             changes: sources::Changes::new(Some(config.client.clone()), stop.clone()),
             events: Recorder::start(
                 config.client.clone(),

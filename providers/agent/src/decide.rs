@@ -281,7 +281,7 @@ fn take_resize(decision: &mut Decision, spec: &PodSpec, observed: &Observed, now
     let allowed = match &observed.resize {
         Resize::Settled => true,
         Resize::Failed(failure) => decision.may_retry(failure, now),
-        Resize::Infeasible(_) | Resize::Doing => false,
+        Resize::Infeasible(_) | Resize::Deferred(_) | Resize::Doing => false,
     };
     if allowed && matches!(observed.sandbox, Sandbox::Ready { .. }) && !resize::changes(spec, observed).is_empty() {
         decision.actions.push(Action::Resize);

@@ -14,6 +14,7 @@
 
 pub mod addresses;
 mod agent;
+pub mod allocations;
 pub mod backoff;
 mod cadvisor;
 pub mod containers;

@@ -14,7 +14,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::settings::Settings;
+use crate::resize::Capacity;
+use crate::settings::{Reserved, Settings};
 use crate::sources::REQUEST_LIMIT;
 use crate::status;
 
@@ -161,6 +162,16 @@ fn object(identity: &Identity) -> Value {
         "metadata": {"name": identity.name, "labels": labels, "annotations": {VOLUMES_DIR: identity.volumes_dir}},
         "spec": {"podCIDR": identity.pod_cidr, "podCIDRs": [identity.pod_cidr]},
     })
+}
+
+/// Returns what a machine has for pods.
+pub fn for_pods(facts: &Facts, reserved: &Reserved) -> Capacity {
+    let (cpu, memory, _) = reserved.of(facts.cpus * 1000, facts.memory, facts.storage);
+    Capacity {
+        cpu_millis: i128::from(facts.cpus * 1000 - cpu),
+        // As the Node says it.
+        memory: i128::from((facts.memory - memory) / 1024 * 1024),
+    }
 }
 
 /// Returns the Node's status; transition times are kept from `old` where nothing changed.

@@ -109,6 +109,8 @@ pub enum Resize {
     Settled,
     /// The node can never grant it; why.
     Infeasible(String),
+    /// The node cannot grant it as long as other pods have what they have; why.
+    Deferred(String),
     /// It is being done.
     Doing,
     /// It failed, to be tried again.
@@ -246,16 +248,18 @@ pub struct Observed {
     pub failed: Option<(String, String)>,
     /// Whether the init containers were done once: they are not run again while this sandbox stands.
     pub initialized: bool,
-    /// Why the remains could not be removed, or a sandbox not be closed.
-    pub removal: Option<Failure>,
     /// Whether the sandbox has to be made anew for what a container needs.
     pub outdated: bool,
+    /// Why the remains could not be removed, or a sandbox not be closed.
+    pub removal: Option<Failure>,
     /// Why the pod must not run here (reason, message).
     pub rejected: Option<(String, String)>,
     /// How a change of the containers' limits stands.
     pub resize: Resize,
-    /// What the node has; `None` grants everything.
+    /// What the node has for pods; `None` grants everything.
     pub capacity: Option<Capacity>,
+    /// What other pods have of it.
+    pub others: Capacity,
     /// When the worker began.
     pub started_at: Option<Timestamp>,
 }

@@ -36,10 +36,30 @@ pub struct Change {
     pub restart: bool,
 }
 
-/// Returns the containers that run with other limits than the object asks for.
-pub fn changes(spec: &PodSpec, observed: &Observed) -> Vec<Change> {
+/// Returns the containers that can be resized.
+fn resizable(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|container| decide::is_sidecar(container));
+    spec.containers.iter().chain(sidecars)
+}
+
+/// Returns whether a container was given something else than the object asks for, whether it runs or not.
+fn is_wanted(spec: &PodSpec, observed: &Observed) -> bool {
+    let differs = |container: &Container| {
+        let wanted = container.resources.clone().unwrap_or_default();
+        let known = observed.containers.get(&container.name);
+        let applied = known.and_then(|known| known.applied.as_ref());
+        applied.is_some_and(|applied| {
+            NAMES
+                .iter()
+                .any(|name| amounts(&wanted, name) != amounts(applied, name))
+        })
+    };
+    resizable(spec).any(differs)
+}
+
+/// Returns the containers that run with other limits than the object asks for.
+pub fn changes(spec: &PodSpec, observed: &Observed) -> Vec<Change> {
     let change = |container: &Container| {
         let known = observed.containers.get(&container.name)?;
         let wanted = container.resources.clone().unwrap_or_default();
@@ -61,46 +81,88 @@ pub fn changes(spec: &PodSpec, observed: &Observed) -> Vec<Change> {
             restart,
         })
     };
-    spec.containers.iter().chain(sidecars).filter_map(change).collect()
+    resizable(spec).filter_map(change).collect()
 }
 
 fn amounts(of: &ResourceRequirements, name: &str) -> (Option<i128>, Option<i128>) {
     (resources::request(Some(of), name), resources::limit(Some(of), name))
 }
 
-/// Says how a resize stands: settled when nothing is to be changed, pending when the node can never grant it, else as it was.
+/// Returns what a pod requests of what a node has.
+pub fn requested(spec: &PodSpec) -> Capacity {
+    Capacity {
+        cpu_millis: resources::pod_request(spec, "cpu"),
+        memory: resources::pod_request(spec, "memory") / 1000,
+    }
+}
+
+/// Returns the spec with what its containers were given in place of what they are to have.
+pub fn allocated(spec: &PodSpec, observed: &Observed) -> PodSpec {
+    let mut spec = spec.clone();
+    let inits = spec.init_containers.iter_mut().flatten();
+    for container in spec.containers.iter_mut().chain(inits) {
+        let known = observed.containers.get(&container.name);
+        // One that is about to be restarted for it has it already.
+        let known = known.filter(|known| known.kill.is_none());
+        if let Some(applied) = known.and_then(|known| known.applied.clone()) {
+            container.resources = Some(applied);
+        }
+    }
+    spec
+}
+
+/// Says how a resize stands: settled when nothing is to be changed, pending when the node cannot grant it now or ever, else as it was.
 pub fn assess(spec: &PodSpec, observed: &Observed) -> Resize {
     if observed.resize == Resize::Doing {
         return Resize::Doing;
     }
-    if changes(spec, observed).is_empty() {
+    if !is_wanted(spec, observed) {
         return Resize::Settled;
     }
-    if let Some(message) = lacking(spec, observed.capacity) {
-        return Resize::Infeasible(message);
+    if let Some(capacity) = observed.capacity {
+        let requested = requested(spec);
+        if let Some(message) = lacking(requested, capacity) {
+            return Resize::Infeasible(message);
+        }
+        if let Some(message) = crowded(requested, observed.others, capacity) {
+            return Resize::Deferred(message);
+        }
     }
     match &observed.resize {
-        Resize::Infeasible(_) => Resize::Settled,
+        Resize::Infeasible(_) | Resize::Deferred(_) => Resize::Settled,
         other => other.clone(),
     }
 }
 
-/// Says what the node does not have, in the kubelet's words.
-fn lacking(spec: &PodSpec, capacity: Option<Capacity>) -> Option<String> {
-    let capacity = capacity?;
-    let requested = |name: &str| resources::pod_request(spec, name);
-    let cpu = requested("cpu");
-    if cpu > capacity.cpu_millis {
-        let has = capacity.cpu_millis;
-        return Some(format!(
-            "Node didn't have enough capacity: cpu, requested: {cpu}, capacity: {has}"
-        ));
-    }
-    let memory = requested("memory") / 1000;
-    (memory > capacity.memory).then(|| {
-        let has = capacity.memory;
-        format!("Node didn't have enough capacity: memory, requested: {memory}, capacity: {has}")
-    })
+/// The amounts of two or three capacities, by the resource's name.
+fn by_name<const N: usize>(all: [Capacity; N]) -> [(&'static str, [i128; N]); 2] {
+    [
+        ("cpu", all.map(|one| one.cpu_millis)),
+        ("memory", all.map(|one| one.memory)),
+    ]
+}
+
+/// Says what the node does not have at all, in the kubelet's words.
+fn lacking(requested: Capacity, capacity: Capacity) -> Option<String> {
+    let all = by_name([requested, capacity]).into_iter();
+    let lacking = |(name, [requested, capacity]): (&str, [i128; 2])| {
+        (requested > capacity)
+            .then(|| format!("Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}"))
+    };
+    all.filter_map(lacking).next()
+}
+
+/// Says of what other pods have too much for a pod to have this, in the kubelet's words.
+pub fn crowded(requested: Capacity, used: Capacity, capacity: Capacity) -> Option<String> {
+    let all = by_name([requested, used, capacity]).into_iter();
+    let crowded = |(name, [requested, used, capacity]): (&str, [i128; 3])| {
+        (requested > 0 && requested > capacity - used).then(|| {
+            format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            )
+        })
+    };
+    all.filter_map(crowded).next()
 }
 
 #[cfg(test)]
@@ -168,6 +230,10 @@ mod tests {
         assert_eq!(observed.resize, Resize::Infeasible(message.to_owned()));
         let less = spec(json!({"cpu": "2", "memory": "64Mi"}), json!([]));
         assert_eq!(assess(&less, &observed), Resize::Settled);
+        observed.others.memory = (1 << 30) - (32 << 20);
+        let message =
+            "Node didn't have enough resource: memory, requested: 67108864, used: 1040187392, capacity: 1073741824";
+        assert_eq!(assess(&less, &observed), Resize::Deferred(message.to_owned()));
         let back = spec(json!({"cpu": "1", "memory": "64Mi"}), json!([]));
         assert_eq!(assess(&back, &observed), Resize::Settled);
     }

@@ -427,6 +427,7 @@ impl View<'_> {
         let resizing = match &self.observed.resize {
             Resize::Settled => None,
             Resize::Infeasible(message) => Some((resize::PENDING, Some("Infeasible"), Some(message))),
+            Resize::Deferred(message) => Some((resize::PENDING, Some("Deferred"), Some(message))),
             Resize::Doing => Some((resize::IN_PROGRESS, None, None)),
             Resize::Failed(failure) => Some((resize::IN_PROGRESS, Some("Error"), Some(&failure.message))),
         };

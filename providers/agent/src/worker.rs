@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Now;
 use crate::addresses::Addresses;
+use crate::allocations::Allocations;
 use crate::backoff;
 use crate::containers::Containers;
 use crate::decide::{self, Action};
@@ -39,7 +40,6 @@ use crate::metrics::{Metrics, PhaseGauge};
 use crate::node::Facts;
 use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Resize, Sandbox, Step};
 use crate::probes::{Kind, Schedule};
-use crate::resize::{self, Capacity};
 use crate::roles::{self, Role};
 use crate::settings::PodSettings;
 use crate::sources::{Change, Changes, Following, References};
@@ -87,6 +87,8 @@ pub struct Shared {
     pub addresses: Option<Arc<Addresses>>,
     /// Who has which port of the host.
     pub host_ports: Arc<HostPorts>,
+    /// Who has how much of the node.
+    pub allocations: Arc<Allocations>,
     /// Tells of changed ConfigMaps and Secrets.
     pub changes: Changes,
     /// Takes events.
@@ -165,6 +167,8 @@ struct Worker {
     updates: watch::Receiver<Update>,
     wake: Arc<Notify>,
     changes: broadcast::Receiver<Change>,
+    /// Changes when other pods have less.
+    room: watch::Receiver<()>,
     pod: Arc<Pod>,
     uid: String,
     observed: Observed,
@@ -221,6 +225,7 @@ impl Worker {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let mut worker = Self {
             changes: shared.changes.subscribe(),
+            room: shared.allocations.room(),
             gauge: PhaseGauge::new(&shared.metrics),
             references: References::of_volumes(&pod),
             following: {
@@ -241,10 +246,7 @@ impl Worker {
                     let why = sysctls::refused(spec, &shared.pods.allowed_unsafe_sysctls)?;
                     Some(("SysctlForbidden".to_owned(), format!("Pod was rejected: {why}")))
                 }),
-                capacity: Some(Capacity {
-                    cpu_millis: i128::from(shared.facts.cpus) * 1000,
-                    memory: i128::from(shared.facts.memory),
-                }),
+                capacity: Some(shared.allocations.capacity()),
                 ..Observed::default()
             },
             first_seen: now,
@@ -457,6 +459,8 @@ impl Worker {
                 changed = self.updates.changed() => if changed.is_err() { return } else { self.take_update() },
                 () = self.wake.notified() => {}
                 change = self.changes.recv() => self.take_change(change),
+                // Its sender lives as long as the node.
+                _ = self.room.changed(), if matches!(self.observed.resize, Resize::Deferred(_)) => {}
                 Some(outcome) = self.running.next(), if !self.running.is_empty() => self.take_outcome(outcome).await,
                 () = tokio::time::sleep(pause.min(LONGEST_PAUSE)) => {}
             }
@@ -538,14 +542,7 @@ impl Worker {
             container.started |= definition.startup_probe.is_none();
             container.ready |= container.started && definition.readiness_probe.is_none();
         }
-        let stands = resize::assess(spec, &self.observed);
-        if let Resize::Infeasible(message) = &stands
-            && stands != self.observed.resize
-        {
-            let message = format!("Pod resize Infeasible: {message}");
-            self.note(None, Severity::Warning, "ResizeInfeasible", message);
-        }
-        self.observed.resize = stands;
+        self.settle_resize(spec);
         if matches!(self.observed.sandbox, Sandbox::Ready { .. }) && decide::is_initialized(spec, &self.observed) {
             self.observed.initialized = true;
         }
@@ -588,13 +585,13 @@ impl Worker {
                 } else {
                     Severity::Warning
                 };
+                self.note(None, severity, &reason, message.clone());
+                self.observed.failed = Some((reason, message));
+            }
             Action::ReplaceSandbox => {
                 self.observed.outdated = false;
                 self.observed.lose_sandbox(now);
                 self.made_sandbox = true;
-            }
-                self.note(None, severity, &reason, message.clone());
-                self.observed.failed = Some((reason, message));
             }
             Action::CloseSandbox => self.close_sandbox(),
             Action::Drain => self.drain(),
@@ -680,6 +677,12 @@ impl Worker {
                 .spec
                 .as_ref()
                 .is_some_and(|spec| spec.host_network == Some(true))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.allocations.take_back(&self.uid);
     }
 }
 

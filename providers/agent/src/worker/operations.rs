@@ -16,7 +16,7 @@ use super::{Shared, Worker, failure, image_failure};
 use crate::containers::{ReadyImage, RuntimeFailure, chain};
 use crate::events::Severity;
 use crate::images::{self, Found, ImageProblem, secrets};
-use crate::observed::{Busy, Ending, Hook, Image, Observed, Sandbox, Step};
+use crate::observed::{Busy, Ending, Hook, Image, Observed, Resize, Sandbox, Step};
 use crate::probes::{Answer, Kind, Target};
 use crate::resize::Change;
 use crate::sources::{self, REQUEST_LIMIT};
@@ -391,13 +391,18 @@ impl Worker {
     }
 
     pub(super) fn start_container(&mut self, name: String) {
-        let Some((_, definition)) = self.definition(&name) else {
+        let Some((_, mut definition)) = self.definition(&name) else {
             return;
         };
+        let is_granted = !matches!(self.observed.resize, Resize::Infeasible(_) | Resize::Deferred(_));
         let container = self.container(&name);
         let Image::Ready(image) = container.image.clone() else {
             return;
         };
+        if let Some(applied) = container.applied.clone().filter(|_| !is_granted) {
+            // What the pod asks for beyond that it does not have.
+            definition.resources = Some(applied);
+        }
         let attempt = container.next_attempt;
         container.busy = Some(Busy::Starting);
         container.applied = Some(definition.resources.clone().unwrap_or_default());

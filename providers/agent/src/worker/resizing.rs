@@ -11,7 +11,7 @@ use crate::events::Severity;
 use crate::observed::{Kill, Resize};
 use crate::resize::{self, Change};
 use crate::roles::{self, Role};
-use crate::{backoff, resources};
+use crate::{backoff, decide, resources};
 
 impl Worker {
     /// Takes over what adopted containers were last said to have; of those of which nothing is known it is taken that they have what they ask for.
@@ -33,13 +33,52 @@ impl Worker {
         }
     }
 
+    /// Says how a resize stands, and notes what the pod has of the node.
+    pub(super) fn settle_resize(&mut self, spec: &PodSpec) {
+        let allocations = &self.shared.allocations;
+        if self.observed.failed.is_some() || decide::is_over(&self.pod, spec, &self.observed) {
+            allocations.take_back(&self.uid);
+        } else if self.observed.resize != Resize::Doing {
+            allocations.note(&self.uid, resize::requested(&resize::allocated(spec, &self.observed)));
+        }
+        // Before others are looked at: what changes from here on is a reason to look again.
+        self.room.mark_unchanged();
+        self.observed.others = allocations.others(&self.uid);
+        let stands = resize::assess(spec, &self.observed);
+        self.stand(spec, stands);
+    }
+
+    /// Takes note of how a resize stands, and tells of one that has to wait.
+    fn stand(&mut self, spec: &PodSpec, stands: Resize) {
+        if stands == self.observed.resize {
+            return;
+        }
+        let pending = match &stands {
+            Resize::Infeasible(message) => Some(("ResizeInfeasible", "Infeasible", message)),
+            Resize::Deferred(message) => Some(("ResizeDeferred", "Deferred", message)),
+            _ => None,
+        };
+        if let Some((event, word, message)) = pending {
+            let changes = resize::changes(spec, &self.observed);
+            let told = told(&self.pod, spec, &changes, Some(message));
+            self.note(None, Severity::Warning, event, format!("Pod resize {word}: {told}"));
+        }
+        self.observed.resize = stands;
+    }
+
     /// Begins to give running containers the limits that the object asks for.
     pub(super) fn resize(&mut self) {
         let pod = self.pod.clone();
         let Some(spec) = &pod.spec else { return };
+        let given = self.shared.allocations.give(&self.uid, resize::requested(spec));
+        if let Err(message) = given {
+            // Another pod was quicker.
+            self.stand(spec, Resize::Deferred(message));
+            return;
+        }
         let changes = resize::changes(spec, &self.observed);
         if !matches!(self.observed.resize, Resize::Failed(_)) {
-            let message = format!("Pod resize started: {}", told(&pod, spec, &changes));
+            let message = format!("Pod resize started: {}", told(&pod, spec, &changes, None));
             self.note(None, Severity::Normal, "ResizeStarted", message);
         }
         self.resize_failure = match std::mem::replace(&mut self.observed.resize, Resize::Doing) {
@@ -49,15 +88,7 @@ impl Worker {
         let mut whole = resources::of_pod(spec);
         if changes.iter().any(|change| change.restart) {
             // Until they have ended, those that are to be restarted use what they had.
-            let mut before = spec.clone();
-            let inits = before.init_containers.iter_mut().flatten();
-            for container in before.containers.iter_mut().chain(inits) {
-                let known = self.observed.containers.get(&container.name);
-                if let Some(applied) = known.and_then(|known| known.applied.clone()) {
-                    container.resources = Some(applied);
-                }
-            }
-            let before = resources::of_pod(&before).memory_limit;
+            let before = resources::of_pod(&resize::allocated(spec, &self.observed)).memory_limit;
             // No limit is more than any.
             whole.memory_limit = whole.memory_limit.zip(before).map(|(new, old)| new.max(old));
         }
@@ -105,14 +136,14 @@ impl Worker {
             }
         }
         if let Some(spec) = &pod.spec {
-            let message = format!("Pod resize completed: {}", told(&pod, spec, changes));
+            let message = format!("Pod resize completed: {}", told(&pod, spec, changes, None));
             self.note(None, Severity::Normal, "ResizeCompleted", message);
         }
     }
 }
 
 /// Writes a resize as events tell it.
-fn told(pod: &Pod, spec: &PodSpec, changes: &[Change]) -> String {
+fn told(pod: &Pod, spec: &PodSpec, changes: &[Change], error: Option<&str>) -> String {
     let of_role = |role: Role| -> Vec<Value> {
         let named = changes
             .iter()
@@ -127,6 +158,9 @@ fn told(pod: &Pod, spec: &PodSpec, changes: &[Change]) -> String {
         if !list.is_empty() {
             all[key] = list.into();
         }
+    }
+    if let Some(error) = error {
+        all["error"] = error.into();
     }
     all.to_string()
 }

@@ -19,6 +19,7 @@ mod resizing;
 
 use super::*;
 use crate::containers::{ImageFailure, ReadyImage, RuntimeFailure};
+use crate::resize;
 use crate::streams::{ExecStreams, LogRequest, LogStream};
 
 struct World {
@@ -330,6 +331,10 @@ impl Rig {
             containers: world.clone(),
             addresses: Some(Arc::new(Addresses::new("10.42.0.0/24".parse().expect("a network"), []))),
             host_ports: Arc::default(),
+            allocations: Arc::new(Allocations::new(resize::Capacity {
+                cpu_millis: 4000,
+                memory: 8 << 30,
+            })),
             changes: Changes::new(None, stop.clone()),
             events: Recorder::start(client.clone(), "one".to_owned(), now.clone(), stop.clone()),
             client,

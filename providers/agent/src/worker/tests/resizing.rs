@@ -75,3 +75,39 @@ async fn what_cannot_be_granted_is_said_and_taken_back() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_other_pods_have_is_waited_for() {
+    let rig = rig();
+    let has = |cpu_millis| resize::Capacity { cpu_millis, memory: 0 };
+    rig.shared.allocations.note("other", has(3000));
+    rig.until("running", Rig::ready).await;
+    assert_eq!(rig.shared.allocations.others("other"), has(500));
+    rig.update(|update| update.pod = Arc::new(limited("1500m", json!([]))));
+    rig.until("deferred", |rig| has_reason(rig, "Deferred")).await;
+    // It has what it had, also when it is started again.
+    rig.world.end("a-0", 1);
+    rig.wake.notify_one();
+    rig.until("restarted", |rig| {
+        rig.status()["containerStatuses"][0]["restartCount"] == 1
+    })
+    .await;
+    let quota = rig.world.specs.lock().last().and_then(|spec| spec.resources.cpu_quota);
+    assert_eq!(quota, Some(50_000));
+    assert_eq!(resources(&rig), "500m");
+    rig.shared.allocations.note("other", has(2500));
+    rig.until("resized", |rig| {
+        resources(rig) == "1500m" && !self::has(rig, resize::PENDING)
+    })
+    .await;
+    assert_eq!(rig.shared.allocations.others("other"), has(1500));
+    rig.update(|update| update.gone = true);
+    rig.until("the worker ends", |rig| rig.task.is_finished()).await;
+    assert_eq!(rig.shared.allocations.others("other"), has(0));
+}
+
+fn has_reason(rig: &Rig, reason: &str) -> bool {
+    let status = rig.status();
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.any(|found| found["type"] == resize::PENDING && found["reason"] == reason)
+}
