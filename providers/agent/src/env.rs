@@ -1,6 +1,8 @@
 //! A container's environment and the `$(NAME)` in its command, as Kubernetes makes them. Pure: what ConfigMaps, Secrets and services say
 //! comes in as data.
 
+pub mod files;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, ResourceFieldSelector, Service};
@@ -17,6 +19,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, Data>,
     /// The Secrets that exist, by name.
     pub secrets: BTreeMap<String, Data>,
+    /// The files of the pod's volumes that variables refer to.
+    pub files: BTreeMap<files::Place, files::Text>,
     /// Variables that tell of services; explicit ones win.
     pub services: Vec<(String, String)>,
     /// The pod's address.
@@ -54,6 +58,9 @@ pub enum EnvError {
         /// Its name.
         name: String,
     },
+    /// A file of the pod does not say it.
+    #[error("{0}")]
+    File(String),
     /// A field or resource cannot be referred to.
     #[error("variable {variable}: {path} cannot be referred to here")]
     Field {
@@ -173,6 +180,10 @@ fn referred(
         return resource_value(pod, Some(container), reference, sources)
             .map(Some)
             .ok_or_else(|| field(&reference.resource));
+    }
+    if let Some(reference) = &from.file_key_ref {
+        let place = (reference.volume_name.clone(), reference.path.clone());
+        return files::value(reference, sources.files.get(&place)).map_err(EnvError::File);
     }
     let (small, kind, name, key, optional, found) = if let Some(reference) = &from.config_map_key_ref {
         let found = sources.config_maps.get(&reference.name);

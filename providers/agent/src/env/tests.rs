@@ -20,6 +20,7 @@ fn sources() -> Sources {
     Sources {
         config_maps: [("cfg".to_owned(), data(&[("KEY", "from map"), ("X", "map x")]))].into(),
         secrets: [("sec".to_owned(), data(&[("PASSWORD", "hush")]))].into(),
+        files: BTreeMap::new(),
         services: vec![
             ("DB_SERVICE_HOST".to_owned(), "10.96.0.9".to_owned()),
             ("X".to_owned(), "service".to_owned()),

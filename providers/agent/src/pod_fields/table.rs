@@ -257,7 +257,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         &[
             ("configMapKeyRef", Honoured),
             ("fieldRef", Honoured),
-            ("fileKeyRef", Refused("variables from files are not supported")),
+            ("fileKeyRef", Honoured),
             ("resourceFieldRef", Honoured),
             ("secretKeyRef", Honoured),
         ],

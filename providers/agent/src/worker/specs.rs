@@ -1,5 +1,6 @@
 //! What the runtime is asked for: a pod's sandbox, its files and its containers, made from the object and what the API says at the moment.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -16,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use super::Shared;
 use super::operations::StartFailure;
 use crate::containers::{ReadyImage, chain};
+use crate::env::files;
 use crate::sources::{self, References};
 use crate::streams::LogRequest;
 use crate::{env, pod_files, resources, security, sysctls, volumes};
@@ -149,6 +151,7 @@ pub(super) async fn container_spec(
     sources.services = sources::read_services(&shared.client, &namespace, links)
         .await
         .map_err(|error| config(error.to_string()))?;
+    sources.files = env_files(shared, pod, uid, definition).await.map_err(config)?;
     let mut variables = env::build(pod, definition, &sources).map_err(|error| config(error.to_string()))?;
     let named = |name: &str| variables.iter().any(|(known, _)| known == name);
     if !named("HOSTNAME") {
@@ -197,13 +200,35 @@ pub(super) async fn container_spec(
         stdin_once: definition.stdin == Some(true) && definition.stdin_once == Some(true),
         tty: definition.tty == Some(true),
         target: None,
-    })
-}
-
         log: LogLimits {
             size: shared.pods.log_max_size,
             files: shared.pods.log_max_files,
         },
+    })
+}
+
+/// Reads the files that a container's variables refer to.
+async fn env_files(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    uid: &str,
+    definition: &ContainerDef,
+) -> Result<BTreeMap<files::Place, files::Text>, String> {
+    let referred = files::referred(definition);
+    if referred.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let (shared, pod, uid) = (shared.clone(), pod.clone(), uid.to_owned());
+    let read = move |place: files::Place| {
+        let text = files::read(&pod, &place, |volume| shared.places.volume(&uid, volume));
+        (place, text)
+    };
+    let reading = tokio::task::spawn_blocking(move || referred.into_iter().map(read).collect());
+    reading
+        .await
+        .map_err(|error| format!("reading the files of variables broke off: {error}"))
+}
+
 /// Reads a seccomp profile; the error is fit for an event.
 async fn seccomp_profile(path: &Path) -> Result<String, String> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot load seccomp profile {:?}: {error}", path.display());
