@@ -24,6 +24,7 @@ mod past;
 mod pki;
 mod render_worker;
 mod stores;
+mod takeover;
 
 use std::process::ExitCode;
 

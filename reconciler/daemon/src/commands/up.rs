@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::commands::check;
 use crate::fleet::{self, Source};
 use crate::instance::{DaemonLock, Instance, Paths};
-use crate::{logging, output};
+use crate::{logging, output, takeover};
 
 /// Options of `setpoint up`.
 #[derive(Args)]
@@ -70,6 +70,7 @@ impl Up {
         // Kept until the process is gone, not only until this returns: work that threads have begun (the service rules, say)
         // goes on until then, and `down` must not run beside it, or what it removes is written again.
         let _lock = std::mem::ManuallyDrop::new(DaemonLock::take(&paths)?);
+        takeover::take(&paths, env!("CARGO_PKG_VERSION")).await?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let source = self.source(&paths)?;
