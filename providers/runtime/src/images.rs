@@ -4,19 +4,24 @@
 //! * `layers/sha256-HEX/` – a layer's files, named by the digest of its unpacked tar, whiteouts in overlayfs' form;
 //! * `images/sha256-HEX.json` – an image's record, named by its configuration's digest;
 //! * `references.json` – which image a name stands for;
+//! * `blobs/sha256-HEX.json` – which layer a blob was unpacked to, and who could fetch it, named by the digest of the blob;
+//! * `leases/` – which layers the pulls in flight count on;
 //! * `staging/` – what is being unpacked; emptied by whoever opens the store while nobody else uses it.
 //!
 //! Invariants: a layer or record appears by one rename when it is whole, verified and on the disk, layers before the record that names them, so
 //! neither a crash nor a power cut leaves anything half done; several processes may use one store (the daemon and the CLI): writers of
 //! records and `references.json` take a file lock, readers read the files as they are. An image whose name moved on to another one stays, and
-//! stays to be had by its digest: a rollback needs it without a network.
+//! stays to be had by its digest: a rollback needs it without a network. A layer that is here is used again for a blob that was unpacked to it, by
+//! whoever could fetch that blob; a configuration that claims to have it is believed nothing.
 
 mod access;
+mod blob;
 pub mod collect;
 mod error;
 mod export;
 mod install;
 mod layer;
+mod lease;
 mod names;
 mod progress;
 mod record;
@@ -28,7 +33,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -56,10 +60,10 @@ pub struct ImageStore {
     limits: unpack::Limits,
     /// Images that were found for somebody who is about to use them.
     found: Mutex<HashMap<String, tokio::time::Instant>>,
-    /// Layers that are being fetched.
-    layers: layer::Turns,
-    /// One lock per reference that is being pulled, so that pulls of one image share the work.
-    pulling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Blobs that are being fetched: registry, credential and digest.
+    layers: layer::Turns<(String, String, String)>,
+    /// References that are being pulled, each with the pod's credentials for it.
+    pulling: layer::Turns<(String, Vec<String>)>,
     /// Shared while the store is open; whoever gets it exclusively may empty `staging/`.
     _in_use: File,
 }
@@ -76,6 +80,8 @@ impl ImageStore {
             root.to_path_buf(),
             root.join("layers"),
             root.join("images"),
+            root.join("blobs"),
+            root.join("leases"),
             root.join("staging"),
         ] {
             std::fs::DirBuilder::new()
@@ -108,7 +114,7 @@ impl ImageStore {
             limits: unpack::Limits::default(),
             found: Mutex::default(),
             layers: layer::Turns::default(),
-            pulling: Mutex::new(HashMap::new()),
+            pulling: layer::Turns::default(),
             _in_use: lock,
         })
     }
@@ -221,35 +227,28 @@ impl ImageStore {
 
     /// Fetches an image from its registry and installs it; layers that are here are not fetched again.
     ///
-    /// `secrets` come before the credentials of this machine. Concurrent pulls of one reference wait for the first. The tag is always asked for anew.
+    /// `secrets` come before the credentials of this machine. Concurrent pulls of one reference with the same secrets wait for the first. The tag is
+    /// always asked for anew. A layer that came with other credentials is fetched again, though not unpacked.
     pub async fn pull(&self, reference: &str, secrets: Keyring, progress: &Progress) -> Result<Image, ImageError> {
         let reference: ImageReference = reference.parse()?;
         let name = reference.to_string();
-        let lock = self.pulling.lock().entry(name.clone()).or_default().clone();
-        let guard = lock.lock().await;
-        let pulled = async {
-            let keyring = secrets.or(self.node_credentials.keyring(&reference).await);
-            let remote = self.registries.image(reference.clone(), &keyring)?;
-            let fetched = remote.manifest().await?;
-            let origin = install::Origin {
-                references: std::slice::from_ref(&reference),
-                // The registry's bytes had the digest that was asked for, if one was; it may be that of an index.
-                asked: reference.digest(),
-                came: Came::Pulled {
-                    name: reference.name(),
-                    credential: fetched.credential,
-                },
-            };
-            self.install(&remote, &fetched.manifest, origin, progress).await
-        }
-        .await;
-        drop(guard);
-        let mut pulling = self.pulling.lock();
-        // The map and this function hold the last two handles when nobody waits.
-        if Arc::strong_count(&lock) <= 2 {
-            pulling.remove(&name);
-        }
-        pulled
+        // Pulls of one image share the work; whoever shows other credentials may be answered otherwise, and waits for nobody.
+        let shown = secrets.lookup(&reference.name());
+        let turn = self.pulling.turn((name, shown.iter().map(Credential::hash).collect()));
+        let _guard = turn.lock().await;
+        let keyring = secrets.or(self.node_credentials.keyring(&reference).await);
+        let remote = self.registries.image(reference.clone(), &keyring)?;
+        let fetched = remote.manifest().await?;
+        let origin = install::Origin {
+            references: std::slice::from_ref(&reference),
+            // The registry's bytes had the digest that was asked for, if one was; it may be that of an index.
+            asked: reference.digest(),
+            came: Came::Pulled {
+                name: reference.name(),
+                credential: fetched.credential,
+            },
+        };
+        self.install(&remote, &fetched.manifest, origin, progress).await
     }
 
     /// Installs every image of an OCI layout (a folder or a tar) or of an archive that `docker save` wrote.
@@ -328,7 +327,7 @@ fn take_away(root: &Path, name: &str, lock: &names::Lock) -> Result<(bool, Vec<t
         return Ok((true, Vec::new()));
     }
     let found = record::remove(root, &id)?;
-    Ok((found, layer::discard_unused(root, &record::read_all(root)?)?))
+    Ok((found, layer::discard_unused(root, &record::read_all(root)?, lock)?))
 }
 
 /// Runs blocking work away from the async threads; a panic there becomes an error here.

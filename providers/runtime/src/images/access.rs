@@ -2,6 +2,8 @@
 //!
 //! What was fetched with credentials of a pod is for pods that have them too; everybody else has to show the registry his own. What was imported,
 //! fetched anonymously or with this machine's credentials is for every pod. What is kept of credentials is a digest.
+//!
+//! [`Access`] is of an image, by its names; [`Holders`] alone is of a layer's blob, which many images may have.
 
 use std::collections::BTreeMap;
 
@@ -35,9 +37,26 @@ pub(super) struct Access {
     pulled: BTreeMap<String, Holders>,
 }
 
+impl Came {
+    /// Returns what tells apart who would wait for whom: the registry, and the credential that is shown to it.
+    pub fn place(&self) -> (String, String) {
+        match self {
+            Came::Imported => Default::default(),
+            Came::Pulled { name, credential } => {
+                let host = name.split('/').next().unwrap_or_default();
+                (
+                    host.to_owned(),
+                    credential.as_ref().map(Credential::hash).unwrap_or_default(),
+                )
+            }
+        }
+    }
+}
+
+/// Who has shown that he may have something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Holders {
+pub(super) struct Holders {
     /// Every pod of this machine.
     everyone: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,21 +81,10 @@ impl Access {
             }
             Came::Pulled { name, credential } => (name, credential),
         };
-        let holders = self.pulled.entry(name.clone()).or_default();
-        match credential.as_ref().map(|credential| (credential, &credential.origin)) {
-            Some((credential, Origin::Secret { namespace, name, uid })) => {
-                holders.secrets.retain(|known| known.uid != *uid);
-                holders.secrets.push(Secret {
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                    uid: uid.clone(),
-                    hash: credential.hash(),
-                });
-                let surplus = holders.secrets.len().saturating_sub(REMEMBERED);
-                holders.secrets.drain(..surplus);
-            }
-            Some((_, Origin::Node { .. } | Origin::Given)) | None => holders.everyone = true,
-        }
+        self.pulled
+            .entry(name.clone())
+            .or_default()
+            .let_have(credential.as_ref());
     }
 
     /// Adds what an earlier record of the image knew.
@@ -113,17 +121,54 @@ impl Access {
 }
 
 impl Holders {
+    /// Notes that it came in this way once more.
+    pub fn note(&mut self, came: &Came) {
+        match came {
+            Came::Imported => self.everyone = true,
+            Came::Pulled { credential, .. } => self.let_have(credential.as_ref()),
+        }
+    }
+
+    /// Whether what is about to come in this way need not be fetched to show that it may be had.
+    pub fn may_have(&self, came: &Came) -> bool {
+        match came {
+            // Whoever imports administers this machine, and sees all that is on it.
+            Came::Imported => true,
+            Came::Pulled { credential, .. } => {
+                self.everyone || credential.as_ref().is_some_and(|credential| self.holds(credential))
+            }
+        }
+    }
+
+    fn let_have(&mut self, credential: Option<&Credential>) {
+        match credential.map(|credential| (credential, &credential.origin)) {
+            Some((credential, Origin::Secret { namespace, name, uid })) => {
+                self.secrets.retain(|known| known.uid != *uid);
+                self.secrets.push(Secret {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    uid: uid.clone(),
+                    hash: credential.hash(),
+                });
+                let surplus = self.secrets.len().saturating_sub(REMEMBERED);
+                self.secrets.drain(..surplus);
+            }
+            Some((_, Origin::Node { .. } | Origin::Given)) | None => self.everyone = true,
+        }
+    }
+
+    fn holds(&self, credential: &Credential) -> bool {
+        let hash = credential.hash();
+        self.secrets.iter().any(|known| {
+            let same = matches!(&credential.origin, Origin::Secret { namespace, name, uid }
+                if *uid == known.uid && *namespace == known.namespace && *name == known.name);
+            // A Secret whose content was renewed is still the one that was let in.
+            same || known.hash == hash
+        })
+    }
+
     fn let_in(&self, name: &str, secrets: &Keyring) -> bool {
-        let holds = |credential: &Credential| {
-            let hash = credential.hash();
-            self.secrets.iter().any(|known| {
-                let same = matches!(&credential.origin, Origin::Secret { namespace, name, uid }
-                    if *uid == known.uid && *namespace == known.namespace && *name == known.name);
-                // A Secret whose content was renewed is still the one that was let in.
-                same || known.hash == hash
-            })
-        };
-        self.everyone || secrets.lookup(name).iter().any(holds)
+        self.everyone || secrets.lookup(name).iter().any(|credential| self.holds(credential))
     }
 }
 
@@ -191,6 +236,30 @@ mod tests {
         for access in [imported, pulled(None), pulled(Some(node)), Access::default()] {
             assert!(access.allows(&app, &Keyring::default()), "{access:?}");
         }
+    }
+
+    #[test]
+    fn a_layer_is_for_those_who_fetched_it_and_for_everybody_once_anybody_could() {
+        let came = |credential: Option<Credential>| Came::Pulled {
+            name: "r.example/app".into(),
+            credential,
+        };
+        let mut holders = Holders::default();
+        holders.note(&came(Some(credential("1", "right"))));
+        for (whose, expected) in [
+            (came(Some(credential("1", "renewed"))), true),
+            (came(Some(credential("2", "right"))), true),
+            (came(Some(credential("2", "wrong"))), false),
+            (came(None), false),
+            (Came::Imported, true),
+        ] {
+            assert_eq!(holders.may_have(&whose), expected, "{whose:?}");
+        }
+        let mut node = credential("1", "node");
+        node.origin = Origin::Node { place: "f".into() };
+        assert!(!holders.may_have(&came(Some(node.clone()))), "the machine has to show it too");
+        holders.note(&came(Some(node)));
+        assert!(holders.may_have(&came(None)));
     }
 
     #[test]

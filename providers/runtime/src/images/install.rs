@@ -8,19 +8,22 @@ use std::task::{Context, Poll};
 use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use serde_json::Value;
-use setpoint_registry::{Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
+use setpoint_registry::{BlobReader, Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, Source, digest_of};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::access::{Access, Came};
+use super::blob::{self, Blob};
 use super::layer::{Place, Staged};
 use super::progress::{self, Progress};
 use super::record::{self, Record};
-use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer, names, worker};
+use super::{Image, ImageConfig, ImageError, ImageStore, blocking, layer, lease, names, worker};
 
 /// How many layers of an image are fetched at once.
 const PARALLEL_LAYERS: usize = 3;
 /// The most layers that an image may have (overlayfs takes 500).
 const MAX_LAYERS: usize = 200;
+/// How much of a blob is hashed at once, in bytes.
+const PIECE: usize = 256 << 10;
 
 #[derive(Deserialize)]
 struct RawImage {
@@ -71,6 +74,46 @@ pub(super) struct Origin<'a> {
     pub came: Came,
 }
 
+/// A layer as it is installed.
+struct Layer<'a> {
+    /// What the image is called in errors.
+    image: &'a str,
+    /// What the manifest says of it.
+    descriptor: &'a Descriptor,
+    /// What the configuration says of it.
+    diff_id: &'a str,
+    /// How it comes here.
+    came: &'a Came,
+    shown: Arc<progress::Layer>,
+}
+
+impl Layer<'_> {
+    /// Reads a blob and shows how far that is.
+    fn counted(&self, inner: BlobReader) -> Counted {
+        Counted {
+            inner,
+            shown: self.shown.clone(),
+        }
+    }
+
+    fn broken(&self, source: std::io::Error) -> ImageError {
+        ImageError::Unpack {
+            image: self.image.to_owned(),
+            digest: self.descriptor.digest.clone(),
+            source,
+        }
+    }
+
+    fn other(&self, what: &'static str, expected: &str, actual: String) -> ImageError {
+        ImageError::Digest {
+            what,
+            image: self.image.to_owned(),
+            expected: expected.to_owned(),
+            actual,
+        }
+    }
+}
+
 impl ImageStore {
     /// Installs one image under its references; layers that are here already are kept.
     pub(super) async fn install(
@@ -110,11 +153,24 @@ impl ImageStore {
         {
             return Err(invalid(format!("{bad:?} is not a sha256 digest")));
         }
+        // From here on nobody removes what is found here.
+        let lease = {
+            let lock = names::lock(&self.root).await?;
+            let (root, layers) = (self.root.clone(), diff_ids.clone());
+            blocking(move || lease::take(&root, &layers, &lock)).await?
+        };
         // Boxed one by one: a closure over borrowed layers inside the stream would make this future unfit for `Send` callers.
         let mut installs = Vec::with_capacity(diff_ids.len());
         for (descriptor, diff_id) in manifest.layers.iter().zip(&diff_ids) {
             let shown = progress.begin(&descriptor.digest, descriptor.size);
-            installs.push(self.install_layer(source, &name, descriptor, diff_id, shown).boxed());
+            let layer = Layer {
+                image: &name,
+                descriptor,
+                diff_id,
+                came: &came,
+                shown,
+            };
+            installs.push(self.install_layer(source, layer).boxed());
         }
         let mut layers = futures::stream::iter(installs).buffered(PARALLEL_LAYERS);
         let (mut size, mut failure) = (0, None);
@@ -152,6 +208,7 @@ impl ImageStore {
         let lock = names::lock(&self.root).await?;
         let root = self.root.clone();
         let image = blocking(move || remember(&root, &name, record, tags, &lock)).await?;
+        drop(lease);
         // As it will be shown whenever it is resolved by what was asked for.
         let digest = asked.map_or_else(|| image.digest.clone(), str::to_owned);
         Ok(Image { digest, ..image })
@@ -196,26 +253,19 @@ impl ImageStore {
         Ok((serde_json::from_slice(&bytes).map_err(unreadable)?, whole))
     }
 
-    /// Unpacks one layer unless it is here; returns the size of its files in bytes. Two images that share it wait for each other.
-    async fn install_layer(
-        &self,
-        source: &dyn Source,
-        image: &str,
-        descriptor: &Descriptor,
-        diff_id: &str,
-        shown: Arc<progress::Layer>,
-    ) -> Result<u64, ImageError> {
-        let turn = self.layers.turn(diff_id);
+    /// Unpacks one layer unless it is here; returns the size of its files in bytes.
+    async fn install_layer(&self, source: &dyn Source, layer: Layer<'_>) -> Result<u64, ImageError> {
+        let (place, credential) = layer.came.place();
+        let turn = self.layers.turn((place, credential, layer.descriptor.digest.clone()));
         let _guard = turn.lock().await;
-        if let Some(size) = self.whole_layer(diff_id).await? {
-            shown.is_ready();
+        if let Some(size) = self.have_layer(source, &layer).await? {
+            layer.shown.is_ready();
             return Ok(size);
         }
-        self.room_for(image, descriptor.size)?;
-        let blob = source.blob(descriptor).await?;
+        self.room_for(layer.image, layer.descriptor.size)?;
+        let blob = source.blob(layer.descriptor).await?;
         let place = Place::new(&self.root)?;
-        let unpacked = self.unpack_layer(image, descriptor, diff_id, blob, &place, shown.clone());
-        let (folder, size) = match unpacked.await {
+        let (folder, outcome) = match self.unpack_layer(&layer, blob, &place).await {
             Ok(unpacked) => unpacked,
             Err(error) => {
                 place.remove().await;
@@ -225,57 +275,73 @@ impl ImageStore {
         let staged = Staged {
             place,
             folder,
-            diff_id: diff_id.to_owned(),
+            diff_id: layer.diff_id.to_owned(),
         };
         let root = self.root.clone();
         let staged = blocking(move || layer::publish(&root, &staged).map(|()| staged)).await?;
         staged.place.remove().await;
-        shown.is_ready();
-        Ok(size)
+        self.note_blob(outcome.packed, &layer).await?;
+        layer.shown.is_ready();
+        Ok(outcome.size)
     }
 
-    /// Unpacks and checks one layer in `place`; returns its folder there and the size of its files in bytes.
+    /// Returns the size of a layer that is here, if the blob that the manifest names is known to hold it and may be had by whom it is for.
+    ///
+    /// Whoever has not fetched that blob before has to: it is read to its end and hashed, but not unpacked again.
+    async fn have_layer(&self, source: &dyn Source, layer: &Layer<'_>) -> Result<Option<u64>, ImageError> {
+        let Some(size) = self.whole_layer(layer.diff_id).await? else {
+            return Ok(None);
+        };
+        let holds = |blob: &Blob| blob.layer == layer.diff_id;
+        if layer.descriptor.has_content_digest() {
+            match blob::read(&self.root, &layer.descriptor.digest)?.filter(holds) {
+                None => return Ok(None),
+                Some(blob) if blob.holders.may_have(layer.came) => return Ok(Some(size)),
+                Some(_) => {}
+            }
+        }
+        let digest = digest_of_blob(layer.counted(source.blob(layer.descriptor).await?)).await;
+        let digest = digest.map_err(|error| layer.broken(error))?;
+        if layer.descriptor.has_content_digest() && digest != layer.descriptor.digest {
+            return Err(layer.other("a layer", &layer.descriptor.digest, digest));
+        }
+        if !blob::read(&self.root, &digest)?.is_some_and(|blob| holds(&blob)) {
+            layer.shown.begins_anew();
+            return Ok(None);
+        }
+        self.note_blob(digest, layer).await?;
+        Ok(Some(size))
+    }
+
+    /// Writes down what a blob holds and who fetched it.
+    async fn note_blob(&self, digest: String, layer: &Layer<'_>) -> Result<(), ImageError> {
+        let (root, diff_id, came) = (self.root.clone(), layer.diff_id.to_owned(), layer.came.clone());
+        blocking(move || blob::note(&root, &digest, &diff_id, &came)).await
+    }
+
+    /// Unpacks and checks one layer in `place`; returns its folder there and what came of it.
     async fn unpack_layer(
         &self,
-        image: &str,
-        descriptor: &Descriptor,
-        diff_id: &str,
-        blob: setpoint_registry::BlobReader,
+        layer: &Layer<'_>,
+        blob: BlobReader,
         place: &Place,
-        shown: Arc<progress::Layer>,
-    ) -> Result<(PathBuf, u64), ImageError> {
+    ) -> Result<(PathBuf, worker::Outcome), ImageError> {
         let (folder, empty) = (place.path().join("layer"), place.path().join("empty"));
         let files = layer::files(&folder);
         for made in [&files, &empty] {
             std::fs::create_dir_all(made).map_err(ImageError::io("create", made))?;
         }
-        let unpacked = worker::unpack(Counted { inner: blob, shown }, &files, &empty, &self.limits).await;
-        let outcome = unpacked.map_err(|source| ImageError::Unpack {
-            image: image.into(),
-            digest: descriptor.digest.clone(),
-            source,
-        })?;
-        let checks = [
-            (
-                descriptor.has_content_digest(),
-                "a layer",
-                descriptor.digest.as_str(),
-                outcome.packed,
-            ),
-            (true, "an unpacked layer", diff_id, outcome.unpacked),
-        ];
-        for (applies, what, expected, actual) in checks {
-            if applies && expected != actual {
-                return Err(ImageError::Digest {
-                    what,
-                    image: image.into(),
-                    expected: expected.to_owned(),
-                    actual,
-                });
-            }
+        let unpacked = worker::unpack(layer.counted(blob), &files, &empty, &self.limits).await;
+        let outcome = unpacked.map_err(|source| layer.broken(source))?;
+        let promised = &layer.descriptor.digest;
+        if layer.descriptor.has_content_digest() && outcome.packed != *promised {
+            return Err(layer.other("a layer", promised, outcome.packed));
+        }
+        if outcome.unpacked != layer.diff_id {
+            return Err(layer.other("an unpacked layer", layer.diff_id, outcome.unpacked));
         }
         layer::write_size(&folder, outcome.size)?;
-        Ok((folder, outcome.size))
+        Ok((folder, outcome))
     }
 
     /// Checks that there is room for what is about to come, which takes at least as much when it is unpacked.
@@ -348,13 +414,24 @@ fn remember(
     Ok(record.into_image(root, &names))
 }
 
+/// Reads a blob to its end; returns its digest.
+async fn digest_of_blob(mut blob: impl AsyncRead + Unpin) -> std::io::Result<String> {
+    let (mut hash, mut buffer) = (ring::digest::Context::new(&ring::digest::SHA256), vec![0; PIECE]);
+    loop {
+        match blob.read(&mut buffer).await? {
+            0 => return Ok(format!("sha256:{}", hex::encode(hash.finish()))),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
 fn is_hex_64(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Shows how much has passed through.
 struct Counted {
-    inner: setpoint_registry::BlobReader,
+    inner: BlobReader,
     shown: Arc<progress::Layer>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::hash::Hash;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -10,8 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::ImageError;
 use super::record::Record;
+use super::{ImageError, blob, lease, names};
 
 /// Returns the folder of a layer by the digest of its unpacked tar.
 pub(super) fn folder(root: &Path, diff_id: &str) -> PathBuf {
@@ -132,22 +133,31 @@ pub(super) fn publish(root: &Path, layer: &Staged) -> Result<(), ImageError> {
     synced.map_err(ImageError::io("sync", &layers))
 }
 
-/// Lets those who need the same layer wait for each other.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    taken: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+/// Lets those who would fetch the same thing from the same place with the same credential wait for each other. Nobody waits for another place, which
+/// may be slow, or for somebody else's fetch, which shows nothing of what he himself may have.
+#[derive(Debug)]
+pub(super) struct Turns<K> {
+    taken: Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>,
 }
 
-impl Turns {
-    /// Returns the lock of a layer.
-    pub fn turn(&self, diff_id: &str) -> Arc<tokio::sync::Mutex<()>> {
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Turns {
+            taken: Mutex::default(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Turns<K> {
+    /// Returns the lock of what is fetched.
+    pub fn turn(&self, what: K) -> Arc<tokio::sync::Mutex<()>> {
         let mut taken = self.taken.lock();
-        if let Some(turn) = taken.get(diff_id).and_then(Weak::upgrade) {
+        if let Some(turn) = taken.get(&what).and_then(Weak::upgrade) {
             return turn;
         }
         taken.retain(|_, turn| turn.strong_count() > 0);
         let turn = Arc::default();
-        taken.insert(diff_id.to_owned(), Arc::downgrade(&turn));
+        taken.insert(what, Arc::downgrade(&turn));
         turn
     }
 }
@@ -159,18 +169,19 @@ pub(super) fn discard(root: &Path, layer: &Path) -> Result<TempDir, ImageError> 
     Ok(doomed)
 }
 
-/// Discards every layer that none of `records` names. The caller holds the lock on names, so no record appears meanwhile.
-pub(super) fn discard_unused(root: &Path, records: &[Record]) -> Result<Vec<TempDir>, ImageError> {
-    let used: HashSet<PathBuf> = records
-        .iter()
-        .flat_map(|r| &r.layers)
-        .map(|digest| folder(root, digest))
-        .collect();
+/// Discards every layer that none of `records` names and no pull in flight counts on. While the lock on names is held no record appears.
+pub(super) fn discard_unused(root: &Path, records: &[Record], lock: &names::Lock) -> Result<Vec<TempDir>, ImageError> {
+    let held = lease::held(root, lock)?;
+    let named = records.iter().flat_map(|record| &record.layers);
+    let used: HashSet<&str> = named.chain(&held).map(String::as_str).collect();
+    let kept: HashSet<PathBuf> = used.iter().map(|digest| folder(root, digest)).collect();
+    // First, so that no blob is ever known to hold a layer that is not there.
+    blob::forget_unused(root, &used, lock)?;
     let layers = root.join("layers");
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&layers).map_err(ImageError::io("list", &layers))? {
         let path = entry.map_err(ImageError::io("list", &layers))?.path();
-        if !used.contains(&path) {
+        if !kept.contains(&path) {
             doomed.push(discard(root, &path)?);
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{ImageError, record};
+use super::ImageError;
+use super::record::{self, Durable};
 
 /// How long another process may hold the lock: it is held for a few small files, never while a layer is unpacked or removed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,5 +63,5 @@ pub(super) fn read(root: &Path) -> Result<Names, ImageError> {
 
 /// Replaces all names; the caller holds the lock since it read them.
 pub(super) fn write(root: &Path, names: &Names, _lock: &Lock) -> Result<(), ImageError> {
-    record::write_json(root, &path(root), names)
+    record::write_json(root, &path(root), names, Durable::Yes)
 }

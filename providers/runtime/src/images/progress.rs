@@ -70,6 +70,11 @@ impl Layer {
         self.done.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// What came has to come once more.
+    pub fn begins_anew(&self) {
+        self.done.store(0, Ordering::Relaxed);
+    }
+
     pub fn is_ready(&self) {
         self.ready.store(1, Ordering::Relaxed);
     }

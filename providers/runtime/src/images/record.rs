@@ -119,7 +119,7 @@ fn path(root: &Path, id: &str) -> PathBuf {
 }
 
 /// Whether a text is a digest, and so can be part of a path.
-fn is_digest(id: &str) -> bool {
+pub(super) fn is_digest(id: &str) -> bool {
     id.strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
@@ -144,7 +144,7 @@ pub(super) fn read_all(root: &Path) -> Result<Vec<Record>, ImageError> {
 }
 
 pub(super) fn write(root: &Path, record: &Record) -> Result<(), ImageError> {
-    write_json(root, &path(root, &record.id), record)
+    write_json(root, &path(root, &record.id), record, Durable::Yes)
 }
 
 pub(super) fn remove(root: &Path, id: &str) -> Result<bool, ImageError> {
@@ -172,8 +172,22 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, I
     }
 }
 
-/// Writes a file whole or not at all, and durably: a record must not outlive a power cut without its name.
-pub(super) fn write_json(root: &Path, path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+/// Whether a file has to outlive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// It is on the disk before the write returns: a record must not outlive a power cut without its name.
+    Yes,
+    /// It may be lost, or come back empty.
+    No,
+}
+
+/// Writes a file whole or not at all.
+pub(super) fn write_json(
+    root: &Path,
+    path: &Path,
+    value: &impl Serialize,
+    durable: Durable,
+) -> Result<(), ImageError> {
     let bytes = serde_json::to_vec_pretty(value).map_err(|source| ImageError::Damaged {
         path: path.into(),
         source,
@@ -181,6 +195,9 @@ pub(super) fn write_json(root: &Path, path: &Path, value: &impl Serialize) -> Re
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(root.join("staging"))?;
         file.write_all(&bytes)?;
+        if durable == Durable::No {
+            return file.persist(path).map(drop).map_err(|error| error.error);
+        }
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())

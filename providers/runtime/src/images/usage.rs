@@ -6,7 +6,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageError, record};
+use super::ImageError;
+use super::record::{self, Durable};
 
 /// When images came and were used, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub(super) fn read(root: &Path) -> Result<Usage, ImageError> {
 }
 
 pub(super) fn write(root: &Path, usage: &Usage) -> Result<(), ImageError> {
-    record::write_json(root, &root.join("usage.json"), usage)
+    record::write_json(root, &root.join("usage.json"), usage, Durable::Yes)
 }
 
 #[cfg(test)]

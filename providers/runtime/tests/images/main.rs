@@ -9,6 +9,7 @@ mod hostile;
 mod pulls;
 #[path = "../../../registry/tests/registries/server.rs"]
 mod server;
+mod shared;
 mod store;
 
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ fn trial<F: Future<Output = ()> + 'static>(name: &'static str, test: fn() -> F) 
 fn main() -> ExitCode {
     setpoint_runtime::reexec_main();
     let arguments = Arguments::from_args();
-    let tests = [store::tests(), hostile::tests(), pulls::tests()]
+    let tests = [store::tests(), hostile::tests(), pulls::tests(), shared::tests()]
         .into_iter()
         .flatten()
         .collect();

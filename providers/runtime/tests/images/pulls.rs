@@ -16,7 +16,7 @@ use crate::server::{Request, Server, json, reply};
 use crate::store::{FILE, layout, nothing_is_left, tar_of};
 use crate::trial;
 
-fn store(folder: &Path) -> ImageStore {
+pub fn store(folder: &Path) -> ImageStore {
     let patience = Patience {
         answer: Duration::from_secs(5),
         silence: Duration::from_millis(500),
@@ -30,7 +30,7 @@ fn store(folder: &Path) -> ImageStore {
 }
 
 /// What a registry answers that has the layout's image under every name.
-fn serve(root: &Path, request: &Request) -> Vec<u8> {
+pub fn serve(root: &Path, request: &Request) -> Vec<u8> {
     let blob = |digest: &str| root.join("blobs").join(digest.replacen(':', "/", 1));
     let last = request.path.rsplit('/').next().unwrap_or_default();
     if request.path.contains("/manifests/") {
@@ -65,7 +65,7 @@ fn image(folder: &Path) -> PathBuf {
     root
 }
 
-fn secret(uid: &str, password: &str, host: &str) -> Keyring {
+pub fn secret(uid: &str, password: &str, host: &str) -> Keyring {
     let mut keyring = Keyring::default();
     let credential = Credential {
         user: "ann".into(),

@@ -90,7 +90,7 @@ pub async fn import(layers: &[Vec<u8>]) -> (tempfile::TempDir, ImageStore, Resul
 
 /// Nothing of an image is in the store.
 pub fn nothing_is_left(folder: &Path, store: &ImageStore) {
-    for kept in ["layers", "images", "staging"] {
+    for kept in ["layers", "blobs", "images", "leases", "staging"] {
         assert_eq!(
             std::fs::read_dir(folder.join("store").join(kept)).unwrap().count(),
             0,
