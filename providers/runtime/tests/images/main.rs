@@ -7,11 +7,13 @@
 
 mod hostile;
 mod pulls;
+mod real;
 #[path = "../../../registry/tests/registries/server.rs"]
 mod server;
 mod shared;
 mod store;
 
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
@@ -33,12 +35,35 @@ fn trial<F: Future<Output = ()> + 'static>(name: &'static str, test: fn() -> F) 
     })
 }
 
+/// Where the tests' own credential helper is.
+const HELPERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/images/helpers");
+
+/// Begins anew with the helpers among the programs: a process cannot change its own environment once it has threads.
+fn find_helpers() {
+    let path = std::env::var("PATH").unwrap_or_default();
+    if path.split(':').any(|folder| folder == HELPERS) {
+        return;
+    }
+    let error = std::process::Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .env("PATH", format!("{HELPERS}:{path}"))
+        .exec();
+    panic!("cannot begin anew: {error}");
+}
+
 fn main() -> ExitCode {
     setpoint_runtime::reexec_main();
+    find_helpers();
     let arguments = Arguments::from_args();
-    let tests = [store::tests(), hostile::tests(), pulls::tests(), shared::tests()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let tests = [
+        store::tests(),
+        hostile::tests(),
+        pulls::tests(),
+        shared::tests(),
+        real::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
