@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use setpoint_runtime::images::{Image, ImageConfig, ImageStore};
+use setpoint_runtime::images::{Image, ImageStore};
 use setpoint_runtime::spec::{ContainerSpec, ExecSpec, SandboxSpec};
 use setpoint_runtime::{Runtime, RuntimeConfig, reexec_main};
 
@@ -35,11 +35,8 @@ async fn measure() -> Result<()> {
     // The host's own root: there is no image on a fresh machine.
     let image = Image {
         id: format!("sha256:{}", "0".repeat(64)),
-        digest: String::new(),
-        references: Vec::new(),
-        config: ImageConfig::default(),
         layers: vec![PathBuf::from("/")],
-        size: 0,
+        ..Image::default()
     };
     let sleeper = |attempt: usize| ContainerSpec {
         name: "app".to_owned(),

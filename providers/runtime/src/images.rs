@@ -45,6 +45,8 @@ use setpoint_registry::{ImageReference, LocalImages};
 
 use access::Came;
 pub use error::ImageError;
+use jiff::Timestamp;
+pub use layer::Doomed;
 pub use progress::{LayerProgress, Progress};
 pub use record::{Image, ImageConfig};
 pub use usage::Usage;
@@ -64,6 +66,8 @@ pub struct ImageStore {
     layers: layer::Turns<(String, String, String)>,
     /// References that are being pulled, each with the pod's credentials for it.
     pulling: layer::Turns<(String, Vec<String>)>,
+    /// The pulls in flight, for whoever watches.
+    shown: progress::Board,
     /// Shared while the store is open; whoever gets it exclusively may empty `staging/`.
     _in_use: File,
 }
@@ -115,6 +119,7 @@ impl ImageStore {
             found: Mutex::default(),
             layers: layer::Turns::default(),
             pulling: layer::Turns::default(),
+            shown: progress::Board::default(),
             _in_use: lock,
         })
     }
@@ -234,8 +239,11 @@ impl ImageStore {
         let name = reference.to_string();
         // Pulls of one image share the work; whoever shows other credentials may be answered otherwise, and waits for nobody.
         let shown = secrets.lookup(&reference.name());
-        let turn = self.pulling.turn((name, shown.iter().map(Credential::hash).collect()));
+        let turn = self
+            .pulling
+            .turn((name.clone(), shown.iter().map(Credential::hash).collect()));
         let _guard = turn.lock().await;
+        let _shown = self.shown.show(name, progress);
         let keyring = secrets.or(self.node_credentials.keyring(&reference).await);
         let remote = self.registries.image(reference.clone(), &keyring)?;
         let fetched = remote.manifest().await?;
@@ -249,6 +257,41 @@ impl ImageStore {
             },
         };
         self.install(&remote, &fetched.manifest, origin, progress).await
+    }
+
+    /// Returns the pulls of this process that are under way, by name.
+    pub fn pulls(&self) -> Vec<(String, Progress)> {
+        self.shown.all()
+    }
+
+    /// Says what fetching an image would take, with this machine's credentials: how many bytes of its layers are not here. `None` when nothing is
+    /// known to be missing: the image is here, by whatever its name means here now.
+    ///
+    /// # Errors
+    /// Why its manifest cannot be had.
+    pub async fn missing(&self, reference: &str) -> Result<Option<u64>, ImageError> {
+        if self.resolve(reference)?.is_some() {
+            return Ok(None);
+        }
+        let reference: ImageReference = reference.parse()?;
+        let keyring = self.node_credentials.keyring(&reference).await;
+        let fetched = self.registries.image(reference, &keyring)?.manifest().await?;
+        let came = Came::Pulled {
+            name: String::new(),
+            credential: fetched.credential,
+        };
+        let mut bytes = 0u64;
+        for layer in fetched.manifest.layers {
+            let known = blob::read(&self.root, &layer.digest)?.filter(|blob| blob.holders.may_have(&came));
+            let here = match known {
+                Some(blob) => layer::size(&layer::folder(&self.root, &blob.layer))?.is_some(),
+                None => false,
+            };
+            if !here {
+                bytes = bytes.saturating_add(layer.size);
+            }
+        }
+        Ok(Some(bytes))
     }
 
     /// Installs every image of an OCI layout (a folder or a tar) or of an archive that `docker save` wrote.
@@ -296,24 +339,31 @@ impl ImageStore {
     /// Nothing else removes images, those without a name included. Whatever cleans up by itself asks first, before it calls this: the containers
     /// of this host, [`ImageStore::is_wanted`], and everything that an app may go back to (the revisions in its history name images by digest).
     pub async fn remove(&self, name: &str) -> Result<bool, ImageError> {
+        match self.take_away(name).await? {
+            Some(doomed) => blocking(move || doomed.remove()).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// As [`ImageStore::remove`], without waiting for the files: returns the layers that are out of sight, and no image's any more; `None` when
+    /// there was nothing to remove.
+    pub async fn take_away(&self, name: &str) -> Result<Option<Doomed>, ImageError> {
         let lock = names::lock(&self.root).await?;
         let (root, name) = (self.root.clone(), name.to_owned());
-        blocking(move || {
-            let (found, doomed) = take_away(&root, &name, &lock)?;
-            // Names are free again while files are removed, which may take long.
-            drop(lock);
-            for layer in doomed {
-                let path = layer.path().to_path_buf();
-                crate::tree::remove(&layer.keep()).map_err(ImageError::io("remove", &path))?;
-            }
-            Ok(found)
-        })
-        .await
+        // The lock is released with this: names are free again while files are removed.
+        blocking(move || take_away(&root, &name, &lock)).await
+    }
+
+    /// Returns when an image was installed the last time; `None` when it is not here.
+    pub fn installed_at(&self, id: &str) -> Result<Option<Timestamp>, ImageError> {
+        let written = record::written_at(&self.root, id)?;
+        // A file's time that no calendar has is long ago.
+        Ok(written.map(|written| Timestamp::try_from(written).unwrap_or(Timestamp::UNIX_EPOCH)))
     }
 }
 
-/// Takes a name or an image out of sight; returns whether it was there, and the layers that are to be removed.
-fn take_away(root: &Path, name: &str, lock: &names::Lock) -> Result<(bool, Vec<tempfile::TempDir>), ImageError> {
+/// Takes a name or an image out of sight; returns the layers that are to be removed, `None` when it was not there.
+fn take_away(root: &Path, name: &str, lock: &names::Lock) -> Result<Option<Doomed>, ImageError> {
     let mut names = names::read(root)?;
     let id = if name.starts_with("sha256:") {
         names.retain(|_, id| id != name);
@@ -321,13 +371,15 @@ fn take_away(root: &Path, name: &str, lock: &names::Lock) -> Result<(bool, Vec<t
     } else {
         names.remove(&name.parse::<ImageReference>()?.to_string())
     };
-    let Some(id) = id else { return Ok((false, Vec::new())) };
+    let Some(id) = id else { return Ok(None) };
     names::write(root, &names, lock)?;
     if names.values().any(|other| *other == id) {
-        return Ok((true, Vec::new()));
+        return Ok(Some(Doomed::default()));
     }
-    let found = record::remove(root, &id)?;
-    Ok((found, layer::discard_unused(root, &record::read_all(root)?, lock)?))
+    if !record::remove(root, &id)? {
+        return Ok(None);
+    }
+    layer::discard_unused(root, &record::read_all(root)?, lock).map(Some)
 }
 
 /// Runs blocking work away from the async threads; a panic there becomes an error here.

@@ -48,6 +48,7 @@ pub struct Cluster {
     history: SqliteHistory,
     agent: Agent,
     runtime: Runtime,
+    images: Arc<ImageStore>,
     engine: Engine,
     client: kube::Client,
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
@@ -84,11 +85,12 @@ impl Cluster {
         let store = Arc::new(store);
         metrics::register_store(&metrics, &store).context("cannot register the store's metrics")?;
         let requests = engine::requests();
+        let image_requests = Arc::new(images::requests::Requests::default());
         let streams = Arc::new(streams::LocalNode::new(instance.node_name.clone()));
         let api = ApiServer::start(ServerConfig {
             log: store.clone(),
             streams: streams.clone(),
-            subresources: vec![requests.clone()],
+            subresources: vec![requests.clone(), image_requests.clone()],
             now: now.clone(),
             data_dir: paths.data_dir().to_path_buf(),
             service_cidr: instance.ranges.services.to_string(),
@@ -152,14 +154,17 @@ impl Cluster {
             .await
             .context("cannot open the history")?;
         let engine = start_engine(&client, &history, paths, now.clone(), metrics, &mut tasks, &stopped).await?;
-        let gc = images::ImageGc {
-            images,
+        let node_images = Arc::new(images::requests::Node {
+            name: instance.node_name.clone(),
+            images: images.clone(),
             runtime: runtime.clone(),
             records: Arc::new(engine::Kept(Arc::new(history.clone()))),
-            client: client.clone(),
-            node: instance.node_name.clone(),
-            policy: image_gc,
             now,
+        });
+        let gc = images::ImageGc {
+            node: node_images.clone(),
+            client: client.clone(),
+            policy: image_gc,
         };
         let end = ended(&stopped);
         tasks.spawn(async move {
@@ -170,6 +175,7 @@ impl Cluster {
             ("the collection of images", outcome)
         });
         requests.connect(engine.clone());
+        image_requests.connect(node_images);
         demo.await.context("the import of the demo image was cut off")??;
         Ok(Cluster {
             api,
@@ -178,6 +184,7 @@ impl Cluster {
             history,
             agent,
             runtime,
+            images,
             engine,
             client,
             tasks,
@@ -188,6 +195,11 @@ impl Cluster {
     /// Returns a client of the cluster, with every right.
     pub fn client(&self) -> &kube::Client {
         &self.client
+    }
+
+    /// Returns the node's images.
+    pub fn images(&self) -> &Arc<ImageStore> {
+        &self.images
     }
 
     /// Returns the engine.

@@ -607,34 +607,6 @@ async fn recover(
     Ok(state)
 }
 
-/// Returns the digests of the images that apps may go back to; `None` when a damaged record does not tell.
-pub async fn images_kept(records: &dyn Records) -> Result<Option<BTreeSet<String>>, RecordsError> {
-    let mut revisions = Vec::new();
-    for (key, bytes) in records.records(APPS).await? {
-        let Ok(state) = serde_json::from_slice::<AppState>(&bytes) else {
-            return Ok(None);
-        };
-        revisions.extend(state.revisions().cloned());
-        let Some(name) = Name::parse(&key) else { continue };
-        for bytes in records.series(&crate::app::series(&name), HISTORY).await? {
-            if let Ok(entry) = serde_json::from_slice::<Entry>(&bytes) {
-                revisions.push(entry.revision);
-            }
-        }
-    }
-    let (mut keep, mut read) = (BTreeSet::new(), BTreeSet::new());
-    for revision in revisions {
-        // What each name meant when the revision was healthy, and what it names by digest itself.
-        keep.extend(revision.images.digests.into_values());
-        if read.insert(revision.digest.clone())
-            && let Some(objects) = records.blob(&revision.digest).await?
-        {
-            keep.extend(crate::images::digests_in(&objects));
-        }
-    }
-    Ok(Some(keep))
-}
-
 /// Removes rendered bytes that neither an app nor its history names.
 async fn collect(shared: &Shared) -> Result<(), RecordsError> {
     let mut keep = BTreeSet::new();

@@ -5,7 +5,12 @@
 //! fixed: the objects are applied with `shop/web:v1@sha256:…`. A name that still means the same is left as it is, since changing
 //! the pods' template would replace pods that run well.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use kept::names_in;
+pub use kept::{ImagesKept, images_kept};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

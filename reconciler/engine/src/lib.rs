@@ -28,8 +28,9 @@ pub mod target;
 pub use app::pack;
 pub use engine::{
     Difference, Engine, EngineConfig, EngineError, NOTICES, Name, Now, Proposal, RenderedAnswer, RequestError,
-    ResumeAnswer, RollbackAnswer, Standing, images_kept,
+    ResumeAnswer, RollbackAnswer, Standing,
 };
+pub use images::{ImagesKept, images_kept};
 pub use notice::{Notice, NoticeKind};
 pub use records::{Batch, Records, RecordsError};
 pub use rendered::Renderer;

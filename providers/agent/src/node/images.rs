@@ -99,9 +99,8 @@ mod tests {
             id: id.to_owned(),
             digest: "sha256:d".to_owned(),
             references: names.iter().map(|name| (*name).to_owned()).collect(),
-            config: Default::default(),
-            layers: Vec::new(),
             size,
+            ..Image::default()
         }
     }
 

@@ -102,6 +102,11 @@ impl Access {
         }
     }
 
+    /// Whether no registry is known to have it.
+    pub fn only_imported(&self) -> bool {
+        self.pulled.is_empty()
+    }
+
     /// Whether a pod with these credentials may use the image by this name without asking the registry.
     pub fn allows(&self, reference: &ImageReference, secrets: &Keyring) -> bool {
         if self.imported || self.pulled.is_empty() {
@@ -257,7 +262,10 @@ mod tests {
         }
         let mut node = credential("1", "node");
         node.origin = Origin::Node { place: "f".into() };
-        assert!(!holders.may_have(&came(Some(node.clone()))), "the machine has to show it too");
+        assert!(
+            !holders.may_have(&came(Some(node.clone()))),
+            "the machine has to show it too"
+        );
         holders.note(&came(Some(node)));
         assert!(holders.may_have(&came(None)));
     }

@@ -1,5 +1,6 @@
 //! From a source's blobs to an installed image.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ struct RawConfig {
     working_dir: Option<String>,
     user: Option<String>,
     stop_signal: Option<String>,
+    /// A set, written as an object of empty objects.
+    volumes: Option<BTreeMap<String, Value>>,
 }
 
 impl From<RawConfig> for ImageConfig {
@@ -60,6 +63,7 @@ impl From<RawConfig> for ImageConfig {
             working_dir: some(raw.working_dir),
             user: some(raw.user),
             stop_signal: some(raw.stop_signal),
+            volumes: raw.volumes.unwrap_or_default().into_keys().collect(),
         }
     }
 }
@@ -196,6 +200,7 @@ impl ImageStore {
             layers: diff_ids,
             size,
             access: Access::default(),
+            named: false,
             whole_config: Some(whole_config),
         };
         record.access.note(&came);
@@ -205,6 +210,7 @@ impl ImageStore {
         // A reference by digest needs no name of its own: the record carries the digest.
         let tags = references.iter().filter(|reference| reference.digest().is_none());
         let tags: Vec<String> = tags.map(ToString::to_string).collect();
+        record.named = !tags.is_empty();
         let lock = names::lock(&self.root).await?;
         let root = self.root.clone();
         let image = blocking(move || remember(&root, &name, record, tags, &lock)).await?;
@@ -376,7 +382,7 @@ impl ImageStore {
             if size.is_none() && folder.exists() {
                 tracing::warn!(layer = %folder.display(), "a layer is not whole; unpacking it anew");
                 let doomed = layer::discard(&root, &folder)?;
-                crate::tree::remove(&doomed.keep()).map_err(ImageError::io("remove", &folder))?;
+                crate::tree::remove(&doomed).map_err(ImageError::io("remove", &folder))?;
             }
             Ok(size)
         })

@@ -162,15 +162,44 @@ impl<K: Eq + Hash> Turns<K> {
     }
 }
 
-/// Takes a layer out of sight in one step, because one that is half removed must not be taken for a whole one; dropping what this returns removes it.
-pub(super) fn discard(root: &Path, layer: &Path) -> Result<TempDir, ImageError> {
+/// Takes a layer out of sight in one step, because one that is half removed must not be taken for a whole one; returns the folder that is to be
+/// removed.
+pub(super) fn discard(root: &Path, layer: &Path) -> Result<PathBuf, ImageError> {
     let doomed = TempDir::new_in(root.join("staging")).map_err(ImageError::io("write to", root))?;
     std::fs::rename(layer, doomed.path().join("layer")).map_err(ImageError::io("move", layer))?;
-    Ok(doomed)
+    Ok(doomed.keep())
+}
+
+/// Layers that are out of sight and have to be removed yet; what is forgotten here goes when the store is opened the next time.
+#[derive(Debug, Default)]
+#[must_use = "it still takes room on the disk"]
+pub struct Doomed {
+    folders: Vec<PathBuf>,
+    /// The size of their files in bytes.
+    pub bytes: u64,
+}
+
+impl Doomed {
+    /// Removes them, which may take long. Blocks.
+    ///
+    /// # Errors
+    /// Which folder cannot be removed.
+    pub fn remove(self) -> Result<(), ImageError> {
+        for folder in self.folders {
+            crate::tree::remove(&folder).map_err(ImageError::io("remove", &folder))?;
+        }
+        Ok(())
+    }
+
+    /// Adds others to them.
+    pub fn join(&mut self, others: Doomed) {
+        self.folders.extend(others.folders);
+        self.bytes += others.bytes;
+    }
 }
 
 /// Discards every layer that none of `records` names and no pull in flight counts on. While the lock on names is held no record appears.
-pub(super) fn discard_unused(root: &Path, records: &[Record], lock: &names::Lock) -> Result<Vec<TempDir>, ImageError> {
+pub(super) fn discard_unused(root: &Path, records: &[Record], lock: &names::Lock) -> Result<Doomed, ImageError> {
     let held = lease::held(root, lock)?;
     let named = records.iter().flat_map(|record| &record.layers);
     let used: HashSet<&str> = named.chain(&held).map(String::as_str).collect();
@@ -178,11 +207,12 @@ pub(super) fn discard_unused(root: &Path, records: &[Record], lock: &names::Lock
     // First, so that no blob is ever known to hold a layer that is not there.
     blob::forget_unused(root, &used, lock)?;
     let layers = root.join("layers");
-    let mut doomed = Vec::new();
+    let mut doomed = Doomed::default();
     for entry in std::fs::read_dir(&layers).map_err(ImageError::io("list", &layers))? {
         let path = entry.map_err(ImageError::io("list", &layers))?.path();
         if !kept.contains(&path) {
-            doomed.push(discard(root, &path)?);
+            doomed.bytes += size(&path)?.unwrap_or_default();
+            doomed.folders.push(discard(root, &path)?);
         }
     }
     Ok(doomed)

@@ -65,6 +65,49 @@ impl Progress {
     }
 }
 
+/// The pulls in flight.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    pulls: Arc<Mutex<Vec<(String, Progress)>>>,
+}
+
+/// Shows a pull until it is dropped.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pulls: Arc<Mutex<Vec<(String, Progress)>>>,
+    progress: Progress,
+}
+
+impl Board {
+    /// Shows a pull among the others.
+    pub fn show(&self, name: String, progress: &Progress) -> Shown {
+        self.pulls.lock().push((name, progress.clone()));
+        Shown {
+            pulls: self.pulls.clone(),
+            progress: progress.clone(),
+        }
+    }
+
+    /// Returns all, in the order of their names.
+    pub fn all(&self) -> Vec<(String, Progress)> {
+        let mut all = self.pulls.lock().clone();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let mut pulls = self.pulls.lock();
+        if let Some(at) = pulls
+            .iter()
+            .position(|(_, progress)| Arc::ptr_eq(&progress.layers, &self.progress.layers))
+        {
+            pulls.remove(at);
+        }
+    }
+}
+
 impl Layer {
     pub fn came(&self, bytes: usize) {
         self.done.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,10 +28,13 @@ pub struct ImageConfig {
     pub user: Option<String>,
     /// The signal that stops it, by name or number.
     pub stop_signal: Option<String>,
+    /// The paths of its volumes, as it writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
 }
 
 /// An installed image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Its id: `sha256:…` of its configuration.
     pub id: String,
@@ -44,6 +48,9 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// The size of its layers' files in bytes.
     pub size: u64,
+    /// Whether nothing removes it by itself: it was imported, and no registry is known to have it. One whose names have all moved on to other
+    /// images is no longer pinned.
+    pub pinned: bool,
 }
 
 /// An image on disk. Names are kept apart, because they move between images.
@@ -61,6 +68,9 @@ pub(super) struct Record {
     /// Who may use it.
     #[serde(default)]
     pub access: Access,
+    /// Whether it ever had a name.
+    #[serde(default)]
+    pub named: bool,
     /// The whole configuration; images that were installed before it was kept have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_config: Option<Value>,
@@ -76,6 +86,7 @@ impl Record {
     /// Keeps answering to what an earlier record of this image did.
     pub fn succeed(&mut self, earlier: Record) {
         self.access.succeed(earlier.access);
+        self.named |= earlier.named;
         let mut digests = earlier.other_digests;
         digests.push(earlier.digest.clone());
         if self.digest == self.id {
@@ -95,12 +106,11 @@ impl Record {
     }
 
     pub fn into_image(self, root: &Path, names: &Names) -> Image {
+        let own = names.iter().filter(|(_, id)| **id == self.id);
+        let references: Vec<String> = own.map(|(name, _)| name.clone()).collect();
         Image {
-            references: names
-                .iter()
-                .filter(|(_, id)| **id == self.id)
-                .map(|(name, _)| name.clone())
-                .collect(),
+            pinned: self.access.only_imported() && (!references.is_empty() || !self.named),
+            references,
             layers: self
                 .layers
                 .iter()
@@ -129,6 +139,16 @@ pub(super) fn read(root: &Path, id: &str) -> Result<Option<Record>, ImageError> 
         read_json(&path(root, id))
     } else {
         Ok(None)
+    }
+}
+
+/// Returns when a record was last written: when its image was installed the last time.
+pub(super) fn written_at(root: &Path, id: &str) -> Result<Option<SystemTime>, ImageError> {
+    let path = path(root, id);
+    match std::fs::metadata(&path).and_then(|metadata| metadata.modified()) {
+        Ok(written) => Ok(Some(written)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ImageError::io("look at", &path)(error)),
     }
 }
 
@@ -182,12 +202,7 @@ pub(super) enum Durable {
 }
 
 /// Writes a file whole or not at all.
-pub(super) fn write_json(
-    root: &Path,
-    path: &Path,
-    value: &impl Serialize,
-    durable: Durable,
-) -> Result<(), ImageError> {
+pub(super) fn write_json(root: &Path, path: &Path, value: &impl Serialize, durable: Durable) -> Result<(), ImageError> {
     let bytes = serde_json::to_vec_pretty(value).map_err(|source| ImageError::Damaged {
         path: path.into(),
         source,

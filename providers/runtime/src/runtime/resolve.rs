@@ -128,7 +128,6 @@ mod tests {
         Image {
             id: "sha256:0".to_owned(),
             digest: "sha256:1".to_owned(),
-            references: Vec::new(),
             config: ImageConfig {
                 entrypoint: vec!["/entry".to_owned()],
                 cmd: vec!["serve".to_owned()],
@@ -136,9 +135,9 @@ mod tests {
                 working_dir: Some("/app".to_owned()),
                 user: None,
                 stop_signal: Some("SIGQUIT".to_owned()),
+                ..ImageConfig::default()
             },
-            layers: Vec::new(),
-            size: 0,
+            ..Image::default()
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use setpoint_runtime::images::{Image, ImageConfig, ImageStore};
+use setpoint_runtime::images::{Image, ImageStore};
 use setpoint_runtime::logs::ReadOptions;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, ExecSpec, SandboxSpec, SandboxState};
 use setpoint_runtime::{Runtime, RuntimeConfig, RuntimeError};
@@ -24,11 +24,8 @@ pub struct World {
 pub fn image() -> Image {
     Image {
         id: format!("sha256:{}", "0".repeat(64)),
-        digest: String::new(),
-        references: Vec::new(),
-        config: ImageConfig::default(),
         layers: vec![PathBuf::from("/")],
-        size: 0,
+        ..Image::default()
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 use setpoint_net::{Net, NetConfig, Ranges};
 use setpoint_runtime::fault::{ContainerStep, Fault, NetStep, SandboxStep};
-use setpoint_runtime::images::{Image, ImageConfig, ImageStore};
+use setpoint_runtime::images::{Image, ImageStore};
 use setpoint_runtime::spec::{ContainerSpec, Mount, MountSource, Resources, SandboxSpec};
 use setpoint_runtime::{Runtime, RuntimeConfig, RuntimeError};
 
@@ -218,10 +218,7 @@ fn container(world: &World) -> ContainerSpec {
 fn image() -> Image {
     Image {
         id: format!("sha256:{}", "0".repeat(64)),
-        digest: String::new(),
-        references: Vec::new(),
-        config: ImageConfig::default(),
         layers: vec![Path::new("/").to_owned()],
-        size: 0,
+        ..Image::default()
     }
 }

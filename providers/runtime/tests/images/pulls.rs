@@ -86,8 +86,10 @@ async fn an_image_is_pulled_and_its_progress_shown() {
     let server = Server::start(move |request| serve(&root, request));
     let (store, progress) = (store(folder.path()), Progress::default());
     let name = format!("{}/team/app:v1", server.address);
+    let missing = store.missing(&name).await.unwrap().unwrap();
     let pulled = store.pull(&name, Keyring::default(), &progress).await.unwrap();
-    assert_eq!((pulled.layers.len(), pulled.size), (2, 10));
+    assert_eq!((pulled.layers.len(), pulled.size, pulled.pinned), (2, 10, false));
+    assert!(store.pulls().is_empty(), "none is under way");
     let layers = progress.layers();
     assert!(
         layers
@@ -95,7 +97,10 @@ async fn an_image_is_pulled_and_its_progress_shown() {
             .all(|layer| layer.ready && layer.done == layer.size && layer.size > 0),
         "{layers:?}"
     );
-    assert_eq!(progress.bytes().0, progress.bytes().1);
+    assert_eq!(progress.bytes(), (missing, missing));
+    assert_eq!(store.missing(&name).await.unwrap(), None);
+    let other = format!("{}/team/app:v2", server.address);
+    assert_eq!(store.missing(&other).await.unwrap(), Some(0), "its layers are here");
     // What is here is not fetched again; the tag is asked for.
     let before = server.requests().len();
     store

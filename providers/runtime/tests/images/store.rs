@@ -289,6 +289,25 @@ async fn an_image_of_several_manifests_is_found_by_each_of_their_digests() {
     );
 }
 
+async fn an_imported_image_is_pinned_until_its_name_means_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, [one, two]) = two_versions(folder.path()).await;
+    let pinned = |image: &Image| store.get(&image.id).unwrap().unwrap().pinned;
+    assert!(one.pinned && two.pinned && pinned(&two));
+    assert!(!pinned(&one), "its name has moved on");
+    // One that never had a name is asked for by its digest.
+    let root = folder.path().join("unnamed");
+    layout(&root, &[tar_of(&[("a", FILE, b"x", "")])]);
+    let index = root.join("index.json");
+    let text = std::fs::read_to_string(&index).unwrap();
+    let text = text.replace("org.opencontainers.image.ref.name", "org.example.note");
+    std::fs::write(&index, text).unwrap();
+    assert!(pinned(&store.import(&root).await.unwrap()[0]));
+    let age = store.installed_at(&one.id).unwrap().unwrap();
+    assert!(age <= store.installed_at(&two.id).unwrap().unwrap());
+    assert_eq!(store.installed_at("sha256:no").unwrap(), None);
+}
+
 /// Writes what `docker save` does for one image, `example.org/x:v1`, of one layer.
 pub fn archive(root: &Path, layer: &[u8]) {
     std::fs::create_dir_all(root).unwrap();
@@ -429,6 +448,10 @@ pub fn tests() -> Vec<Trial> {
         trial(
             "an_image_whose_tag_moved_on_is_found_by_its_digest",
             an_image_whose_tag_moved_on_is_found_by_its_digest,
+        ),
+        trial(
+            "an_imported_image_is_pinned_until_its_name_means_another",
+            an_imported_image_is_pinned_until_its_name_means_another,
         ),
         trial(
             "an_image_of_several_manifests_is_found_by_each_of_their_digests",

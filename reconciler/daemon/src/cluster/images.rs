@@ -1,17 +1,18 @@
 //! Removing images when the disk fills, as the kubelet does: looked at every five minutes; what is wrong is an event of the Node.
+//!
+//! What speaks for keeping an image is in [`needed`]; what somebody asks of a node's images in [`requests`].
 
-use std::collections::BTreeSet;
+pub mod needed;
+pub mod requests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::api::PostParams;
-use setpoint_engine::Records;
-use setpoint_runtime::Runtime;
-use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::images::collect::{Candidate, GcPolicy, plan};
 
 /// How often the disk is looked at: nothing tells that it fills.
@@ -21,13 +22,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What keeps a node's disk from filling with images.
 pub struct ImageGc {
-    pub images: Arc<ImageStore>,
-    pub runtime: Runtime,
-    pub records: Arc<dyn Records>,
+    pub node: Arc<requests::Node>,
     pub client: kube::Client,
-    pub node: String,
     pub policy: GcPolicy,
-    pub now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
 }
 
 /// Why a collection did not do what it should.
@@ -50,31 +47,22 @@ impl ImageGc {
         }
     }
 
-    /// The images whose layers a container has, by id.
-    fn used(&self) -> BTreeSet<String> {
-        let sandboxes = self.runtime.sandboxes();
-        let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
-        containers
-            .flat_map(|container| container.images().map(str::to_owned))
-            .collect()
-    }
-
     async fn once(&self) -> Result<(), Failed> {
         let failed = |error: anyhow::Error| Failed {
             reason: "ImageGCFailed",
             message: format!("{error:#}"),
         };
-        let now = (self.now)();
-        let images = self.images.list().map_err(|error| failed(error.into()))?;
-        let used = self.used();
-        let mut usage = self.images.usage().map_err(|error| failed(error.into()))?;
+        let now = (self.node.now)();
+        let images = &self.node.images;
+        let present = images.list().map_err(|error| failed(error.into()))?;
+        let used = self.node.used();
+        let mut usage = images.usage().map_err(|error| failed(error.into()))?;
         let before = usage.clone();
-        let present = images.iter().map(|image| image.id.clone()).collect();
-        usage.look(&present, &used, now);
+        usage.look(&present.iter().map(|image| image.id.clone()).collect(), &used, now);
         if usage != before {
-            self.images.write_usage(&usage).map_err(|error| failed(error.into()))?;
+            images.write_usage(&usage).map_err(|error| failed(error.into()))?;
         }
-        let disk = self.images.disk().map_err(|error| failed(error.into()))?;
+        let disk = images.disk().map_err(|error| failed(error.into()))?;
         if disk.capacity == 0 {
             return Err(Failed {
                 reason: "InvalidDiskCapacity",
@@ -84,28 +72,23 @@ impl ImageGc {
         if disk.used_percent() < u64::from(self.policy.high) || self.policy.high >= 100 {
             return Ok(());
         }
-        let kept = kept(&*self.records).await.map_err(failed)?;
-        let mut candidates = Vec::new();
-        for image in &images {
-            let answers = self
-                .images
-                .answers_to(&image.id)
-                .map_err(|error| failed(error.into()))?;
-            let seen = usage.of(&image.id);
-            candidates.push(Candidate {
-                size: image.size,
+        let kept = needed::kept(&*self.node.records).await.map_err(failed)?;
+        let standings = needed::look(images, &used, &kept).map_err(failed)?;
+        let candidates = standings.into_iter().map(|standing| {
+            let seen = usage.of(&standing.image.id);
+            Candidate {
+                size: standing.image.size,
                 detected: seen.map_or(now, |seen| seen.detected),
                 last_used: seen.and_then(|seen| seen.last_used),
-                kept: used.contains(&image.id)
-                    || self.images.is_wanted(&image.id)
-                    || answers.iter().any(|answer| kept.contains(answer)),
-                id: image.id.clone(),
-            });
-        }
+                kept: standing.used || standing.needed || standing.history || standing.image.pinned,
+                id: standing.image.id,
+            }
+        });
+        let candidates = candidates.collect();
         let planned = plan(disk, self.policy, candidates, now);
         for id in &planned.remove {
             // Removing takes long: somebody may have begun to use this one meanwhile.
-            if self.images.is_wanted(id) || self.used().contains(id) {
+            if images.is_wanted(id) || self.node.used().contains(id) {
                 continue;
             }
             tracing::info!(
@@ -113,7 +96,7 @@ impl ImageGc {
                 used = disk.used_percent(),
                 "removing an image: the disk fills"
             );
-            self.images.remove(id).await.map_err(|error| failed(error.into()))?;
+            images.remove(id).await.map_err(|error| failed(error.into()))?;
         }
         if planned.falls_short() {
             return Err(Failed {
@@ -129,17 +112,18 @@ impl ImageGc {
 
     /// Writes an event of the Node.
     async fn tell(&self, reason: &str, message: &str) -> anyhow::Result<()> {
-        let now = (self.now)();
+        let now = (self.node.now)();
+        let node = &self.node.name;
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{:x}", self.node, now.as_nanosecond())),
+                name: Some(format!("{node}.{:x}", now.as_nanosecond())),
                 namespace: Some("default".to_owned()),
                 ..ObjectMeta::default()
             },
             involved_object: ObjectReference {
                 kind: Some("Node".to_owned()),
-                name: Some(self.node.clone()),
-                uid: Some(self.node.clone()),
+                name: Some(node.clone()),
+                uid: Some(node.clone()),
                 ..ObjectReference::default()
             },
             reason: Some(reason.to_owned()),
@@ -150,7 +134,7 @@ impl ImageGc {
             last_timestamp: Some(Time(now)),
             source: Some(EventSource {
                 component: Some("kubelet".to_owned()),
-                host: Some(self.node.clone()),
+                host: Some(node.clone()),
             }),
             ..Event::default()
         };
@@ -160,16 +144,5 @@ impl ImageGc {
             .context("no answer in time")?
             .map(drop)
             .context("it was refused")
-    }
-}
-
-/// The digests of the images that apps may go back to.
-pub async fn kept(records: &dyn Records) -> anyhow::Result<BTreeSet<String>> {
-    match setpoint_engine::images_kept(records)
-        .await
-        .context("cannot read what apps may go back to")?
-    {
-        Some(kept) => Ok(kept),
-        None => bail!("the record of an app is damaged, so that it is not known which images it may go back to"),
     }
 }

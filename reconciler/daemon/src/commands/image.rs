@@ -4,6 +4,7 @@ mod print;
 mod prune;
 mod pull;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -16,8 +17,9 @@ use crate::cli::Global;
 use crate::demo;
 use crate::instance::Paths;
 use crate::output;
+pub use print::{size, value};
 pub use prune::Prune;
-pub use pull::Pull;
+pub use pull::{Pull, pulled};
 
 /// The image commands.
 #[derive(Subcommand)]
@@ -34,7 +36,7 @@ pub enum Image {
     Inspect(Inspect),
     /// Remove an image by name or id
     Rm(Rm),
-    /// Remove every image that no container uses and no app may go back to
+    /// Remove the images that no container uses, no app may go back to and nobody imported
     Prune(Prune),
 }
 
@@ -99,7 +101,7 @@ impl Image {
             Image::Rm(rm) => {
                 let image = store.resolve(&rm.name)?.ok_or_else(|| absent(&rm.name))?;
                 let goes = rm.name.starts_with("sha256:") || image.references.len() <= 1;
-                if let Some(pod) = used_by(&paths, &image.id)?.filter(|_| goes) {
+                if let Some(pod) = users(&paths)?.remove(&image.id).filter(|_| goes) {
                     bail!("{} is used by {pod}; delete that first", rm.name);
                 }
                 if store.remove(&rm.name).await? {
@@ -185,11 +187,12 @@ pub async fn import_demo(store: &ImageStore) -> anyhow::Result<Vec<StoredImage>>
         .context("cannot import the demo image")
 }
 
-/// Returns a pod whose sandbox runs a container from this image, by what the shims have written down.
-fn used_by(paths: &Paths, id: &str) -> anyhow::Result<Option<String>> {
+/// Returns the ids of the images that containers have, each with such a container's pod, by what the shims have written down.
+fn users(paths: &Paths) -> anyhow::Result<BTreeMap<String, String>> {
     let folder = paths.data_dir().join("sandboxes");
+    let mut users = BTreeMap::new();
     if !folder.exists() {
-        return Ok(None);
+        return Ok(users);
     }
     for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let state = entry?.path().join("state.json");
@@ -201,13 +204,9 @@ fn used_by(paths: &Paths, id: &str) -> anyhow::Result<Option<String>> {
         };
         let state: SandboxState =
             serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", state.display()))?;
-        if state
-            .containers
-            .iter()
-            .any(|container| container.images().any(|held| held == id))
-        {
-            return Ok(Some(format!("pod {} in {}", state.spec.name, state.spec.namespace)));
-        }
+        let held = state.containers.iter().flat_map(|container| container.images());
+        let pod = format!("pod {} in {}", state.spec.name, state.spec.namespace);
+        users.extend(held.map(|image| (image.to_owned(), pod.clone())));
     }
-    Ok(None)
+    Ok(users)
 }

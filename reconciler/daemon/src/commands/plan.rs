@@ -1,5 +1,8 @@
 //! `setpoint plan`: what a folder would change, before it is committed.
 
+mod images;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -44,6 +47,7 @@ impl Plan {
         let mut all = Vec::new();
         let mut changes = false;
         let mut broken = 0;
+        let mut wanted: BTreeSet<String> = BTreeSet::new();
         for app in &tree.declaration.apps {
             if self.app.as_ref().is_some_and(|wanted| *wanted != app.name) {
                 continue;
@@ -58,6 +62,8 @@ impl Plan {
             match apps.ask::<Value>(&name, "plan", &[], Some(body)).await {
                 Ok(answer) => {
                     changes |= diff::has_changes(&answer["plan"]);
+                    let names = answer["images"].as_array().into_iter().flatten();
+                    wanted.extend(names.filter_map(Value::as_str).map(str::to_owned));
                     if global.output == Format::Text {
                         diff::print(&app.name, &answer);
                     }
@@ -90,8 +96,10 @@ impl Plan {
                 ));
             }
         }
-        if global.output == Format::Json {
-            output::json(&json!({"apps": all, "removed": gone}))?;
+        let lacking = images::lacking(apps.client(), &wanted).await;
+        match global.output {
+            Format::Json => output::json(&json!({"apps": all, "removed": gone, "images": lacking}))?,
+            Format::Text => images::print(&lacking),
         }
         if broken > 0 {
             bail!("{broken} of {} apps would fail", all.len());

@@ -84,13 +84,14 @@ impl Up {
         };
         announce(&instance, &paths, started, source.as_ref(), global.output)?;
         let (engine, client) = (cluster.engine().clone(), cluster.client().clone());
+        let images = cluster.images().clone();
         let shown = async {
             let followed = match &source {
                 Some(source) => Some(fleet::follow(&client, source).await?),
                 None => None,
             };
             if global.output == Format::Text {
-                fleet::show(&engine, &client, source.as_ref(), followed).await;
+                fleet::show(&engine, &client, &images, source.as_ref(), followed).await;
             }
             std::future::pending::<anyhow::Result<()>>().await
         };

@@ -13,9 +13,11 @@ use kube::api::{Api, ListParams};
 use setpoint_engine::api::{APP_LABEL, App, Repository};
 use setpoint_engine::state::short;
 use setpoint_engine::{Engine, Name, Notice, NoticeKind};
+use setpoint_runtime::images::{ImageStore, Progress};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Source;
+use crate::commands::image::pulled;
 use crate::{apps, output};
 
 /// How often a terminal is redrawn while a roll-out is under way.
@@ -24,7 +26,13 @@ const REDRAW: Duration = Duration::from_millis(100);
 const LINES: usize = 256;
 
 /// Shows the roll-out of a repository, if there is one, and then what happens; never returns.
-pub async fn show(engine: &Engine, client: &kube::Client, source: Option<&Source>, followed: Option<Name>) {
+pub async fn show(
+    engine: &Engine,
+    client: &kube::Client,
+    images: &ImageStore,
+    source: Option<&Source>,
+    followed: Option<Name>,
+) {
     let (lines, waiting) = sync_channel::<String>(LINES);
     std::thread::spawn(move || {
         while let Ok(line) = waiting.recv() {
@@ -33,7 +41,7 @@ pub async fn show(engine: &Engine, client: &kube::Client, source: Option<&Source
     });
     let mut notices = engine.notices();
     if let (Some(source), Some(name)) = (source, followed) {
-        roll_out(engine, client, source, &name, &lines).await;
+        roll_out(engine, client, images, (source, &name), &lines).await;
     }
     loop {
         match notices.recv().await {
@@ -70,7 +78,13 @@ fn told(notice: &Notice) -> String {
 }
 
 /// Shows a roll-out until nothing of it is under way.
-async fn roll_out(engine: &Engine, client: &kube::Client, source: &Source, name: &Name, lines: &SyncSender<String>) {
+async fn roll_out(
+    engine: &Engine,
+    client: &kube::Client,
+    images: &ImageStore,
+    (source, name): (&Source, &Name),
+    lines: &SyncSender<String>,
+) {
     let terminal = std::io::stdout().is_terminal();
     let mut drawn = 0;
     let mut before: Vec<String> = Vec::new();
@@ -79,7 +93,13 @@ async fn roll_out(engine: &Engine, client: &kube::Client, source: &Source, name:
         tick.tick().await;
         let repository = engine.repository(name);
         let apps = engine.apps_of(name);
-        let now: Vec<String> = apps.iter().map(|app| line(app)).collect();
+        let mut now: Vec<String> = apps.iter().map(|app| line(app)).collect();
+        now.extend(
+            images
+                .pulls()
+                .iter()
+                .map(|(name, progress)| pulling(name, progress, terminal)),
+        );
         if terminal && now != before {
             let mut text = if drawn > 0 {
                 format!("\x1b[{drawn}A")
@@ -89,6 +109,8 @@ async fn roll_out(engine: &Engine, client: &kube::Client, source: &Source, name:
             for line in &now {
                 text.push_str(&format!("\x1b[2K{line}\n"));
             }
+            // Lines of pulls that have ended.
+            text.push_str("\x1b[J");
             drawn = now.len();
             say(lines, &text);
         } else if !terminal {
@@ -147,6 +169,14 @@ fn line(app: &App) -> String {
         short(&revision),
         apps::coloured(health)
     )
+}
+
+/// Shows a pull; how far it is only where its line is redrawn.
+fn pulling(name: &str, progress: &Progress, redrawn: bool) -> String {
+    match redrawn {
+        true => format!("  pulling {name}  {}", pulled(progress)),
+        false => format!("  pulling {name}"),
+    }
 }
 
 /// Returns how the apps' services are reached: name and URL.

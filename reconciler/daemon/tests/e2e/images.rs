@@ -331,3 +331,105 @@ fn an_image_is_pulled_from_a_registry_when_a_pod_needs_it() {
     let again = world.setpoint(&["image", "pull", &image, "-o", "json"]);
     assert!(again.status.success(), "{}", text(&again.stderr));
 }
+
+/// Lets every image look as if it had been installed an hour ago.
+fn age(world: &World) {
+    for entry in std::fs::read_dir(world.data_dir().join("images/images")).unwrap() {
+        let status = Command::new("touch")
+            .args(["-d", "1 hour ago"])
+            .arg(entry.unwrap().path())
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+/// Prunes and returns the names of what went.
+fn pruned(world: &World, args: &[&str]) -> Vec<String> {
+    let output = world.setpoint(&[&["image", "prune", "-o", "json"], args].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = answer["removed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|image| image["names"].as_array().unwrap());
+    let mut names: Vec<String> = names.map(|name| name.as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn prune_leaves_what_runs_what_is_young_and_what_was_imported() {
+    let mut world = World::start();
+    let registry = Registry::start();
+    registry.push_demo(&world, 0, "team/app", "v1");
+    registry.push_demo(&world, 1, "team/app", "v2");
+    // What is imported and in a registry as well can be had again.
+    let (v1, v2) = (
+        format!("{}/team/app:v1", registry.address),
+        format!("{}/team/app:v2", registry.address),
+    );
+    for name in [&v1, &v2] {
+        assert!(world.setpoint(&["image", "pull", name]).status.success());
+    }
+    let listed = text(&world.setpoint(&["image", "ls"]).stdout);
+    let imported = |name: &str| {
+        let line = listed
+            .lines()
+            .find(|line| line.starts_with(name))
+            .expect("it is listed");
+        line.ends_with("imported")
+    };
+    assert!(imported("setpoint.dev/demo:crash") && !imported(&v1), "{listed}");
+    assert!(pruned(&world, &["--all"]).is_empty(), "they are young");
+    age(&world);
+    let would = pruned(&world, &["--dry-run"]);
+    assert!(
+        would.contains(&v1) && would.contains(&v2) && would.len() == 4,
+        "{would:?}"
+    );
+    world.kubectl(&["run", "one", &format!("--image={v1}")]);
+    world.kubectl(&["wait", "--for=condition=Ready", "pod/one", "--timeout=90s"]);
+    age(&world);
+    let gone = pruned(&world, &[]);
+    assert!(gone.contains(&v2) && gone.len() == 2, "{gone:?}");
+    assert_eq!(pruned(&world, &["--imported"]), ["setpoint.dev/demo:crash"]);
+    // Without the daemon the same holds: the pod goes on.
+    world.end_daemon(nix::sys::signal::Signal::SIGTERM);
+    assert!(pruned(&world, &["--all", "--imported"]).is_empty());
+    world.up_with(&["--no-demo"]);
+    world.kubectl(&["wait", "--for=condition=Ready", "pod/one", "--timeout=90s"]);
+    let refused = world.kubectl_fails(&["create", "--raw", "/api/v1/nodes/none/prune", "-f", "/dev/null"]);
+    assert!(refused.contains("not found"), "{refused}");
+}
+
+#[test]
+fn a_plan_says_which_images_have_to_be_fetched() {
+    let (world, fleet) = crate::git::following(&["web"], "");
+    let registry = Registry::start();
+    registry.push_demo(&world, 1, "team/app", "v2");
+    let path = fleet.path().to_str().unwrap();
+    let planned = |image: &str| -> Value {
+        let values = crate::git::values(image, "one", "/healthz");
+        std::fs::write(fleet.path().join("web.yaml"), values).unwrap();
+        serde_json::from_slice(&world.setpoint(&["plan", path, "-o", "json"]).stdout).unwrap()
+    };
+    assert_eq!(planned("setpoint.dev/demo:v2")["images"], json!([]), "it is here");
+    let image = format!("{}/team/app:v2", registry.address);
+    let lacking = planned(&image)["images"][0].clone();
+    // The demo image has that layer, too.
+    assert_eq!(
+        (&lacking["name"], &lacking["bytes"]),
+        (&json!(image), &json!(0)),
+        "{lacking}"
+    );
+    assert_eq!(lacking["node"], world.announced["node"]);
+    let absent = format!("{}/team/app:v9", registry.address);
+    let lacking = planned(&absent)["images"][0].clone();
+    assert!(lacking["unknown"].as_str().unwrap().contains("not found"), "{lacking}");
+    let shown = text(&world.setpoint(&["plan", path]).stdout);
+    assert!(
+        shown.contains("images to be fetched") && shown.contains(&absent),
+        "{shown}"
+    );
+}

@@ -10,7 +10,7 @@ use super::{Engine, HISTORY, Name};
 use crate::api::AppSpec;
 use crate::app::{self, AppError, AppMemory, Goal, Kept};
 use crate::drive::Ran;
-use crate::images::Images;
+use crate::images::{Images, names_in};
 use crate::records::{Batch, digest};
 use crate::state::{Entry, Numbered, Outcome, Revision, short};
 
@@ -89,6 +89,9 @@ pub struct Difference {
     pub plan: Plan,
     /// The same for people.
     pub text: String,
+    /// The names of the images that a proposal's objects ask for.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub images: BTreeSet<String>,
 }
 
 /// A folder to be looked at as if it were an app's.
@@ -163,6 +166,7 @@ impl Engine {
             broken,
             text: plan.to_string(),
             plan: plan.masked(),
+            images: BTreeSet::new(),
         })
     }
 
@@ -184,6 +188,7 @@ impl Engine {
         let rendered = app::preview(&self.shared, &kept, &seed, proposal.job)
             .await
             .map_err(RequestError::Invalid)?;
+        let images = names_in(&rendered.objects);
         let goal = Goal::of(
             rendered.digest(),
             Images::default(),
@@ -196,6 +201,7 @@ impl Engine {
             broken: None,
             text: plan.to_string(),
             plan: plan.masked(),
+            images,
         })
     }
 

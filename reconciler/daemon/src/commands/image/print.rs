@@ -9,35 +9,42 @@ use crate::output;
 /// An image for programs.
 pub fn value(image: &Image) -> Value {
     json!({"id": image.id, "digest": image.digest, "names": image.references,
-        "layers": image.layers.len(), "size": image.size})
+        "layers": image.layers.len(), "size": image.size, "pinned": image.pinned})
 }
 
 /// Prints images, a line for each name.
 pub fn list(images: &[Image], format: Format) -> anyhow::Result<()> {
+    let values: Vec<Value> = images.iter().map(value).collect();
     match format {
-        Format::Json => output::json(&images.iter().map(value).collect::<Vec<_>>()),
+        Format::Json => output::json(&values),
         Format::Text => {
-            let mut rows = Vec::new();
-            for image in images {
-                let id = image
-                    .id
-                    .trim_start_matches("sha256:")
-                    .chars()
-                    .take(12)
-                    .collect::<String>();
-                let names = if image.references.is_empty() {
-                    vec!["<none>".to_string()]
-                } else {
-                    image.references.clone()
-                };
-                for name in names {
-                    rows.push(vec![name, id.clone(), size(image.size)]);
-                }
-            }
-            output::table(&["IMAGE", "ID", "SIZE"], &rows);
+            table(&values);
             Ok(())
         }
     }
+}
+
+/// Prints images, as programs read them, for people; nothing where there is none to be shown.
+pub fn table(images: &[Value]) {
+    let mut rows = Vec::new();
+    for image in images {
+        let id = image["id"].as_str().unwrap_or_default().trim_start_matches("sha256:");
+        let id: String = id.chars().take(12).collect();
+        let names = image["names"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        if names.is_empty() {
+            names.push("<none>");
+        }
+        let size = size(image["size"].as_u64().unwrap_or_default());
+        let pinned = match image["pinned"].as_bool() {
+            Some(true) => "imported",
+            _ => "",
+        };
+        for name in names {
+            rows.push(vec![name.to_owned(), id.clone(), size.clone(), pinned.to_owned()]);
+        }
+    }
+    output::table(&["IMAGE", "ID", "SIZE", "PINNED"], &rows);
 }
 
 /// A number of bytes for people.

@@ -1,76 +1,55 @@
-//! `setpoint image prune`: removes what nothing needs.
+//! `setpoint image prune`: removes what nothing needs. The daemon does it where one runs: it knows what is about to be used.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use kube::ResourceExt as _;
-use serde::Deserialize;
-use serde_json::json;
-use setpoint_engine::Name;
-use setpoint_engine::state::Entry;
-use setpoint_runtime::images::{Image, ImageStore};
+use setpoint_engine::ImagesKept;
+use setpoint_runtime::images::ImageStore;
 use setpoint_store::{History as _, SqliteHistory};
 
 use super::print;
-use crate::apps::Apps;
 use crate::cli::{Format, Global};
-use crate::cluster::{engine, images};
-use crate::instance::{DaemonLock, Paths};
-use crate::{output, stores};
+use crate::cluster::engine;
+use crate::cluster::images::needed::{self, Pruned, Wish};
+use crate::instance::{DaemonLock, Instance, Paths};
+use crate::{client, output, stores, wall_clock};
 
 /// Options of `setpoint image prune`.
 #[derive(Args)]
 pub struct Prune {
-    /// Also remove images that no container uses but an app may go back to
+    /// Also remove what only the history of apps names; what they run or fall back to by themselves stays
     #[arg(long)]
     all: bool,
+    /// Also remove images that were imported, which no registry can give again
+    #[arg(long)]
+    imported: bool,
     /// Only show what would go
     #[arg(long)]
     dry_run: bool,
 }
 
-#[derive(Deserialize)]
-struct History {
-    entries: Vec<Entry>,
-}
-
 impl Prune {
     /// Removes the images and says what that freed.
     pub async fn run(self, store: &ImageStore, paths: &Paths, global: &Global) -> anyhow::Result<()> {
-        let kept = match self.all {
-            true => BTreeSet::new(),
-            false => kept(paths, global)
-                .await
-                .context("cannot tell which images apps may go back to; `--all` removes those, too")?,
-        };
-        let mut gone: Vec<Image> = Vec::new();
-        let before = store.disk()?.available;
-        for image in store.list()? {
-            let needed = store.answers_to(&image.id)?.iter().any(|answer| kept.contains(answer));
-            if needed || super::used_by(paths, &image.id)?.is_some() {
-                continue;
-            }
-            if !self.dry_run {
-                store.remove(&image.id).await?;
-            }
-            gone.push(image);
+        if global.kubeconfig.is_some() || global.context.is_some() {
+            bail!("images are those of this machine, and so is what needs them: leave --kubeconfig and --context out");
         }
-        let freed = match self.dry_run {
-            // Layers that other images share stay, so that it may be less.
-            true => gone.iter().map(|image| image.size).sum(),
-            false => store.disk()?.available.saturating_sub(before),
+        let wish = Wish {
+            all: self.all,
+            imported: self.imported,
+            dry_run: self.dry_run,
+        };
+        let pruned = match DaemonLock::holder(paths)? {
+            Some(_) => ask(wish, global).await?,
+            None => alone(wish, store, paths).await?,
         };
         if global.output == Format::Json {
-            let images: Vec<_> = gone.iter().map(print::value).collect();
-            return output::json(&json!({"removed": images, "freed": freed, "dryRun": self.dry_run}));
+            return output::json(&pruned);
         }
-        if !gone.is_empty() {
-            print::list(&gone, global.output)?;
-        }
-        let (what, freed) = (gone.len(), print::size(freed));
-        output::text(&match self.dry_run {
+        print::table(&pruned.removed);
+        let (what, freed) = (pruned.removed.len(), print::size(pruned.freed));
+        output::text(&match pruned.dry_run {
             true => format!("{what} images would go, at most {freed}\n"),
             false => format!("{what} images removed, {freed} freed\n"),
         });
@@ -78,35 +57,34 @@ impl Prune {
     }
 }
 
-/// The digests of what apps may go back to: asked of the daemon, or read where none runs.
-async fn kept(paths: &Paths, global: &Global) -> anyhow::Result<BTreeSet<String>> {
-    if DaemonLock::holder(paths)?.is_none() {
-        if !paths.history().exists() {
-            return Ok(BTreeSet::new());
+/// Has the daemon do it.
+async fn ask(wish: Wish, global: &Global) -> anyhow::Result<Pruned> {
+    let paths = Paths::new(&global.data_dir)?;
+    let instance = Instance::load(&paths)?.context("the daemon is still starting; try again")?;
+    let request = http::Request::post(format!("/api/v1/nodes/{}/prune", instance.node_name))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(serde_json::to_vec(&wish)?)?;
+    match client::connect(global).await?.request(request).await {
+        Err(kube::Error::Api(status)) => bail!("{}", status.message),
+        answer => answer.context("cannot ask the daemon"),
+    }
+}
+
+/// Does it while no daemon can start.
+async fn alone(wish: Wish, store: &ImageStore, paths: &Paths) -> anyhow::Result<Pruned> {
+    let _lock = DaemonLock::take(paths)?;
+    let kept = match paths.history().exists() {
+        false => ImagesKept::default(),
+        true => {
+            let keys = stores::open_keys(paths).await?;
+            let history = SqliteHistory::open(&paths.history(), Some(keys)).await?;
+            let kept = needed::kept(&engine::Kept(Arc::new(history.clone()))).await;
+            history.close().await?;
+            kept.context("cannot tell which images apps need")?
         }
-        let _lock = DaemonLock::take(paths)?;
-        let keys = stores::open_keys(paths).await?;
-        let history = SqliteHistory::open(&paths.history(), Some(keys)).await?;
-        let kept = images::kept(&engine::Kept(Arc::new(history.clone()))).await;
-        history.close().await?;
-        return kept;
-    }
-    if global.kubeconfig.is_some() || global.context.is_some() {
-        bail!(
-            "images are those of this machine, and so are the apps that need them: leave --kubeconfig and --context out"
-        );
-    }
-    let apps = Apps::connect(global).await?;
-    let mut kept = BTreeSet::new();
-    for app in apps.list().await? {
-        let name = Name::new(app.namespace().unwrap_or_default(), app.name_any());
-        let history: History = apps.ask(&name, "history", &[], None).await?;
-        kept.extend(
-            history
-                .entries
-                .into_iter()
-                .flat_map(|entry| entry.revision.images.digests.into_values()),
-        );
-    }
-    Ok(kept)
+    };
+    let used = || Ok(super::users(paths)?.into_keys().collect());
+    let (pruned, doomed) = needed::prune(store, used, &kept, wish, wall_clock()).await?;
+    tokio::task::spawn_blocking(move || doomed.remove()).await??;
+    Ok(pruned)
 }

@@ -79,7 +79,7 @@ async fn watched<E>(pull: impl Future<Output = Result<Image, E>>, progress: &Pro
     let outcome = loop {
         tokio::select! {
             outcome = &mut pull => break outcome,
-            () = tokio::time::sleep(LOOK) => show(&line(progress)),
+            () = tokio::time::sleep(LOOK) => show(&pulled(progress)),
         }
     };
     show("");
@@ -92,7 +92,8 @@ fn show(text: &str) {
     drop(write!(terminal, "\r\x1b[K{text}").and_then(|()| terminal.flush()));
 }
 
-fn line(progress: &Progress) -> String {
+/// Says how far a pull is.
+pub fn pulled(progress: &Progress) -> String {
     let layers = progress.layers();
     if layers.is_empty() {
         return "asking the registry …".to_owned();
