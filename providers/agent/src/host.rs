@@ -197,7 +197,7 @@ impl Containers for Host {
                 );
                 vec![self.runtime.log_path(sandbox, container, attempt)]
             });
-        paths.push(self.runtime.upper_path(sandbox, container, attempt));
+        paths.extend(self.runtime.written_paths(sandbox, container, attempt));
         paths
     }
 

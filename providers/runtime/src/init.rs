@@ -3,6 +3,7 @@
 //! It runs in a copy of the shim, single-threaded, and never returns to the shim's code. What goes wrong is sent
 //! through the report socket, which the exec closes; a terminal's other end goes the same way.
 
+mod anonymous;
 mod mounts;
 mod privileges;
 mod program;
@@ -24,7 +25,7 @@ use crate::cgroup::Group;
 use crate::error::StartStage;
 use crate::fault::ContainerStep;
 use crate::protocol::{ContainerRequest, Failure};
-use crate::spec::{ExecSpec, Security};
+use crate::spec::{ExecSpec, Mount, Security};
 use crate::sys;
 
 pub(crate) use privileges::{allowed, keep_only as drop_capabilities};
@@ -185,6 +186,8 @@ fn first(
     let rootfs = rootfs::Rootfs::overlay(&request.layers, surroundings.directory, security.privileged)
         .map_err(step("make the root file system"))?;
     passed(ContainerStep::Overlay)?;
+    let anonymous =
+        anonymous::make(&rootfs, &request.volumes, surroundings.directory).map_err(step("make a volume"))?;
     mounts::standard(&rootfs, security, surroundings.shm, surroundings.cgroup).map_err(step("mount"))?;
     passed(ContainerStep::Mounts)?;
     let host = mounts::Host {
@@ -192,7 +195,8 @@ fn first(
         namespace: surroundings.host_mounts,
         privileged: security.privileged,
     };
-    mounts::volumes(&rootfs, &request.spec.mounts, host).map_err(step("mount a volume"))?;
+    let all: Vec<&Mount> = request.spec.mounts.iter().chain(&anonymous).collect();
+    mounts::volumes(&rootfs, &all, host).map_err(step("mount a volume"))?;
     passed(ContainerStep::Volumes)?;
     if !security.privileged && !security.unmasked_proc {
         mounts::protect(&rootfs).map_err(step("mask kernel files"))?;

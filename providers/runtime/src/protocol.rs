@@ -85,6 +85,9 @@ pub(crate) struct ContainerRequest {
     pub(crate) stop_signal: i32,
     /// The image's layers, bottom first.
     pub(crate) layers: Vec<PathBuf>,
+    /// The volumes that the image declares and nothing is mounted on, as clean absolute paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) volumes: Vec<PathBuf>,
     /// The step that a test makes fail.
     #[serde(default, skip_serializing_if = "Fault::is_none")]
     pub(crate) fault: Fault,

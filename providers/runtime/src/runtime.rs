@@ -608,13 +608,12 @@ impl Runtime {
         logs::files(&path).map_err(RuntimeError::io("list the files of", path))
     }
 
-    /// Returns the directory of what an attempt of a container has written to its root.
-    pub fn upper_path(&self, sandbox: &str, container: &str, attempt: u32) -> PathBuf {
+    /// Returns the directories of what an attempt of a container has written: to its root, and to the volumes that only its image declares. The second
+    /// need not be there.
+    pub fn written_paths(&self, sandbox: &str, container: &str, attempt: u32) -> [PathBuf; 2] {
         let sandbox = self.inner.config.data_dir.join("sandboxes").join(sandbox);
-        sandbox
-            .join("containers")
-            .join(format!("{container}-{attempt}"))
-            .join("upper")
+        let attempt = sandbox.join("containers").join(format!("{container}-{attempt}"));
+        ["upper", "volumes"].map(|name| attempt.join(name))
     }
 
     /// Streams the log of an attempt; with `options.follow` until the container ended.

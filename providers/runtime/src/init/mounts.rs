@@ -175,8 +175,8 @@ pub(super) struct Host<'a> {
 }
 
 /// Mounts what the container asked for, outer targets before inner ones.
-pub(super) fn volumes(rootfs: &Rootfs, mounts: &[Mount], host: Host<'_>) -> io::Result<()> {
-    let mut ordered: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
+pub(super) fn volumes(rootfs: &Rootfs, mounts: &[&Mount], host: Host<'_>) -> io::Result<()> {
+    let mut ordered: Vec<(usize, &Mount)> = mounts.iter().copied().enumerate().collect();
     ordered.sort_by_key(|(_, mount)| mount.target.components().count());
     for (at, mount) in ordered {
         volume(rootfs, mount, at, host).map_err(|error| {

@@ -1,10 +1,15 @@
 //! What a container finally runs with: its spec over its image's configuration.
 
+use std::path::{Component, Path, PathBuf};
+
 use crate::error::{RuntimeError, StartStage};
 use crate::images::Image;
 use crate::init;
 use crate::protocol::ContainerRequest;
 use crate::spec::{ContainerSpec, SandboxSpec};
+
+/// How many volumes an image may declare.
+const MOST_VOLUMES: usize = 128;
 
 /// Merges a spec with its image.
 pub(super) fn resolve(
@@ -70,7 +75,9 @@ pub(super) fn resolve(
         }
         _ => libc::SIGTERM,
     };
+    let volumes = volumes(&config.volumes, &spec).map_err(refused)?;
     Ok(ContainerRequest {
+        volumes,
         args,
         env,
         cwd,
@@ -80,6 +87,34 @@ pub(super) fn resolve(
         fault: crate::fault::Fault::armed(),
         spec,
     })
+}
+
+/// Returns the volumes of an image that nothing is mounted on.
+fn volumes(declared: &[String], spec: &ContainerSpec) -> Result<Vec<PathBuf>, String> {
+    if declared.len() > MOST_VOLUMES {
+        return Err(format!("the image declares more than {MOST_VOLUMES} volumes"));
+    }
+    let mounted: Vec<PathBuf> = spec.mounts.iter().map(|mount| clean(&mount.target)).collect();
+    let mut volumes: Vec<PathBuf> = declared.iter().map(|path| clean(Path::new(path))).collect();
+    volumes.sort();
+    volumes.dedup();
+    volumes.retain(|path| !mounted.contains(path));
+    Ok(volumes)
+}
+
+/// Makes a path absolute and short, by its text alone, as containerd compares them.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
 }
 
 /// Whether a text can be part of paths and cgroups' names.
@@ -153,6 +188,26 @@ mod tests {
         let request = resolve(&SandboxSpec::default(), spec(), &image()).unwrap();
         assert_eq!(request.args, ["/entry", "serve"]);
         assert_eq!((request.cwd.as_str(), request.stop_signal), ("/app", libc::SIGQUIT));
+    }
+
+    #[test]
+    fn volumes_of_the_image_are_those_that_nothing_is_mounted_on() {
+        let mut image = image();
+        let paths = ["/data/", "cache", "/var/../srv", "/srv", "/taken", "/a/b"];
+        image.config.volumes = paths.map(str::to_owned).to_vec();
+        let mut spec = spec();
+        for target in ["/taken/", "/a"] {
+            spec.mounts.push(crate::spec::Mount {
+                target: target.into(),
+                source: crate::spec::MountSource::Tmpfs { size: None },
+                read_only: false,
+            });
+        }
+        let request = resolve(&SandboxSpec::default(), spec.clone(), &image).unwrap();
+        let expected: Vec<PathBuf> = ["/a/b", "/cache", "/data", "/srv"].map(PathBuf::from).to_vec();
+        assert_eq!(request.volumes, expected);
+        image.config.volumes = (0..200).map(|at| format!("/{at}")).collect();
+        assert!(resolve(&SandboxSpec::default(), spec, &image).is_err());
     }
 
     #[test]

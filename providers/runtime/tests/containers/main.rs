@@ -6,6 +6,7 @@
 )]
 
 mod basics;
+mod declared;
 mod isolation;
 mod killed;
 mod lifetime;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(4));
     let tests = [
         basics::tests(),
+        declared::tests(),
         isolation::tests(),
         lifetime::tests(),
         survival::tests(),
