@@ -1,4 +1,4 @@
-//! Where images come from: OCI registries, OCI layouts, and archives that `docker save` writes.
+//! Where images come from: OCI registries, OCI layouts, and what archives of `docker save` hold.
 //!
 //! Every place is a [`Source`]: it names images, hands out their manifests and opens their blobs as byte streams. What the
 //! blobs mean for a container is the runtime's business.

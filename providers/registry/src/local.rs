@@ -1,10 +1,11 @@
-//! Images in files: an OCI layout (folder or tar) and the archive that `docker save` writes.
+//! Images in a folder: an OCI layout, or what an archive of `docker save` holds.
 //!
-//! An archive is unpacked into a temporary folder first, regular files and links inside it only; links that lead outside are refused when they are followed.
+//! Archives are unpacked by somebody else, into a folder that is then opened here: nothing in it is believed, and links that lead outside are refused when they
+//! are followed. What is parsed here is JSON of at most [`MAX_MANIFEST`] bytes a file.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
@@ -13,8 +14,6 @@ use serde::Deserialize;
 use crate::manifest::{self, Index, IndexEntry, Parsed};
 use crate::{BlobReader, Descriptor, ImageManifest, ImageReference, MAX_MANIFEST, RegistryError, Source, digest_of};
 
-/// The largest archive that is unpacked, in bytes of its contents.
-const MAX_ARCHIVE: u64 = 64 << 30;
 /// How deep indexes may nest.
 const MAX_NESTING: usize = 4;
 
@@ -24,8 +23,6 @@ pub struct LocalImages {
     root: PathBuf,
     blobs: HashMap<String, PathBuf>,
     images: Vec<(Vec<ImageReference>, ImageManifest)>,
-    /// Keeps an unpacked archive until the last reader is done.
-    _unpacked: Option<tempfile::TempDir>,
 }
 
 #[derive(Deserialize)]
@@ -37,42 +34,20 @@ struct DockerImage {
 }
 
 impl LocalImages {
-    /// Opens a folder or an archive; an archive is unpacked below `scratch`. Blocks.
-    pub fn open(path: &Path, scratch: &Path) -> Result<Self, RegistryError> {
-        let place = path.display().to_string();
-        let metadata = std::fs::metadata(path).map_err(|source| RegistryError::Io {
-            path: path.into(),
+    /// Opens a folder; `place` is what it is called in errors: the folder, or the archive that it was unpacked from. Blocks.
+    ///
+    /// # Errors
+    /// That it holds no images, or what is wrong with them.
+    pub fn open(folder: &Path, place: String) -> Result<Self, RegistryError> {
+        let root = folder.canonicalize().map_err(|source| RegistryError::Io {
+            path: folder.to_owned(),
             source,
         })?;
-        if metadata.is_dir() {
-            return Self::open_folder(place, path.to_path_buf(), None);
-        }
-        let folder = tempfile::Builder::new()
-            .prefix("archive-")
-            .tempdir_in(scratch)
-            .map_err(|source| RegistryError::Io {
-                path: scratch.into(),
-                source,
-            })?;
-        unpack(path, folder.path())?;
-        Self::open_folder(place, folder.path().to_path_buf(), Some(folder))
-    }
-
-    /// Returns each image with the references that it is known by (none for an untagged one).
-    pub fn images(&self) -> &[(Vec<ImageReference>, ImageManifest)] {
-        &self.images
-    }
-
-    fn open_folder(place: String, root: PathBuf, unpacked: Option<tempfile::TempDir>) -> Result<Self, RegistryError> {
-        let root = root
-            .canonicalize()
-            .map_err(|source| RegistryError::Io { path: root, source })?;
         let mut local = LocalImages {
             place,
             root,
             blobs: HashMap::new(),
             images: Vec::new(),
-            _unpacked: unpacked,
         };
         // An archive of a newer docker is both; only its docker manifest carries the full names.
         if local.root.join("manifest.json").exists() {
@@ -89,6 +64,11 @@ impl LocalImages {
             return Err(RegistryError::malformed(local.place, "it holds no image"));
         }
         Ok(local)
+    }
+
+    /// Returns each image with the references that it is known by (none for an untagged one).
+    pub fn images(&self) -> &[(Vec<ImageReference>, ImageManifest)] {
+        &self.images
     }
 
     fn read_layout(&mut self) -> Result<(), RegistryError> {
@@ -258,44 +238,6 @@ impl Source for LocalImages {
             .map_err(|source| RegistryError::Io { path, source })?;
         Ok(Box::new(file))
     }
-}
-
-/// Unpacks a tar, gzipped or not, into an empty folder.
-fn unpack(path: &Path, folder: &Path) -> Result<(), RegistryError> {
-    let io = |source| RegistryError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
-    let malformed = |reason: String| RegistryError::malformed(path.display().to_string(), reason);
-    let mut file = File::open(path).map_err(io)?;
-    let mut magic = [0u8; 2];
-    let read = file.read(&mut magic).map_err(io)?;
-    file.rewind().map_err(io)?;
-    let reader: Box<dyn Read> = if read == 2 && magic == [0x1f, 0x8b] {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut archive = tar::Archive::new(reader.take(MAX_ARCHIVE));
-    archive.set_preserve_permissions(false);
-    archive.set_preserve_mtime(false);
-    for entry in archive.entries().map_err(io)? {
-        let mut entry = entry.map_err(|e| malformed(format!("it is not a tar archive: {e}")))?;
-        if !matches!(
-            entry.header().entry_type(),
-            tar::EntryType::Regular | tar::EntryType::Directory | tar::EntryType::Symlink | tar::EntryType::Link
-        ) {
-            continue;
-        }
-        // `unpack_in` refuses what would land outside of the folder.
-        if !entry
-            .unpack_in(folder)
-            .map_err(|e| malformed(format!("an entry cannot be unpacked: {e}")))?
-        {
-            return Err(malformed("an entry leads outside of the archive".to_string()));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! whoever could fetch that blob; a configuration that claims to have it is believed nothing.
 
 mod access;
+mod archive;
 mod blob;
 pub mod collect;
 mod error;
@@ -296,8 +297,25 @@ impl ImageStore {
 
     /// Installs every image of an OCI layout (a folder or a tar) or of an archive that `docker save` wrote.
     pub async fn import(&self, path: &Path) -> Result<Vec<Image>, ImageError> {
-        let (path, staging) = (path.to_path_buf(), self.root.join("staging"));
-        let local = blocking(move || LocalImages::open(&path, &staging).map_err(ImageError::from)).await?;
+        let metadata = tokio::fs::metadata(path).await;
+        let opened = match metadata.map_err(ImageError::io("look at", path))?.is_dir() {
+            true => None,
+            false => Some(archive::open(&self.root, path, &self.limits).await?),
+        };
+        let folder = opened.as_ref().map_or(path, |opened| opened.folder()).to_path_buf();
+        let name = path.display().to_string();
+        let local = blocking(move || LocalImages::open(&folder, name).map_err(ImageError::from)).await;
+        let installed = match local {
+            Ok(local) => self.install_all(&local).await,
+            Err(error) => Err(error),
+        };
+        if let Some(opened) = opened {
+            opened.close().await;
+        }
+        installed
+    }
+
+    async fn install_all(&self, local: &LocalImages) -> Result<Vec<Image>, ImageError> {
         let mut installed = Vec::new();
         for (references, manifest) in local.images() {
             let origin = install::Origin {
@@ -305,7 +323,7 @@ impl ImageStore {
                 asked: None,
                 came: Came::Imported,
             };
-            installed.push(self.install(&local, manifest, origin, &Progress::default()).await?);
+            installed.push(self.install(local, manifest, origin, &Progress::default()).await?);
         }
         Ok(installed)
     }

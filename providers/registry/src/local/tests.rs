@@ -44,7 +44,7 @@ async fn content(images: &LocalImages, descriptor: &Descriptor) -> Vec<u8> {
 async fn a_layout_lists_its_images_and_opens_their_blobs() {
     let folder = tempfile::tempdir().unwrap();
     let layer = layout(folder.path());
-    let images = LocalImages::open(folder.path(), folder.path()).unwrap();
+    let images = LocalImages::open(folder.path(), "here".into()).unwrap();
     let [(references, manifest)] = images.images() else {
         panic!("one image")
     };
@@ -54,7 +54,7 @@ async fn a_layout_lists_its_images_and_opens_their_blobs() {
 }
 
 #[tokio::test]
-async fn a_docker_archive_is_read_with_its_tags() {
+async fn what_docker_saved_is_read_with_its_tags() {
     let folder = tempfile::tempdir().unwrap();
     let content_folder = folder.path().join("content");
     write(&content_folder.join("config.json"), b"{\"rootfs\":{}}");
@@ -63,11 +63,7 @@ async fn a_docker_archive_is_read_with_its_tags() {
         &content_folder.join("manifest.json"),
         br#"[{"Config":"config.json","RepoTags":["demo:v2"],"Layers":["a/layer.tar"]}]"#,
     );
-    let archive = folder.path().join("save.tar");
-    let mut builder = tar::Builder::new(File::create(&archive).unwrap());
-    builder.append_dir_all(".", &content_folder).unwrap();
-    builder.into_inner().unwrap().flush().unwrap();
-    let images = LocalImages::open(&archive, folder.path()).unwrap();
+    let images = LocalImages::open(&content_folder, "save.tar".into()).unwrap();
     let [(references, manifest)] = images.images() else {
         panic!("one image")
     };
@@ -88,13 +84,13 @@ fn a_link_that_leads_outside_is_refused() {
         &root.join("manifest.json"),
         br#"[{"Config":"config.json","RepoTags":null,"Layers":[]}]"#,
     );
-    let error = LocalImages::open(&root, folder.path()).err().unwrap();
+    let error = LocalImages::open(&root, "here".into()).err().unwrap();
     assert!(error.to_string().contains("not a file inside it"), "{error}");
     write(
         &root.join("manifest.json"),
         br#"[{"Config":"../secret","RepoTags":null,"Layers":[]}]"#,
     );
-    let error = LocalImages::open(&root, folder.path()).err().unwrap();
+    let error = LocalImages::open(&root, "here".into()).err().unwrap();
     assert!(error.to_string().contains("not a file inside it"), "{error}");
 }
 
@@ -113,13 +109,13 @@ fn a_layout_that_lies_about_a_digest_is_refused() {
                 .unwrap();
         }
     }
-    let error = LocalImages::open(folder.path(), folder.path()).err().unwrap();
+    let error = LocalImages::open(folder.path(), "here".into()).err().unwrap();
     assert!(error.to_string().contains("does not have that digest"), "{error}");
 }
 
 #[test]
 fn what_is_no_image_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let error = LocalImages::open(folder.path(), folder.path()).err().unwrap();
+    let error = LocalImages::open(folder.path(), "here".into()).err().unwrap();
     assert!(error.to_string().contains("neither an index.json"), "{error}");
 }

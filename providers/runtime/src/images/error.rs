@@ -41,6 +41,15 @@ pub enum ImageError {
         #[source]
         source: std::io::Error,
     },
+    /// A file cannot be unpacked as an archive of images.
+    #[error("{path} cannot be read as an archive of images")]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The disk has no room for it.
     #[error(
         "no room for {image}: it needs at least {needed} bytes, {free} are free in {folder}; remove images (setpoint image prune) or make room"
@@ -100,9 +109,14 @@ impl ImageError {
         match self {
             ImageError::Source(source) => source.class(),
             ImageError::Digest { .. } | ImageError::Invalid { .. } | ImageError::Damaged { .. } => Class::Invalid,
-            ImageError::Unpack { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => Class::Invalid,
+            ImageError::Unpack { source, .. } | ImageError::Archive { source, .. }
+                if source.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                Class::Invalid
+            }
             ImageError::NoRoom { .. }
             | ImageError::Unpack { .. }
+            | ImageError::Archive { .. }
             | ImageError::Io { .. }
             | ImageError::Locked { .. }
             | ImageError::Interrupted { .. } => Class::Transient,

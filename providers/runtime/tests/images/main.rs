@@ -5,6 +5,7 @@
     reason = "a test may panic; clippy knows only `#[test]` functions as tests"
 )]
 
+mod archives;
 mod hostile;
 mod pulls;
 mod real;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         pulls::tests(),
         shared::tests(),
         real::tests(),
+        archives::tests(),
     ]
     .into_iter()
     .flatten()

@@ -191,7 +191,7 @@ mod tests {
     fn the_layout_names_three_images_of_one_layer() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
-        let local = setpoint_registry::LocalImages::open(folder.path(), folder.path()).unwrap();
+        let local = setpoint_registry::LocalImages::open(folder.path(), "demo".into()).unwrap();
         let names: Vec<String> = local.images().iter().map(|(names, _)| names[0].to_string()).collect();
         assert_eq!(
             names,
