@@ -10,12 +10,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, ContainerRestartRule, Pod, PodSpec};
 
-use crate::observed::{Busy, Container, Ending, Failure, Hook, Image, Observed, Resize, Sandbox, Step};
+use crate::observed::{
+    Busy, Container, EVICTED, EVICTION_GRACE, Ending, Failure, Hook, Image, Observed, Resize, Sandbox, Step,
+};
 use crate::resize;
 use crate::roles::{self, Role};
 
 /// The grace for a pod that is no longer in the API.
 const GRACE_WHEN_GONE: Duration = Duration::from_secs(2);
+/// What a sidecar has at least, however much of the pod's grace is used up.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// Kubernetes' default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 /// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
@@ -36,6 +40,13 @@ pub enum Action {
     RunPostStart(String),
     /// Give running containers the limits that the object asks for.
     Resize,
+    /// Stop a container, of which the object asks for another image, to start it from that.
+    Replace {
+        /// Which one.
+        container: String,
+        /// How long it may take, the preStop hook included.
+        grace: Duration,
+    },
     /// Stop a container.
     StopContainer {
         /// Which one.
@@ -71,6 +82,8 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// When to ask again.
     pub wake: Option<Timestamp>,
+    /// Whether all containers are being stopped.
+    pub stops: bool,
 }
 
 impl Decision {
@@ -120,13 +133,11 @@ pub fn is_ending(pod: &Pod, observed: &Observed) -> bool {
 /// Returns how long the pod's containers may take to stop.
 pub fn grace(pod: &Pod, observed: &Observed) -> Duration {
     let spec_grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    let seconds = pod
-        .metadata
-        .deletion_grace_period_seconds
-        .or(spec_grace)
-        .unwrap_or(DEFAULT_GRACE_SECONDS);
-    let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    if observed.gone {
+    let asked = pod.metadata.deletion_grace_period_seconds.or(spec_grace);
+    let grace = seconds(asked.unwrap_or(DEFAULT_GRACE_SECONDS));
+    if observed.failed.as_ref().is_some_and(|(reason, _)| reason == EVICTED) {
+        grace.min(EVICTION_GRACE)
+    } else if observed.gone {
         grace.min(GRACE_WHEN_GONE)
     } else {
         grace
@@ -154,6 +165,11 @@ pub fn restarts(spec: &PodSpec, container: &ContainerDef, role: Role, exit_code:
         Some("OnFailure") => exit_code != 0,
         _ => true,
     }
+}
+
+/// Returns whether a container that ended with this code is followed by another attempt.
+pub fn goes_on(spec: &PodSpec, container: &ContainerDef, role: Role, known: &Container, exit_code: i32) -> bool {
+    known.replaced || restarts(spec, container, role, exit_code)
 }
 
 /// Returns whether the pod's sandbox may be made anew for a container: not where that would end another one that is not started again.
@@ -197,8 +213,12 @@ pub fn is_over(pod: &Pod, spec: &PodSpec, observed: &Observed) -> bool {
         return true;
     }
     let ended = |container: &ContainerDef, role: Role| {
-        let exit = observed.containers.get(&container.name).and_then(Container::exit);
-        exit.is_some_and(|exit| !restarts(spec, container, role, exit.code))
+        let known = observed.containers.get(&container.name);
+        known.is_some_and(|known| {
+            known
+                .exit()
+                .is_some_and(|exit| !goes_on(spec, container, role, known, exit.code))
+        })
     };
     let init_failed = spec
         .init_containers
@@ -355,15 +375,13 @@ fn drive(
     }
     if known.running() {
         if let Some(kill) = &known.kill {
-            let seconds = kill
-                .grace_seconds
-                .or(spec.termination_grace_period_seconds)
-                .unwrap_or(DEFAULT_GRACE_SECONDS);
             decision.actions.push(Action::StopContainer {
                 container: container.name.clone(),
-                grace: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+                grace: kill.grace_seconds.map_or_else(|| grace_of(spec), seconds),
                 message: kill.message.clone(),
             });
+        } else if role != Role::Ephemeral && known.is_of_another_image(container) {
+            replace(decision, spec, container, known);
         } else if known.hook == Hook::Todo {
             decision.actions.push(Action::RunPostStart(container.name.clone()));
         }
@@ -371,7 +389,7 @@ fn drive(
     }
     let again = known.stale && role == Role::Init;
     if let Some(exit) = known.exit().filter(|_| !again) {
-        if !restarts(spec, container, role, exit.code) {
+        if !goes_on(spec, container, role, known, exit.code) {
             return;
         }
         if let Some(at) = known.restart_at().filter(|at| *at > now) {
@@ -379,7 +397,11 @@ fn drive(
             return;
         }
     }
+    let of_another = known.asked.is_some() && known.asked != container.image;
     match &known.image {
+        Image::Ready(_) | Image::Failed(_) if of_another => {
+            decision.actions.push(Action::ResolveImage(container.name.clone()));
+        }
         Image::Unresolved => decision.actions.push(Action::ResolveImage(container.name.clone())),
         Image::Failed(failure) => {
             if decision.may_retry(failure, now) {
@@ -400,6 +422,31 @@ fn drive(
             if stands && allowed {
                 decision.actions.push(Action::StartContainer(container.name.clone()));
             }
+        }
+    }
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// Returns how long one container may take to stop when the pod goes on.
+fn grace_of(spec: &PodSpec) -> Duration {
+    seconds(spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS))
+}
+
+/// Has a container that runs started from the image that the object asks for now. It goes on until that image is at hand, or cannot be had.
+fn replace(decision: &mut Decision, spec: &PodSpec, container: &ContainerDef, known: &Container) {
+    match &known.image {
+        Image::Resolving => {}
+        Image::Ready(_) | Image::Failed(_) if known.asked == container.image => {
+            decision.actions.push(Action::Replace {
+                container: container.name.clone(),
+                grace: grace_of(spec),
+            });
+        }
+        Image::Unresolved | Image::Ready(_) | Image::Failed(_) => {
+            decision.actions.push(Action::ResolveImage(container.name.clone()));
         }
     }
 }
@@ -435,6 +482,8 @@ fn end(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
 }
 
 /// Stops the main containers and those to debug them by, then the init containers in reverse order; returns whether none is left.
+///
+/// The grace is for all of them: who comes later has what is left of it, and a moment at least.
 fn stop_everything(
     decision: &mut Decision,
     spec: &PodSpec,
@@ -442,6 +491,7 @@ fn stop_everything(
     grace: Duration,
     now: Timestamp,
 ) -> bool {
+    decision.stops = true;
     let mut left = false;
     let first = roles::all(spec).filter(|(role, _)| *role != Role::Init);
     for (_, container) in first {
@@ -450,8 +500,12 @@ fn stop_everything(
     if left {
         return false;
     }
+    let elapsed = observed.stopping_since.map_or(Duration::ZERO, |since| {
+        Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
+    });
+    let rest = grace.saturating_sub(elapsed).max(grace.min(LEAST_GRACE));
     for container in spec.init_containers.iter().flatten().rev() {
-        if stop(decision, container, observed, grace, "Stopping container", now) {
+        if stop(decision, container, observed, rest, "Stopping container", now) {
             return false;
         }
     }

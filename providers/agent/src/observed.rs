@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{Container as ContainerDef, ResourceRequirements};
 use setpoint_runtime::spec::{ContainerState, Exit};
 
 use crate::backoff;
@@ -122,6 +123,12 @@ pub enum Resize {
 pub struct Container {
     /// Its image.
     pub image: Image,
+    /// The reference that `image` was looked for by.
+    pub asked: Option<String>,
+    /// The reference that the newest attempt was started from.
+    pub reference: Option<String>,
+    /// Whether the newest attempt was ended because the object asks for another image: it is followed by another whatever the policy.
+    pub replaced: bool,
     /// The newest attempt.
     pub current: Option<ContainerState>,
     /// The attempt before.
@@ -161,6 +168,11 @@ pub struct Kill {
     pub grace_seconds: Option<i64>,
 }
 
+/// The grace of a pod that used more than it may, as the kubelet gives it.
+pub const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// The reason of a pod that used more than it may.
+pub const EVICTED: &str = "Evicted";
+
 impl Container {
     /// Returns whether the newest attempt runs.
     pub fn running(&self) -> bool {
@@ -198,12 +210,20 @@ impl Container {
             self.ready = false;
             self.started = false;
             self.kill = None;
+            if self.replaced {
+                self.crashes = 0;
+            }
         }
         self.current = Some(state);
         let oldest = self.next_attempt.saturating_sub(3);
         self.messages.retain(|attempt, _| *attempt >= oldest);
         self.unstarted.retain(|attempt| *attempt >= oldest);
         true
+    }
+
+    /// Returns whether the object asks for another image than the newest attempt has.
+    pub fn is_of_another_image(&self, definition: &ContainerDef) -> bool {
+        self.reference.is_some() && self.reference != definition.image
     }
 
     /// Returns when a restart may happen; `None` when the container has not ended.
@@ -242,6 +262,8 @@ pub struct Observed {
     pub containers: BTreeMap<String, Container>,
     /// The end.
     pub ending: Ending,
+    /// Since when all containers are being stopped.
+    pub stopping_since: Option<Timestamp>,
     /// Whether the object is no longer in the API.
     pub gone: bool,
     /// Why the pod as a whole has failed (reason, message).
@@ -276,6 +298,7 @@ impl Observed {
     /// Forgets what belonged to a sandbox that died: its running containers count as killed at `now`.
     pub fn lose_sandbox(&mut self, now: Timestamp) {
         self.sandbox = Sandbox::Missing;
+        self.stopping_since = None;
         self.initialized = false;
         for container in self.containers.values_mut() {
             container.stale = true;

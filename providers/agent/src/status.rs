@@ -13,7 +13,7 @@ use setpoint_runtime::spec::ContainerState;
 
 use crate::backoff;
 use crate::decide::{self, SHOW_PULL_ERROR};
-use crate::observed::{Container, Ending, Hook, Image, Observed, Resize, Sandbox, Step};
+use crate::observed::{Busy, Container, EVICTED, Ending, Hook, Image, Observed, Resize, Sandbox, Step};
 use crate::resize;
 use crate::resources;
 use crate::roles::{self, Role};
@@ -23,6 +23,9 @@ const MESSAGES_LIMIT: usize = 12 << 10;
 
 /// The conditions that the agent always has, in the order in which they are written.
 pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// The condition of a pod that is ended for others' sake; whoever writes it first is believed.
+const DISRUPTED: &str = "DisruptionTarget";
 
 /// Returns whether a condition is the agent's own.
 pub fn is_own(condition: &str) -> bool {
@@ -57,18 +60,18 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
         .flatten()
         .map(|container| view.container(&roles::as_container(container), Role::Ephemeral))
         .collect();
-    let phase = view.phase(&inits, &mains);
+    let phase = view.told_phase(&inits, &mains);
     let pod_ip = match observed.sandbox {
         Sandbox::Ready { ip: Some(ip) } => Some(ip.to_string()),
         Sandbox::Ready { ip: None } => Some(host_ip.to_string()),
         // Kubernetes keeps showing the address of a pod that has ended.
-        _ if observed.ending >= Ending::Removing || phase == "Succeeded" || phase == "Failed" => old.pod_ip.clone(),
+        _ if observed.ending >= Ending::Removing || is_terminal(&phase) => old.pod_ip.clone(),
         _ => None,
     };
     let conditions = view.conditions(&phase, &inits, &mains);
     let (reason, message) = match &observed.failed {
-        Some((reason, message)) => (Some(reason.clone()), Some(message.clone())),
-        None => (old.reason.clone(), old.message.clone()),
+        Some((reason, message)) if is_terminal(&phase) => (Some(reason.clone()), Some(message.clone())),
+        _ => (old.reason.clone(), old.message.clone()),
     };
     PodStatus {
         phase: Some(phase),
@@ -109,6 +112,10 @@ pub fn is_only_beginning(status: &PodStatus) -> bool {
                 matches!(waiting.reason.as_deref(), Some("ContainerCreating" | "PodInitializing"))
             })
         })
+}
+
+fn is_terminal(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
 }
 
 struct View<'a> {
@@ -155,7 +162,7 @@ impl View<'_> {
         let ready = if role == Role::Ephemeral {
             false
         } else if stays {
-            started && known.ready && !self.ending && self.observed.failed.is_none()
+            started && known.ready && self.observed.failed.is_none()
         } else {
             !known.stale && known.exit().is_some_and(|exit| exit.code == 0)
         };
@@ -166,7 +173,7 @@ impl View<'_> {
             .filter(|_| running && stays && role != Role::Ephemeral);
         ContainerStatus {
             name: definition.name.clone(),
-            image: definition.image.clone().unwrap_or_default(),
+            image: self.image(definition, known),
             image_id: self.image_id(definition, known),
             container_id: known.current.as_ref().map(|current| container_id(uid, current)),
             restart_count: i32::try_from(known.next_attempt.saturating_sub(1)).unwrap_or(i32::MAX),
@@ -189,6 +196,16 @@ impl View<'_> {
         MESSAGES_LIMIT / roles::all(self.spec).count().max(1)
     }
 
+    /// Returns the reference that the newest attempt is of; before the first that of the object.
+    fn image(&self, definition: &ContainerDef, known: &Container) -> String {
+        known
+            .reference
+            .clone()
+            .filter(|_| known.current.is_some())
+            .or_else(|| definition.image.clone())
+            .unwrap_or_default()
+    }
+
     fn image_id(&self, definition: &ContainerDef, known: &Container) -> String {
         let Some(current) = &known.current else {
             return String::new();
@@ -196,8 +213,7 @@ impl View<'_> {
         if let Image::Ready(image) = &known.image
             && image.id == current.image
         {
-            let reference = definition.image.as_deref().unwrap_or_default();
-            return crate::images::image_id(reference, image);
+            return crate::images::image_id(&self.image(definition, known), image);
         }
         let all = self
             .old
@@ -255,7 +271,7 @@ impl View<'_> {
         role: Role,
         code: i32,
     ) -> Option<(String, Option<String>)> {
-        if self.ending || self.observed.failed.is_some() || !decide::restarts(self.spec, definition, role, code) {
+        if self.ending || self.observed.failed.is_some() || !decide::goes_on(self.spec, definition, role, known, code) {
             return None;
         }
         if let Some(wait) = self.problem(definition, known) {
@@ -293,16 +309,30 @@ impl View<'_> {
             .map(|failure| (failure.reason.clone(), Some(failure.message.clone())))
     }
 
+    /// The phase as it is told: a pod has ended when none of its containers runs any more, so that nobody gives away what they use.
+    fn told_phase(&self, inits: &[ContainerStatus], mains: &[ContainerStatus]) -> String {
+        let phase = self.phase(inits, mains);
+        let runs = |known: &Container| known.running() || known.busy == Some(Busy::Starting);
+        if is_terminal(&phase) && self.observed.containers.values().any(runs) {
+            let before = self.old.phase.clone();
+            return before.unwrap_or_else(|| "Pending".to_owned());
+        }
+        phase
+    }
+
     /// The phase by Kubernetes' rules (`getPhase` of the kubelet). What has ended stays ended.
     fn phase(&self, inits: &[ContainerStatus], mains: &[ContainerStatus]) -> String {
-        if let Some(phase @ ("Succeeded" | "Failed")) = self.old.phase.as_deref() {
+        if let Some(phase) = self.old.phase.as_deref().filter(|phase| is_terminal(phase)) {
             return phase.to_owned();
         }
         if self.observed.failed.is_some() {
             return "Failed".to_owned();
         }
-        let goes_on =
-            |definition: &ContainerDef, role: Role, code: i32| decide::restarts(self.spec, definition, role, code);
+        let fresh = Container::default();
+        let goes_on = |definition: &ContainerDef, role: Role, code: i32| {
+            let known = self.observed.containers.get(&definition.name).unwrap_or(&fresh);
+            decide::goes_on(self.spec, definition, role, known, code)
+        };
         let is_terminal = self.observed.ending >= Ending::Removing;
         let definitions = self.spec.init_containers.iter().flatten();
         let mut pending = 0;
@@ -438,6 +468,21 @@ impl View<'_> {
                 message: message.cloned(),
             };
             all.push(self.condition(name, verdict));
+        }
+        let evicted = self.observed.failed.as_ref().filter(|(reason, _)| reason == EVICTED);
+        let told = self
+            .old
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == DISRUPTED);
+        if let Some((_, message)) = evicted.filter(|_| !told) {
+            let verdict = Verdict {
+                status: true,
+                reason: Some("TerminationByKubelet".to_owned()),
+                message: Some(message.clone()),
+            };
+            all.push(self.condition(DISRUPTED, verdict));
         }
         all.extend(foreign.cloned());
         all

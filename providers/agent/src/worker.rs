@@ -409,6 +409,9 @@ impl Worker {
                 container.started = status.started == Some(true);
                 container.ready = status.ready;
             }
+            if same {
+                container.reference = Some(status.image.clone()).filter(|image| !image.is_empty());
+            }
         }
         self.ran = true;
     }
@@ -501,15 +504,20 @@ impl Worker {
             return;
         };
         let code = state.exit.as_ref().map_or(0, |exit| exit.code);
+        let ending = decide::is_ending(&self.pod, &self.observed);
         let Some(container) = self.observed.containers.get_mut(&state.name) else {
             return;
         };
+        if definition.image_pull_policy.as_deref() == Some("Always") && !container.replaced {
+            // The next attempt asks the registry again, as the kubelet does.
+            container.image = Image::Unresolved;
+        }
+        let container = &*container;
         let delay = backoff::restart_delay(container.crashes);
-        let ending = decide::is_ending(&self.pod, &self.observed);
         if let Some(spec) = &self.pod.spec
             && !delay.is_zero()
             && !ending
-            && decide::restarts(spec, &definition, role, code)
+            && decide::goes_on(spec, &definition, role, container, code)
         {
             let (name, namespace) = self.names();
             let message = format!(
@@ -552,6 +560,8 @@ impl Worker {
     fn act(&mut self, now: Timestamp) -> Option<Timestamp> {
         for _ in 0..ROUNDS {
             let decision = decide::decide(&self.pod, &self.observed, now);
+            let since = self.observed.stopping_since;
+            self.observed.stopping_since = decision.stops.then(|| since.unwrap_or(now));
             if decision.actions.is_empty() {
                 return decision.wake;
             }
@@ -579,6 +589,11 @@ impl Worker {
                 grace,
                 message,
             } => self.stop_container(container, grace, message, now),
+            Action::Replace { container, grace } => {
+                self.container(&container).replaced = true;
+                let message = format!("Container {container} definition changed, will be restarted");
+                self.stop_container(container, grace, message, now);
+            }
             Action::Fail { reason, message } => {
                 let severity = if reason == "DeadlineExceeded" {
                     Severity::Normal

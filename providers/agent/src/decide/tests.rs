@@ -159,7 +159,8 @@ fn a_first_crash_restarts_at_once_and_a_second_waits_ten_seconds() {
         decide(&pod, &observed, at(6)),
         Decision {
             actions: vec![],
-            wake: Some(at(16))
+            wake: Some(at(16)),
+            ..Decision::default()
         }
     );
     assert_eq!(decide(&pod, &observed, at(16)).actions, [start("a")]);
@@ -285,6 +286,62 @@ fn a_sidecar_must_have_started_and_stays_until_the_others_are_done() {
 }
 
 #[test]
+fn sidecars_share_what_is_left_of_the_grace_and_have_a_moment_at_least() {
+    let sidecar = |name: &str| json!({"name": name, "restartPolicy": "Always"});
+    let spec = json!({"initContainers": [sidecar("s"), sidecar("t")], "containers": [{"name": "a"}]});
+    let pod = deleted(pod(spec), 30);
+    let mut observed = ready(&["s", "t", "a"]);
+    observed.ending = Ending::Stopping;
+    for name in ["s", "t", "a"] {
+        with(&mut observed, state(name, 0, None));
+    }
+    let first = decide(&pod, &observed, at(0));
+    assert_eq!((first.actions, first.stops), (vec![stop("a", 30)], true));
+    observed.stopping_since = Some(at(0));
+    with(&mut observed, state("a", 0, Some((137, 20))));
+    assert_eq!(decide(&pod, &observed, at(20)).actions, [stop("t", 10)]);
+    with(&mut observed, state("t", 0, Some((137, 30))));
+    assert_eq!(decide(&pod, &observed, at(30)).actions, [stop("s", 2)]);
+    let mut evicted = observed.clone();
+    evicted.ending = Ending::None;
+    evicted.stopping_since = None;
+    evicted.failed = Some((EVICTED.to_owned(), String::new()));
+    with(&mut evicted, state("a", 1, None));
+    let mut left_alone = pod.clone();
+    left_alone.metadata.deletion_timestamp = None;
+    assert_eq!(decide(&left_alone, &evicted, at(31)).actions, [stop("a", 1)]);
+}
+
+#[test]
+fn another_image_is_fetched_and_then_takes_the_place_of_what_runs_whatever_the_policy() {
+    let pod = |image: &str| pod(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": image}]}));
+    let mut observed = ready(&["a"]);
+    with(&mut observed, state("a", 0, None));
+    let change = |observed: &mut Observed, change: fn(&mut Container)| {
+        change(observed.containers.get_mut("a").expect("a"));
+    };
+    change(&mut observed, |a| {
+        a.reference = Some("app:1".to_owned());
+        a.asked = a.reference.clone();
+    });
+    assert_eq!(decide(&pod("app:1"), &observed, at(0)).actions, []);
+    let resolve = Action::ResolveImage("a".to_owned());
+    assert_eq!(decide(&pod("app:2"), &observed, at(0)).actions, [resolve]);
+    change(&mut observed, |a| a.asked = Some("app:2".to_owned()));
+    let replace = Action::Replace {
+        container: "a".to_owned(),
+        grace: Duration::from_secs(30),
+    };
+    assert_eq!(decide(&pod("app:2"), &observed, at(0)).actions, [replace]);
+    change(&mut observed, |a| a.replaced = true);
+    with(&mut observed, state("a", 0, Some((143, 1))));
+    assert_eq!(decide(&pod("app:2"), &observed, at(1)).actions, [start("a")]);
+    // One that had ended by itself is not started for another image.
+    change(&mut observed, |a| a.replaced = false);
+    assert_eq!(decide(&pod("app:2"), &observed, at(1)).actions, [Action::CloseSandbox]);
+}
+
+#[test]
 fn a_failed_image_waits_for_its_back_off() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let mut observed = ready(&["a"]);
@@ -300,7 +357,8 @@ fn a_failed_image_waits_for_its_back_off() {
         decide(&pod, &observed, at(0)),
         Decision {
             actions: vec![],
-            wake: Some(at(2))
+            wake: Some(at(2)),
+            ..Decision::default()
         }
     );
     assert_eq!(decide(&pod, &observed, at(3)).wake, Some(at(10)));
@@ -399,7 +457,8 @@ fn a_dead_sandbox_is_made_anew_and_its_containers_restart() {
 fn a_pod_whose_end_was_reported_is_not_run_again() {
     let mut pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
     pod.status = Some(serde_json::from_value(json!({"phase": "Succeeded"})).expect("a status"));
-    assert_eq!(decide(&pod, &Observed::default(), at(0)), Decision::default());
+    let decision = decide(&pod, &Observed::default(), at(0));
+    assert_eq!((decision.actions, decision.wake), (vec![], None));
 }
 
 #[test]
@@ -411,7 +470,8 @@ fn a_pod_over_its_deadline_fails_and_is_stopped() {
         decide(&pod, &observed, at(1)),
         Decision {
             actions: vec![],
-            wake: Some(at(5))
+            wake: Some(at(5)),
+            ..Decision::default()
         }
     );
     assert!(matches!(

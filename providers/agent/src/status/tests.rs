@@ -292,12 +292,54 @@ fn init_containers_keep_the_pod_pending_and_a_failure_may_end_it() {
 }
 
 #[test]
-fn a_deleted_pod_is_not_ready_at_once_though_its_containers_run() {
+fn a_deleted_pod_stays_ready_while_its_containers_serve() {
     let mut pod = simple();
     pod.metadata.deletion_timestamp = Some(whole_seconds(at(1)));
-    let status = build(&pod, &observed(&[state(0, None)]), &PodStatus::default(), HOST, at(1));
-    assert_eq!(condition(&status, "Ready").status, "False");
+    let mut observed = observed(&[state(0, None)]);
+    let status = build(&pod, &observed, &PodStatus::default(), HOST, at(1));
+    assert_eq!(condition(&status, "Ready").status, "True");
     assert_eq!(status.phase.as_deref(), Some("Running"));
+    observed.containers.get_mut("a").expect("a").ready = false;
+    let status = build(&pod, &observed, &status, HOST, at(2));
+    assert_eq!(condition(&status, "Ready").status, "False");
+}
+
+#[test]
+fn a_pod_has_not_failed_before_its_containers_have_stopped() {
+    let before = PodStatus {
+        phase: Some("Running".to_owned()),
+        ..PodStatus::default()
+    };
+    let mut world = observed(&[state(0, None)]);
+    world.failed = Some((EVICTED.to_owned(), "it used more than it may".to_owned()));
+    let stopping = build(&simple(), &world, &before, HOST, at(1));
+    assert_eq!((stopping.phase.as_deref(), &stopping.reason), (Some("Running"), &None));
+    let told = condition(&stopping, "DisruptionTarget");
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_deref()),
+        ("True", Some("TerminationByKubelet"))
+    );
+    world.containers.get_mut("a").expect("a").take(state(0, Some((137, 2))));
+    let ended = build(&simple(), &world, &stopping, HOST, at(2));
+    assert_eq!(
+        (ended.phase.as_deref(), ended.reason.as_deref()),
+        (Some("Failed"), Some(EVICTED))
+    );
+    let told = ended
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|condition| condition.type_ == "DisruptionTarget");
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn the_image_is_that_of_the_attempt_and_not_what_the_object_asks_for_now() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "app:2"}]}));
+    let mut world = observed(&[state(0, None)]);
+    world.containers.get_mut("a").expect("a").reference = Some("app:1".to_owned());
+    let status = build(&pod, &world, &PodStatus::default(), HOST, at(1));
+    assert_eq!(status.container_statuses.expect("statuses")[0].image, "app:1");
 }
 
 #[test]

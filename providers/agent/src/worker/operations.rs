@@ -372,7 +372,9 @@ impl Worker {
                 self.note(Some(&name), Severity::Normal, "BackOff", message);
             }
         }
-        self.container(&name).image = Image::Resolving;
+        let container = self.container(&name);
+        container.image = Image::Resolving;
+        container.asked.clone_from(&definition.image);
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         self.running.push(Box::pin(async move {
             let secrets = pull_secrets(&shared, &pod).await;
@@ -405,6 +407,8 @@ impl Worker {
         }
         let attempt = container.next_attempt;
         container.busy = Some(Busy::Starting);
+        container.reference.clone_from(&container.asked);
+        container.replaced = false;
         container.applied = Some(definition.resources.clone().unwrap_or_default());
         let target = self.target_of(&name);
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.uid.clone());

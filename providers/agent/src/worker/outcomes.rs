@@ -10,7 +10,7 @@ use super::{Worker, failure, unbusy};
 use crate::containers::{self, ReadyImage};
 use crate::events::Severity;
 use crate::images::{self, Found, ImageProblem};
-use crate::observed::{Busy, Ending, Hook, Image, Kill, Sandbox, Step};
+use crate::observed::{Busy, EVICTED, Ending, Hook, Image, Kill, Sandbox, Step};
 use crate::{backoff, decide};
 
 /// What is said of a sandbox that is made anew: reason and message.
@@ -155,8 +155,8 @@ impl Worker {
         match result {
             Ok(Some(_)) if self.is_past_writing() => {}
             Ok(Some(message)) if self.observed.failed.is_none() => {
-                self.note(None, Severity::Warning, "Evicted", message.clone());
-                self.observed.failed = Some(("Evicted".to_owned(), message));
+                self.note(None, Severity::Warning, EVICTED, message.clone());
+                self.observed.failed = Some((EVICTED.to_owned(), message));
             }
             Ok(_) => self.measure_at = Some(again),
             Err(error) => {

@@ -17,10 +17,8 @@ impl Worker {
     pub(super) fn plan_probes(&mut self, now: Timestamp) {
         let pod = self.pod.clone();
         let Some(spec) = &pod.spec else { return };
-        if decide::is_ending(&pod, &self.observed) {
-            self.schedules.clear();
-            return;
-        }
+        // Whether it serves is asked to the end, since what nobody else does may still be asked of it; nothing else matters any more.
+        let ending = decide::is_ending(&pod, &self.observed);
         for definition in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
             let Some(container) = self.observed.containers.get(&definition.name) else {
                 continue;
@@ -38,7 +36,11 @@ impl Worker {
             );
             for kind in KINDS {
                 let key = (definition.name.clone(), kind);
-                let wanted = hooked && !stopping && (kind == Kind::Startup) != started;
+                let wanted = match kind {
+                    Kind::Readiness => hooked && started,
+                    Kind::Startup => hooked && !stopping && !ending && !started,
+                    Kind::Liveness => hooked && !stopping && !ending && started,
+                };
                 let Some(probe) = kind.of(definition).filter(|_| wanted) else {
                     self.schedules.remove(&key);
                     continue;

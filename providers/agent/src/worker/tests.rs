@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 mod debugging;
 mod faults;
+mod lifecycle;
 mod resizing;
 
 use super::*;
@@ -28,6 +29,8 @@ struct World {
     log: Mutex<Vec<String>>,
     /// What a process in a container ends with.
     exec: AtomicI32,
+    /// How often an image of `registry:1` was pulled.
+    pulls: AtomicI32,
     /// What goes wrong next, by step.
     faults: Mutex<HashMap<&'static str, faults::Fault>>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -166,7 +169,8 @@ impl Containers for World {
         Ok(setpoint_runtime::SandboxStats::default())
     }
 
-    async fn exec(&self, _: &str, _: &str, _: ExecSpec) -> Result<ExecStreams, RuntimeFailure> {
+    async fn exec(&self, _: &str, container: &str, spec: ExecSpec) -> Result<ExecStreams, RuntimeFailure> {
+        self.note(format!("exec {} in {container}", spec.command.join(" ")));
         let code = self.exec.load(Ordering::SeqCst);
         Ok(ExecStreams {
             stdin: None,
@@ -206,7 +210,12 @@ impl Containers for World {
         Ok(true)
     }
 
-    async fn pull_image(&self, _: &str, _: Keyring) -> Result<ReadyImage, (ImageFailure, String)> {
+    async fn pull_image(&self, reference: &str, _: Keyring) -> Result<ReadyImage, (ImageFailure, String)> {
+        if reference == "registry:1" {
+            self.pulls.fetch_add(1, Ordering::SeqCst);
+            let found = self.resolve_image(reference).await?;
+            return found.ok_or_else(|| (ImageFailure::Pull, "no such image".to_owned()));
+        }
         Err((ImageFailure::Pull, "no such image".to_owned()))
     }
 }
@@ -216,6 +225,8 @@ struct Api {
     objects: Mutex<HashMap<String, Value>>,
     /// The patches of the pod's status, and `DELETE`.
     writes: Mutex<Vec<Value>>,
+    /// What was told.
+    events: Mutex<Vec<Value>>,
     /// Whether writes of the status are not answered.
     silent: watch::Sender<bool>,
 }
@@ -240,7 +251,13 @@ impl Api {
                 self.writes.lock().push(json!("deleted"));
                 (200, json!({"apiVersion": "v1", "kind": "Status", "status": "Success"}))
             }
-            ("POST", _) => (201, serde_json::from_slice(&bytes).expect("json")),
+            ("POST", path) => {
+                let object: Value = serde_json::from_slice(&bytes).expect("json");
+                if path.ends_with("/events") {
+                    self.events.lock().push(object.clone());
+                }
+                (201, object)
+            }
             ("GET", path) if path.ends_with("/services") => (
                 200,
                 json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": {}, "items": []}),
@@ -297,6 +314,7 @@ impl Rig {
             specs: Mutex::default(),
             log: Mutex::default(),
             exec: AtomicI32::new(0),
+            pulls: AtomicI32::new(0),
             faults: Mutex::default(),
             events: broadcast::channel(16).0,
             now: now.clone(),
@@ -550,6 +568,29 @@ async fn an_image_that_is_not_to_be_had_is_said_and_tried_again() {
     rig.until("the worker ends", |rig| rig.task.is_finished()).await;
 }
 
+/// A sandbox that stands, with an attempt of the container in it.
+fn running_sandbox(attempt: u32) -> SandboxState {
+    let state = ContainerState {
+        mounted: Vec::new(),
+        name: "a".to_owned(),
+        attempt,
+        image: "sha256:1".to_owned(),
+        pid: 9,
+        started_at: Timestamp::from_second(1_000_000).expect("a time"),
+        exit: None,
+    };
+    let spec = SandboxSpec {
+        id: "u".to_owned(),
+        ip: Some(Ipv4Addr::new(10, 42, 0, 9)),
+        ..SandboxSpec::default()
+    };
+    SandboxState {
+        spec,
+        pid: 1,
+        containers: vec![state],
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_runs_already_is_adopted_and_not_restarted() {
     let mut adopted = simple(json!({"readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": 1}}));
@@ -560,29 +601,7 @@ async fn what_runs_already_is_adopted_and_not_restarted() {
             "state": {"running": {"startedAt": started}}}]}))
         .expect("a status"),
     );
-    let started_at = Timestamp::from_second(1_000_000).expect("a time");
-    let state = ContainerState {
-        mounted: Vec::new(),
-        name: "a".to_owned(),
-        attempt: 4,
-        image: "sha256:1".to_owned(),
-        pid: 9,
-        started_at,
-        exit: None,
-    };
-    let spec = SandboxSpec {
-        id: "u".to_owned(),
-        ip: Some(Ipv4Addr::new(10, 42, 0, 9)),
-        ..SandboxSpec::default()
-    };
-    let rig = Rig::start(
-        adopted,
-        Some(SandboxState {
-            spec,
-            pid: 1,
-            containers: vec![state],
-        }),
-    );
+    let rig = Rig::start(adopted, Some(running_sandbox(4)));
     rig.until("a status", |rig| rig.status()["podIPs"].is_array()).await;
     let unready = |rig: &Rig| {
         rig.api
