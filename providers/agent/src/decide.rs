@@ -65,6 +65,8 @@ pub enum Action {
     },
     /// Give the sandbox up, of which no container runs any more, to have it made anew.
     ReplaceSandbox,
+    /// Begin anew with every container; none of them runs any more.
+    RestartAll,
     /// End the sandbox of a pod whose containers have ended for good.
     CloseSandbox,
     /// Lead new connections elsewhere.
@@ -157,7 +159,9 @@ pub fn restarts(spec: &PodSpec, container: &ContainerDef, role: Role, exit_code:
         return false;
     }
     let own = container.restart_policy.as_deref();
-    if own.is_some() && has_restart_rule(container, exit_code) {
+    if own.is_some()
+        && rule(container, exit_code).is_some_and(|rule| ["Restart", RESTART_ALL].contains(&rule.action.as_str()))
+    {
         return true;
     }
     match own.or(spec.restart_policy.as_deref()) {
@@ -169,7 +173,7 @@ pub fn restarts(spec: &PodSpec, container: &ContainerDef, role: Role, exit_code:
 
 /// Returns whether a container that ended with this code is followed by another attempt.
 pub fn goes_on(spec: &PodSpec, container: &ContainerDef, role: Role, known: &Container, exit_code: i32) -> bool {
-    known.replaced || restarts(spec, container, role, exit_code)
+    known.replaced || (known.anew && role != Role::Ephemeral) || restarts(spec, container, role, exit_code)
 }
 
 /// Returns whether the pod's sandbox may be made anew for a container: not where that would end another one that is not started again.
@@ -185,8 +189,30 @@ pub fn may_replace_sandbox(spec: &PodSpec, observed: &Observed, container: &str)
     wanted && roles::all(spec).all(goes_on)
 }
 
-/// Returns whether a rule of the container's own asks for a restart after this exit code.
-fn has_restart_rule(container: &ContainerDef, exit_code: i32) -> bool {
+/// The action of a rule that restarts every container of the pod.
+const RESTART_ALL: &str = "RestartAllContainers";
+
+/// Returns whether a container has ended in such a way that all are to be restarted, and that has not been begun yet.
+pub fn restarts_all(spec: &PodSpec, observed: &Observed) -> bool {
+    let asks = |(role, definition): (Role, std::borrow::Cow<'_, ContainerDef>)| {
+        let known = observed.containers.get(&definition.name).filter(|known| !known.anew);
+        let exit = known.and_then(Container::exit).filter(|_| role != Role::Ephemeral);
+        exit.is_some_and(|exit| rule(&definition, exit.code).is_some_and(|rule| rule.action == RESTART_ALL))
+    };
+    roles::all(spec).any(asks)
+}
+
+/// Returns whether a pod can be restarted by a rule of one of its containers.
+pub fn may_restart_all(spec: &PodSpec) -> bool {
+    let has_rule = |definition: &ContainerDef| {
+        let mut rules = definition.restart_policy_rules.iter().flatten();
+        rules.any(|rule| rule.action == RESTART_ALL)
+    };
+    roles::all(spec).any(|(_, definition)| has_rule(&definition))
+}
+
+/// Returns the rule of the container's own that says what is done after this exit code.
+fn rule(container: &ContainerDef, exit_code: i32) -> Option<&ContainerRestartRule> {
     let matches = |rule: &&ContainerRestartRule| {
         let Some(codes) = &rule.exit_codes else { return false };
         let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
@@ -198,7 +224,7 @@ fn has_restart_rule(container: &ContainerDef, exit_code: i32) -> bool {
     };
     // The first rule that matches says what is done.
     let mut rules = container.restart_policy_rules.iter().flatten();
-    rules.find(matches).is_some_and(|rule| rule.action == "Restart")
+    rules.find(matches)
 }
 
 /// Returns whether an init container is one that stays.
@@ -264,6 +290,24 @@ fn run(decision: &mut Decision, pod: &Pod, spec: &PodSpec, observed: &Observed, 
     if observed.outdated && matches!(observed.sandbox, Sandbox::Ready { .. }) {
         if stop_everything(decision, spec, observed, grace(pod, observed), now) {
             decision.actions.push(Action::ReplaceSandbox);
+        }
+        return;
+    }
+    if restarts_all(spec, observed) && matches!(observed.sandbox, Sandbox::Ready { .. }) {
+        // At once and in no order; those to debug the pod by stay.
+        let mut left = false;
+        for (_, container) in roles::all(spec).filter(|(role, _)| *role != Role::Ephemeral) {
+            left |= stop(
+                decision,
+                &container,
+                observed,
+                Duration::ZERO,
+                "Stopping container",
+                now,
+            );
+        }
+        if !left {
+            decision.actions.push(Action::RestartAll);
         }
         return;
     }
@@ -387,7 +431,7 @@ fn drive(
         }
         return;
     }
-    let again = known.stale && role == Role::Init;
+    let again = known.stale && role == Role::Init && !known.anew;
     if let Some(exit) = known.exit().filter(|_| !again) {
         if !goes_on(spec, container, role, known, exit.code) {
             return;

@@ -153,6 +153,8 @@ pub struct Container {
     pub ready: bool,
     /// Whether the newest attempt belonged to a sandbox that is no more.
     pub stale: bool,
+    /// Whether it is to be started again whatever its policy, because all are restarted.
+    pub anew: bool,
     /// The postStart hook of the newest attempt.
     pub hook: Hook,
     /// A probe or hook wants it killed.
@@ -197,6 +199,7 @@ impl Container {
             _ => {
                 self.previous = self.current.take();
                 self.stale = false;
+                self.anew = false;
             }
         }
         self.next_attempt = self.next_attempt.max(state.attempt.saturating_add(1));
@@ -292,6 +295,17 @@ impl Observed {
         match self.sandbox {
             Sandbox::Ready { ip } => ip,
             _ => None,
+        }
+    }
+
+    /// Begins anew with the containers that have run, but for those with these names.
+    pub fn restart_all_but(&mut self, kept: &[String]) {
+        self.initialized = false;
+        let concerned = self.containers.iter_mut().filter(|(name, _)| !kept.contains(name));
+        for (_, container) in concerned.filter(|(_, container)| container.current.is_some()) {
+            container.stale = true;
+            container.anew = true;
+            container.kill = None;
         }
     }
 

@@ -26,10 +26,12 @@ pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized
 
 /// The condition of a pod that is ended for others' sake; whoever writes it first is believed.
 const DISRUPTED: &str = "DisruptionTarget";
+/// The condition of a pod that a rule of one of its containers can restart.
+const RESTARTING_ALL: &str = "AllContainersRestarting";
 
 /// Returns whether a condition is the agent's own.
 pub fn is_own(condition: &str) -> bool {
-    OWN_CONDITIONS.contains(&condition) || [resize::PENDING, resize::IN_PROGRESS].contains(&condition)
+    OWN_CONDITIONS.contains(&condition) || [resize::PENDING, resize::IN_PROGRESS, RESTARTING_ALL].contains(&condition)
 }
 
 /// Makes the status of a pod.
@@ -42,6 +44,7 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
         old,
         now,
         ending: decide::is_ending(pod, observed),
+        restarts_all: decide::restarts_all(spec, observed),
     };
     let mains: Vec<ContainerStatus> = spec
         .containers
@@ -125,6 +128,8 @@ struct View<'a> {
     old: &'a PodStatus,
     now: Timestamp,
     ending: bool,
+    /// Whether a container has ended in such a way that all are restarted.
+    restarts_all: bool,
 }
 
 impl View<'_> {
@@ -271,13 +276,19 @@ impl View<'_> {
         role: Role,
         code: i32,
     ) -> Option<(String, Option<String>)> {
-        if self.ending || self.observed.failed.is_some() || !decide::goes_on(self.spec, definition, role, known, code) {
+        let again = role != Role::Ephemeral && self.restarts_all;
+        if self.ending
+            || self.observed.failed.is_some()
+            || !(again || decide::goes_on(self.spec, definition, role, known, code))
+        {
             return None;
         }
         if let Some(wait) = self.problem(definition, known) {
             return Some(wait);
         }
-        known.restart_at().filter(|at| *at > self.now)?;
+        if known.restart_at().is_none_or(|at| at <= self.now) {
+            return anew.then(|| ("RestartingAllContainers".to_owned(), None));
+        }
         let delay = backoff::restart_delay(known.crashes);
         let message = format!(
             "back-off {} restarting failed container={} pod={}_{}({})",
@@ -426,7 +437,10 @@ impl View<'_> {
                 reason: Some("PodCompleted".to_owned()),
                 message: None,
             }
-        } else if decide::is_initialized(self.spec, self.observed) {
+        } else if decide::is_initialized(self.spec, self.observed)
+            || self.observed.containers.values().any(|known| known.anew)
+        {
+            // One that begins anew stays what it was.
             Verdict::yes()
         } else {
             let missing: Vec<&str> = inits
@@ -484,8 +498,29 @@ impl View<'_> {
             };
             all.push(self.condition(DISRUPTED, verdict));
         }
+        if decide::may_restart_all(self.spec) {
+            all.push(self.condition(RESTARTING_ALL, self.restarting_all(phase)));
+        }
         all.extend(foreign.cloned());
         all
+    }
+
+    fn restarting_all(&self, phase: &str) -> Verdict {
+        let (status, reason, message) = match phase {
+            "Succeeded" => (false, Some("PodCompleted"), None),
+            "Failed" => (false, Some("PodFailed"), None),
+            _ if self.restarts_all => (
+                true,
+                Some("RestartAllContainersStarted"),
+                Some("container exited with restart policy rule"),
+            ),
+            _ => (false, None, None),
+        };
+        Verdict {
+            status,
+            reason: reason.map(str::to_owned),
+            message: message.map(str::to_owned),
+        }
     }
 
     fn gates(&self) -> Verdict {

@@ -603,6 +603,10 @@ impl Worker {
                 self.note(None, severity, &reason, message.clone());
                 self.observed.failed = Some((reason, message));
             }
+            Action::RestartAll => {
+                let kept = self.pod.spec.as_ref().map(|spec| roles::names(spec, Role::Ephemeral));
+                self.observed.restart_all_but(&kept.unwrap_or_default());
+            }
             Action::ReplaceSandbox => {
                 self.observed.outdated = false;
                 self.observed.lose_sandbox(now);

@@ -237,10 +237,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
     (
         "ContainerRestartRule",
         &[
-            (
-                "action",
-                Only(&["Restart"], "only the container itself can be restarted by a rule"),
-            ),
+            ("action", Only(&["Restart", "RestartAllContainers"], "unknown action")),
             ("exitCodes", Honoured),
         ],
     ),

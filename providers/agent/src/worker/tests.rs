@@ -17,6 +17,7 @@ mod debugging;
 mod faults;
 mod lifecycle;
 mod resizing;
+mod restarting;
 
 use super::*;
 use crate::containers::{ImageFailure, ReadyImage, RuntimeFailure};
