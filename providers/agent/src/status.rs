@@ -276,10 +276,10 @@ impl View<'_> {
         role: Role,
         code: i32,
     ) -> Option<(String, Option<String>)> {
-        let again = role != Role::Ephemeral && self.restarts_all;
+        let anew = role != Role::Ephemeral && (known.anew || self.restarts_all);
         if self.ending
             || self.observed.failed.is_some()
-            || !(again || decide::goes_on(self.spec, definition, role, known, code))
+            || !(anew || decide::goes_on(self.spec, definition, role, known, code))
         {
             return None;
         }

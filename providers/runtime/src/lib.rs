@@ -16,6 +16,7 @@
 //! in the host's mount namespace; a step that fails leaves nothing behind; no threaded process forks.
 
 mod cgroup;
+mod complaint;
 mod error;
 #[doc(hidden)]
 pub mod fault;

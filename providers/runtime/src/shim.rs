@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 
 use crate::cgroup::Group;
+use crate::complaint::complain;
 use crate::protocol::{self, Call, ClientHello, Failure, Message, Request, ShimHello, ShimSetup, VERSION};
 use crate::spec::SandboxState;
 use crate::sys;
@@ -36,6 +37,9 @@ const SWEEP: Duration = Duration::from_millis(20);
 
 /// How often clients that do not take what is written for them are looked after.
 const CLIENTS: Duration = Duration::from_secs(1);
+
+/// How long after a record that could not be written it is tried again, unless something happens before.
+const RECORD: Duration = Duration::from_secs(5);
 
 /// How long a shim that was asked to end waits for its processes.
 const LAST_WAIT: Duration = Duration::from_secs(8);
@@ -82,13 +86,15 @@ enum Source {
 pub(crate) fn run(setup: ShimSetup, in_unified: bool, first: OwnedFd) -> i32 {
     setup.fault.clone().arm();
     if let Err(error) = setup::detach(&setup, &first) {
-        return refuse(first, format!("cannot leave the session of the daemon: {error}"));
+        refuse(first, format!("cannot leave the session of the daemon: {error}"));
+        return 1;
     }
     let prepared = match setup::prepare(&setup, in_unified) {
         Ok(prepared) => prepared,
         Err(message) => {
             setup.hierarchies.sandbox(&setup.instance, &setup.spec.id).remove();
-            return refuse(first, message);
+            refuse(first, message);
+            return 1;
         }
     };
     let mut shim = Shim {
@@ -107,21 +113,21 @@ pub(crate) fn run(setup: ShimSetup, in_unified: bool, first: OwnedFd) -> i32 {
     shim.record();
     shim.greet(first);
     if let Err(error) = setup::up() {
-        eprintln!("cannot let go of the lock of starting shims: {error}");
+        complain!("cannot let go of the lock of starting shims: {error}");
     }
     sys::process::trim_memory();
     match shim.serve() {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("the shim ends: {error}");
+            complain!("the shim ends: {error}");
             1
         }
     }
 }
 
 /// Tells the daemon why there is no sandbox.
-fn refuse(first: OwnedFd, message: String) -> i32 {
-    eprintln!("{message}");
+pub(crate) fn refuse(first: OwnedFd, message: String) {
+    complain!("{message}");
     if let Ok(mut connection) = Connection::new(first) {
         let hello = ShimHello {
             protocol: VERSION,
@@ -132,7 +138,6 @@ fn refuse(first: OwnedFd, message: String) -> i32 {
         };
         connection.send(&hello, Vec::new());
     }
-    1
 }
 
 fn pid() -> i32 {
@@ -232,7 +237,8 @@ impl Shim {
             .ending
             .map(|deadline| deadline.saturating_duration_since(Instant::now()).min(SWEEP));
         let clients = (self.has_waiting_clients() || self.has_hung_up_sessions()).then_some(CLIENTS);
-        let shortest = sweep.into_iter().chain(end).chain(clients).min()?;
+        let record = self.unrecorded.then_some(RECORD);
+        let shortest = sweep.into_iter().chain(end).chain(clients).chain(record).min()?;
         Some(Timespec {
             tv_sec: shortest.as_secs() as i64,
             tv_nsec: shortest.subsec_nanos().into(),
@@ -277,12 +283,12 @@ impl Shim {
                 let own = rustix::process::geteuid();
                 match socket_peercred(&socket) {
                     Ok(peer) if peer.uid == own => self.greet(socket),
-                    Ok(peer) => eprintln!("refused a connection of user {}", peer.uid.as_raw()),
-                    Err(error) => eprintln!("cannot tell who connects: {error}"),
+                    Ok(peer) => complain!("refused a connection of user {}", peer.uid.as_raw()),
+                    Err(error) => complain!("cannot tell who connects: {error}"),
                 }
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-            Err(error) => eprintln!("cannot accept a connection: {error}"),
+            Err(error) => complain!("cannot accept a connection: {error}"),
         }
     }
 
@@ -300,7 +306,7 @@ impl Shim {
                 self.connections.insert(self.next_connection, connection);
                 self.next_connection += 1;
             }
-            Err(error) => eprintln!("cannot use a connection: {error}"),
+            Err(error) => complain!("cannot use a connection: {error}"),
         }
     }
 
@@ -340,7 +346,7 @@ impl Shim {
                 Ok(Some(call)) => self.answer(number, call),
                 Ok(None) => return,
                 Err(error) => {
-                    eprintln!("a client sent what is not a request: {error}");
+                    complain!("a client sent what is not a request: {error}");
                     connection.broken = true;
                     return;
                 }
@@ -400,17 +406,19 @@ impl Shim {
         self.setup.dir.join("state.json")
     }
 
-    /// Writes the state down, for whoever comes after this shim.
-    fn record(&self) {
-        if let Err(error) = crate::record::write(&self.state_path(), &self.state()) {
-            eprintln!("cannot write {}: {error}", self.state_path().display());
+    /// Writes the state down, for whoever comes after this shim. Where that fails, on a full disk for example, it is tried again.
+    fn record(&mut self) {
+        let written = crate::record::write(&self.state_path(), &self.state());
+        self.unrecorded = written.is_err();
+        if let Err(error) = written {
+            complain!("cannot write {}: {error}", self.state_path().display());
         }
     }
 
     /// Writes down what changed in this round, after everyone was told: replacing a file can make ext4 write its data out
     /// first, which takes longer than all the rest.
     fn catch_up(&mut self) {
-        if std::mem::take(&mut self.unrecorded) {
+        if self.unrecorded {
             self.record();
         }
     }

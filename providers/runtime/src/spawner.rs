@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::complaint::complain;
 use crate::init;
 use crate::protocol::{Inbox, ShimSetup};
 use crate::shim;
@@ -26,7 +27,7 @@ pub(crate) fn run() -> i32 {
     match serve() {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("cannot start shims: {error}");
+            complain!("cannot start shims: {error}");
             1
         }
     }
@@ -62,11 +63,29 @@ fn serve() -> io::Result<()> {
                 ));
             }
             let connection = inbox.descriptors.remove(0);
+            // The shim gets the connection; this copy is for telling why there is none.
+            let copy = sys::descriptors::duplicate(connection.as_fd());
             if let Err(error) = fork_shim(setup, connection) {
-                // The closed connection tells the daemon.
-                eprintln!("cannot fork a shim: {error}");
+                match copy {
+                    Ok(connection) => shim::refuse(connection, format!("cannot fork its shim: {}", advise(&error))),
+                    // The closed connection tells the daemon.
+                    Err(_) => complain!("cannot fork a shim: {error}"),
+                }
             }
         }
+    }
+}
+
+/// Says what a failure to fork means on this machine.
+fn advise(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => format!(
+            "{error}: no more processes are allowed (look at pids.max of the daemon's cgroup, its RLIMIT_NPROC and kernel.pid_max)"
+        ),
+        Some(libc::EMFILE | libc::ENFILE) => {
+            format!("{error} (look at the daemon's limit of open files, and at fs.file-max)")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -83,7 +102,7 @@ fn fork_shim(setup: ShimSetup, connection: OwnedFd) -> io::Result<()> {
     let body = || {
         // The shim's copy of the lock, until it listens.
         if let Err(error) = rustix::stdio::dup2_stdout(&starting) {
-            eprintln!("cannot keep the lock of starting shims: {error}");
+            complain!("cannot keep the lock of starting shims: {error}");
             return 1;
         }
         shim::run(setup, in_unified, connection)

@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use crate::complaint::complain;
 use crate::images::unpack::{self, Limits};
 use crate::init;
 use crate::sys;
@@ -56,7 +57,7 @@ pub(crate) fn run() -> i32 {
         // One of the two has said why.
         Ok(false) => 1,
         Err(error) => {
-            eprintln!("cannot prepare to unpack: {error}");
+            complain!("cannot prepare to unpack: {error}");
             1
         }
     }
@@ -107,7 +108,7 @@ fn work() -> io::Result<bool> {
         sys::process::wait_for(child.pidfd.as_fd()).map(|ended| {
             well &= ended.code == 0;
             if let Some(signal) = ended.signal {
-                eprintln!("it was ended by signal {signal}: it needs more memory or time than a layer may take");
+                complain!("it was ended by signal {signal}: it needs more memory or time than a layer may take");
             }
         })?;
     }
@@ -121,11 +122,11 @@ fn told(what: &str, outcome: io::Result<()>) -> i32 {
         // The other end has gone; it knows why.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(error) if what.is_empty() => {
-            eprintln!("{error}");
+            complain!("{error}");
             1
         }
         Err(error) => {
-            eprintln!("{what}: {error}");
+            complain!("{what}: {error}");
             1
         }
     }
@@ -163,6 +164,10 @@ fn limit(file_size: u64) -> io::Result<()> {
         (Resource::Memlock, 0),
     ];
     for (resource, most) in limits {
+        // Never more than it has: where that is less, what is too deep for it fails with a cause of its own.
+        let most = rustix::process::getrlimit(resource)
+            .maximum
+            .map_or(most, |has| has.min(most));
         let limit = Rlimit {
             current: Some(most),
             maximum: Some(most),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Shim;
 use super::containers::Container;
+use crate::complaint::complain;
 use crate::protocol::{Failure, Message};
 use crate::sys;
 
@@ -172,7 +173,7 @@ impl Shim {
                     return false;
                 };
                 if attachment.is_lost() {
-                    eprintln!("a client of container {} takes nothing and is let go", state.id());
+                    complain!("a client of container {} takes nothing and is let go", state.id());
                     connection.broken = true;
                     return false;
                 }

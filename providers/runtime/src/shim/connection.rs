@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde::Serialize;
 
+use crate::complaint::complain;
 use crate::protocol::{Inbox, encode};
 use crate::sys;
 
@@ -55,7 +56,7 @@ impl Connection {
                 descriptors,
             }),
             Err(error) => {
-                eprintln!("cannot encode a message: {error}");
+                complain!("cannot encode a message: {error}");
                 self.broken = true;
             }
         }

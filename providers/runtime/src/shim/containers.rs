@@ -12,6 +12,7 @@ use super::attach::Attachment;
 use super::output::{Log, Stream};
 use super::{Shim, clock};
 use crate::cgroup::Group;
+use crate::complaint::complain;
 use crate::error::StartStage;
 use crate::fault::ContainerStep;
 use crate::init::{self, InitError, Stdio, Surroundings};
@@ -322,7 +323,7 @@ impl Shim {
             Report::Later => {}
             Report::Terminal(terminal) => {
                 if let Err(error) = rustix::io::ioctl_fionbio(&terminal, true) {
-                    eprintln!("cannot read a terminal: {error}");
+                    complain!("cannot read a terminal: {error}");
                     return;
                 }
                 let once = container
@@ -354,7 +355,7 @@ impl Shim {
         if let Some(child) = &container.child
             && let Err(error) = sys::process::wait(child.pidfd.as_fd())
         {
-            eprintln!("cannot reap a container that did not start: {error}");
+            complain!("cannot reap a container that did not start: {error}");
         }
         container.log.discard();
         self.undo(&container.directory, container.cgroup);
@@ -373,7 +374,7 @@ impl Shim {
         if let Err(error) = crate::tree::remove(directory)
             && error.kind() != io::ErrorKind::NotFound
         {
-            eprintln!("cannot remove {}: {error}", directory.display());
+            complain!("cannot remove {}: {error}", directory.display());
         }
         self.sweep(cgroup);
     }
@@ -395,7 +396,7 @@ impl Shim {
             Ok(Some(ended)) => ended,
             Ok(None) => return,
             Err(error) => {
-                eprintln!("cannot reap container {}: {error}", container.state.id());
+                complain!("cannot reap container {}: {error}", container.state.id());
                 sys::process::Ended {
                     code: 255,
                     signal: None,

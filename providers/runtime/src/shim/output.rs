@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::clock;
+use crate::complaint::complain;
 use crate::logs;
 use crate::spec::LogLimits;
 
@@ -58,7 +59,7 @@ impl Log {
         if self.written >= self.limits.size
             && let Err(error) = self.rotate()
         {
-            eprintln!("cannot rotate {}: {error}", self.path.display());
+            complain!("cannot rotate {}: {error}", self.path.display());
         }
         let ended = if self.torn { self.file.write_all(b"\n") } else { Ok(()) };
         match ended.and_then(|()| self.file.write_all(lines)) {
@@ -69,7 +70,7 @@ impl Log {
             Err(error) => {
                 // Perhaps a part of it is there: what comes next must not be read as its end.
                 self.torn = true;
-                eprintln!("cannot write {}: {error}", self.path.display());
+                complain!("cannot write {}: {error}", self.path.display());
             }
         }
     }
@@ -110,7 +111,7 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        eprintln!("cannot remove {}: {error}", path.display());
+        complain!("cannot remove {}: {error}", path.display());
     }
 }
 
@@ -151,7 +152,7 @@ impl Stream {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => {
-                    eprintln!("cannot read a container's {}: {error}", self.name);
+                    complain!("cannot read a container's {}: {error}", self.name);
                     self.file = None;
                     self.flush(&mut lines);
                 }

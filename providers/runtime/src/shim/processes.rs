@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Shim;
 use super::containers::{Report, null, read_report, report_pair};
+use crate::complaint::complain;
 use crate::init::{self, Stdio};
 use crate::protocol::{Failure, Message};
 use crate::spec::ExecSpec;
@@ -144,7 +145,7 @@ impl Shim {
             Ok(None) => return,
             Ok(Some(ended)) => ended.code,
             Err(error) => {
-                eprintln!("cannot reap a process: {error}");
+                complain!("cannot reap a process: {error}");
                 255
             }
         };

@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
+use crate::complaint::complain;
 use crate::fault::SandboxStep;
 use crate::init;
 use crate::protocol::ShimSetup;
@@ -48,7 +49,7 @@ pub(super) fn detach(setup: &ShimSetup, keep: &OwnedFd) -> io::Result<()> {
     let title = format!("setpoint-shim {}/{}", setup.spec.namespace, setup.spec.name);
     if let Err(error) = sys::title::set(&title) {
         // It only helps people who look at the processes.
-        eprintln!("cannot set the title of the process: {error}");
+        complain!("cannot set the title of the process: {error}");
     }
     SandboxStep::Detached.passed()
 }

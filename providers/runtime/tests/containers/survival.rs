@@ -27,6 +27,10 @@ pub fn tests() -> Vec<Trial> {
             "logs_and_exit_codes_outlive_a_sandbox_that_died_until_it_is_removed",
             past,
         ),
+        trial(
+            "a_shim_that_can_write_nothing_goes_on_and_records_what_happened_when_it_can",
+            unwritable,
+        ),
         trial("the_number_of_a_dead_shim_says_nothing_about_who_has_it_now", reused),
     ]
 }
@@ -48,6 +52,31 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     };
     let reached = tokio::time::timeout(Duration::from_secs(30), waiting).await;
     reached.unwrap_or_else(|_| panic!("waited too long for {what}"));
+}
+
+async fn unwritable() {
+    let world = World::new().await;
+    let folder = world.folder.join("data/sandboxes/a");
+    std::fs::create_dir_all(folder.join("logs")).unwrap();
+    // Its own log and the container's, on a disk that is full.
+    for log in ["shim.log", "logs/app-0.log"] {
+        std::os::unix::fs::symlink("/dev/full", folder.join(log)).unwrap();
+    }
+    let shim = world.sandbox("a").await.pid;
+    let started = world.start("a", script("app", "echo lost; echo lost >&2; exit 3"));
+    // In the way of the record that follows.
+    std::fs::create_dir(folder.join("state.json.new")).unwrap();
+    let started = started.await.unwrap();
+    let ended = world.ended("a", &started.id()).await;
+    assert_eq!(ended.exit.unwrap().code, 3);
+    let again = world.start("a", script("other", "exit 4")).await.unwrap();
+    assert_eq!(world.ended("a", &again.id()).await.exit.unwrap().code, 4);
+    assert!(lives(shim));
+    let recorded = || std::fs::read_to_string(folder.join("state.json")).unwrap_or_default();
+    assert!(!recorded().contains("\"code\":4"), "{}", recorded());
+    std::fs::remove_dir(folder.join("state.json.new")).unwrap();
+    until("the record", || recorded().contains("\"code\":4")).await;
+    world.finish().await;
 }
 
 async fn hung_at_start() {
