@@ -323,7 +323,7 @@ impl Tree {
                     gid(entry.header())?,
                     AtFlags::SYMLINK_NOFOLLOW,
                 )?;
-                return set_time(parent, name, entry.header().mtime()?);
+                return set_time(parent, name, mtime(entry.header())?);
             }
             tar::EntryType::Link => {
                 let target = entry
@@ -360,7 +360,7 @@ impl Tree {
         }
         set_owner_and_mode(parent, name, entry.header(), is_directory)?;
         set_xattrs(parent, name, entry)?;
-        let time = entry.header().mtime()?;
+        let time = mtime(entry.header())?;
         if is_directory {
             self.times.insert(path.to_path_buf(), time);
             return Ok(());
@@ -479,15 +479,31 @@ fn real_path(root: &OwnedFd, directory: &OwnedFd) -> io::Result<PathBuf> {
     Err(invalid("directories nest too deep"))
 }
 
+/// Takes a field that was never written for 0, as other readers of archives do.
+fn number(field: &[u8], read: io::Result<u64>) -> io::Result<u64> {
+    match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        true => Ok(0),
+        false => read,
+    }
+}
+
+fn mtime(header: &tar::Header) -> io::Result<u64> {
+    number(&header.as_old().mtime, header.mtime())
+}
+
 fn uid(header: &tar::Header) -> io::Result<Option<Uid>> {
-    let id = u32::try_from(header.uid()?).ok().filter(|id| *id != u32::MAX);
+    let id = u32::try_from(number(&header.as_old().uid, header.uid())?)
+        .ok()
+        .filter(|id| *id != u32::MAX);
     Ok(Some(Uid::from_raw(
         id.ok_or_else(|| invalid("its owner is out of range"))?,
     )))
 }
 
 fn gid(header: &tar::Header) -> io::Result<Option<Gid>> {
-    let id = u32::try_from(header.gid()?).ok().filter(|id| *id != u32::MAX);
+    let id = u32::try_from(number(&header.as_old().gid, header.gid())?)
+        .ok()
+        .filter(|id| *id != u32::MAX);
     Ok(Some(Gid::from_raw(
         id.ok_or_else(|| invalid("its group is out of range"))?,
     )))
@@ -496,7 +512,8 @@ fn gid(header: &tar::Header) -> io::Result<Option<Gid>> {
 fn set_owner_and_mode(parent: &OwnedFd, name: &OsStr, header: &tar::Header, directory: bool) -> io::Result<()> {
     // Owner first: changing it clears setuid bits.
     chownat(parent, name, uid(header)?, gid(header)?, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode((header.mode()? & 0o7777) as RawMode);
+    let mode = number(&header.as_old().mode, header.mode().map(u64::from))?;
+    let mode = Mode::from_raw_mode((mode & 0o7777) as RawMode);
     if directory || name != "." {
         rustix::fs::chmodat(parent.as_fd(), name, mode, AtFlags::empty())?;
     }

@@ -78,6 +78,22 @@ async fn an_archive_that_would_do_harm_is_refused_and_leaves_nothing() {
     }
 }
 
+async fn fields_that_were_never_written_are_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    archive(&folder.path().join("docker"), &tar_of(&[("a", FILE, b"hello", "")]));
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["config.json", "layer.tar", "manifest.json"] {
+        let content = std::fs::read(folder.path().join("docker").join(name)).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content.as_slice()).unwrap();
+    }
+    let file = folder.path().join("images.tar");
+    std::fs::write(&file, builder.into_inner().unwrap()).unwrap();
+    let store = ImageStore::open(&folder.path().join("store")).unwrap();
+    assert_eq!(store.import(&file).await.unwrap().len(), 1);
+}
+
 async fn what_is_no_archive_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let store = ImageStore::open(&folder.path().join("store")).unwrap();
@@ -105,6 +121,10 @@ pub fn tests() -> Vec<Trial> {
         trial(
             "an_archive_that_would_do_harm_is_refused_and_leaves_nothing",
             an_archive_that_would_do_harm_is_refused_and_leaves_nothing,
+        ),
+        trial(
+            "fields_that_were_never_written_are_zero",
+            fields_that_were_never_written_are_zero,
         ),
         trial("what_is_no_archive_says_so", what_is_no_archive_says_so),
     ]
