@@ -126,7 +126,9 @@ pub enum StartError {
     #[error("cannot load the cluster's state from the store")]
     Load(#[source] StoreError),
     /// The range of cluster IPs makes no sense.
-    #[error("cannot take cluster IPs from {0:?}: give an IPv4 range of /12 to /30, such as 10.96.0.0/16")]
+    #[error(
+        "cannot take cluster IPs from {0:?}: give an IPv4 range of /12 to /30, such as 10.96.0.0/16, and with a comma one of IPv6 of /108 to /126"
+    )]
     ServiceCidr(String),
     /// What every cluster has could not be created.
     #[error("cannot create {what}: {status}")]

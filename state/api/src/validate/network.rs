@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::field::{FieldError, Path};
 use super::{all_invalid, immutable, one_of};
@@ -158,10 +158,15 @@ fn service_exposure(errors: &mut Vec<FieldError>, spec: &Path, service: &Value) 
         let detail = "may only be used when `type` is 'LoadBalancer'";
         errors.push(FieldError::forbidden(spec.child("loadBalancerClass"), detail));
     }
+    ip_families(errors, service);
+}
+
+fn ip_families(errors: &mut Vec<FieldError>, service: &Value) {
+    let spec = Path::new("spec");
     one_of(
         errors,
         &spec.child("ipFamilyPolicy"),
-        text("ipFamilyPolicy"),
+        str_at(service, &["spec", "ipFamilyPolicy"]),
         &["PreferDualStack", "RequireDualStack", "SingleStack"],
         false,
     );
@@ -177,6 +182,64 @@ fn service_exposure(errors: &mut Vec<FieldError>, spec: &Path, service: &Value) 
             errors.push(FieldError::duplicate(&path, family));
         }
     }
+}
+
+/// Returns what is wrong with the cluster IPs and families of a Service, before they are given out.
+pub fn cluster_ips(service: &Value) -> Vec<FieldError> {
+    let spec = Path::new("spec");
+    let text = |key: &str| str_at(service, &["spec", key]);
+    let texts = |key: &str| -> Vec<&str> {
+        let list = list_at(service, &["spec", key]).iter();
+        list.map(|value| value.as_str().unwrap_or_default()).collect()
+    };
+    let mut errors = Vec::new();
+    if text("type") == "ExternalName" {
+        return errors;
+    }
+    let path = spec.child("clusterIPs");
+    let (ips, families) = (texts("clusterIPs"), texts("ipFamilies"));
+    let whole = |detail: &str| FieldError::invalid(&path, json!(ips), detail);
+    match (text("clusterIP"), ips.first()) {
+        ("", Some(_)) => errors.push(whole("must be empty when `clusterIP` is not specified")),
+        ("", None) => {}
+        (_, None) => errors.push(FieldError::required(&path, "")),
+        (single, Some(first)) if single != *first => errors.push(whole("first value must match `clusterIP`")),
+        _ => {}
+    }
+    ip_families(&mut errors, service);
+    let before = errors.len();
+    for (at, ip) in ips.iter().enumerate() {
+        if at == 0 && *ip == "None" {
+            if ips.len() > 1 {
+                errors.push(whole("'None' must be the first and only value"));
+            }
+        } else if ip.parse::<IpAddr>().is_err() {
+            errors.push(FieldError::invalid(path.index(at), *ip, BAD_ADDRESS));
+        }
+    }
+    let is_bad = errors.len() > before;
+    if ips.len() > 2 {
+        errors.push(whole("may only hold up to 2 values"));
+    }
+    if is_bad {
+        return errors;
+    }
+    let of_ip = |ip: &str| match ip.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => "IPv4",
+        Ok(IpAddr::V6(_)) => "IPv6",
+        Err(_) => "",
+    };
+    let several: HashSet<&str> = ips.iter().map(|ip| of_ip(ip)).collect();
+    if ips.len() > 1 && several.len() != ips.len() {
+        errors.push(whole("may specify no more than one IP for each IP family"));
+    }
+    for (at, (ip, family)) in ips.iter().zip(&families).enumerate() {
+        if *ip != "None" && matches!(*family, "IPv4" | "IPv6") && of_ip(ip) != *family {
+            let detail = format!("expected an {family} value as indicated by `ipFamilies[{at}]`");
+            errors.push(FieldError::invalid(path.index(at), *ip, detail));
+        }
+    }
+    errors
 }
 
 /// Whether a text is an address and the length of a prefix of it.
@@ -266,17 +329,49 @@ pub fn target_port(errors: &mut Vec<FieldError>, path: &Path, target: &Value) {
 pub fn service_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = service(new);
     let external = |value: &Value| str_at(value, &["spec", "type"]) == "ExternalName";
-    let address = |value: &'_ Value| str_at(value, &["spec", "clusterIP"]).to_owned();
-    if !external(old) && !external(new) && !address(old).is_empty() && address(new) != address(old) {
-        let path = Path::new("spec.clusterIPs").index(0);
-        let detail = if address(new).is_empty() {
-            "primary clusterIP can not be unset"
-        } else {
-            "may not change once set"
-        };
-        errors.push(FieldError::invalid(path, address(new), detail));
+    if !external(old) && !external(new) {
+        let headless = |value: &Value| str_at(value, &["spec", "clusterIP"]) == "None";
+        if !headless(old) || !headless(new) {
+            keeps_first(&mut errors, new, old, "clusterIPs", "clusterIP");
+        }
+        if !headless(old) && !headless(new) {
+            keeps_first(&mut errors, new, old, "ipFamilies", "ipFamily");
+        }
     }
     errors
+}
+
+/// Checks a list of which a Service may add or give up the second value, and keeps the first.
+fn keeps_first(errors: &mut Vec<FieldError>, new: &Value, old: &Value, key: &str, what: &str) {
+    let (after, before) = (list_at(new, &["spec", key]), list_at(old, &["spec", key]));
+    let path = Path::new("spec").child(key);
+    let mut refuse = |at: usize, detail: String| {
+        errors.push(FieldError::invalid(path.index(at), json!(after), detail));
+    };
+    if before.is_empty() {
+        return;
+    }
+    if after.is_empty() {
+        refuse(0, format!("primary {what} can not be unset"));
+    }
+    for (at, (own, other)) in after.iter().zip(before).enumerate() {
+        if own != other && (at == 0 || after.len() == before.len()) {
+            // Kubernetes names the first family whichever was changed.
+            refuse(
+                if key == "ipFamilies" { 0 } else { at },
+                "may not change once set".to_owned(),
+            );
+        }
+    }
+    let policy = str_at(new, &["spec", "ipFamilyPolicy"]);
+    if after.len() == 1 && before.len() > 1 && policy != "SingleStack" {
+        let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+        errors.push(FieldError::invalid(
+            Path::new("spec").child("ipFamilyPolicy"),
+            policy,
+            detail,
+        ));
+    }
 }
 
 /// Returns what is wrong with an Endpoints object.

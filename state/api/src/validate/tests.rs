@@ -299,12 +299,14 @@ fn services_are_checked_and_keep_their_address() {
     assert_eq!(errors("", "services", object), ["spec.ports: Required value"]);
     let mut object = service();
     object["spec"]["clusterIP"] = "10.0.0.1".into();
+    object["spec"]["clusterIPs"] = json!(["10.0.0.1"]);
     let found = update_errors("", "services", object, |new| {
-        new["spec"]["clusterIP"] = "10.0.0.2".into()
+        new["spec"]["clusterIP"] = "10.0.0.2".into();
+        new["spec"]["clusterIPs"] = json!(["10.0.0.2"]);
     });
     assert_eq!(
         found,
-        ["spec.clusterIPs[0]: Invalid value: \"10.0.0.2\": may not change once set"]
+        ["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"]
     );
     let mut object = service();
     object["metadata"]["name"] = "0a".into();

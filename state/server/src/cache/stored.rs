@@ -41,6 +41,11 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Says whether the text is anywhere in the JSON: for a look that spares reading most objects.
+    pub fn mentions(&self, text: &str) -> bool {
+        find(&self.bytes, text.as_bytes()).is_some()
+    }
+
     /// Reads what is kept beside the bytes; `row` says which fields can be selected, `None` that none can.
     pub fn new(key: &str, revision: Revision, bytes: Bytes, row: Option<&Resource>) -> Stored {
         let (object, damage) = match serde_json::from_slice(&bytes) {

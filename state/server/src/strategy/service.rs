@@ -3,13 +3,13 @@
 //! What is taken is read from the cache under one lock, which a writer holds until the cache shows its write: there is
 //! no second book that could disagree, and what a deleted service had is free by its absence.
 
+mod families;
+mod ranges;
+
 use std::collections::HashSet;
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use rand::Rng;
 use serde_json::{Map, Value, json};
 use setpoint_api::validate::field::FieldError;
 use setpoint_api::{Status, meta};
@@ -18,77 +18,9 @@ use tokio::sync::Mutex;
 use super::{Scene, Strategy};
 use crate::cache::Stored;
 
+pub(crate) use ranges::Ranges;
+
 const RESOURCE: &str = "core/services";
-
-/// The ranges that are given out.
-#[derive(Clone, Debug)]
-pub(crate) struct Ranges {
-    base: u32,
-    bits: u32,
-    ports: RangeInclusive<u16>,
-}
-
-impl Ranges {
-    /// Reads `a.b.c.d/len`; `None` when that is no usable IPv4 range.
-    pub(crate) fn parse(cidr: &str, ports: RangeInclusive<u16>) -> Option<Ranges> {
-        let (address, len) = cidr.split_once('/')?;
-        let address: Ipv4Addr = address.trim().parse().ok()?;
-        let len: u32 = len.trim().parse().ok()?;
-        if !(12..=30).contains(&len) {
-            return None;
-        }
-        let bits = 32 - len;
-        Some(Ranges {
-            base: u32::from(address) & !((1 << bits) - 1),
-            bits,
-            ports,
-        })
-    }
-
-    /// The first address: that of `default/kubernetes`.
-    pub(crate) fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
-    }
-
-    fn contains(&self, address: Ipv4Addr) -> bool {
-        let offset = u32::from(address).wrapping_sub(self.base);
-        // The first and the last are the network's own.
-        offset > 0 && offset < (1 << self.bits) - 1
-    }
-
-    /// A free address; from the upper part, so that fixed ones find room in the lower.
-    fn free_address(&self, taken: &HashSet<Ipv4Addr>) -> Option<Ipv4Addr> {
-        let size = (1u32 << self.bits) - 2;
-        let reserved = (size / 16).clamp(1, 256);
-        let start = rand::rng().random_range(reserved..size);
-        (0..size)
-            .map(|step| (start + step) % size)
-            // The lower part is used once the upper is full.
-            .filter(|offset| *offset >= reserved)
-            .chain(1..reserved)
-            .map(|offset| Ipv4Addr::from(self.base + 1 + offset))
-            .find(|address| !taken.contains(address))
-    }
-
-    fn free_port(&self, taken: &HashSet<i64>) -> Option<i64> {
-        let (from, to) = (i64::from(*self.ports.start()), i64::from(*self.ports.end()));
-        let size = to - from + 1;
-        if size <= 0 {
-            return None;
-        }
-        let start = rand::rng().random_range(0..size);
-        (0..size)
-            .map(|step| from + (start + step) % size)
-            .find(|port| !taken.contains(port))
-    }
-}
-
-impl fmt::Display for Ranges {
-    /// The range of addresses, as `a.b.c.d/len`.
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", Ipv4Addr::from(self.base), 32 - self.bits)
-    }
-}
 
 pub(crate) struct Services {
     ranges: Ranges,
@@ -112,7 +44,6 @@ impl Services {
         others.retain(|stored| !is_own(stored));
         let name = meta::name(object).to_owned();
         let spec = meta::map_mut(meta::map_of(object), "spec");
-        let invalid = |error: FieldError| Status::invalid("", "Service", &name, &[error]);
         if text(spec, "type") == "ExternalName" {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 spec.remove(field);
@@ -120,72 +51,11 @@ impl Services {
             clear_node_ports(spec);
             return Ok(());
         }
-        if spec
-            .get("ipFamilies")
-            .and_then(Value::as_array)
-            .is_some_and(|families| families.iter().any(|family| family != "IPv4"))
-        {
-            let error = FieldError::invalid("spec.ipFamilies[0]", "IPv6", "not configured on this cluster");
-            return Err(invalid(error));
-        }
-        if text(spec, "ipFamilyPolicy") == "RequireDualStack" {
-            let error = FieldError::invalid(
-                "spec.ipFamilyPolicy",
-                "RequireDualStack",
-                "this cluster is not configured for dual-stack services",
-            );
-            return Err(invalid(error));
-        }
-        spec.insert("ipFamilies".into(), json!(["IPv4"]));
-        if text(spec, "ipFamilyPolicy").is_empty() {
-            spec.insert("ipFamilyPolicy".into(), "SingleStack".into());
-        }
-        self.address(spec, &others).map_err(invalid)?;
-        self.ports(spec, &others).map_err(invalid)
-    }
-
-    fn address(&self, spec: &mut Map<String, Value>, others: &[Arc<Stored>]) -> Result<(), FieldError> {
-        let first_of_list = spec
-            .get("clusterIPs")
-            .and_then(Value::as_array)
-            .and_then(|list| list.first())
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        let wanted = match text(spec, "clusterIP") {
-            "" => first_of_list,
-            wanted => wanted.to_owned(),
-        };
-        let address = if wanted == "None" {
-            wanted
-        } else {
-            let taken: HashSet<Ipv4Addr> = others
-                .iter()
-                .filter_map(|other| other.field("spec.clusterIP").parse().ok())
-                .collect();
-            if wanted.is_empty() {
-                let free = self.ranges.free_address(&taken);
-                free.ok_or_else(|| internal("spec.clusterIPs", "failed to allocate IP: range is full"))?
-                    .to_string()
-            } else {
-                let address = wanted.parse().ok();
-                let Some(address) = address.filter(|address| self.ranges.contains(*address)) else {
-                    let detail = format!(
-                        "failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
-                        self.ranges
-                    );
-                    return Err(FieldError::invalid("spec.clusterIPs", json!([wanted]), detail));
-                };
-                if taken.contains(&address) {
-                    let detail = format!("failed to allocate IP {wanted}: provided IP is already allocated");
-                    return Err(FieldError::invalid("spec.clusterIPs", json!([wanted]), detail));
-                }
-                wanted
-            }
-        };
-        spec.insert("clusterIPs".into(), json!([address]));
-        spec.insert("clusterIP".into(), address.into());
-        Ok(())
+        let before = old.and_then(|old| old.get("spec")).and_then(Value::as_object);
+        families::allocate(&self.ranges, spec, before, || taken_addresses(&others))
+            .map_err(|errors| Status::invalid("", "Service", &name, &errors))?;
+        self.ports(spec, &others)
+            .map_err(|error| Status::invalid("", "Service", &name, &[error]))
     }
 
     fn ports(&self, spec: &mut Map<String, Value>, others: &[Arc<Stored>]) -> Result<(), FieldError> {
@@ -319,6 +189,7 @@ impl Strategy for Services {
 
     fn create(&self, scene: &Scene<'_>, object: &mut Value, _: &mut Vec<String>) -> Result<(), Status> {
         meta::map_of(object).insert("status".into(), json!({"loadBalancer": {}}));
+        families::link(meta::map_mut(meta::map_of(object), "spec"), None);
         self.complete(scene, object, None)
     }
 
@@ -328,26 +199,30 @@ impl Strategy for Services {
     }
 }
 
+/// The addresses that services have.
+fn taken_addresses(others: &[Arc<Stored>]) -> HashSet<IpAddr> {
+    let mut taken: HashSet<IpAddr> = others
+        .iter()
+        .filter_map(|other| other.field("spec.clusterIP").parse().ok())
+        .collect();
+    // Only these can have a second: the others need not be read.
+    let dual = others.iter().filter(|other| other.mentions("DualStack"));
+    for holder in dual {
+        let holder = holder.value();
+        let ips = meta::list_at(&holder, &["spec", "clusterIPs"]).iter();
+        taken.extend(ips.filter_map(|ip| ip.as_str()?.parse::<IpAddr>().ok()));
+    }
+    taken
+}
+
 /// What a client leaves out of a service that has it stays as it is.
 fn carry_allocations(new: &mut Value, old: &Value) {
-    let external = |object: &Value| meta::str_at(object, &["spec", "type"]) == "ExternalName";
-    if external(new) || external(old) {
-        return;
-    }
     let empty = Map::new();
     let before = old.get("spec").and_then(Value::as_object).unwrap_or(&empty);
     let spec = meta::map_mut(meta::map_of(new), "spec");
-    if text(spec, "clusterIP").is_empty()
-        && spec
-            .get("clusterIPs")
-            .and_then(Value::as_array)
-            .is_none_or(Vec::is_empty)
-    {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let Some(value) = before.get(field) {
-                spec.insert(field.to_owned(), value.clone());
-            }
-        }
+    families::link(spec, Some(before));
+    if text(spec, "type") == "ExternalName" || text(before, "type") == "ExternalName" {
+        return;
     }
     if !matches!(text(spec, "type"), "NodePort" | "LoadBalancer") {
         return;
@@ -375,28 +250,5 @@ fn carry_allocations(new: &mut Value, old: &Value) {
         if let Some(kept) = kept.filter(|kept| *kept != 0) {
             meta::map_of(port).insert("nodePort".into(), kept.into());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_given_out_to_its_last_address() {
-        let ranges = Ranges::parse("10.96.0.9/28", 30000..=30001).unwrap();
-        assert_eq!(ranges.first().to_string(), "10.96.0.1");
-        let mut taken = HashSet::from([ranges.first()]);
-        for _ in 0..13 {
-            let free = ranges.free_address(&taken).unwrap();
-            assert!(ranges.contains(free), "{free}");
-            assert!(taken.insert(free));
-        }
-        assert_eq!(ranges.free_address(&taken), None);
-        let mut ports = HashSet::new();
-        ports.insert(ranges.free_port(&ports).unwrap());
-        ports.insert(ranges.free_port(&ports).unwrap());
-        assert_eq!(ranges.free_port(&ports), None);
-        assert!(Ranges::parse("10.96.0.0/8", 1..=2).is_none());
     }
 }
