@@ -76,9 +76,7 @@ fn addresses(nodes: &[Arc<Node>]) -> Vec<IpAddr> {
                 .into_iter()
                 .flatten();
             let all = all.filter(|address| address.type_ == kind);
-            all.filter_map(|address| address.address.parse().ok())
-                .filter(IpAddr::is_ipv4)
-                .collect()
+            all.filter_map(|address| address.address.parse().ok()).collect()
         };
         let external = of_type("ExternalIP");
         found.extend(if external.is_empty() {
@@ -90,6 +88,15 @@ fn addresses(nodes: &[Arc<Node>]) -> Vec<IpAddr> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// Says whether an address is of one of the service's families.
+fn is_of_families(service: &Service, ip: IpAddr) -> bool {
+    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_deref());
+    match families {
+        None | Some([]) => ip.is_ipv4(),
+        Some(families) => families.iter().any(|family| (family == "IPv6") == ip.is_ipv6()),
+    }
 }
 
 fn ports(service: &Service) -> Vec<(String, i32)> {
@@ -121,7 +128,8 @@ pub fn decide(observed: &Observed) -> Decision {
             conflicts: Vec::new(),
         };
     }
-    let addresses = addresses(&observed.nodes);
+    let mut addresses = addresses(&observed.nodes);
+    addresses.retain(|ip| is_of_families(service, *ip));
     let expected =
         |node: &Arc<Node>| !node.labels().contains_key(EXCLUDED) && node.metadata.deletion_timestamp.is_none();
     if addresses.is_empty() && (observed.nodes.is_empty() || observed.nodes.iter().any(expected)) {

@@ -109,3 +109,18 @@ fn of_two_with_the_same_port_the_older_has_it_and_the_other_is_told() {
         ["192.0.2.1"]
     );
 }
+
+#[test]
+fn a_service_gets_addresses_of_its_families() {
+    let nodes = [node("a", |node| {
+        let both = json!([{ "type": "InternalIP", "address": "192.0.2.1" }, { "type": "InternalIP", "address": "2001:db8::1" }]);
+        node["status"]["addresses"] = both;
+    })];
+    let of = |families: Value| {
+        let service = service("a", 1, |service| service["spec"]["ipFamilies"] = families);
+        got(&decided(&service, &[], &nodes)).expect("addresses")
+    };
+    assert_eq!(of(Value::Null), ["192.0.2.1"]);
+    assert_eq!(of(json!(["IPv6"])), ["2001:db8::1"]);
+    assert_eq!(of(json!(["IPv6", "IPv4"])), ["192.0.2.1", "2001:db8::1"]);
+}
