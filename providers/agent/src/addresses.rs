@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
 use parking_lot::Mutex;
+use setpoint_net::{AddressPair, Ranges};
 
-/// Hands out the addresses of one range, round robin, so that an address that was just given back is used again last.
+/// Hands out the addresses of the node's ranges, round robin, so that an address that was just given back is used again last.
+///
+/// That of IPv4 is chosen, and that of IPv6 is at the same place of its range.
 #[derive(Debug)]
 pub struct Addresses {
-    range: Ipv4Net,
+    ranges: Ranges,
     state: Mutex<State>,
 }
 
@@ -20,22 +22,23 @@ struct State {
 }
 
 impl Addresses {
-    /// Makes the allocator of a range; `taken` are the addresses of sandboxes that run already. The network's own, the gateway's (the first) and the
+    /// Makes the allocator; `taken` are the first addresses of sandboxes that run already. The network's own, the gateway's (the first) and the
     /// broadcast address are never handed out.
-    pub fn new(range: Ipv4Net, taken: impl IntoIterator<Item = Ipv4Addr>) -> Self {
+    pub fn new(ranges: Ranges, taken: impl IntoIterator<Item = Ipv4Addr>) -> Self {
         let taken: BTreeSet<u32> = taken.into_iter().map(u32::from).collect();
-        let first = u32::from(range.network()).saturating_add(2);
+        let first = u32::from(ranges.pods.network()).saturating_add(2);
         let next = taken.last().map_or(first, |last| last.saturating_add(1));
         Self {
-            range,
+            ranges,
             state: Mutex::new(State { taken, next }),
         }
     }
 
-    /// Takes a free address; `None` when all are taken.
-    pub fn take(&self) -> Option<Ipv4Addr> {
-        let first = u32::from(self.range.network()).checked_add(2)?;
-        let last = u32::from(self.range.broadcast()).checked_sub(1)?;
+    /// Takes free addresses; `None` when all are taken.
+    pub fn take(&self) -> Option<AddressPair> {
+        let range = self.ranges.pods;
+        let first = u32::from(range.network()).checked_add(2)?;
+        let last = u32::from(range.broadcast()).checked_sub(1)?;
         if first > last {
             return None;
         }
@@ -50,15 +53,15 @@ impl Addresses {
             .find(|address| !state.taken.contains(address))?;
         state.taken.insert(found);
         state.next = found.saturating_add(1);
-        Some(Ipv4Addr::from(found))
+        Some(self.ranges.addresses(Ipv4Addr::from(found)))
     }
 
-    /// Gives an address back.
-    pub fn give_back(&self, address: Ipv4Addr) {
-        self.state.lock().taken.remove(&u32::from(address));
+    /// Gives addresses back.
+    pub fn give_back(&self, addresses: AddressPair) {
+        self.state.lock().taken.remove(&u32::from(addresses.ipv4));
     }
 
-    /// Returns the addresses in use, sorted.
+    /// Returns the first addresses in use, sorted.
     pub fn taken(&self) -> Vec<Ipv4Addr> {
         self.state
             .lock()
@@ -73,8 +76,16 @@ impl Addresses {
 mod tests {
     use super::*;
 
-    fn range(text: &str) -> Ipv4Net {
-        text.parse().expect("a network")
+    fn range(text: &str) -> Ranges {
+        Ranges {
+            pods: text.parse().expect("a network"),
+            services: "10.96.0.0/16".parse().expect("a network"),
+            ipv6: None,
+        }
+    }
+
+    fn pair(last: u8) -> AddressPair {
+        Ipv4Addr::new(10, 9, 0, last).into()
     }
 
     #[test]
@@ -90,12 +101,12 @@ mod tests {
     #[test]
     fn adopted_addresses_stay_taken_and_returned_ones_are_used_last() {
         let addresses = Addresses::new(range("10.9.0.0/29"), [Ipv4Addr::new(10, 9, 0, 3)]);
-        assert_eq!(addresses.take(), Some(Ipv4Addr::new(10, 9, 0, 4)));
-        addresses.give_back(Ipv4Addr::new(10, 9, 0, 4));
-        assert_eq!(addresses.take(), Some(Ipv4Addr::new(10, 9, 0, 5)));
-        assert_eq!(addresses.take(), Some(Ipv4Addr::new(10, 9, 0, 6)));
-        assert_eq!(addresses.take(), Some(Ipv4Addr::new(10, 9, 0, 2)));
-        assert_eq!(addresses.take(), Some(Ipv4Addr::new(10, 9, 0, 4)));
+        assert_eq!(addresses.take(), Some(pair(4)));
+        addresses.give_back(pair(4));
+        assert_eq!(addresses.take(), Some(pair(5)));
+        assert_eq!(addresses.take(), Some(pair(6)));
+        assert_eq!(addresses.take(), Some(pair(2)));
+        assert_eq!(addresses.take(), Some(pair(4)));
         assert_eq!(addresses.take(), None);
     }
 

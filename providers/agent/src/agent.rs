@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use setpoint_net::{Net, Ranges};
+use setpoint_net::{AddressPair, Net, Ranges};
 use setpoint_runtime::Runtime;
 use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::spec::{ContainerState, ExecSpec};
@@ -59,8 +58,8 @@ pub struct AgentConfig {
     pub net: Option<Arc<Net>>,
     /// The instance's address ranges.
     pub ranges: Ranges,
-    /// The address that other machines reach this one by.
-    pub node_ip: Ipv4Addr,
+    /// The addresses that other machines reach this one by.
+    pub node_ip: AddressPair,
     /// Further labels of the Node.
     pub node_labels: BTreeMap<String, String>,
     /// The version to report, e.g. `0.1.0`.
@@ -130,7 +129,7 @@ pub struct Agent {
 struct Inner {
     pods: Pods,
     containers: Arc<dyn Containers>,
-    node_ip: Ipv4Addr,
+    node_ip: AddressPair,
     usage: Sampler,
     facts: Facts,
     now: Now,
@@ -163,13 +162,18 @@ impl Agent {
         let addresses = config
             .net
             .as_ref()
-            .map(|_| Arc::new(Addresses::new(config.ranges.pods, taken)));
+            .map(|_| Arc::new(Addresses::new(config.ranges.clone(), taken)));
         let facts = Facts::read(&config.data_dir);
         let identity = Identity {
             name: config.node_name.clone(),
             labels: config.node_labels.clone(),
-            ip: config.node_ip,
-            pod_cidr: config.ranges.pods.to_string(),
+            addresses: config.node_ip,
+            pod_cidrs: config
+                .ranges
+                .subnets()
+                .iter()
+                .map(|subnets| subnets.pods.to_string())
+                .collect(),
             version: config.version.clone(),
             settings: config.settings.clone(),
             volumes_dir: places.volumes().to_owned(),
@@ -377,7 +381,7 @@ impl Agent {
             }
             PodAddress::Pod => {
                 // A pod without an address of its own has the node's.
-                let ip = sandbox.spec.ip.unwrap_or(self.inner.node_ip);
+                let ip = sandbox.spec.ip.unwrap_or(self.inner.node_ip.ipv4);
                 let stream = http_client::connect(&ip.to_string(), port, CONNECT_LIMIT)
                     .await
                     .map_err(|error| failed(error.into()))?;

@@ -23,10 +23,10 @@ pub struct Sources {
     pub files: BTreeMap<files::Place, files::Text>,
     /// Variables that tell of services; explicit ones win.
     pub services: Vec<(String, String)>,
-    /// The pod's address.
-    pub pod_ip: String,
-    /// The node's address.
-    pub host_ip: String,
+    /// The pod's addresses, its first first.
+    pub pod_ips: Vec<String>,
+    /// The node's addresses.
+    pub host_ips: Vec<String>,
     /// The node's CPUs in thousandths.
     pub node_cpu_millis: i128,
     /// The node's memory in bytes.
@@ -262,8 +262,10 @@ pub fn field_value(pod: &Pod, path: &str, sources: &Sources) -> Option<String> {
         "metadata.annotations" => Some(pairs(meta.annotations.as_ref())),
         "spec.nodeName" => text(spec.and_then(|spec| spec.node_name.as_ref())),
         "spec.serviceAccountName" => text(spec.and_then(|spec| spec.service_account_name.as_ref())),
-        "status.podIP" | "status.podIPs" => Some(sources.pod_ip.clone()),
-        "status.hostIP" | "status.hostIPs" => Some(sources.host_ip.clone()),
+        "status.podIP" => text(sources.pod_ips.first()),
+        "status.podIPs" => Some(sources.pod_ips.join(",")),
+        "status.hostIP" => text(sources.host_ips.first()),
+        "status.hostIPs" => Some(sources.host_ips.join(",")),
         _ => None,
     }
 }

@@ -7,12 +7,12 @@
 //! Until what ran before is known nothing is published, so that the rules of an earlier process stay in force.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use setpoint_net::{Backend, HostPort, Protocol};
+use setpoint_net::{AddressPair, Backend, Family, HostPort, Protocol};
 use tokio::sync::watch;
 
 /// Why a pod with a taken host port is refused: the kubelet's reason.
@@ -75,7 +75,7 @@ pub fn wanted(pod: &Pod) -> Vec<Wanted> {
 #[derive(Debug)]
 struct Held {
     wanted: Vec<Wanted>,
-    ip: Option<Ipv4Addr>,
+    addresses: Option<AddressPair>,
 }
 
 #[derive(Debug, Default)]
@@ -121,15 +121,21 @@ impl HostPorts {
         if wanted.iter().any(taken) {
             return false;
         }
-        state.held.insert(uid.to_owned(), Held { wanted, ip: None });
+        state.held.insert(
+            uid.to_owned(),
+            Held {
+                wanted,
+                addresses: None,
+            },
+        );
         true
     }
 
-    /// Lets a pod's ports lead to its address.
-    pub fn open(&self, uid: &str, ip: Ipv4Addr) {
+    /// Lets a pod's ports lead to its addresses, each family's to that of its own.
+    pub fn open(&self, uid: &str, addresses: AddressPair) {
         let mut state = self.state.lock();
         if let Some(held) = state.held.get_mut(uid) {
-            held.ip = Some(ip);
+            held.addresses = Some(addresses);
             self.publish(&state);
         }
     }
@@ -159,17 +165,13 @@ impl HostPorts {
             return;
         }
         let of_pod = |held: &Held| {
-            let ip = held.ip?;
-            let ports = held.wanted.iter().filter_map(move |wanted| {
-                Some(HostPort {
+            let addresses = held.addresses?;
+            let ports = held.wanted.iter().flat_map(move |wanted| {
+                let of_family = move |ip: &IpAddr| wanted.ip.is_none_or(|own| Family::of(own) == Family::of(*ip));
+                addresses.all().filter(of_family).map(|ip| HostPort {
                     protocol: wanted.protocol,
                     port: wanted.port,
-                    ip: match wanted.ip {
-                        None => None,
-                        Some(IpAddr::V4(ip)) => Some(ip),
-                        // Pods have no IPv6; the worker has said so.
-                        Some(IpAddr::V6(_)) => return None,
-                    },
+                    ip: wanted.ip,
                     backend: Backend {
                         ip,
                         port: wanted.target,
@@ -192,6 +194,8 @@ impl HostPorts {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -217,7 +221,7 @@ mod tests {
         let web = pod(json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81},
             {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "127.0.0.1"}]));
         assert!(ports.reserve("a", &web));
-        ports.open("a", IP);
+        ports.open("a", IP.into());
         assert!(ports.published().borrow().is_none(), "what ran before is not known yet");
         ports.all_known();
         let ip = IP.to_string();
@@ -228,6 +232,31 @@ mod tests {
         );
         ports.release("a");
         assert!(published(&ports).is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_both_families_is_reached_by_each_at_its_own() {
+        let ports = HostPorts::default();
+        let web = pod(json!([{"containerPort": 80, "hostPort": 8080},
+            {"containerPort": 53, "hostPort": 53, "hostIP": "2001:db8::1"}]));
+        assert!(ports.reserve("a", &web));
+        ports.all_known();
+        let ipv6 = "fd00:0:1:42::2".to_owned();
+        ports.open(
+            "a",
+            AddressPair {
+                ipv4: IP,
+                ipv6: ipv6.parse().ok(),
+            },
+        );
+        let only = Some("2001:db8::1".to_owned());
+        let found: std::collections::BTreeSet<_> = published(&ports).into_iter().collect();
+        let wanted = [
+            (8080, None, IP.to_string(), 80),
+            (8080, None, ipv6.clone(), 80),
+            (53, only, ipv6, 53),
+        ];
+        assert_eq!(found, wanted.into());
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Services and DNS of the node as one thing, and its network kept against others' changes.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use setpoint_net::Net;
+use setpoint_net::{AddressPair, Net};
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
@@ -81,11 +80,11 @@ impl Network {
 
 #[async_trait]
 impl Drain for Network {
-    async fn drained(&self, ip: Ipv4Addr, within: Duration) {
+    async fn drained(&self, pod: AddressPair, within: Duration) {
         let running = self.running.read().await;
         let Some(running) = running.as_ref() else { return };
-        if !running.services.drained(ip, within).await {
-            tracing::debug!(%ip, "the rules still lead to a pod that is being stopped");
+        if !running.services.drained(pod, within).await {
+            tracing::debug!(%pod, "the rules still lead to a pod that is being stopped");
         }
     }
 }

@@ -5,7 +5,6 @@ mod keep;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -13,6 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use setpoint_net::AddressPair;
 
 use crate::resize::Capacity;
 use crate::settings::{Reserved, Settings};
@@ -120,10 +120,10 @@ pub struct Identity {
     pub name: String,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
-    /// The address that others reach it by.
-    pub ip: Ipv4Addr,
-    /// The pods' range.
-    pub pod_cidr: String,
+    /// The addresses that others reach it by.
+    pub addresses: AddressPair,
+    /// The pods' ranges, that of IPv4 first.
+    pub pod_cidrs: Vec<String>,
     /// The agent's version.
     pub version: String,
     /// How many pods the node takes, and what it keeps from them.
@@ -160,7 +160,7 @@ fn object(identity: &Identity) -> Value {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": identity.name, "labels": labels, "annotations": {VOLUMES_DIR: identity.volumes_dir}},
-        "spec": {"podCIDR": identity.pod_cidr, "podCIDRs": [identity.pod_cidr]},
+        "spec": {"podCIDR": identity.pod_cidrs.first(), "podCIDRs": identity.pod_cidrs},
     })
 }
 
@@ -186,6 +186,11 @@ pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Optio
         millis => format!("{millis}m"),
     };
     let time = json!(status::whole_seconds(now));
+    let internal = identity.addresses.all();
+    let mut addresses: Vec<Value> = internal
+        .map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}))
+        .collect();
+    addresses.push(json!({"type": "Hostname", "address": identity.name}));
     let condition = |kind: &str, on: bool, good: (&str, &str), bad: (&str, &str)| {
         let value = if on { "True" } else { "False" };
         let (reason, message) = if on == (kind == "Ready") { good } else { bad };
@@ -217,10 +222,7 @@ pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Optio
             "ephemeral-storage": (facts.storage - storage).to_string(),
             "pods": pods,
         },
-        "addresses": [
-            {"type": "InternalIP", "address": identity.ip.to_string()},
-            {"type": "Hostname", "address": identity.name},
-        ],
+        "addresses": addresses,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
         "nodeInfo": {
             "architecture": architecture(),
@@ -296,6 +298,11 @@ pub async fn register(
 }
 
 async fn write_status(api: &Api<Node>, name: &str, status: &Value) -> Result<(), kube::Error> {
+    let mut status = status.clone();
+    // Addresses are told apart by their type, of which a node with two families has one twice: they are put in place of what is there.
+    if let Some(addresses) = status["addresses"].as_array_mut() {
+        addresses.push(json!({"$patch": "replace"}));
+    }
     let patch = json!({"status": status});
     within(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)))
         .await
@@ -310,8 +317,11 @@ mod tests {
         Identity {
             name: "one".to_owned(),
             labels: BTreeMap::from([("rack".to_owned(), "7".to_owned())]),
-            ip: Ipv4Addr::new(192, 0, 2, 1),
-            pod_cidr: "10.42.0.0/24".to_owned(),
+            addresses: AddressPair {
+                ipv4: [192, 0, 2, 1].into(),
+                ipv6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()),
+            },
+            pod_cidrs: vec!["10.42.0.0/24".to_owned(), "fd00:0:1:42::/64".to_owned()],
             version: "0.1.0".to_owned(),
             settings: Settings::default(),
             volumes_dir: "/data/volumes".into(),

@@ -1,11 +1,11 @@
 //! What a worker knows of its pod besides the object: plain data, the input of [`crate::decide`] and [`crate::status`].
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, ResourceRequirements};
+use setpoint_net::AddressPair;
 use setpoint_runtime::spec::{ContainerState, Exit};
 
 use crate::backoff;
@@ -51,8 +51,8 @@ pub enum Sandbox {
     Creating,
     /// It stands.
     Ready {
-        /// The pod's address; `None` on the host's network.
-        ip: Option<Ipv4Addr>,
+        /// The pod's addresses; `None` on the host's network.
+        addresses: Option<AddressPair>,
     },
     /// It could not be made.
     Failed(Failure),
@@ -290,10 +290,10 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Returns the pod's own address.
-    pub fn ip(&self) -> Option<Ipv4Addr> {
+    /// Returns the pod's own addresses.
+    pub fn addresses(&self) -> Option<AddressPair> {
         match self.sandbox {
-            Sandbox::Ready { ip } => ip,
+            Sandbox::Ready { addresses } => addresses,
             _ => None,
         }
     }

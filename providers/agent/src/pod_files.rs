@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use setpoint_net::AddressPair;
 
 /// The most search domains that a resolver takes.
 const SEARCH_LIMIT: usize = 32;
@@ -46,12 +47,12 @@ pub fn sandbox_hostname(pod: &Pod, cluster_domain: &str) -> String {
 }
 
 /// Returns the text of /etc/hosts.
-pub fn hosts(pod: &Pod, ip: Option<Ipv4Addr>, cluster_domain: &str) -> String {
+pub fn hosts(pod: &Pod, addresses: Option<AddressPair>, cluster_domain: &str) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
-    if let Some(ip) = ip {
+    for ip in addresses.iter().flat_map(AddressPair::all) {
         let full = domain_name(pod, cluster_domain)
             .map(|name| format!("{name}\t"))
             .unwrap_or_default();
@@ -250,11 +251,18 @@ mod tests {
     #[test]
     fn hosts_name_the_pod_its_subdomain_and_aliases() {
         let pod = pod(json!({"subdomain": "db", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x", "y"]}]}));
-        let text = hosts(&pod, Some(Ipv4Addr::new(10, 42, 0, 7)), "cluster.local");
+        let text = hosts(&pod, Some(Ipv4Addr::new(10, 42, 0, 7).into()), "cluster.local");
         assert!(
             text.contains("10.42.0.7\tweb-1.db.shop.svc.cluster.local\tweb-1\n"),
             "{text}"
         );
         assert!(text.ends_with("1.2.3.4\tx\ty\n"), "{text}");
+        let both = AddressPair {
+            ipv4: Ipv4Addr::new(10, 42, 0, 7),
+            ipv6: "fd00:0:1:42::7".parse().ok(),
+        };
+        let text = hosts(&pod, Some(both), "cluster.local");
+        let lines = "10.42.0.7\tweb-1.db.shop.svc.cluster.local\tweb-1\nfd00:0:1:42::7\tweb-1.db.shop.svc.cluster.local\tweb-1\n";
+        assert!(text.contains(lines), "{text}");
     }
 }

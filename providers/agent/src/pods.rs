@@ -201,14 +201,14 @@ impl Pods {
             return;
         }
         let sandbox = self.adopted.lock().remove(&uid);
-        if let Some(ip) = sandbox
+        if let Some(addresses) = sandbox
             .as_ref()
             .filter(|sandbox| sandbox.pid != 0)
-            .and_then(|sandbox| sandbox.spec.ip)
+            .and_then(|sandbox| sandbox.spec.addresses())
         {
             // Before any worker begins: what runs has its ports before what is new.
             self.shared.host_ports.reserve(&uid, &update.pod);
-            self.shared.host_ports.open(&uid, ip);
+            self.shared.host_ports.open(&uid, addresses);
         }
         self.start(uid, update, sandbox);
     }

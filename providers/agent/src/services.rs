@@ -13,7 +13,7 @@ pub mod table;
 pub mod view;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_api};
 use kube::{Api, Client};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
-use setpoint_net::{Net, NetError, ServiceTable};
+use setpoint_net::{AddressPair, Net, NetError, ServiceTable};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ impl Rules for Net {
 #[derive(Debug)]
 pub struct Services {
     view: watch::Receiver<Arc<View>>,
-    serving: watch::Receiver<Option<Arc<BTreeSet<Ipv4Addr>>>>,
+    serving: watch::Receiver<Option<Arc<BTreeSet<IpAddr>>>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -124,9 +124,10 @@ impl Services {
     /// Waits until the rules in force send no new connection to a pod, but for want of another backend.
     ///
     /// Returns false if that is not so `within` that time. True at once for a pod that no service leads to.
-    pub async fn drained(&self, ip: Ipv4Addr, within: Duration) -> bool {
+    pub async fn drained(&self, pod: AddressPair, within: Duration) -> bool {
         let mut serving = self.serving.clone();
-        let drained = serving.wait_for(|serving| serving.as_ref().is_some_and(|serving| !serving.contains(&ip)));
+        let left = |serving: &BTreeSet<IpAddr>| pod.all().all(|ip| !serving.contains(&ip));
+        let drained = serving.wait_for(|serving| serving.as_deref().is_some_and(left));
         matches!(tokio::time::timeout(within, drained).await, Ok(Ok(_)))
     }
 
@@ -200,7 +201,7 @@ struct Work<R> {
     here: Here,
     checks: Checks,
     view: watch::Sender<Arc<View>>,
-    serving: watch::Sender<Option<Arc<BTreeSet<Ipv4Addr>>>>,
+    serving: watch::Sender<Option<Arc<BTreeSet<IpAddr>>>>,
     /// As they were at the last look.
     host_ports: Published,
     rules: Arc<R>,

@@ -29,6 +29,22 @@ pub struct Settings {
     pub pods: PodSettings,
     /// `[images]`: when images are removed.
     pub images: ImageSettings,
+    /// `[network]`: what pods are reached by.
+    pub network: NetworkSettings,
+}
+
+/// What pods and services are reached by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// Whether they have addresses of IPv6 beside those of IPv4, where the kernel has it.
+    pub ipv6: bool,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self { ipv6: true }
+    }
 }
 
 /// What is kept from pods: for the system and for this program.

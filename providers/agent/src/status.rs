@@ -1,14 +1,13 @@
 //! What a pod's status is, as Kubernetes shows it: a pure function of the object, what was observed and the status before (whose
 //! transition times are kept where nothing changed).
 
-use std::net::Ipv4Addr;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container as ContainerDef, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use setpoint_net::AddressPair;
 use setpoint_runtime::spec::ContainerState;
 
 use crate::backoff;
@@ -35,7 +34,7 @@ pub fn is_own(condition: &str) -> bool {
 }
 
 /// Makes the status of a pod.
-pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr, now: Timestamp) -> PodStatus {
+pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host: AddressPair, now: Timestamp) -> PodStatus {
     let Some(spec) = &pod.spec else { return old.clone() };
     let view = View {
         pod,
@@ -64,11 +63,11 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
         .map(|container| view.container(&roles::as_container(container), Role::Ephemeral))
         .collect();
     let phase = view.told_phase(&inits, &mains);
-    let pod_ip = match observed.sandbox {
-        Sandbox::Ready { ip: Some(ip) } => Some(ip.to_string()),
-        Sandbox::Ready { ip: None } => Some(host_ip.to_string()),
+    let pod_ips = match observed.sandbox {
+        // On the host's network a pod has the host's addresses.
+        Sandbox::Ready { addresses } => Some(shown(addresses.unwrap_or(host), |ip| PodIP { ip })),
         // Kubernetes keeps showing the address of a pod that has ended.
-        _ if observed.ending >= Ending::Removing || is_terminal(&phase) => old.pod_ip.clone(),
+        _ if observed.ending >= Ending::Removing || is_terminal(&phase) => old.pod_ips.clone(),
         _ => None,
     };
     let conditions = view.conditions(&phase, &inits, &mains);
@@ -84,17 +83,19 @@ pub fn build(pod: &Pod, observed: &Observed, old: &PodStatus, host_ip: Ipv4Addr,
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
-        host_ip: Some(host_ip.to_string()),
-        host_ips: Some(vec![HostIP {
-            ip: host_ip.to_string(),
-        }]),
-        pod_ips: pod_ip.as_ref().map(|ip| vec![PodIP { ip: ip.clone() }]),
-        pod_ip,
+        host_ip: Some(host.first().to_string()),
+        host_ips: Some(shown(host, |ip| HostIP { ip })),
+        pod_ip: pod_ips.iter().flatten().next().map(|first| first.ip.clone()),
+        pod_ips,
         start_time: old.start_time.clone().or(observed.started_at.map(whole_seconds)),
         qos_class: Some(resources::qos_class(spec).to_owned()),
         observed_generation: pod.metadata.generation.or(old.observed_generation),
         ..old.clone()
     }
+}
+
+fn shown<T>(addresses: AddressPair, form: impl Fn(String) -> T) -> Vec<T> {
+    addresses.all().map(|ip| form(ip.to_string())).collect()
 }
 
 /// Returns the id of an attempt as the API shows it.

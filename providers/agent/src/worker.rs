@@ -24,6 +24,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod, PodStatus};
+use setpoint_net::AddressPair;
 use setpoint_runtime::spec::{ContainerState, Exit, SandboxState};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -58,15 +59,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 #[async_trait]
 pub trait Drain: Send + Sync + 'static {
     /// Returns once the node's rules no longer point to the address, or when the time is over.
-    async fn drained(&self, ip: Ipv4Addr, within: Duration);
+    async fn drained(&self, pod: AddressPair, within: Duration);
 }
 
 /// What all workers of a node share.
 pub struct Shared {
     /// The node's name.
     pub node_name: String,
-    /// The node's address.
-    pub node_ip: Ipv4Addr,
+    /// The node's addresses.
+    pub node_ip: AddressPair,
     /// What the node has.
     pub facts: Facts,
     /// Where pods' files lie.
@@ -172,8 +173,8 @@ struct Worker {
     pod: Arc<Pod>,
     uid: String,
     observed: Observed,
-    /// The address that was taken for this pod.
-    ip: Option<Ipv4Addr>,
+    /// The addresses that were taken for this pod.
+    addresses: Option<AddressPair>,
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
     /// The probes of each container's newest attempt.
     schedules: BTreeMap<(String, Kind), (u32, Schedule)>,
@@ -255,7 +256,7 @@ impl Worker {
             wake,
             pod,
             uid,
-            ip: None,
+            addresses: None,
             running: FuturesUnordered::new(),
             schedules: BTreeMap::new(),
             writing: false,
@@ -356,8 +357,10 @@ impl Worker {
         self.observed.sandbox = if is_closed {
             Sandbox::Closed
         } else {
-            self.ip = sandbox.spec.ip;
-            Sandbox::Ready { ip: sandbox.spec.ip }
+            self.addresses = sandbox.spec.addresses();
+            Sandbox::Ready {
+                addresses: self.addresses,
+            }
         };
         let mut attempts: Vec<&ContainerState> = sandbox.containers.iter().collect();
         attempts.sort_by_key(|state| state.attempt);

@@ -4,12 +4,12 @@
 //! entries must go too; TCP's end by themselves.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 
 use crate::netlink::{Attributes, DUMP, Message, REQUEST, Socket, failed};
-use crate::{Backend, NetError};
+use crate::{Backend, Family, NetError};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
@@ -20,7 +20,14 @@ const CTA_ID: u16 = 12;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const UDP: u8 = 17;
-const HEADER: [u8; 4] = [2, 0, 0, 0];
+
+/// The attributes of a tuple's source and destination address.
+const fn address_kinds(family: Family) -> (u16, u16) {
+    match family {
+        Family::V4 => (1, 2),
+        Family::V6 => (3, 4),
+    }
+}
 
 /// Which UDP entries no longer say where packets go.
 pub(crate) struct Stale<'a> {
@@ -30,16 +37,17 @@ pub(crate) struct Stale<'a> {
     pub(crate) opened: &'a BTreeSet<u16>,
 }
 
-/// Removes stale entries of UDP connections.
-pub(crate) fn forget(socket: &mut Socket, stale: &Stale<'_>) -> Result<(), NetError> {
+/// Removes stale entries of a family's UDP connections.
+pub(crate) fn forget(socket: &mut Socket, family: Family, stale: &Stale<'_>) -> Result<(), NetError> {
+    let header = [family.number(), 0, 0, 0];
     let mut message = Message::new(GET, REQUEST | DUMP, "list the tracked connections");
-    message.raw(&HEADER);
+    message.raw(&header);
     let mut doomed = Vec::new();
-    socket.get(message, |_, payload| doomed.extend(read(payload, stale)))?;
+    socket.get(message, |_, payload| doomed.extend(read(payload, family, stale)))?;
     for (tuple, id) in doomed {
         let mut message = Message::new(DELETE, REQUEST, "remove a tracked connection");
         message
-            .raw(&HEADER)
+            .raw(&header)
             .put(CTA_TUPLE_ORIG | 0x8000, &tuple)
             .put(CTA_ID, &id);
         match socket.one(message)? {
@@ -51,7 +59,7 @@ pub(crate) fn forget(socket: &mut Socket, stale: &Stale<'_>) -> Result<(), NetEr
 }
 
 /// Returns the original tuple and the id of a stale entry.
-fn read(payload: &[u8], stale: &Stale<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+fn read(payload: &[u8], family: Family, stale: &Stale<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let attributes = || payload.get(4..).map(Attributes);
     let original = attributes()?.find(CTA_TUPLE_ORIG)?;
     let reply = attributes()?.find(CTA_TUPLE_REPLY)?;
@@ -59,22 +67,18 @@ fn read(payload: &[u8], stale: &Stale<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     if Attributes(protocol(original)?).find(1)? != [UDP] {
         return None;
     }
-    let address = |tuple, kind| -> Option<Ipv4Addr> {
-        let octets: [u8; 4] = Attributes(Attributes(tuple).find(CTA_TUPLE_IP)?)
-            .find(kind)?
-            .try_into()
-            .ok()?;
-        Some(octets.into())
-    };
+    let (from, to) = address_kinds(family);
+    let address =
+        |tuple, kind| -> Option<IpAddr> { family.read(Attributes(Attributes(tuple).find(CTA_TUPLE_IP)?).find(kind)?) };
     let port = |tuple, kind| -> Option<u16> {
         let bytes = Attributes(protocol(tuple)?).find(kind)?.try_into().ok()?;
         Some(u16::from_be_bytes(bytes))
     };
     let answering = Backend {
-        ip: address(reply, 1)?,
+        ip: address(reply, from)?,
         port: port(reply, 2)?,
     };
-    let (asked, asked_port) = (address(original, 2)?, port(original, 3)?);
+    let (asked, asked_port) = (address(original, to)?, port(original, 3)?);
     let is_stale = match asked == answering.ip {
         true => stale.opened.contains(&asked_port),
         false => (stale.lost)(answering),

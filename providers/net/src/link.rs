@@ -6,37 +6,39 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use crate::fault::NetStep;
 use crate::netlink::{Message, Socket, failed};
 use crate::rules::Names;
-use crate::{AttachRequest, Attachment, NetError, Netns, route, sysctl};
+use crate::{AddressPair, AttachRequest, Attachment, Family, NetError, Netns, Ranges, Subnets, route, sysctl};
 
 /// Makes the host's end of a pod's link what it was, where somebody has changed it; returns whether it was changed.
 ///
 /// A link that is gone meanwhile needs nothing.
 pub(crate) fn mend(
     socket: &mut Socket,
-    gateway: Ipv4Addr,
+    subnets: &[Subnets],
     link: &route::Link,
-    ip: Ipv4Addr,
+    pod: AddressPair,
     routes: &[route::Route],
 ) -> Result<bool, NetError> {
     let mut mended = false;
-    for (parameter, value) in host_parameters(&link.name) {
+    for (parameter, value) in host_parameters(&link.name, pod) {
         mended |= sysctl::restore(&parameter, value)?;
     }
-    let to = Ipv4Net::from(ip);
-    let has_route = routes
-        .iter()
-        .any(|route| route.to == to && route.out == Some(link.index));
-    if link.up && has_route {
+    let has_route = |to: IpNet| {
+        routes
+            .iter()
+            .any(|route| route.to == to && route.out == Some(link.index))
+    };
+    let mut ways = subnets.iter().filter_map(|subnets| pod.of(subnets.family));
+    if link.up && ways.all(|ip| has_route(ip.into())) {
         return Ok(mended);
     }
-    for message in host_messages(link.index, None, ip, gateway) {
+    for message in host_messages(link.index, None, pod, subnets) {
         let what = message.what().to_owned();
         match socket.one(message)? {
             Ok(()) => {}
@@ -47,20 +49,40 @@ pub(crate) fn mend(
     Ok(true)
 }
 
-/// A pod sends from its own address only; 127.0.0.1:<node port> is for the host alone, which the raw chain sees to.
-fn host_parameters(interface: &str) -> [(String, &'static str); 2] {
-    [
-        (format!("net/ipv4/conf/{interface}/rp_filter"), "1"),
-        (format!("net/ipv4/conf/{interface}/route_localnet"), "1"),
-    ]
+/// A pod sends from its own address only (in IPv6 the raw chain sees to that); 127.0.0.1:<node port> is for the host alone, which the raw chain
+/// sees to. A pod must not send router advertisements to the host (CVE-2020-13401), and the host's end needs no address of its own.
+///
+/// Whether IPv6 is switched on there says whether the pod has an address of it.
+fn host_parameters(interface: &str, pod: AddressPair) -> Vec<(String, &'static str)> {
+    let ipv4 = |name, value| (format!("net/ipv4/conf/{interface}/{name}"), value);
+    let ipv6 = |name, value| (ipv6_parameter(interface, name), value);
+    let mut parameters = vec![ipv4("rp_filter", "1"), ipv4("route_localnet", "1")];
+    match pod.ipv6 {
+        Some(_) => parameters.extend([
+            ipv6("accept_ra", "0"),
+            ipv6("addr_gen_mode", "1"),
+            ipv6(SWITCHED_OFF, "0"),
+        ]),
+        None => parameters.push(ipv6(SWITCHED_OFF, "1")),
+    }
+    parameters
 }
 
-fn host_messages(index: u32, alias: Option<&str>, ip: Ipv4Addr, gateway: Ipv4Addr) -> Vec<Message> {
-    vec![
-        route::set_up(index, alias),
-        route::add_link_route(Ipv4Net::from(ip), index, Some(gateway)),
-        route::add_neighbour(index, ip, pod_mac(ip)),
-    ]
+const SWITCHED_OFF: &str = "disable_ipv6";
+
+fn ipv6_parameter(interface: &str, name: &str) -> String {
+    format!("net/ipv6/conf/{interface}/{name}")
+}
+
+fn host_messages(index: u32, alias: Option<&str>, pod: AddressPair, subnets: &[Subnets]) -> Vec<Message> {
+    let mut messages = vec![route::set_up(index, alias)];
+    for Subnets { family, gateway, .. } in subnets {
+        if let Some(ip) = pod.of(*family) {
+            messages.push(route::add_link_route(ip.into(), index, Some(*gateway)));
+            messages.push(route::add_neighbour(index, ip, pod_mac(pod.ipv4)));
+        }
+    }
+    messages
 }
 
 /// A locally administered address, one per pod address.
@@ -78,8 +100,9 @@ pub(crate) fn passed(step: NetStep) -> Result<(), NetError> {
 }
 
 /// Makes the link; on failure none is left.
-pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) -> Result<Attachment, NetError> {
-    let interface = names.link(request.ip);
+pub(crate) fn attach(names: &Names, ranges: &Ranges, request: &AttachRequest) -> Result<Attachment, NetError> {
+    let pod = request.addresses;
+    let interface = names.link(pod.ipv4);
     let opened;
     let netns = match &request.netns {
         Netns::File(file) => file.as_fd(),
@@ -94,7 +117,7 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
     };
     let mut socket = Socket::route()?;
     let mtu = uplink_mtu(&mut socket)?;
-    let add = || route::add_veth(&interface, names.group, mtu, netns, pod_mac(request.ip));
+    let add = || route::add_veth(&interface, names.group, mtu, netns, pod_mac(pod.ipv4));
     if let Err(errno) = socket.one(add())? {
         // The address was free, so a link of this name is a dead sandbox's.
         if errno != Errno::EEXIST {
@@ -105,9 +128,9 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
     }
     let finish = |socket: &mut Socket| {
         passed(NetStep::Link)?;
-        host_end(socket, gateway, request, &interface)?;
+        host_end(socket, ranges, request, &interface)?;
         passed(NetStep::HostRoute)?;
-        within(netns, || pod_end(request.ip))?;
+        within(netns, || pod_end(pod))?;
         passed(NetStep::PodAddress)?;
         wait_until_it_carries(socket, &interface)?;
         passed(NetStep::Carrier)
@@ -119,36 +142,48 @@ pub(crate) fn attach(names: &Names, gateway: Ipv4Addr, request: &AttachRequest) 
         return Err(error);
     }
     Ok(Attachment {
-        ip: request.ip,
+        addresses: pod,
         sandbox: request.sandbox.clone(),
         interface,
     })
 }
 
-/// The host's end: the kernel parameters before it goes up, then its route and neighbour.
-fn host_end(socket: &mut Socket, gateway: Ipv4Addr, request: &AttachRequest, interface: &str) -> Result<(), NetError> {
-    // A pod must not send router advertisements to the host (CVE-2020-13401); pods have IPv4 only.
-    sysctl::set_if_there(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1")?;
-    for (parameter, value) in host_parameters(interface) {
-        sysctl::set(&parameter, value)?;
+/// The host's end: the kernel parameters before it goes up, then its routes and neighbours.
+fn host_end(socket: &mut Socket, ranges: &Ranges, request: &AttachRequest, interface: &str) -> Result<(), NetError> {
+    for (parameter, value) in host_parameters(interface, request.addresses) {
+        // The kernel may have no IPv6.
+        match request.addresses.ipv6 {
+            Some(_) => sysctl::set(&parameter, value)?,
+            None => sysctl::set_if_there(&parameter, value)?,
+        }
     }
     passed(NetStep::HostParameters)?;
     let index = route::link(socket, interface)?.index;
-    socket.all(host_messages(index, Some(&request.sandbox), request.ip, gateway))
+    let alias = Some(request.sandbox.as_str());
+    socket.all(host_messages(index, alias, request.addresses, &ranges.subnets()))
 }
 
 /// The pod's end, in its network namespace.
-fn pod_end(ip: Ipv4Addr) -> Result<(), NetError> {
+fn pod_end(pod: AddressPair) -> Result<(), NetError> {
+    if pod.ipv6.is_some() {
+        // Nobody else is on the link: nobody is asked for a way, nor whether an address is taken, which would take a second.
+        for (name, value) in [("accept_ra", "0"), ("accept_dad", "0"), (SWITCHED_OFF, "0")] {
+            sysctl::set(&ipv6_parameter("eth0", name), value)?;
+        }
+    }
     let mut socket = Socket::route()?;
     let index = route::link(&mut socket, "eth0")?.index;
-    socket.all(vec![
-        route::set_up(route::LOOPBACK, None),
-        route::add_address(index, ip, None),
-        route::set_up(index, None),
-        route::add_link_route(Ipv4Net::from(route::NEXT_HOP), index, None),
-        route::add_default_route(index, route::NEXT_HOP),
-        route::add_neighbour(index, route::NEXT_HOP, route::HOST_MAC),
-    ])?;
+    let mut messages = vec![route::set_up(route::LOOPBACK, None), route::set_up(index, None)];
+    for ip in pod.all() {
+        let next_hop = route::next_hop(Family::of(ip));
+        messages.extend([
+            route::add_address(index, ip, None),
+            route::add_link_route(next_hop.into(), index, None),
+            route::add_default_route(index, next_hop),
+            route::add_neighbour(index, next_hop, route::HOST_MAC),
+        ]);
+    }
+    socket.all(messages)?;
     wait_until_it_carries(&mut socket, "eth0")
 }
 
@@ -213,11 +248,11 @@ pub(crate) fn delete_all(socket: &mut Socket, names: &Names) -> Result<(), NetEr
 }
 
 /// Lists an instance's links.
-pub(crate) fn list(socket: &mut Socket, names: &Names) -> Result<Vec<Attachment>, NetError> {
+pub(crate) fn list(socket: &mut Socket, names: &Names, ranges: &Ranges) -> Result<Vec<Attachment>, NetError> {
     let attachment = |link: route::Link| {
         let ip = names.link_address(&link.name)?;
         Some(Attachment {
-            ip,
+            addresses: addresses(ranges, ip, &link.name),
             sandbox: link.alias,
             interface: link.name,
         })
@@ -227,10 +262,19 @@ pub(crate) fn list(socket: &mut Socket, names: &Names) -> Result<Vec<Attachment>
     Ok(found)
 }
 
+/// Returns the addresses of the pod behind a link: those of pods that were started without IPv6 stay without.
+fn addresses(ranges: &Ranges, ip: Ipv4Addr, interface: &str) -> AddressPair {
+    let has_ipv6 = sysctl::is(&ipv6_parameter(interface, SWITCHED_OFF), "0");
+    match has_ipv6 {
+        true => ranges.addresses(ip),
+        false => ip.into(),
+    }
+}
+
 /// Returns the MTU of the link that the default route leaves by, so that pods need no path discovery; else 1500.
 fn uplink_mtu(socket: &mut Socket) -> Result<u32, NetError> {
     const ETHERNET: u32 = 1500;
-    let default = route::routes(socket)?
+    let default = route::routes(socket, Family::V4)?
         .into_iter()
         .find(|route| route.to.prefix_len() == 0 && route.out.is_some());
     let Some(index) = default.and_then(|route| route.out) else {

@@ -13,8 +13,8 @@ use crate::netlink::{Message, Socket, failed};
 use crate::nft::{self, Batch};
 use crate::rules::{self, Names, Programmed};
 use crate::{
-    Applied, AttachRequest, Attachment, Backend, NetConfig, NetError, Ranges, ServiceTable, conntrack, firewall, link,
-    ranges, route, sysctl,
+    AddressPair, Applied, AttachRequest, Attachment, Backend, Family, Ipv6Ranges, NetConfig, NetError, Ranges,
+    ServiceTable, Subnets, conntrack, firewall, link, ranges, route, sysctl,
 };
 
 /// One instance's network on this host; cheap to clone.
@@ -43,13 +43,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type Pods = BTreeMap<Ipv4Addr, AddressPair>;
+
 #[derive(Debug, Default)]
 struct State {
     /// `None` until the first apply, which replaces whatever an earlier process has left.
     programmed: Option<Programmed>,
     table: Option<ServiceTable>,
-    /// The pods in the hairpin set.
-    pods: BTreeSet<Ipv4Addr>,
+    /// The pods in the hairpin sets, by their first address.
+    pods: Pods,
     /// Kept open: the kernel finishes all pending removals (an RCU grace period) when such a socket is closed.
     socket: Option<Socket>,
     ports: OwnPorts,
@@ -85,31 +87,45 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Net {
-    /// Returns ranges that no address and no route of this host uses (in any routing table).
+    /// Returns ranges of IPv4 that no address and no route of this host uses (in any routing table).
     ///
     /// Two instances that choose at the same moment may get the same; the second [`Net::open`] then answers
     /// [`NetError::RangeTaken`], and choosing again gives others.
     pub async fn choose_ranges() -> Result<Ranges, NetError> {
-        blocking(|| ranges::choose(&ranges::in_use(&mut Socket::route()?)?)).await
+        blocking(|| ranges::choose(&ranges::in_use(&mut Socket::route()?, Family::V4)?)).await
     }
 
-    /// Makes what an instance needs on this host, or repairs it: forwarding, the gateway's address, the routes to
-    /// services, the nftables table. Services and pods that are there keep working meanwhile.
+    /// Returns ranges of IPv6 that no address and no route of this host uses: unique local addresses, whose forty random bits are taken from
+    /// this number.
+    pub async fn choose_ipv6_ranges(global_id: u64) -> Result<Ipv6Ranges, NetError> {
+        blocking(move || ranges::choose_ipv6(global_id, &ranges::in_use(&mut Socket::route()?, Family::V6)?)).await
+    }
+
+    /// Removes what an instance that goes on with IPv4 alone has of IPv6: its table, its routes and the gateway's address. Pods keep theirs
+    /// until they end.
+    pub async fn leave_ipv6(config: &NetConfig) -> Result<(), NetError> {
+        check(config)?;
+        let config = config.clone();
+        blocking(move || remove_ipv6(&config, &mut Socket::route()?, &mut Socket::netfilter()?)).await
+    }
+
+    /// Makes what an instance needs on this host, or repairs it: forwarding, the gateway's addresses, the routes to
+    /// services, the nftables tables. Services and pods that are there keep working meanwhile.
     pub async fn open(config: NetConfig) -> Result<Net, NetError> {
         check(&config)?;
         blocking(move || {
             let names = Names::of(&config);
             let mut routes = Socket::route()?;
             let mut filter = Socket::netfilter()?;
-            let pods = link::list(&mut routes, &names)?
-                .into_iter()
-                .map(|attachment| attachment.ip);
-            let pods: BTreeSet<Ipv4Addr> = pods.collect();
+            let attached = link::list(&mut routes, &names, &config.ranges)?.into_iter();
+            let pods: Pods = attached.map(|pod| (pod.addresses.ipv4, pod.addresses)).collect();
             claim(&mut routes, &config, &names)?;
-            if !nft::table_exists(&mut filter, &names.table)? {
+            if !tables_exist(&mut filter, &config, &names)? {
                 write_base(&mut filter, &config, &names, &pods, None)?;
             }
-            sysctl::set("net/ipv4/ip_forward", "1")?;
+            for Subnets { family, .. } in config.ranges.subnets() {
+                sysctl::forward(family)?;
+            }
             let ports = OwnPorts::default();
             let state = Mutex::new(State {
                 pods,
@@ -138,16 +154,23 @@ impl Net {
     /// A link that a dead sandbox left for the same address is replaced. On failure nothing is left.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attachment, NetError> {
         let inner = Arc::clone(&self.inner);
-        let ip = request.ip;
-        let ranges = &inner.config.ranges;
+        let pod = request.addresses;
+        let (ip, ranges) = (pod.ipv4, &inner.config.ranges);
         if !ranges.pods.contains(&ip) || ip == ranges.gateway() || ip == ranges.pods.network() {
             return Err(NetError::Invalid {
                 what: format!("{ip} is no address for a pod in {}", ranges.pods),
             });
         }
+        if let Some(ip) = pod.ipv6.filter(|_| pod.ipv6 != ranges.addresses(ip).ipv6) {
+            let what = match ranges.ipv6 {
+                Some(ranges) => format!("{ip} is not the place of {} in {}", pod.ipv4, ranges.pods),
+                None => format!("{ip} is no address for a pod: IPv6 is switched off"),
+            };
+            return Err(NetError::Invalid { what });
+        }
         blocking(move || {
-            let attachment = link::attach(&inner.names, inner.config.ranges.gateway(), &request)?;
-            let added = inner.add_hairpin(ip).and_then(|()| link::passed(NetStep::Hairpin));
+            let attachment = link::attach(&inner.names, &inner.config.ranges, &request)?;
+            let added = inner.add_hairpin(pod).and_then(|()| link::passed(NetStep::Hairpin));
             if let Err(error) = added {
                 // Both are tried: whichever is left would be the next pod's that gets the address.
                 let link = Socket::route().and_then(|mut socket| link::delete(&mut socket, &attachment.interface));
@@ -161,7 +184,7 @@ impl Net {
         .await
     }
 
-    /// Disconnects a pod; fine if it is gone already.
+    /// Disconnects a pod, by its first address; fine if it is gone already.
     pub async fn detach(&self, ip: Ipv4Addr) -> Result<(), NetError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
@@ -173,8 +196,8 @@ impl Net {
 
     /// Lists this instance's links as the kernel has them, by address.
     pub async fn attached(&self) -> Result<Vec<Attachment>, NetError> {
-        let names = self.inner.names.clone();
-        blocking(move || link::list(&mut Socket::route()?, &names)).await
+        let inner = Arc::clone(&self.inner);
+        blocking(move || link::list(&mut Socket::route()?, &inner.names, &inner.config.ranges)).await
     }
 
     /// Makes the services what the table says, in one transaction: the difference to what is there, or everything
@@ -224,17 +247,18 @@ impl Net {
 
     /// Returns the [`warnings`](Net::warnings) for an instance that is not open here.
     pub async fn obstacles(config: &NetConfig) -> Result<Vec<String>, NetError> {
-        let (names, pods) = (Names::of(config), config.ranges.pods);
-        blocking(move || firewall::obstacles(&mut Socket::netfilter()?, &names, pods)).await
+        let (names, subnets) = (Names::of(config), config.ranges.subnets());
+        blocking(move || firewall::obstacles(&mut Socket::netfilter()?, &names, &subnets)).await
     }
 
     /// Returns what of which instances is on this host, open or not: by the instance, the commands that remove it.
     pub async fn traces() -> Result<BTreeMap<String, Vec<String>>, NetError> {
         blocking(|| {
             let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for table in nft::tables(&mut Socket::netfilter()?)? {
+            for (family, table) in nft::tables(&mut Socket::netfilter()?)? {
+                let Some(family) = family else { continue };
                 if let Some(instance) = rules::instance_of_table(&table) {
-                    let command = format!("nft delete table ip {table}");
+                    let command = format!("nft delete table {} {table}", family.word());
                     found.entry(instance.to_owned()).or_default().push(command);
                 }
             }
@@ -256,14 +280,14 @@ impl Inner {
         lock(&self.state)
     }
 
-    fn add_hairpin(&self, ip: Ipv4Addr) -> Result<(), NetError> {
+    fn add_hairpin(&self, pod: AddressPair) -> Result<(), NetError> {
         let mut state = self.state();
-        let mut batch = Batch::new(&self.names.table);
-        rules::add_hairpin(&mut batch, &[ip]);
+        let mut batch = Batch::new(&self.names.table, Family::V4);
+        rules::add_hairpin(&mut batch, &self.config, &[pod]);
         let mut socket = state.socket()?;
         let added = batch.commit(&mut socket);
         state.socket = Some(socket);
-        state.pods.insert(ip);
+        state.pods.insert(pod.ipv4, pod);
         match added {
             // Somebody flushed the table; the next apply writes it anew, this pod included.
             Err(error) if error.is_absence() => Ok(()),
@@ -273,8 +297,10 @@ impl Inner {
 
     fn delete_hairpin(&self, ip: Ipv4Addr) -> Result<(), NetError> {
         let mut state = self.state();
-        let mut batch = Batch::new(&self.names.table);
-        rules::delete_hairpin(&mut batch, ip);
+        let mut batch = Batch::new(&self.names.table, Family::V4);
+        // One that is not known is in no set of IPv6.
+        let pod = state.pods.get(&ip).copied().unwrap_or_else(|| ip.into());
+        rules::delete_hairpin(&mut batch, &self.config, pod);
         let mut socket = state.socket()?;
         let deleted = batch.commit(&mut socket);
         state.socket = Some(socket);
@@ -296,24 +322,24 @@ impl Inner {
     }
 
     fn apply_with(&self, state: &mut State, socket: &mut Socket, table: ServiceTable) -> Result<Applied, NetError> {
-        let there = nft::table_exists(socket, &self.names.table)?;
+        let there = tables_exist(socket, &self.config, &self.names)?;
         if there && state.programmed.is_some() && state.table.as_ref() == Some(&table) {
             return Ok(Applied::default());
         }
-        let pods = self.config.ranges.pods;
+        let subnets = self.config.ranges.subnets();
         if let Some(programmed) = state.programmed.as_ref().filter(|_| there) {
-            let next = programmed.next(&table);
+            let next = programmed.next(&table, &subnets);
             let (before, after) = (programmed.udp_backends(), next.udp_backends());
             let opened = programmed.opened_udp_ports(&next);
-            let mut batch = Batch::new(&self.names.table);
-            programmed.change(&next, pods, &mut batch);
+            let mut batch = Batch::new(&self.names.table, Family::V4);
+            programmed.change(&next, &subnets, &mut batch);
             match batch.commit(socket) {
                 Ok(messages) => {
                     state.programmed = Some(next);
                     state.table = Some(table);
                     if !before.is_subset(&after) || !opened.is_empty() {
                         let lost = |backend: Backend| before.contains(&backend) && !after.contains(&backend);
-                        forget(socket, &lost, &opened);
+                        forget(socket, &subnets, &lost, &opened);
                     }
                     return Ok(Applied {
                         changed: messages > 0,
@@ -325,12 +351,13 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             }
         }
-        let next = Programmed::default().next(&table);
+        let next = Programmed::default().next(&table, &subnets);
         let messages = write_base(socket, &self.config, &self.names, &state.pods, Some(&next))?;
         // What was in force before is not known: whatever a pod answers that is no backend now is stale.
         let after = next.udp_backends();
-        let lost = |backend: Backend| pods.contains(&backend.ip) && !after.contains(&backend);
-        forget(socket, &lost, &BTreeSet::new());
+        let is_pods = |backend: Backend| subnets.iter().any(|subnets| subnets.pods.contains(&backend.ip));
+        let lost = |backend: Backend| is_pods(backend) && !after.contains(&backend);
+        forget(socket, &subnets, &lost, &BTreeSet::new());
         state.programmed = Some(next);
         state.table = Some(table);
         Ok(Applied {
@@ -342,13 +369,16 @@ impl Inner {
 
 /// Removes stale UDP entries. The rules are in force by now; a client that is left behind is no reason to apply them
 /// again.
-fn forget(socket: &mut Socket, lost: &dyn Fn(Backend) -> bool, opened: &BTreeSet<u16>) {
+fn forget(socket: &mut Socket, subnets: &[Subnets], lost: &dyn Fn(Backend) -> bool, opened: &BTreeSet<u16>) {
     let stale = conntrack::Stale { lost, opened };
-    if let Err(error) = conntrack::forget(socket, &stale) {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "UDP clients stay with lost backends"
-        );
+    for Subnets { family, .. } in subnets {
+        if let Err(error) = conntrack::forget(socket, *family, &stale) {
+            tracing::warn!(
+                %family,
+                error = &error as &dyn std::error::Error,
+                "UDP clients stay with lost backends"
+            );
+        }
     }
 }
 
@@ -365,8 +395,14 @@ fn check(config: &NetConfig) -> Result<(), NetError> {
         );
         return Err(NetError::Invalid { what });
     }
-    let Ranges { pods, services } = &config.ranges;
+    let Ranges { pods, services, ipv6 } = &config.ranges;
     if pods.prefix_len() > 30 || services.prefix_len() > 30 || pods.contains(services) || services.contains(pods) {
+        let what = format!("the ranges {pods} (pods) and {services} (services) overlap or are too small");
+        return Err(NetError::Invalid { what });
+    }
+    if let Some(Ipv6Ranges { pods, services }) = ipv6
+        && (pods.prefix_len() > 96 || services.prefix_len() > 124 || pods.contains(services) || services.contains(pods))
+    {
         let what = format!("the ranges {pods} (pods) and {services} (services) overlap or are too small");
         return Err(NetError::Invalid { what });
     }
@@ -377,28 +413,39 @@ fn write_base(
     socket: &mut Socket,
     config: &NetConfig,
     names: &Names,
-    pods: &BTreeSet<Ipv4Addr>,
+    pods: &Pods,
     services: Option<&Programmed>,
 ) -> Result<usize, NetError> {
-    let mut batch = Batch::new(&names.table);
-    let pods: Vec<Ipv4Addr> = pods.iter().copied().collect();
+    let mut batch = Batch::new(&names.table, Family::V4);
+    let pods: Vec<AddressPair> = pods.values().copied().collect();
     rules::base(&mut batch, config, &pods);
     if let Some(services) = services {
-        Programmed::default().change(services, config.ranges.pods, &mut batch);
+        Programmed::default().change(services, &config.ranges.subnets(), &mut batch);
     }
     Ok(batch.commit(socket)?)
 }
 
-/// Takes the gateway's address and the routes. The address claims the ranges: the kernel gives it to one instance
-/// only, and its label says to which.
+/// Says whether the tables of all families are there.
+fn tables_exist(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<bool, NetError> {
+    for Subnets { family, .. } in config.ranges.subnets() {
+        if !nft::table_exists(socket, family, &names.table)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes the gateway's addresses and the routes. That of IPv4 claims the ranges: the kernel gives it to one instance
+/// only, and its label says to which. Those of IPv6 are nobody else's by their forty random bits.
 fn claim(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<(), NetError> {
-    let Ranges { pods, services } = config.ranges;
-    let gateway = config.ranges.gateway();
+    let (pods, services) = (config.ranges.pods.into(), config.ranges.services.into());
+    let gateway = config.ranges.gateway().into();
     let address = route::add_address(route::LOOPBACK, gateway, Some(&names.label));
     let what = address.what().to_owned();
+    let routes = |socket: &mut Socket| route::routes(socket, Family::V4);
     match socket.one(address)? {
         // Another's route to the same services would be replaced below.
-        Ok(()) if route::routes(socket)?.iter().any(|route| route.to == services) => {
+        Ok(()) if routes(socket)?.iter().any(|route| route.to == services) => {
             ignore_absent(socket, route::delete_address(route::LOOPBACK, gateway))?;
             return Err(NetError::RangeTaken {
                 purpose: "service",
@@ -415,36 +462,47 @@ fn claim(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<(), N
         }
         Err(errno) => return Err(failed(&what, errno)),
     }
+    if config.ranges.ipv6.is_some() {
+        // A loopback that has its own switched off would refuse the gateway's.
+        sysctl::set("net/ipv6/conf/lo/disable_ipv6", "0")?;
+    }
     socket.all(claim_messages(config))
 }
 
 fn claim_messages(config: &NetConfig) -> Vec<Message> {
-    let Ranges { pods, services } = config.ranges;
-    vec![
-        // A fresh network namespace has its loopback down.
-        route::set_up(route::LOOPBACK, None),
-        route::add_unreachable(pods.trunc()),
-        route::add_link_route(services.trunc(), route::LOOPBACK, Some(config.ranges.gateway())),
-    ]
+    // A fresh network namespace has its loopback down.
+    let mut messages = vec![route::set_up(route::LOOPBACK, None)];
+    for subnets in config.ranges.subnets() {
+        if subnets.family == Family::V6 {
+            messages.push(route::set_address(route::LOOPBACK, subnets.gateway));
+        }
+        messages.push(route::add_unreachable(subnets.pods));
+        let gateway = Some(subnets.gateway);
+        messages.push(route::add_link_route(subnets.services, route::LOOPBACK, gateway));
+    }
+    messages
 }
 
-/// Says whether the gateway's address is there and this instance's.
+/// Says whether the gateway's address of IPv4 is there and this instance's.
 fn claimed(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<bool, NetError> {
     let gateway = config.ranges.gateway();
     let mine = |address: &route::Address| address.net.addr() == gateway && address.label == names.label;
-    Ok(route::addresses(socket)?.iter().any(mine))
+    Ok(route::addresses(socket, Family::V4)?.iter().any(mine))
 }
 
 fn ignore_absent(socket: &mut Socket, message: Message) -> Result<(), NetError> {
     let what = message.what().to_owned();
     match socket.one(message)? {
-        Ok(()) | Err(Errno::ESRCH | Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ENOENT) => Ok(()),
+        Ok(())
+        | Err(Errno::ESRCH | Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ENOENT | Errno::ENXIO | Errno::EOPNOTSUPP) => {
+            Ok(())
+        }
         Err(errno) => Err(failed(&what, errno)),
     }
 }
 
-fn remove_table(socket: &mut Socket, names: &Names) -> Result<(), NetError> {
-    let mut batch = Batch::new(&names.table);
+fn remove_table(socket: &mut Socket, family: Family, names: &Names) -> Result<(), NetError> {
+    let mut batch = Batch::new(&names.table, family);
     // Making it first lets the removal succeed whether or not it was there.
     batch.add_table();
     batch.delete_table();
@@ -457,17 +515,42 @@ fn remove(config: &NetConfig) -> Result<(), NetError> {
     let mut filter = Socket::netfilter()?;
     let mut routes = Socket::route()?;
     link::delete_all(&mut routes, &names)?;
-    remove_table(&mut filter, &names)?;
-    firewall::close(&mut filter, &names)?;
+    remove_table(&mut filter, Family::V4, &names)?;
+    firewall::close(&mut filter, Family::V4, &names)?;
     // Without the address the routes may be another's.
     if claimed(&mut routes, config, &names)? {
-        let Ranges { pods, services } = config.ranges;
-        ignore_absent(&mut routes, route::delete_link_route(services.trunc(), route::LOOPBACK))?;
-        ignore_absent(&mut routes, route::delete_unreachable(pods.trunc()))?;
-        ignore_absent(
-            &mut routes,
-            route::delete_address(route::LOOPBACK, config.ranges.gateway()),
-        )?;
+        for subnets in config.ranges.subnets() {
+            if subnets.family == Family::V4 {
+                unclaim(&mut routes, &subnets)?;
+            }
+        }
+    }
+    remove_ipv6(config, &mut routes, &mut filter)
+}
+
+fn remove_ipv6(config: &NetConfig, routes: &mut Socket, filter: &mut Socket) -> Result<(), NetError> {
+    let names = Names::of(config);
+    let tables = nft::tables(filter)?;
+    if tables.contains(&(Some(Family::V6), names.table.clone())) {
+        remove_table(filter, Family::V6, &names)?;
+    }
+    firewall::close(filter, Family::V6, &names)?;
+    let subnets = config.ranges.subnets();
+    for subnets in subnets.iter().filter(|subnets| subnets.family == Family::V6) {
+        // Where IPv6 has been switched off since, there is nothing either.
+        unclaim(routes, subnets)?;
+    }
+    Ok(())
+}
+
+/// Removes the routes of a family's ranges and the gateway's address.
+fn unclaim(socket: &mut Socket, subnets: &Subnets) -> Result<(), NetError> {
+    for message in [
+        route::delete_link_route(subnets.services, route::LOOPBACK),
+        route::delete_unreachable(subnets.pods),
+        route::delete_address(route::LOOPBACK, subnets.gateway),
+    ] {
+        ignore_absent(socket, message)?;
     }
     Ok(())
 }

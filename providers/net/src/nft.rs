@@ -7,7 +7,7 @@ mod batch;
 mod expression;
 mod list;
 
-pub(crate) use batch::{Batch, BatchError, ChainHook, Element, Hook, SetSpec, Value};
+pub(crate) use batch::{Batch, BatchError, ChainHook, Element, Hook, SetSpec, Value, address_type};
 pub(crate) use expression::{Register, Rule, STATE_INVALID, STATE_NEW};
 pub(crate) use list::{BaseChain, Listed, base_chains_that_drop, change, mentions, rules, table_exists, tables};
 

@@ -1,14 +1,25 @@
 //! Which address ranges are free on this host.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::netlink::Socket;
-use crate::{NetError, Ranges, route};
+use crate::{Family, Ipv6Ranges, NetError, Ranges, route};
 
-/// Returns free ranges, given what is in use.
-pub(crate) fn choose(used: &[Ipv4Net]) -> Result<Ranges, NetError> {
+/// Below an instance's /48: its pods' /64 and its services' /112. The numbers recall IPv4's 10.42 and 10.96.
+const PODS: u16 = 0x42;
+const SERVICES: u16 = 0x96;
+
+/// Returns free ranges of IPv4, given what is in use.
+pub(crate) fn choose(used: &[IpNet]) -> Result<Ranges, NetError> {
+    let used: Vec<Ipv4Net> = used
+        .iter()
+        .filter_map(|net| match net {
+            IpNet::V4(net) => Some(*net),
+            IpNet::V6(_) => None,
+        })
+        .collect();
     let free = |range: &Ipv4Net| !used.iter().any(|used| used.contains(range) || range.contains(used));
     let pods = pod_candidates().find(free).ok_or(NetError::NoFreeRange {
         purpose: "pods",
@@ -20,7 +31,38 @@ pub(crate) fn choose(used: &[Ipv4Net]) -> Result<Ranges, NetError> {
             purpose: "services",
             candidates: "10.96.0.0/16 to 10.127.0.0/16 and 172.24.0.0/16 to 172.27.0.0/16".to_owned(),
         })?;
-    Ok(Ranges { pods, services })
+    Ok(Ranges {
+        pods,
+        services,
+        ipv6: None,
+    })
+}
+
+/// Returns free ranges of IPv6: those of the first free prefix from this global identifier (RFC 4193: forty random bits) on.
+pub(crate) fn choose_ipv6(global_id: u64, used: &[IpNet]) -> Result<Ipv6Ranges, NetError> {
+    const TRIES: u64 = 64;
+    let prefix = |number: u64| {
+        let bits = (0xfd << 40 | global_id.wrapping_add(number) & 0xff_ffff_ffff) << 16;
+        Ipv6Addr::from(u128::from(bits) << 64)
+    };
+    let free = |prefix: &Ipv6Addr| {
+        let own = IpNet::from(Ipv6Net::new_assert(*prefix, 48));
+        // Others may say of all unique local addresses where they go: that takes none of them.
+        let narrow = used.iter().filter(|used| used.prefix_len() > 8);
+        !narrow.into_iter().any(|used| used.contains(&own) || own.contains(used))
+    };
+    let found = (0..TRIES).map(prefix).find(free).ok_or_else(|| NetError::NoFreeRange {
+        purpose: "IPv6",
+        candidates: format!("{}/48 and the {TRIES} after it", prefix(0)),
+    })?;
+    let below = |subnet: u16, length| {
+        let bits = u128::from(found) | u128::from(subnet) << 64;
+        Ipv6Net::new_assert(Ipv6Addr::from(bits), length)
+    };
+    Ok(Ipv6Ranges {
+        pods: below(PODS, 64),
+        services: below(SERVICES, 112),
+    })
 }
 
 fn range(a: u8, b: u8, c: u8, prefix: u8) -> Ipv4Net {
@@ -39,12 +81,12 @@ fn service_candidates() -> impl Iterator<Item = Ipv4Net> {
 }
 
 /// Returns what is in use: every address with its subnet, every route of every table but the default ones.
-pub(crate) fn in_use(socket: &mut Socket) -> Result<Vec<Ipv4Net>, NetError> {
-    let mut used: Vec<Ipv4Net> = route::addresses(socket)?
+pub(crate) fn in_use(socket: &mut Socket, family: Family) -> Result<Vec<IpNet>, NetError> {
+    let mut used: Vec<IpNet> = route::addresses(socket, family)?
         .into_iter()
         .map(|address| address.net.trunc())
         .collect();
-    used.extend(route::routes(socket)?.into_iter().map(|route| route.to));
+    used.extend(route::routes(socket, family)?.into_iter().map(|route| route.to));
     // Halves of the default route (0.0.0.0/1, as VPNs set them) say nothing about who uses a range.
     used.retain(|net| net.prefix_len() > 1);
     used.sort();
@@ -56,7 +98,7 @@ pub(crate) fn in_use(socket: &mut Socket) -> Result<Vec<Ipv4Net>, NetError> {
 mod tests {
     use super::*;
 
-    fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
@@ -87,5 +129,26 @@ mod tests {
     fn no_free_range_is_an_error_that_says_what_was_tried() {
         let error = choose(&nets(&["10.0.0.0/8", "172.16.0.0/12"])).unwrap_err();
         assert!(error.to_string().contains("10.42.0.0/16"), "{error}");
+    }
+    #[test]
+    fn ipv6_ranges_are_unique_local_ones_of_the_given_number() {
+        let ranges = choose_ipv6(0xff_1234_5678_9abc, &nets(&["fd00::/8", "2001:db8::/32"])).unwrap();
+        assert_eq!(ranges.pods.to_string(), "fd34:5678:9abc:42::/64");
+        assert_eq!(ranges.services.to_string(), "fd34:5678:9abc:96::/112");
+        let next = choose_ipv6(0x34_5678_9abc, &nets(&["fd34:5678:9abc:42::1/128"])).unwrap();
+        assert_eq!(next.pods.to_string(), "fd34:5678:9abd:42::/64");
+    }
+
+    #[test]
+    fn a_pods_second_address_is_at_the_place_of_its_first() {
+        let ranges = Ranges {
+            ipv6: Some(choose_ipv6(1, &[]).unwrap()),
+            ..choose(&[]).unwrap()
+        };
+        let pod = ranges.addresses(Ipv4Addr::new(10, 42, 0, 200));
+        let all: Vec<String> = pod.all().map(|ip| ip.to_string()).collect();
+        assert_eq!(all, ["10.42.0.200", "fd00:0:1:42::c8"]);
+        let gateways: Vec<String> = ranges.subnets().iter().map(|net| net.gateway.to_string()).collect();
+        assert_eq!(gateways, ["10.42.0.1", "fd00:0:1:42::1"]);
     }
 }

@@ -1,14 +1,14 @@
 //! Links, addresses, routes and neighbours as rtnetlink messages, and the host's as values.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::NetError;
+use crate::address::octets;
 use crate::netlink::{Attributes, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, REQUEST, Socket, u32_at};
+use crate::{Family, NetError};
 
-const INET: u8 = 2;
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
@@ -36,6 +36,8 @@ const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
+/// It is used at once, and nobody is asked whether it is taken (IPv6).
+const IFA_F_NODAD: u8 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -49,6 +51,7 @@ const STATIC: u8 = 4;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_UNIVERSE: u8 = 0;
 const UNICAST: u8 = 1;
+const LOCAL: u8 = 2;
 const UNREACHABLE: u8 = 7;
 
 /// The loopback's index: the kernel makes it first in every network namespace.
@@ -56,7 +59,12 @@ pub(crate) const LOOPBACK: u32 = 1;
 /// The address of every host end: neighbours are permanent, so that all may share it.
 pub(crate) const HOST_MAC: [u8; 6] = [0xee; 6];
 /// The pods' next hop; nobody holds it, the permanent neighbour stands for it.
-pub(crate) const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub(crate) const fn next_hop(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
 
 /// A link of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,14 +83,14 @@ pub(crate) struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Address {
     pub(crate) link: u32,
-    pub(crate) net: Ipv4Net,
+    pub(crate) net: IpNet,
     pub(crate) label: String,
 }
 
 /// A route of this host, in any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) to: Ipv4Net,
+    pub(crate) to: IpNet,
     pub(crate) out: Option<u32>,
 }
 
@@ -140,19 +148,23 @@ pub(crate) fn delete_link(name: &str) -> Message {
     message
 }
 
-fn address(kind: u16, flags: u16, what: &str, index: u32, ip: Ipv4Addr) -> Message {
+fn address(kind: u16, flags: u16, what: &str, index: u32, ip: IpAddr) -> Message {
     let mut message = Message::new(kind, flags, format!("{what} the address {ip}"));
-    let mut header = [INET, 32, 0, SCOPE_UNIVERSE, 0, 0, 0, 0];
+    let net = IpNet::from(ip);
+    let family = Family::of(ip);
+    let at_once = match family {
+        Family::V4 => 0,
+        Family::V6 => IFA_F_NODAD,
+    };
+    let mut header = [family.number(), net.prefix_len(), at_once, SCOPE_UNIVERSE, 0, 0, 0, 0];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    message
-        .raw(&header)
-        .put(IFA_LOCAL, &ip.octets())
-        .put(IFA_ADDRESS, &ip.octets());
+    let ip = octets(ip);
+    message.raw(&header).put(IFA_LOCAL, &ip).put(IFA_ADDRESS, &ip);
     message
 }
 
-/// An address of this link alone (/32); refused with `EEXIST` if it is there.
-pub(crate) fn add_address(index: u32, ip: Ipv4Addr, label: Option<&str>) -> Message {
+/// An address of this link alone; refused with `EEXIST` if it is there.
+pub(crate) fn add_address(index: u32, ip: IpAddr, label: Option<&str>) -> Message {
     let mut message = address(NEWADDR, REQUEST | CREATE | EXCLUSIVE, "add", index, ip);
     if let Some(label) = label {
         message.put_str(IFA_LABEL, label);
@@ -160,14 +172,19 @@ pub(crate) fn add_address(index: u32, ip: Ipv4Addr, label: Option<&str>) -> Mess
     message
 }
 
-pub(crate) fn delete_address(index: u32, ip: Ipv4Addr) -> Message {
+/// An address of this link alone, whether it is there or not.
+pub(crate) fn set_address(index: u32, ip: IpAddr) -> Message {
+    address(NEWADDR, REQUEST | CREATE | REPLACE, "add", index, ip)
+}
+
+pub(crate) fn delete_address(index: u32, ip: IpAddr) -> Message {
     address(DELADDR, REQUEST, "remove", index, ip)
 }
 
-fn route(kind: u16, flags: u16, what: &str, to: Ipv4Net, scope: u8, route_kind: u8) -> Message {
+fn route(kind: u16, flags: u16, what: &str, to: IpNet, scope: u8, route_kind: u8) -> Message {
     let mut message = Message::new(kind, flags, format!("{what} the route to {to}"));
     message.raw(&[
-        INET,
+        Family::of_range(to).number(),
         to.prefix_len(),
         0,
         0,
@@ -181,36 +198,53 @@ fn route(kind: u16, flags: u16, what: &str, to: Ipv4Net, scope: u8, route_kind: 
         0,
     ]);
     if to.prefix_len() > 0 {
-        message.put(RTA_DST, &to.network().octets());
+        message.put(RTA_DST, &octets(to.network()));
     }
     message
 }
 
 /// A route out of a link, with the source address to prefer; replaces one to the same place.
-pub(crate) fn add_link_route(to: Ipv4Net, index: u32, source: Option<Ipv4Addr>) -> Message {
-    let mut message = route(NEWROUTE, REQUEST | CREATE | REPLACE, "add", to, SCOPE_LINK, UNICAST);
-    message.put_u32(RTA_OIF, index);
-    if let Some(source) = source {
-        message.put(RTA_PREFSRC, &source.octets());
-    }
-    message
-}
-
-pub(crate) fn add_default_route(index: u32, via: Ipv4Addr) -> Message {
+pub(crate) fn add_link_route(to: IpNet, index: u32, source: Option<IpAddr>) -> Message {
     let mut message = route(
         NEWROUTE,
         REQUEST | CREATE | REPLACE,
         "add",
-        Ipv4Net::default(),
+        to,
+        SCOPE_LINK,
+        link_route_kind(to, index),
+    );
+    message.put_u32(RTA_OIF, index);
+    if let Some(source) = source {
+        message.put(RTA_PREFSRC, &octets(source));
+    }
+    message
+}
+
+/// In IPv6 a route by the loopback refuses what is sent, unless it says that the addresses are this host's own.
+fn link_route_kind(to: IpNet, index: u32) -> u8 {
+    match Family::of_range(to) {
+        Family::V6 if index == LOOPBACK => LOCAL,
+        Family::V4 | Family::V6 => UNICAST,
+    }
+}
+
+pub(crate) fn add_default_route(index: u32, via: IpAddr) -> Message {
+    let family = Family::of(via);
+    let all = IpNet::new_assert(family.unspecified(), 0);
+    let mut message = route(
+        NEWROUTE,
+        REQUEST | CREATE | REPLACE,
+        "add",
+        all,
         SCOPE_UNIVERSE,
         UNICAST,
     );
-    message.put(RTA_GATEWAY, &via.octets()).put_u32(RTA_OIF, index);
+    message.put(RTA_GATEWAY, &octets(via)).put_u32(RTA_OIF, index);
     message
 }
 
 /// What is sent here and has no better route is refused at once.
-pub(crate) fn add_unreachable(to: Ipv4Net) -> Message {
+pub(crate) fn add_unreachable(to: IpNet) -> Message {
     route(
         NEWROUTE,
         REQUEST | CREATE | REPLACE,
@@ -221,33 +255,29 @@ pub(crate) fn add_unreachable(to: Ipv4Net) -> Message {
     )
 }
 
-pub(crate) fn delete_unreachable(to: Ipv4Net) -> Message {
+pub(crate) fn delete_unreachable(to: IpNet) -> Message {
     route(DELROUTE, REQUEST, "remove", to, SCOPE_UNIVERSE, UNREACHABLE)
 }
 
-pub(crate) fn delete_link_route(to: Ipv4Net, index: u32) -> Message {
-    let mut message = route(DELROUTE, REQUEST, "remove", to, SCOPE_LINK, UNICAST);
+pub(crate) fn delete_link_route(to: IpNet, index: u32) -> Message {
+    let mut message = route(DELROUTE, REQUEST, "remove", to, SCOPE_LINK, link_route_kind(to, index));
     message.put_u32(RTA_OIF, index);
     message
 }
 
-/// A neighbour that needs no ARP.
-pub(crate) fn add_neighbour(index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Message {
+/// A neighbour that need not be looked for (ARP, neighbour discovery).
+pub(crate) fn add_neighbour(index: u32, ip: IpAddr, mac: [u8; 6]) -> Message {
     let mut message = Message::new(NEWNEIGH, REQUEST | CREATE | REPLACE, format!("add the neighbour {ip}"));
     let mut header = [0; 12];
-    header[0] = INET;
+    header[0] = Family::of(ip).number();
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..10].copy_from_slice(&NUD_PERMANENT.to_ne_bytes());
-    message.raw(&header).put(NDA_DST, &ip.octets()).put(NDA_LLADDR, &mac);
+    message.raw(&header).put(NDA_DST, &octets(ip)).put(NDA_LLADDR, &mac);
     message
 }
 
 fn text(data: &[u8]) -> String {
     String::from_utf8_lossy(data.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
-}
-
-fn ipv4(data: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(data).ok().map(Ipv4Addr::from)
 }
 
 fn read_link(payload: &[u8]) -> Option<Link> {
@@ -296,10 +326,10 @@ pub(crate) fn link(socket: &mut Socket, name: &str) -> Result<Link, NetError> {
     })
 }
 
-/// Returns all IPv4 addresses.
-pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetError> {
+/// Returns all addresses of a family.
+pub(crate) fn addresses(socket: &mut Socket, family: Family) -> Result<Vec<Address>, NetError> {
     let mut message = Message::new(GETADDR, REQUEST | DUMP, "list the addresses");
-    message.raw(&[INET, 0, 0, 0, 0, 0, 0, 0]);
+    message.raw(&[family.number(), 0, 0, 0, 0, 0, 0, 0]);
     let mut found = Vec::new();
     socket.get(message, |kind, payload| {
         let read = || {
@@ -309,7 +339,7 @@ pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetError> {
                 .or_else(|| attributes()?.find(IFA_ADDRESS))?;
             Some(Address {
                 link: u32_at(payload, 4)?,
-                net: Ipv4Net::new(ipv4(ip)?, *payload.get(1)?).ok()?,
+                net: IpNet::new(family.read(ip)?, *payload.get(1)?).ok()?,
                 label: attributes()?.find(IFA_LABEL).map(text).unwrap_or_default(),
             })
         };
@@ -320,18 +350,18 @@ pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetError> {
     Ok(found)
 }
 
-/// Returns all IPv4 routes of all tables.
-pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, NetError> {
+/// Returns all routes of a family in all tables.
+pub(crate) fn routes(socket: &mut Socket, family: Family) -> Result<Vec<Route>, NetError> {
     let mut message = Message::new(GETROUTE, REQUEST | DUMP, "list the routes");
-    message.raw(&[INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    message.raw(&[family.number(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut found = Vec::new();
     socket.get(message, |kind, payload| {
         let read = || {
             let to = Attributes(payload.get(12..)?)
                 .find(RTA_DST)
-                .map_or(Some(Ipv4Addr::UNSPECIFIED), ipv4)?;
+                .map_or(Some(family.unspecified()), |bytes| family.read(bytes))?;
             Some(Route {
-                to: Ipv4Net::new(to, *payload.get(1)?).ok()?,
+                to: IpNet::new(to, *payload.get(1)?).ok()?,
                 out: Attributes(payload.get(12..)?)
                     .find(RTA_OIF)
                     .and_then(|data| u32_at(data, 0)),

@@ -1,8 +1,10 @@
 //! Services as data: what nftables is programmed from.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+
+use crate::Family;
 
 /// The transport of a service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,26 +21,28 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Backend {
     /// The pod's address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// The pod's port.
     pub port: u16,
 }
 
-/// One port of one service with all ways to reach it.
+/// One port of one service with all ways to reach it in one family; a service of both has two of each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServicePort {
     /// `namespace/service:port`, for comments and messages.
     pub name: String,
+    /// The family of all its addresses.
+    pub family: Family,
     /// The transport.
     pub protocol: Protocol,
     /// The cluster IP; `None` for a headless service (then only node and external ports count).
-    pub cluster_ip: Option<Ipv4Addr>,
+    pub cluster_ip: Option<IpAddr>,
     /// External addresses that lead here too.
-    pub external_ips: Vec<Ipv4Addr>,
+    pub external_ips: Vec<IpAddr>,
     /// The load balancer's addresses.
-    pub balancer_ips: Vec<Ipv4Addr>,
+    pub balancer_ips: Vec<IpAddr>,
     /// Who may come by the load balancer's addresses; `None` for everybody.
-    pub balancer_sources: Option<Vec<Ipv4Net>>,
+    pub balancer_sources: Option<Vec<IpNet>>,
     /// The service's port.
     pub port: u16,
     /// The node port on every local address.
@@ -63,7 +67,7 @@ impl ServicePort {
     }
 }
 
-/// A port of this host that leads to a pod.
+/// A port of this host that leads to a pod; its addresses are of the backend's family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     /// The transport.
@@ -71,7 +75,7 @@ pub struct HostPort {
     /// The port on the host.
     pub port: u16,
     /// The host's address; `None` for all of them.
-    pub ip: Option<Ipv4Addr>,
+    pub ip: Option<IpAddr>,
     /// Where it leads.
     pub backend: Backend,
 }
@@ -79,7 +83,7 @@ pub struct HostPort {
 /// Everything that this host's rules are made from. Equal tables make equal rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTable {
-    /// Service ports, sorted by name and protocol.
+    /// Service ports, sorted by name, family and protocol.
     pub ports: Vec<ServicePort>,
     /// Host ports, sorted.
     pub host_ports: Vec<HostPort>,

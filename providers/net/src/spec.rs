@@ -1,9 +1,11 @@
 //! What an instance's network looks like.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+use crate::{AddressPair, Family};
 
 /// The address ranges of an instance, chosen free at its first start and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,31 @@ pub struct Ranges {
     pub pods: Ipv4Net,
     /// Where cluster IPs come from (a /16 by default 10.96.0.0/16).
     pub services: Ipv4Net,
+    /// Those of IPv6; `None` where there is IPv4 alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Ranges>,
+}
+
+/// The IPv6 ranges of an instance: unique local addresses (RFC 4193).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Ranges {
+    /// Where this node's pods get addresses (a /64).
+    pub pods: Ipv6Net,
+    /// Where cluster IPs come from (a /112).
+    pub services: Ipv6Net,
+}
+
+/// The ranges of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnets {
+    /// The family of all three.
+    pub family: Family,
+    /// Where this node's pods get addresses.
+    pub pods: IpNet,
+    /// Where cluster IPs come from.
+    pub services: IpNet,
+    /// The host's own address in the pod network.
+    pub gateway: IpAddr,
 }
 
 impl Ranges {
@@ -23,6 +50,39 @@ impl Ranges {
     /// Returns the cluster IP of `default/kubernetes` (the first usable one).
     pub fn kubernetes_service(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.services.network()) + 1)
+    }
+
+    /// Returns the ranges of each family that there is, IPv4 first.
+    pub fn subnets(&self) -> Vec<Subnets> {
+        let ipv4 = Subnets {
+            family: Family::V4,
+            pods: self.pods.trunc().into(),
+            services: self.services.trunc().into(),
+            gateway: self.gateway().into(),
+        };
+        let ipv6 = self.ipv6.map(|ranges| Subnets {
+            family: Family::V6,
+            pods: ranges.pods.trunc().into(),
+            services: ranges.services.trunc().into(),
+            gateway: ranges.pod(1).into(),
+        });
+        [ipv4].into_iter().chain(ipv6).collect()
+    }
+
+    /// Returns the addresses of the pod that has this one: that of IPv6 is at the same place in its range, so that nobody needs to keep which is
+    /// taken.
+    pub fn addresses(&self, ipv4: Ipv4Addr) -> AddressPair {
+        let place = u32::from(ipv4).wrapping_sub(u32::from(self.pods.network()));
+        AddressPair {
+            ipv4,
+            ipv6: self.ipv6.map(|ranges| ranges.pod(place)),
+        }
+    }
+}
+
+impl Ipv6Ranges {
+    fn pod(&self, place: u32) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.pods.network()) + u128::from(place))
     }
 }
 
@@ -72,7 +132,7 @@ pub enum NetError {
         /// pods or services.
         purpose: &'static str,
         /// The range.
-        range: Ipv4Net,
+        range: IpNet,
     },
     /// What the caller asked for cannot be.
     #[error("{what}")]
@@ -106,15 +166,15 @@ pub struct AttachRequest {
     pub sandbox: String,
     /// The pod's network namespace.
     pub netns: Netns,
-    /// The pod's address, out of the pod range.
-    pub ip: Ipv4Addr,
+    /// The pod's addresses, out of the pod ranges (see [`Ranges::addresses`]).
+    pub addresses: AddressPair,
 }
 
 /// A connected pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attachment {
-    /// The pod's address.
-    pub ip: Ipv4Addr,
+    /// The pod's addresses.
+    pub addresses: AddressPair,
     /// The sandbox's id as it was given.
     pub sandbox: String,
     /// The name of the link on the host.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use setpoint_net::{AttachRequest, Net, Netns};
+use setpoint_net::{AddressPair, AttachRequest, Net, Netns};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
@@ -254,7 +254,7 @@ impl Inner {
             spec.resources.pids_limit = None;
         }
         let id = spec.id.clone();
-        let ip = spec.ip;
+        let addresses = spec.addresses();
         let dir = self.directory(&id);
         make_private(&dir)?;
         passed(SandboxStep::Directory)?;
@@ -280,8 +280,8 @@ impl Inner {
         };
         passed(SandboxStep::Greeted)?;
         tracing::debug!(sandbox = id, took = ?begun.elapsed(), "the shim is up");
-        if let (Some(ip), Some(net)) = (ip, &self.net)
-            && let Err(source) = attach(net, &id, greeted.state().pid, ip).await
+        if let (Some(addresses), Some(net)) = (addresses, &self.net)
+            && let Err(source) = attach(net, &id, greeted.state().pid, addresses).await
         {
             let link = greeted.into_link(self.events.clone(), || {})?;
             link.shut_down(SHIM_END).await;
@@ -308,12 +308,12 @@ fn passed(step: SandboxStep) -> Result<(), RuntimeError> {
     step.passed().map_err(RuntimeError::io("go on with", "the sandbox"))
 }
 
-async fn attach(net: &Net, sandbox: &str, pid: i32, ip: std::net::Ipv4Addr) -> Result<(), setpoint_net::NetError> {
+async fn attach(net: &Net, sandbox: &str, pid: i32, addresses: AddressPair) -> Result<(), setpoint_net::NetError> {
     let netns = Netns::Pid(pid.unsigned_abs());
     net.attach(AttachRequest {
         sandbox: sandbox.to_owned(),
         netns,
-        ip,
+        addresses,
     })
     .await
     .map(drop)

@@ -1,10 +1,11 @@
 //! What the runtime is asked for and what it tells: plain data, serializable, independent of Kubernetes.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use setpoint_net::AddressPair;
 
 /// Limits of a cgroup. `None` means "not limited".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// The pod's address; `None` keeps the host's network.
     pub ip: Option<Ipv4Addr>,
+    /// Its second address, where the node has IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
     /// Whether the host's PID namespace is kept.
     pub host_pid: bool,
     /// Whether the host's IPC namespace is kept.
@@ -46,6 +50,14 @@ pub struct SandboxSpec {
     pub resources: Resources,
     /// Whatever the caller wants back with the sandbox when it is adopted after a restart.
     pub labels: BTreeMap<String, String>,
+}
+
+impl SandboxSpec {
+    /// Returns the pod's addresses; `None` on the host's network.
+    pub fn addresses(&self) -> Option<AddressPair> {
+        let ipv4 = self.ip?;
+        Some(AddressPair { ipv4, ipv6: self.ipv6 })
+    }
 }
 
 /// Where a mount's content comes from.

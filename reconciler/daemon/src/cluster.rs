@@ -10,7 +10,7 @@ mod metrics;
 mod renewal;
 mod streams;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use setpoint_agent::settings::Settings;
 use setpoint_agent::{Agent, AgentConfig};
 use setpoint_controllers::ControllersConfig;
 use setpoint_engine::{Engine, EngineConfig};
-use setpoint_net::{Net, NetError};
+use setpoint_net::{AddressPair, Net, NetError};
 use setpoint_runtime::images::ImageStore;
 use setpoint_runtime::images::collect::GcPolicy;
 use setpoint_runtime::{Runtime, RuntimeConfig};
@@ -72,6 +72,7 @@ impl Cluster {
         make_private_dir(&instance.run_dir())?;
 
         // The network comes first: the API also listens on the address that it makes.
+        instance.settle_ipv6(paths, settings.network.ipv6).await?;
         let net = Arc::new(open_net(instance, paths).await?);
         let instance = &*instance;
         for warning in net.warnings().await.context("cannot look at this host's firewall")? {
@@ -93,7 +94,7 @@ impl Cluster {
             subresources: vec![requests.clone(), image_requests.clone()],
             now: now.clone(),
             data_dir: paths.data_dir().to_path_buf(),
-            service_cidr: instance.ranges.services.to_string(),
+            service_cidr: instance.service_ranges().join(","),
             node_port_range: 30000..=32767,
             admission: vec![Arc::new(admission::PodFields)],
             metrics: metrics.clone(),
@@ -337,17 +338,17 @@ fn listen(
     instance: &Instance,
     local: TcpListener,
     paths: &Paths,
-    node_ip: Ipv4Addr,
+    node_ip: AddressPair,
     api: &ApiServer,
     tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<watch::Receiver<String>> {
-    let addresses = vec![
+    let mut addresses = vec![
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V4(instance.ranges.gateway()),
         IpAddr::V4(instance.ranges.kubernetes_service()),
-        IpAddr::V4(node_ip),
     ];
+    addresses.extend(node_ip.all());
     let options = PkiOptions {
         node_name: instance.node_name.clone(),
         addresses,
@@ -437,14 +438,35 @@ fn make_private_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Returns the address that others reach this machine by: the source address towards the default route.
+/// Returns the addresses that others reach this machine by: the source addresses towards the default routes.
 ///
-/// Connecting a UDP socket sends nothing; it only asks the kernel for a route. Without any route it is the pod network's gateway.
-fn node_ip(instance: &Instance) -> Ipv4Addr {
-    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
-        .and_then(|socket| socket.connect(("192.0.2.1", 9)).and_then(|()| socket.local_addr()));
-    match routed {
-        Ok(SocketAddr::V4(address)) if !address.ip().is_loopback() => *address.ip(),
+/// Connecting a UDP socket sends nothing; it only asks the kernel for a route. Without any route it is the pod network's gateway, and no address
+/// of IPv6.
+fn node_ip(instance: &Instance) -> AddressPair {
+    let routed = |own: IpAddr, to: &str| {
+        let socket = UdpSocket::bind((own, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        let own = socket.local_addr().ok()?.ip();
+        (!own.is_loopback()).then_some(own)
+    };
+    let ipv4 = match routed(Ipv4Addr::UNSPECIFIED.into(), "192.0.2.1") {
+        Some(IpAddr::V4(ip)) => ip,
         _ => instance.ranges.gateway(),
-    }
+    };
+    // A host whose links have none but of the link would name the pod network's gateway.
+    let gateways: Vec<IpAddr> = instance
+        .ranges
+        .subnets()
+        .iter()
+        .map(|subnets| subnets.gateway)
+        .collect();
+    let ipv6 = match instance
+        .ranges
+        .ipv6
+        .and_then(|_| routed(Ipv6Addr::UNSPECIFIED.into(), "2001:db8::1"))
+    {
+        Some(ip @ IpAddr::V6(own)) if !gateways.contains(&ip) && !own.is_unicast_link_local() => Some(own),
+        _ => None,
+    };
+    AddressPair { ipv4, ipv6 }
 }

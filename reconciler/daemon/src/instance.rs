@@ -190,10 +190,59 @@ impl Instance {
 
     /// Chooses other address ranges, because the kept ones have been taken by somebody else in the meantime, or at the same instant.
     pub async fn choose_ranges_again(&mut self, paths: &Paths) -> anyhow::Result<()> {
-        self.ranges = Net::choose_ranges()
+        let others = Net::choose_ranges()
             .await
             .context("cannot choose the instance's address ranges")?;
+        self.ranges = Ranges {
+            ipv6: self.ranges.ipv6,
+            ..others
+        };
         self.save(paths)
+    }
+
+    /// Gives the instance ranges of IPv6, which it keeps, where the host has it and it is wanted. Otherwise it goes on with IPv4 alone, and with
+    /// what it kept once it is wanted again.
+    pub async fn settle_ipv6(&mut self, paths: &Paths, wanted: bool) -> anyhow::Result<()> {
+        let missing = match wanted {
+            true => tokio::task::spawn_blocking(setpoint_net::preflight_ipv6).await?,
+            false => Vec::new(),
+        };
+        for setpoint_net::Missing { what, advice } in &missing {
+            tracing::warn!(
+                "pods get no addresses of IPv6, for want of {what}; {advice}, or say [network] ipv6 = false in node.toml"
+            );
+        }
+        let is_wanted = wanted && setpoint_net::has_ipv6() && missing.is_empty();
+        match self.ranges.ipv6 {
+            None if is_wanted => {
+                let ranges = Net::choose_ipv6_ranges(rand::rng().random())
+                    .await
+                    .context("cannot choose the instance's IPv6 ranges")?;
+                self.ranges.ipv6 = Some(ranges);
+                self.save(paths)?;
+            }
+            Some(_) if !is_wanted => {
+                Net::leave_ipv6(&self.net())
+                    .await
+                    .context("cannot remove what the instance has of IPv6")?;
+                // Not saved: the ranges are kept.
+                self.ranges.ipv6 = None;
+            }
+            None | Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Returns the pods' ranges, that of IPv4 first.
+    pub fn pod_ranges(&self) -> Vec<String> {
+        let subnets = self.ranges.subnets();
+        subnets.iter().map(|subnets| subnets.pods.to_string()).collect()
+    }
+
+    /// Returns the services' ranges, that of IPv4 first.
+    pub fn service_ranges(&self) -> Vec<String> {
+        let subnets = self.ranges.subnets();
+        subnets.iter().map(|subnets| subnets.services.to_string()).collect()
     }
 
     fn save(&self, paths: &Paths) -> anyhow::Result<()> {

@@ -16,6 +16,8 @@ mod admission;
 mod backup;
 #[path = "e2e/cli.rs"]
 mod cli;
+#[path = "e2e/dual_stack.rs"]
+mod dual_stack;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[path = "e2e/git.rs"]

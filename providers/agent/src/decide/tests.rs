@@ -53,7 +53,7 @@ fn state(name: &str, attempt: u32, exit: Option<(i32, i64)>) -> ContainerState {
 fn ready(names: &[&str]) -> Observed {
     let mut observed = Observed {
         sandbox: Sandbox::Ready {
-            ip: Some(Ipv4Addr::new(10, 42, 0, 2)),
+            addresses: Some(Ipv4Addr::new(10, 42, 0, 2).into()),
         },
         volumes: Step::Done,
         started_at: Some(at(0)),
@@ -447,7 +447,7 @@ fn a_dead_sandbox_is_made_anew_and_its_containers_restart() {
         decide(&pod, &observed, at(9)).actions,
         [Action::CreateSandbox, start("i")][..1]
     );
-    observed.sandbox = Sandbox::Ready { ip: None };
+    observed.sandbox = Sandbox::Ready { addresses: None };
     assert_eq!(decide(&pod, &observed, at(9)).actions, [start("i")]);
     with(&mut observed, state("i", 1, Some((0, 10))));
     assert_eq!(decide(&pod, &observed, at(10)).actions, [start("a")]);

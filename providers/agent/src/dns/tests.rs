@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 fn cluster() -> View {
     let services = [
-        json!({"metadata": {"namespace": "default", "name": "web"}, "spec": {"clusterIP": "10.96.0.9", "ports": [
+        json!({"metadata": {"namespace": "default", "name": "web"}, "spec": {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "fd00:0:1:96::9"], "ports": [
             {"name": "http", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}]}}),
         json!({"metadata": {"namespace": "default", "name": "db"}, "spec": {"clusterIP": "None", "ports": [
             {"name": "sql", "port": 5432}]}}),
@@ -26,14 +26,23 @@ fn cluster() -> View {
         json!({"metadata": {"namespace": "other", "name": "circle"}, "spec": {
             "type": "ExternalName", "externalName": "circle.other.svc.cluster.local"}}),
     ];
-    let slices = [json!({
+    let slices = [
+        json!({
+            "metadata": {"namespace": "default", "name": "db-2", "labels": {"kubernetes.io/service-name": "db"}},
+            "addressType": "IPv6", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}], "endpoints": [
+                {"addresses": ["fd00:0:1:42::5"], "hostname": "db-0"},
+                {"addresses": ["fd00:0:1:42::6"]},
+            ],
+        }),
+        json!({
         "metadata": {"namespace": "default", "name": "db-1", "labels": {"kubernetes.io/service-name": "db"}},
         "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}], "endpoints": [
             {"addresses": ["10.42.0.5"], "hostname": "db-0"},
             {"addresses": ["10.42.0.6"]},
             {"addresses": ["10.42.0.7"], "conditions": {"ready": false}},
         ],
-    })];
+        }),
+    ];
     let services = services.into_iter().map(|value| {
         let entry = ServiceEntry::from_service(&serde_json::from_value(value).unwrap()).unwrap();
         (entry.key.clone(), Arc::new(entry))
@@ -190,7 +199,7 @@ async fn an_absent_name_and_an_absent_type_are_told_apart() {
         ("db-9.db.default.svc.cluster.local.", ResponseCode::NXDomain),
     ];
     for (name, code) in codes {
-        let answer = ask(&world, name, RecordType::AAAA).await;
+        let answer = ask(&world, name, RecordType::MX).await;
         assert_eq!(answer.metadata.response_code, code, "{name}");
         assert!(answer.answers.is_empty(), "{name}");
         assert_eq!(
@@ -223,13 +232,14 @@ async fn ports_are_found_by_name() {
     let world = start(cluster(), vec![]).await;
     let one = ask(&world, "_http._tcp.web.default.svc.cluster.local.", RecordType::SRV).await;
     assert_eq!(data(&one), ["0 100 80 web.default.svc.cluster.local."]);
-    assert_eq!(one.additionals.len(), 1);
+    assert_eq!(one.additionals.len(), 2, "an address of each family");
     let all = ask(&world, "web.default.svc.cluster.local.", RecordType::SRV).await;
     assert_eq!(all.answers.len(), 2);
     let pods = ask(&world, "_sql._tcp.db.default.svc.cluster.local.", RecordType::SRV).await;
     let expected = [
-        "0 50 5432 10-42-0-6.db.default.svc.cluster.local.",
-        "0 50 5432 db-0.db.default.svc.cluster.local.",
+        "0 33 5432 10-42-0-6.db.default.svc.cluster.local.",
+        "0 33 5432 db-0.db.default.svc.cluster.local.",
+        "0 33 5432 fd00-0-1-42--6.db.default.svc.cluster.local.",
     ];
     assert_eq!(data(&pods), expected);
 }
@@ -375,4 +385,33 @@ fn pods_and_this_host_are_answered_and_nobody_else() {
     let served = |address: &str| serves(clients, address.parse().unwrap());
     assert!(served("10.42.0.7") && served("127.0.0.1"));
     assert!(!served("192.0.2.7") && !served("10.42.1.7") && !served("2001:db8::1"));
+}
+
+#[tokio::test]
+async fn addresses_of_ipv6_are_told_and_have_names() {
+    let world = start(cluster(), Vec::new()).await;
+    let service = ask(&world, "web.default.svc.cluster.local.", RecordType::AAAA).await;
+    assert_eq!(data(&service), ["fd00:0:1:96::9"]);
+    let pods = ask(&world, "db.default.svc.cluster.local.", RecordType::AAAA).await;
+    assert_eq!(data(&pods), ["fd00:0:1:42::5", "fd00:0:1:42::6"]);
+    let pod = ask(&world, "db-0.db.default.svc.cluster.local.", RecordType::AAAA).await;
+    assert_eq!(data(&pod), ["fd00:0:1:42::5"]);
+    let dashed = "fd00-0-1-42--6.db.default.svc.cluster.local.";
+    assert_eq!(data(&ask(&world, dashed, RecordType::AAAA).await), ["fd00:0:1:42::6"]);
+    let by_address = ask(&world, "fd00-0-1-42--9.default.pod.cluster.local.", RecordType::AAAA).await;
+    assert_eq!(data(&by_address), ["fd00:0:1:42::9"]);
+    let port = ask(&world, "_http._tcp.web.default.svc.cluster.local.", RecordType::SRV).await;
+    assert_eq!(port.answers.len(), 1, "one port at one name");
+    let mut told: Vec<String> = port.additionals.iter().map(|record| record.data.to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["10.96.0.9", "fd00:0:1:96::9"]);
+    let reverse = |ip: &str| {
+        let digits = format!("{:032x}", u128::from(ip.parse::<std::net::Ipv6Addr>().unwrap()));
+        let digits: Vec<String> = digits.chars().rev().map(String::from).collect();
+        format!("{}.ip6.arpa.", digits.join("."))
+    };
+    let service = ask(&world, &reverse("fd00:0:1:96::9"), RecordType::PTR).await;
+    assert_eq!(data(&service), ["web.default.svc.cluster.local."]);
+    let pod = ask(&world, &reverse("fd00:0:1:42::5"), RecordType::PTR).await;
+    assert_eq!(data(&pod), ["db-0.db.default.svc.cluster.local."]);
 }

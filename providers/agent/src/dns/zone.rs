@@ -1,9 +1,9 @@
 //! Names of the cluster's domain, as Kubernetes' DNS specification (1.1.0) has them; pure.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hickory_proto::rr::rdata::{A, CNAME, NS, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use setpoint_net::Protocol;
 
@@ -44,13 +44,13 @@ pub enum Answer {
 pub struct Zone {
     domain: Name,
     labels: Vec<String>,
-    server: Ipv4Addr,
+    server: IpAddr,
 }
 
 /// A headless service's endpoint: its label below the service's name, and its address.
 struct Host {
     label: String,
-    ip: Ipv4Addr,
+    ip: IpAddr,
 }
 
 fn labels(name: &Name) -> Vec<String> {
@@ -59,8 +59,22 @@ fn labels(name: &Name) -> Vec<String> {
         .collect()
 }
 
-fn dashed(ip: Ipv4Addr) -> String {
-    ip.to_string().replace('.', "-")
+fn dashed(ip: IpAddr) -> String {
+    ip.to_string().replace(['.', ':'], "-")
+}
+
+/// Returns the address that a pod's name says.
+fn undashed(label: &str) -> Option<IpAddr> {
+    let ipv4 = label.replace('-', ".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    ipv4.or_else(|| label.replace('-', ":").parse::<Ipv6Addr>().ok().map(IpAddr::V6))
+}
+
+fn address_record(name: Name, ip: IpAddr) -> Record {
+    let data = match ip {
+        IpAddr::V4(ip) => RData::A(A(ip)),
+        IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
+    };
+    Record::from_rdata(name, TTL, data)
 }
 
 fn protocol_label(protocol: Protocol) -> &'static str {
@@ -81,15 +95,18 @@ fn records(answers: Vec<Record>) -> Answer {
     }
 }
 
-fn addresses(name: &Name, kind: RecordType, ips: impl IntoIterator<Item = Ipv4Addr>) -> Answer {
+/// Says whether an address answers a question of that type.
+fn is_asked(kind: RecordType, ip: IpAddr) -> bool {
     match kind {
-        RecordType::A | RecordType::ANY => records(
-            ips.into_iter()
-                .map(|ip| Record::from_rdata(name.clone(), TTL, RData::A(A(ip))))
-                .collect(),
-        ),
-        _ => Answer::NoData,
+        RecordType::A => ip.is_ipv4(),
+        RecordType::AAAA => ip.is_ipv6(),
+        kind => kind == RecordType::ANY,
     }
+}
+
+fn addresses(name: &Name, kind: RecordType, ips: impl IntoIterator<Item = IpAddr>) -> Answer {
+    let asked = ips.into_iter().filter(|ip| is_asked(kind, *ip));
+    records(asked.map(|ip| address_record(name.clone(), ip)).collect())
 }
 
 /// Says whether an endpoint is told to clients.
@@ -120,7 +137,7 @@ impl Zone {
         Some(Zone {
             labels: labels(&name),
             domain: name.to_lowercase(),
-            server,
+            server: server.into(),
         })
     }
 
@@ -168,9 +185,9 @@ impl Zone {
             },
             [_, "pod"] => Answer::NoData,
             // Whatever the namespace is: a pod's name says its address.
-            [label, _, "pod"] => match label.replace('-', ".").parse::<Ipv4Addr>() {
-                Ok(ip) => addresses(name, kind, [ip]),
-                Err(_) => Answer::NoName,
+            [label, _, "pod"] => match undashed(label) {
+                Some(ip) => addresses(name, kind, [ip]),
+                None => Answer::NoName,
             },
             _ => Answer::NoName,
         }
@@ -208,14 +225,15 @@ impl Zone {
         match &service.reach {
             Reach::External(target) => alias(name, target),
             _ if kind == RecordType::SRV => self.service_records(view, service, None, name),
-            Reach::ClusterIp(ip) => addresses(name, kind, [*ip]),
+            Reach::ClusterIps(ips) => addresses(name, kind, ips.iter().copied()),
             Reach::Headless => {
-                let ips: BTreeSet<Ipv4Addr> = view
+                let ips: BTreeSet<IpAddr> = view
                     .slices(service)
                     .flat_map(|slice| hosts_of(service, slice))
                     .map(|host| host.ip)
+                    .filter(|ip| is_asked(kind, *ip))
                     .collect();
-                let mut ips: Vec<Ipv4Addr> = ips.into_iter().collect();
+                let mut ips: Vec<IpAddr> = ips.into_iter().collect();
                 if !ips.is_empty() {
                     let first = turn % ips.len();
                     ips.rotate_left(first);
@@ -256,11 +274,13 @@ impl Zone {
         let Some(base) = self.service_name(service) else {
             return Answer::NoData;
         };
-        let mut targets: BTreeSet<(Name, Ipv4Addr, u16)> = BTreeSet::new();
-        match service.reach {
-            Reach::ClusterIp(ip) => {
+        let mut targets: BTreeSet<(Name, u16)> = BTreeSet::new();
+        let mut hosts: BTreeSet<(Name, IpAddr)> = BTreeSet::new();
+        match &service.reach {
+            Reach::ClusterIps(ips) => {
                 let ports = service.ports.iter().filter(|port| wanted(&port.name, port.protocol));
-                targets.extend(ports.map(|port| (base.clone(), ip, port.port)));
+                targets.extend(ports.map(|port| (base.clone(), port.port)));
+                hosts.extend(ips.iter().map(|ip| (base.clone(), *ip)));
             }
             Reach::Headless => {
                 for slice in view.slices(service) {
@@ -269,7 +289,8 @@ impl Zone {
                         let Ok(target) = base.prepend_label(host.label.as_str()) else {
                             continue;
                         };
-                        targets.extend(ports().map(|port| (target.clone(), host.ip, port.port)));
+                        targets.extend(ports().map(|port| (target.clone(), port.port)));
+                        hosts.extend(ports().map(|_| (target.clone(), host.ip)));
                     }
                 }
             }
@@ -279,30 +300,23 @@ impl Zone {
             return Answer::NoData;
         }
         let weight = u16::try_from(100 / targets.len()).unwrap_or_default().max(1);
-        let hosts: BTreeSet<(Name, Ipv4Addr)> = targets.iter().map(|(target, ip, _)| (target.clone(), *ip)).collect();
-        let answer = |(target, _, port): (Name, Ipv4Addr, u16)| {
+        let answer = |(target, port): (Name, u16)| {
             Record::from_rdata(name.clone(), TTL, RData::SRV(SRV::new(0, weight, port, target)))
         };
         Answer::Records {
             answers: targets.into_iter().map(answer).collect(),
-            additionals: hosts
-                .into_iter()
-                .map(|(name, ip)| Record::from_rdata(name, TTL, RData::A(A(ip))))
-                .collect(),
+            additionals: hosts.into_iter().map(|(name, ip)| address_record(name, ip)).collect(),
         }
     }
 
     /// Addresses of the cluster's services and their pods.
     fn reverse(&self, view: &View, name: &Name, labels: &[String], kind: RecordType) -> Answer {
-        let [d, c, b, a, "in-addr", "arpa"] = labels.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
-            return Answer::Elsewhere;
-        };
-        let Ok(ip) = format!("{a}.{b}.{c}.{d}").parse::<Ipv4Addr>() else {
+        let Some(ip) = reversed(labels) else {
             return Answer::Elsewhere;
         };
         let mut names = BTreeSet::new();
         for service in view.services() {
-            if service.reach == Reach::ClusterIp(ip) {
+            if matches!(&service.reach, Reach::ClusterIps(ips) if ips.contains(&ip)) {
                 names.extend(self.service_name(service));
                 continue;
             }
@@ -327,6 +341,23 @@ impl Zone {
     }
 }
 
+/// Returns the address that is asked about: four numbers below `in-addr.arpa`, thirty-two hexadecimal digits below `ip6.arpa`, each
+/// from the last to the first.
+fn reversed(labels: &[String]) -> Option<IpAddr> {
+    let [parts @ .., family, arpa] = labels else {
+        return None;
+    };
+    let parts: Vec<&str> = parts.iter().rev().map(String::as_str).collect();
+    match (family.as_str(), arpa.as_str(), parts.len()) {
+        ("in-addr", "arpa", 4) => parts.join(".").parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        ("ip6", "arpa", 32) if parts.iter().all(|digit| digit.len() == 1) => {
+            let bits = u128::from_str_radix(&parts.concat(), 16).ok()?;
+            Some(IpAddr::V6(bits.into()))
+        }
+        _ => None,
+    }
+}
+
 fn alias(name: &Name, target: &str) -> Answer {
     let Ok(mut target) = Name::from_ascii(target.trim_end_matches('.')) else {
         return Answer::NoData;
@@ -345,7 +376,7 @@ fn below_service(view: &View, service: &ServiceEntry, label: &str, name: &Name, 
         return Answer::NoData;
     }
     let hosts = view.slices(service).flat_map(|slice| hosts_of(service, slice));
-    let ips: BTreeSet<Ipv4Addr> = hosts.filter(|host| host.label == label).map(|host| host.ip).collect();
+    let ips: BTreeSet<IpAddr> = hosts.filter(|host| host.label == label).map(|host| host.ip).collect();
     match ips.is_empty() {
         true => Answer::NoName,
         false => addresses(name, kind, ips),

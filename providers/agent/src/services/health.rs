@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Checks {
                 running.local.send_replace(check.local);
                 continue;
             }
-            match TcpListener::bind((Ipv4Addr::UNSPECIFIED, check.port)).await {
+            match listen(check.port).await {
                 Ok(listener) => {
                     let (local, seen) = watch::channel(check.local);
                     let task = tokio::spawn(serve(listener, key.clone(), seen));
@@ -76,6 +76,16 @@ impl Checks {
                 ),
             }
         }
+    }
+}
+
+/// Listens for both families, or for IPv4 on a host that has no other.
+async fn listen(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        both => both,
     }
 }
 

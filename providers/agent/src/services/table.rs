@@ -1,9 +1,10 @@
 //! From what the API says to this host's rules: pure.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use setpoint_net::{Backend, HostPort, ServicePort, ServiceTable};
+use ipnet::IpNet;
+use setpoint_net::{Backend, Family, HostPort, ServicePort, ServiceTable};
 
 use super::view::{Endpoint, Reach, ServiceEntry, ServicePortEntry, View};
 
@@ -23,15 +24,20 @@ pub struct Here {
 pub fn build(view: &View, here: &Here, host_ports: &[HostPort]) -> ServiceTable {
     let mut ports: Vec<ServicePort> = reached(view)
         .flat_map(|(service, ip)| {
+            let family = Family::of(ip);
             service.ports.iter().map(move |port| {
-                let backends = Backends::of(view, here, service, port);
+                let backends = Backends::of(view, here, service, port, family);
                 ServicePort {
                     name: format!("{}/{}:{}", service.key.0, service.key.1, port_name(port)),
+                    family,
                     protocol: port.protocol,
                     cluster_ip: Some(ip),
-                    external_ips: service.external_ips.clone(),
-                    balancer_ips: service.balancer_ips.clone(),
-                    balancer_sources: service.balancer_sources.clone(),
+                    external_ips: of_family(&service.external_ips, family),
+                    balancer_ips: of_family(&service.balancer_ips, family),
+                    balancer_sources: service.balancer_sources.as_ref().map(|ranges| {
+                        let own = |range: &&IpNet| Family::of_range(**range) == family;
+                        ranges.iter().filter(own).copied().collect()
+                    }),
                     port: port.port,
                     node_port: port.node_port,
                     affinity_seconds: service.affinity_seconds,
@@ -52,11 +58,11 @@ pub fn build(view: &View, here: &Here, host_ports: &[HostPort]) -> ServiceTable 
 
 /// Returns the pods that the rules send connections to by right: those of the fallback for want of a ready one are
 /// not among them.
-pub fn serving(view: &View, here: &Here) -> BTreeSet<Ipv4Addr> {
+pub fn serving(view: &View, here: &Here) -> BTreeSet<IpAddr> {
     let mut serving = BTreeSet::new();
-    for (service, _) in reached(view) {
+    for (service, ip) in reached(view) {
         for port in &service.ports {
-            let backends = Backends::of(view, here, service, port);
+            let backends = Backends::of(view, here, service, port, Family::of(ip));
             let anywhere = backends.anywhere.iter().filter(|_| backends.anywhere_ready);
             let local = backends.local.iter().filter(|_| backends.local_ready);
             serving.extend(anywhere.chain(local).map(|backend| backend.ip));
@@ -67,18 +73,31 @@ pub fn serving(view: &View, here: &Here) -> BTreeSet<Ipv4Addr> {
 
 /// Returns how many ready endpoints a service has on this node.
 pub fn local_endpoints(view: &View, here: &Here, service: &ServiceEntry) -> usize {
-    let endpoints = view.slices(service).flat_map(|slice| &slice.endpoints);
-    let ready = endpoints.filter(|endpoint| is_ready(service, endpoint) && is_local(here, endpoint));
-    ready
-        .flat_map(|endpoint| &endpoint.addresses)
-        .collect::<BTreeSet<_>>()
-        .len()
+    let of_family = |family| {
+        let slices = view.slices(service).filter(move |slice| slice.family == family);
+        let endpoints = slices.flat_map(|slice| &slice.endpoints);
+        let ready = endpoints.filter(|endpoint| is_ready(service, endpoint) && is_local(here, endpoint));
+        ready
+            .flat_map(|endpoint| &endpoint.addresses)
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    // A pod of both families is one.
+    Family::ALL.into_iter().map(of_family).max().unwrap_or_default()
 }
 
-fn reached(view: &View) -> impl Iterator<Item = (&ServiceEntry, Ipv4Addr)> {
-    view.services().filter_map(|service| match service.reach {
-        Reach::ClusterIp(ip) => Some((service, ip)),
-        _ => None,
+fn of_family(ips: &[IpAddr], family: Family) -> Vec<IpAddr> {
+    ips.iter().copied().filter(|ip| Family::of(*ip) == family).collect()
+}
+
+/// The services that rules are made for, once for each of their addresses.
+fn reached(view: &View) -> impl Iterator<Item = (&ServiceEntry, IpAddr)> {
+    view.services().flat_map(|service| {
+        let ips: &[IpAddr] = match &service.reach {
+            Reach::ClusterIps(ips) => ips,
+            _ => &[],
+        };
+        ips.iter().map(move |ip| (service, *ip))
     })
 }
 
@@ -105,7 +124,7 @@ fn is_local(here: &Here, endpoint: &Endpoint) -> bool {
     endpoint.node.as_deref() == Some(here.node.as_str())
 }
 
-/// The backends of a service's port.
+/// The backends of a service's port in one family.
 struct Backends {
     /// Wherever they are.
     anywhere: BTreeSet<Backend>,
@@ -116,9 +135,10 @@ struct Backends {
 }
 
 impl Backends {
-    fn of(view: &View, here: &Here, service: &ServiceEntry, port: &ServicePortEntry) -> Backends {
+    fn of(view: &View, here: &Here, service: &ServiceEntry, port: &ServicePortEntry, family: Family) -> Backends {
         let all: Vec<(&Endpoint, u16)> = view
             .slices(service)
+            .filter(|slice| slice.family == family)
             .flat_map(|slice| {
                 let ports = slice.ports.iter();
                 let ports = ports.filter(|own| own.name == port.name && own.protocol == port.protocol);

@@ -90,7 +90,16 @@ fn list(world: &World, ready: &[&str]) {
     world.slices.unbounded_send(Ok(Event::InitDone)).unwrap();
 }
 
-const ONE: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 2);
+const fn pod(last: u8) -> AddressPair {
+    AddressPair {
+        ipv4: std::net::Ipv4Addr::new(10, 42, 0, last),
+        ipv6: None,
+    }
+}
+
+const ONE: AddressPair = pod(2);
+/// No service leads to it.
+const NOBODY: AddressPair = pod(9);
 
 #[tokio::test]
 async fn nothing_is_applied_before_both_kinds_are_read() {
@@ -100,7 +109,7 @@ async fn nothing_is_applied_before_both_kinds_are_read() {
     world.services.unbounded_send(Ok(Event::InitDone)).unwrap();
     assert!(!world.running.drained(ONE, Duration::ZERO).await);
     list(&world, &["10.42.0.2"]);
-    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    assert!(world.running.drained(NOBODY, LIMIT).await);
     let tables = world.rules.tables.lock().unwrap();
     assert!(
         tables.iter().all(|table| table.ports[0].backends.len() == 1),
@@ -112,7 +121,7 @@ async fn nothing_is_applied_before_both_kinds_are_read() {
 async fn a_pod_is_drained_when_the_rules_without_it_are_in_force() {
     let world = start(Recorded::default());
     list(&world, &["10.42.0.2", "10.42.0.3"]);
-    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    assert!(world.running.drained(NOBODY, LIMIT).await);
     assert!(!world.running.drained(ONE, Duration::ZERO).await);
     world
         .slices
@@ -131,7 +140,7 @@ async fn a_failed_apply_is_repeated() {
         ..Recorded::default()
     });
     list(&world, &["10.42.0.2"]);
-    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    assert!(world.running.drained(NOBODY, LIMIT).await);
     assert_eq!(world.rules.tables.lock().unwrap().len(), 1);
 }
 
@@ -139,7 +148,7 @@ async fn a_failed_apply_is_repeated() {
 async fn a_list_that_starts_again_forgets_what_is_gone() {
     let world = start(Recorded::default());
     list(&world, &["10.42.0.2"]);
-    assert!(world.running.drained(Ipv4Addr::new(10, 42, 0, 9), LIMIT).await);
+    assert!(world.running.drained(NOBODY, LIMIT).await);
     list(&world, &[]);
     assert!(world.running.drained(ONE, LIMIT).await);
 }

@@ -1,16 +1,16 @@
 //! What this node reads of Services and EndpointSlices, and nothing else of them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use kube::runtime::watcher::Event;
-use setpoint_net::Protocol;
+use setpoint_net::{Family, Protocol};
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -23,13 +23,13 @@ const AFFINITY_SECONDS: i32 = 10_800;
 /// How a service is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// By an address of the service range.
-    ClusterIp(Ipv4Addr),
+    /// By addresses of the service ranges, one of each family that it has.
+    ClusterIps(Vec<IpAddr>),
     /// By its pods' addresses, from DNS.
     Headless,
     /// By another name.
     External(String),
-    /// Not at all (its address is not there yet, or IPv6 alone).
+    /// Not at all (its address is not there yet).
     Nothing,
 }
 
@@ -58,11 +58,11 @@ pub struct ServiceEntry {
     /// Its ports.
     pub ports: Vec<ServicePortEntry>,
     /// External addresses.
-    pub external_ips: Vec<Ipv4Addr>,
+    pub external_ips: Vec<IpAddr>,
     /// The load balancer's addresses.
-    pub balancer_ips: Vec<Ipv4Addr>,
+    pub balancer_ips: Vec<IpAddr>,
     /// Who may come by these; `None` for everybody.
-    pub balancer_sources: Option<Vec<Ipv4Net>>,
+    pub balancer_sources: Option<Vec<IpNet>>,
     /// Whether the cluster IP leads to pods of this node only.
     pub internal_local: bool,
     /// Whether who comes from outside is led to pods of this node only.
@@ -89,8 +89,8 @@ pub struct EndpointPort {
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its addresses (a pod has one).
-    pub addresses: Vec<Ipv4Addr>,
+    /// Its addresses (a pod has one of each family).
+    pub addresses: Vec<IpAddr>,
     /// Whether it takes connections.
     pub ready: bool,
     /// Whether it would take connections were it not terminating.
@@ -107,11 +107,13 @@ pub struct Endpoint {
     pub for_zones: Vec<String>,
 }
 
-/// An EndpointSlice of IPv4 addresses.
+/// An EndpointSlice of IPv4 or IPv6 addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEntry {
     /// Namespace and name of the slice.
     pub key: Key,
+    /// The family of its addresses.
+    pub family: Family,
     /// Namespace and name of its service.
     pub service: Key,
     /// Its ports.
@@ -128,8 +130,8 @@ fn protocol(name: Option<&str>) -> Protocol {
     }
 }
 
-fn sorted<'a>(ips: impl Iterator<Item = &'a str>) -> Vec<Ipv4Addr> {
-    let mut ips: Vec<Ipv4Addr> = ips.filter_map(|ip| ip.parse().ok()).collect();
+fn sorted<'a>(ips: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
+    let mut ips: Vec<IpAddr> = ips.filter_map(|ip| ip.parse().ok()).collect();
     ips.sort_unstable();
     ips.dedup();
     ips
@@ -149,20 +151,19 @@ impl ServiceEntry {
     pub fn from_service(service: &Service) -> Option<ServiceEntry> {
         let key = key(service)?;
         let spec = service.spec.clone().unwrap_or_default();
-        let cluster_ips: Vec<String> = spec
-            .cluster_ip
-            .into_iter()
-            .chain(spec.cluster_ips.unwrap_or_default())
-            .collect();
+        // The first of the list is the single one, which old clients alone write.
+        let listed = spec.cluster_ips.filter(|ips| !ips.is_empty());
+        let cluster_ips: Vec<String> = listed.unwrap_or_else(|| spec.cluster_ip.into_iter().collect());
         let reach = if spec.type_.as_deref() == Some("ExternalName") {
             spec.external_name.map_or(Reach::Nothing, Reach::External)
         } else if cluster_ips.iter().any(|ip| ip == "None") {
             Reach::Headless
         } else {
-            cluster_ips
-                .iter()
-                .find_map(|ip| ip.parse().ok())
-                .map_or(Reach::Nothing, Reach::ClusterIp)
+            let ips: Vec<IpAddr> = cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+            match ips.is_empty() {
+                true => Reach::Nothing,
+                false => Reach::ClusterIps(ips),
+            }
         };
         let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|port| {
             Some(ServicePortEntry {
@@ -188,7 +189,7 @@ impl ServiceEntry {
         let ranges = spec.load_balancer_source_ranges.unwrap_or_default();
         let balancer_sources = (!ranges.is_empty()).then(|| {
             let ranges = ranges.iter().filter_map(|range| range.trim().parse().ok());
-            ranges.map(|range: Ipv4Net| range.trunc()).collect()
+            ranges.map(|range: IpNet| range.trunc()).collect()
         });
         let external_local =
             (outside || !external_ips.is_empty()) && spec.external_traffic_policy.as_deref() == Some("Local");
@@ -218,12 +219,10 @@ impl ServiceEntry {
 }
 
 impl SliceEntry {
-    /// Reads an EndpointSlice; `None` if it is not of IPv4 or belongs to no service.
+    /// Reads an EndpointSlice; `None` if it is not of addresses or belongs to no service.
     pub fn from_slice(slice: &EndpointSlice) -> Option<SliceEntry> {
         let key = key(slice)?;
-        if slice.address_type != "IPv4" {
-            return None;
-        }
+        let family = Family::named(&slice.address_type)?;
         let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?.clone();
         let ports = slice.ports.iter().flatten().filter_map(|port| {
             Some(EndpointPort {
@@ -237,7 +236,12 @@ impl SliceEntry {
             let ready = conditions.ready.unwrap_or(true);
             let hints = endpoint.hints.clone().unwrap_or_default();
             Endpoint {
-                addresses: endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()).collect(),
+                addresses: endpoint
+                    .addresses
+                    .iter()
+                    .filter_map(|ip| ip.parse().ok())
+                    .filter(|ip| Family::of(*ip) == family)
+                    .collect(),
                 ready,
                 serving: conditions.serving.unwrap_or(ready),
                 terminating: conditions.terminating.unwrap_or(false),
@@ -250,6 +254,7 @@ impl SliceEntry {
         Some(SliceEntry {
             service: (key.0.clone(), service),
             key,
+            family,
             ports: ports.collect(),
             endpoints: endpoints.collect(),
         })

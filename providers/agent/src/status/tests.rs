@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 use setpoint_runtime::spec::Exit;
 
@@ -5,7 +7,10 @@ use super::*;
 use crate::containers::ReadyImage;
 use crate::observed::{Failure, Step};
 
-const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const HOST: AddressPair = AddressPair {
+    ipv4: Ipv4Addr::new(192, 0, 2, 1),
+    ipv6: None,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).expect("a time")
@@ -53,7 +58,7 @@ fn observed(states: &[ContainerState]) -> Observed {
     container.ready = container.running();
     Observed {
         sandbox: Sandbox::Ready {
-            ip: Some(Ipv4Addr::new(10, 42, 0, 2)),
+            addresses: Some(Ipv4Addr::new(10, 42, 0, 2).into()),
         },
         volumes: Step::Done,
         containers: [("a".to_owned(), container)].into(),

@@ -146,19 +146,19 @@ pub(super) enum StartFailure {
 
 impl Worker {
     pub(super) fn create_sandbox(&mut self, now: Timestamp) {
-        let ip = if self.on_host_network() {
+        let addresses = if self.on_host_network() {
             None
         } else {
             let taken = self
-                .ip
+                .addresses
                 .or_else(|| self.shared.addresses.as_ref().and_then(|addresses| addresses.take()));
-            let Some(ip) = taken else {
+            let Some(own) = taken else {
                 let message = "no address is free in the node's pod range".to_owned();
                 self.sandbox_failed(message, now);
                 return;
             };
-            self.ip = Some(ip);
-            Some(ip)
+            self.addresses = Some(own);
+            Some(own)
         };
         let again = std::mem::replace(&mut self.made_sandbox, true);
         self.observed.sandbox = match std::mem::take(&mut self.observed.sandbox) {
@@ -177,14 +177,14 @@ impl Worker {
                 if let Some(class) = class.filter(|class| !class.is_empty()) {
                     require_handler(&shared, class).await?;
                 }
-                let spec = sandbox_spec(&shared, &pod, &uid, ip);
+                let spec = sandbox_spec(&shared, &pod, &uid, addresses);
                 if again {
                     // What is left of the one before, if anything, has the same id.
                     shared.containers.clear_sandbox(&uid).await?;
                 }
                 let files = {
                     let (shared, pod, uid) = (shared.clone(), pod.clone(), uid.clone());
-                    tokio::task::spawn_blocking(move || write_pod_files(&shared, &pod, &uid, ip, on_host))
+                    tokio::task::spawn_blocking(move || write_pod_files(&shared, &pod, &uid, addresses, on_host))
                 };
                 let (files, sandbox) = tokio::join!(files, shared.containers.create_sandbox(spec));
                 let sandbox = sandbox?;
@@ -412,11 +412,11 @@ impl Worker {
         container.applied = Some(definition.resources.clone().unwrap_or_default());
         let target = self.target_of(&name);
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.uid.clone());
-        let ip = self.observed.ip().unwrap_or(shared.node_ip);
+        let addresses = self.observed.addresses().unwrap_or(shared.node_ip);
         self.running.push(Box::pin(async move {
             let work = async {
                 let target = target.map_err(|message| StartFailure::Config("CreateContainerConfigError", message))?;
-                let mut spec = container_spec(&shared, &pod, &uid, &definition, attempt, image, ip).await?;
+                let mut spec = container_spec(&shared, &pod, &uid, &definition, attempt, image, addresses).await?;
                 spec.target = target;
                 shared
                     .containers
@@ -470,7 +470,7 @@ impl Worker {
         };
         container.hook = Hook::Running;
         let (shared, uid) = (self.shared.clone(), self.uid.clone());
-        let ip = self.observed.ip().unwrap_or(shared.node_ip);
+        let ip = self.observed.addresses().unwrap_or(shared.node_ip).ipv4;
         self.running.push(Box::pin(async move {
             let id = format!("{name}-{attempt}");
             let target = Target {
@@ -506,7 +506,7 @@ impl Worker {
             self.note(Some(&name), Severity::Normal, "Killing", message);
         }
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.uid.clone());
-        let ip = self.observed.ip().unwrap_or(shared.node_ip);
+        let ip = self.observed.addresses().unwrap_or(shared.node_ip).ipv4;
         self.running.push(Box::pin(async move {
             let id = format!("{name}-{attempt}");
             let begun = tokio::time::Instant::now();
@@ -553,14 +553,14 @@ impl Worker {
 
     pub(super) fn drain(&mut self) {
         self.observed.ending = Ending::Draining;
-        let ip = self.observed.ip().filter(|_| !self.observed.gone);
-        let Some((ip, drain)) = ip.zip(self.shared.drain.clone()) else {
+        let addresses = self.observed.addresses().filter(|_| !self.observed.gone);
+        let Some((addresses, drain)) = addresses.zip(self.shared.drain.clone()) else {
             self.observed.ending = Ending::Stopping;
             return;
         };
         self.running.push(Box::pin(async move {
             // The limit is for a drain that forgets its own.
-            let drained = tokio::time::timeout(DRAIN_LIMIT * 2, drain.drained(ip, DRAIN_LIMIT)).await;
+            let drained = tokio::time::timeout(DRAIN_LIMIT * 2, drain.drained(addresses, DRAIN_LIMIT)).await;
             drop(drained);
             Outcome::Drained
         }));

@@ -30,9 +30,10 @@ impl Worker {
         match outcome {
             Outcome::SandboxCreated(Ok(sandbox)) => {
                 self.sandbox_failure = None;
-                self.observed.sandbox = Sandbox::Ready { ip: sandbox.spec.ip };
-                if let Some(ip) = sandbox.spec.ip {
-                    self.shared.host_ports.open(&self.uid, ip);
+                let addresses = sandbox.spec.addresses();
+                self.observed.sandbox = Sandbox::Ready { addresses };
+                if let Some(addresses) = addresses {
+                    self.shared.host_ports.open(&self.uid, addresses);
                 }
             }
             Outcome::SandboxCreated(Err(error)) => {
@@ -127,7 +128,9 @@ impl Worker {
                     backoff::internal_delay,
                     now,
                 ));
-                self.observed.sandbox = Sandbox::Ready { ip: self.ip };
+                self.observed.sandbox = Sandbox::Ready {
+                    addresses: self.addresses,
+                };
             }
             Outcome::Said {
                 container,
@@ -146,8 +149,8 @@ impl Worker {
     fn give_address_back(&mut self) {
         // The ports first: they must not lead to the address's next pod.
         self.shared.host_ports.release(&self.uid);
-        if let Some((addresses, ip)) = self.shared.addresses.as_ref().zip(self.ip.take()) {
-            addresses.give_back(ip);
+        if let Some((addresses, own)) = self.shared.addresses.as_ref().zip(self.addresses.take()) {
+            addresses.give_back(own);
         }
     }
 

@@ -72,7 +72,7 @@ impl Worker {
             return;
         };
         let (shared, sandbox) = (self.shared.clone(), self.uid.clone());
-        let ip = self.observed.ip().unwrap_or(shared.node_ip);
+        let ip = self.observed.addresses().unwrap_or(shared.node_ip).ipv4;
         self.running.push(Box::pin(async move {
             let id = format!("{container}-{attempt}");
             let target = Target {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Container as ContainerDef, Pod};
+use setpoint_net::AddressPair;
 use setpoint_runtime::spec::{ContainerSpec, ContainerState, LogLimits, Resources, SandboxSpec, Seccomp};
 use tokio::io::AsyncReadExt;
 
@@ -31,9 +31,13 @@ const LAST_LOG: usize = 2048;
 /// How long reading them may take: a status of the pod waits for it.
 const WORDS_LIMIT: Duration = Duration::from_secs(10);
 
+fn texts(addresses: AddressPair) -> Vec<String> {
+    addresses.all().map(|ip| ip.to_string()).collect()
+}
+
 pub(super) fn node_sources(shared: &Shared) -> env::Sources {
     env::Sources {
-        host_ip: shared.node_ip.to_string(),
+        host_ips: texts(shared.node_ip),
         node_cpu_millis: i128::from(shared.facts.cpus) * 1000,
         node_memory: shared.facts.memory,
         node_storage: shared.facts.storage,
@@ -41,7 +45,7 @@ pub(super) fn node_sources(shared: &Shared) -> env::Sources {
     }
 }
 
-pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, ip: Option<Ipv4Addr>) -> SandboxSpec {
+pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, addresses: Option<AddressPair>) -> SandboxSpec {
     let spec = pod.spec.clone().unwrap_or_default();
     let sysctls = spec
         .security_context
@@ -64,7 +68,8 @@ pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, ip: Option<Ipv
         } else {
             pod_files::sandbox_hostname(pod, &shared.cluster_domain)
         },
-        ip,
+        ip: addresses.map(|addresses| addresses.ipv4),
+        ipv6: addresses.and_then(|addresses| addresses.ipv6),
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
         share_process_namespace: spec.share_process_namespace == Some(true),
@@ -83,7 +88,7 @@ pub(super) fn write_pod_files(
     shared: &Shared,
     pod: &Pod,
     uid: &str,
-    ip: Option<Ipv4Addr>,
+    addresses: Option<AddressPair>,
     on_host: bool,
 ) -> io::Result<()> {
     // On the host's network only a missing file is taken for an empty one, as a host may have none.
@@ -94,7 +99,7 @@ pub(super) fn write_pod_files(
     let hosts = if on_host {
         format!("{}{}", host_file("/etc/hosts")?, pod_files::host_aliases(pod))
     } else {
-        pod_files::hosts(pod, ip, &shared.cluster_domain)
+        pod_files::hosts(pod, addresses, &shared.cluster_domain)
     };
     let host_resolv = match host_file("/etc/resolv.conf")? {
         text if on_host => text,
@@ -124,7 +129,7 @@ pub(super) async fn container_spec(
     definition: &ContainerDef,
     attempt: u32,
     image: ReadyImage,
-    ip: Ipv4Addr,
+    addresses: AddressPair,
 ) -> Result<ContainerSpec, StartFailure> {
     let config = |message: String| StartFailure::Config("CreateContainerConfigError", message);
     let spec = pod.spec.clone().unwrap_or_default();
@@ -140,7 +145,7 @@ pub(super) async fn container_spec(
         return Err(config(refused));
     }
     let mut sources = env::Sources {
-        pod_ip: ip.to_string(),
+        pod_ips: texts(addresses),
         ..node_sources(shared)
     };
     let references = References::of_env(definition);

@@ -291,6 +291,15 @@ struct Rig {
     _dir: tempfile::TempDir,
 }
 
+/// Of a node with both families.
+fn ranges() -> setpoint_net::Ranges {
+    serde_json::from_value(json!({
+        "pods": "10.42.0.0/24", "services": "10.96.0.0/16",
+        "ipv6": {"pods": "fd00:0:1:42::/64", "services": "fd00:0:1:96::/112"},
+    }))
+    .expect("ranges")
+}
+
 fn pod(spec: Value) -> Pod {
     let meta = json!({"name": "web", "namespace": "shop", "uid": "u"});
     serde_json::from_value(json!({"metadata": meta, "spec": spec})).expect("a pod")
@@ -336,7 +345,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             node_name: "one".to_owned(),
-            node_ip: Ipv4Addr::new(192, 0, 2, 1),
+            node_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             facts: Facts {
                 cpus: 4,
                 memory: 8 << 30,
@@ -348,7 +357,7 @@ impl Rig {
             pods: PodSettings::default(),
             seccomp: dir.path().join("seccomp"),
             containers: world.clone(),
-            addresses: Some(Arc::new(Addresses::new("10.42.0.0/24".parse().expect("a network"), []))),
+            addresses: Some(Arc::new(Addresses::new(ranges(), []))),
             host_ports: Arc::default(),
             allocations: Arc::new(Allocations::new(resize::Capacity {
                 cpu_millis: 4000,
@@ -426,6 +435,10 @@ async fn a_pod_comes_up_with_one_write_and_is_restarted_at_once() {
     rig.until("running", |rig| rig.status()["phase"] == "Running").await;
     assert_eq!(rig.api.writes.lock().len(), 1, "{:?}", rig.api.writes.lock());
     assert_eq!(rig.status()["podIP"], "10.42.0.2");
+    assert_eq!(
+        rig.status()["podIPs"],
+        json!([{"ip": "10.42.0.2"}, {"ip": "fd00:0:1:42::2"}])
+    );
     rig.world.end("a-0", 137);
     rig.wake.notify_one();
     rig.until("running again", |rig| {
@@ -501,7 +514,8 @@ async fn a_host_port_leads_to_its_pod_while_that_lives() {
             .map(|ports| ports.len())
             .sum::<usize>()
     };
-    rig.until("open", |rig| rig.ready() && open(rig) == 1).await;
+    // One way by each family.
+    rig.until("open", |rig| rig.ready() && open(rig) == 2).await;
     rig.update(|update| update.gone = true);
     rig.until("the worker ends", |rig| rig.task.is_finished()).await;
     assert_eq!(open(&rig), 0);

@@ -6,20 +6,20 @@
 //!
 //! Where somebody undoes it again and again, each mending waits longer than the one before.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Inner, blocking, claim, claimed, lock, write_base};
+use super::{Inner, Pods, blocking, claim, claimed, lock, tables_exist, write_base};
 use crate::netlink::{Listener, Notice, Socket};
-use crate::{NetError, firewall, link, nft, route, sysctl};
+use crate::{NetError, Subnets, firewall, link, nft, route, sysctl};
 
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE` and `_IPV4_NETCONF` (forwarding), as bits.
 const ROUTE_GROUPS: u32 = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 23;
+/// `RTNLGRP_IPV6_IFADDR`, `_IPV6_ROUTE` and `_IPV6_NETCONF`, as bits.
+const ROUTE_GROUPS_OF_IPV6: u32 = 1 << 8 | 1 << 10 | 1 << 24;
 /// `NFNLGRP_NFTABLES`, as a bit.
 const FILTER_GROUPS: u32 = 1 << 6;
 
@@ -56,7 +56,8 @@ pub(super) async fn run(inner: &Arc<Inner>) {
 }
 
 async fn listen(inner: &Arc<Inner>) -> Result<(), NetError> {
-    let mut routes = Listener::route(ROUTE_GROUPS)?;
+    let has_ipv6 = inner.config.ranges.ipv6.is_some();
+    let mut routes = Listener::route(ROUTE_GROUPS | if has_ipv6 { ROUTE_GROUPS_OF_IPV6 } else { 0 })?;
     let mut filter = Listener::netfilter(FILTER_GROUPS)?;
     let mut news = News {
         any: true,
@@ -121,7 +122,7 @@ async fn hear(
     let of_tables = |notice: Notice<'_>| {
         // Looked up now: the socket may be newer than this wait.
         let own = lock(&inner.ports).contains(&notice.port);
-        if let Some(change) = nft::change(&notice).filter(|change| !own && change.is_ipv4) {
+        if let Some(change) = nft::change(&notice).filter(|change| !own && change.family.is_some()) {
             heard.any = true;
             heard.table |= change.table == table;
         }
@@ -148,12 +149,15 @@ impl Inner {
         // No pod is attached or detached half-way, as far as its rules go.
         let mut state = self.state();
         let mut routes = Socket::route()?;
-        if sysctl::restore("net/ipv4/ip_forward", "1")? {
-            mended.push("forwarding (net.ipv4.ip_forward)".to_owned());
+        for Subnets { family, .. } in self.config.ranges.subnets() {
+            if sysctl::forward(family)? {
+                let parameter = sysctl::forwarding(family).replace('/', ".");
+                mended.push(format!("forwarding ({parameter})"));
+            }
         }
         self.mend_routes(&mut routes, &state.pods, &mut mended)?;
         let mut socket = state.socket()?;
-        let there = nft::table_exists(&mut socket, &self.names.table)?;
+        let there = tables_exist(&mut socket, &self.config, &self.names)?;
         match state.table.clone() {
             Some(table) if !there || touched => {
                 state.programmed = None;
@@ -167,47 +171,63 @@ impl Inner {
             }
             _ => {}
         }
-        for chain in firewall::open(&mut socket, &self.names)? {
-            tracing::info!(
-                chain,
-                "the chain for others' rules of this host's firewall was brought up to date"
-            );
+        for Subnets { family, .. } in self.config.ranges.subnets() {
+            for chain in firewall::open(&mut socket, family, &self.names)? {
+                tracing::info!(
+                    chain,
+                    %family,
+                    "the chain for others' rules of this host's firewall was brought up to date"
+                );
+            }
         }
         state.socket = Some(socket);
         Ok(mended)
     }
 
-    fn mend_routes(
-        &self,
-        socket: &mut Socket,
-        pods: &BTreeSet<Ipv4Addr>,
-        mended: &mut Vec<String>,
-    ) -> Result<(), NetError> {
-        let ranges = &self.config.ranges;
+    fn mend_routes(&self, socket: &mut Socket, pods: &Pods, mended: &mut Vec<String>) -> Result<(), NetError> {
+        let subnets = self.config.ranges.subnets();
         let links = route::links(socket)?;
-        let routes = route::routes(socket)?;
-        let has_route = |to: Ipv4Net| routes.iter().any(|route| route.to == to);
-        let services = |route: &route::Route| route.to == ranges.services.trunc() && route.out == Some(route::LOOPBACK);
         let loopback = links.iter().any(|link| link.index == route::LOOPBACK && link.up);
         let address = claimed(socket, &self.config, &self.names)?;
-        if !loopback || !address || !has_route(ranges.pods.trunc()) || !routes.iter().any(services) {
+        let mut whole = loopback && address;
+        for subnets in &subnets {
+            whole &= is_whole(socket, subnets)?;
+        }
+        if !whole {
             if address {
                 socket.all(super::claim_messages(&self.config))?;
             } else {
                 claim(socket, &self.config, &self.names)?;
             }
-            mended.push(format!("the address {} and the routes of the ranges", ranges.gateway()));
+            let gateways: Vec<String> = subnets.iter().map(|subnets| subnets.gateway.to_string()).collect();
+            let gateways = gateways.join(" and ");
+            mended.push(format!("the address {gateways} and the routes of the ranges"));
         }
         // As they are now: an address that goes takes the routes with it that prefer it.
-        let routes = route::routes(socket)?;
+        let mut routes = Vec::new();
+        for Subnets { family, .. } in &subnets {
+            routes.extend(route::routes(socket, *family)?);
+        }
         for found in links {
-            let Some(ip) = self.names.link_address(&found.name).filter(|ip| pods.contains(ip)) else {
+            let ip = self.names.link_address(&found.name);
+            let Some(pod) = ip.and_then(|ip| pods.get(&ip)) else {
                 continue;
             };
-            if link::mend(socket, ranges.gateway(), &found, ip, &routes)? {
-                mended.push(format!("the link {} of the pod {ip}", found.name));
+            if link::mend(socket, &subnets, &found, *pod, &routes)? {
+                mended.push(format!("the link {} of the pod {pod}", found.name));
             }
         }
         Ok(())
     }
+}
+
+/// Says whether a family has its gateway's address and the routes of its ranges.
+fn is_whole(socket: &mut Socket, subnets: &Subnets) -> Result<bool, NetError> {
+    let addresses = route::addresses(socket, subnets.family)?;
+    let routes = route::routes(socket, subnets.family)?;
+    let has_route = |to: IpNet| routes.iter().any(|route| route.to == to);
+    let services = |route: &route::Route| route.to == subnets.services && route.out == Some(route::LOOPBACK);
+    Ok(addresses.iter().any(|address| address.net.addr() == subnets.gateway)
+        && has_route(subnets.pods)
+        && routes.iter().any(services))
 }

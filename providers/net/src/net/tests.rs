@@ -2,13 +2,14 @@
 //!
 //! These need root (CAP_SYS_ADMIN and CAP_NET_ADMIN) and fail without.
 
+mod dual;
 mod keep;
 mod ways;
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ type Work = Box<dyn FnOnce() + Send>;
 /// A network namespace with a thread in it.
 struct Pod {
     ip: Ipv4Addr,
+    addresses: AddressPair,
     work: mpsc::Sender<Work>,
 }
 
@@ -53,6 +55,7 @@ impl Pod {
     async fn start(net: &Net, last: u8) -> Pod {
         let octets = net.config().ranges.pods.network().octets();
         let ip = Ipv4Addr::new(octets[0], octets[1], octets[2], last);
+        let addresses = net.config().ranges.addresses(ip);
         let (work, inbox) = mpsc::channel::<Work>();
         let (opened, file) = mpsc::channel();
         thread::spawn(move || {
@@ -64,11 +67,11 @@ impl Pod {
         net.attach(AttachRequest {
             sandbox: format!("sandbox-{last}"),
             netns,
-            ip,
+            addresses,
         })
         .await
         .unwrap();
-        Pod { ip, work }
+        Pod { ip, addresses, work }
     }
 
     fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -79,7 +82,10 @@ impl Pod {
 
     /// Answers each connection with this text and the peer's address, then echoes.
     fn serve(&self, port: u16, text: &'static str) -> Backend {
-        let ip = self.ip;
+        self.serve_at(self.ip.into(), port, text)
+    }
+
+    fn serve_at(&self, ip: IpAddr, port: u16, text: &'static str) -> Backend {
         self.run(move || {
             let listener = TcpListener::bind((ip, port)).unwrap();
             thread::spawn(move || {
@@ -104,7 +110,10 @@ impl Pod {
 
 /// Answers each datagram on port 53 with this text.
 fn echo(pod: &Pod, text: &'static str) -> Backend {
-    let ip = pod.ip;
+    echo_at(pod, pod.ip.into(), text)
+}
+
+fn echo_at(pod: &Pod, ip: IpAddr, text: &'static str) -> Backend {
     pod.run(move || {
         let socket = UdpSocket::bind((ip, 53)).unwrap();
         thread::spawn(move || {
@@ -126,21 +135,22 @@ fn line(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn connect(to: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::V4(SocketAddrV4::new(to, port)), LIMIT)?;
+fn connect(to: impl Into<IpAddr>, port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(to.into(), port), LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)
 }
 
-fn greeting(to: Ipv4Addr, port: u16) -> std::io::Result<String> {
+fn greeting(to: impl Into<IpAddr>, port: u16) -> std::io::Result<String> {
     line(&mut connect(to, port)?)
 }
 
 fn service(name: &str, backends: Vec<Backend>) -> ServicePort {
     ServicePort {
         name: name.to_owned(),
+        family: Family::V4,
         protocol: Protocol::Tcp,
-        cluster_ip: Some(CLUSTER_IP),
+        cluster_ip: Some(CLUSTER_IP.into()),
         external_ips: Vec::new(),
         balancer_ips: Vec::new(),
         balancer_sources: None,
@@ -162,7 +172,10 @@ fn table(ports: Vec<ServicePort>) -> ServiceTable {
 }
 
 async fn open(instance: &str) -> Net {
-    let ranges = Net::choose_ranges().await.unwrap();
+    let mut ranges = Net::choose_ranges().await.unwrap();
+    // As on a host with both families: what holds for IPv4 holds there.
+    let global_id = u64::from_str_radix(instance, 16).unwrap();
+    ranges.ipv6 = Some(Net::choose_ipv6_ranges(global_id).await.unwrap());
     Net::open(NetConfig {
         instance: instance.to_owned(),
         ranges,
@@ -179,15 +192,19 @@ fn dump() -> String {
         .into_iter()
         .map(|link| (link.name, link.alias))
         .collect();
-    let mut addresses = route::addresses(&mut socket).unwrap();
-    addresses.sort();
     let tables = nft::tables(&mut Socket::netfilter().unwrap()).unwrap();
-    let routes: Vec<_> = route::routes(&mut socket)
-        .unwrap()
-        .into_iter()
-        .map(|route| (route.to, route.out))
-        .collect();
-    format!("{links:?} {addresses:?} {routes:?} {tables:?}")
+    let mut text = format!("{links:?} {tables:?}");
+    for family in Family::ALL {
+        let mut addresses = route::addresses(&mut socket, family).unwrap();
+        addresses.sort();
+        let routes: Vec<_> = route::routes(&mut socket, family)
+            .unwrap()
+            .into_iter()
+            .map(|route| (route.to, route.out))
+            .collect();
+        text += &format!(" {addresses:?} {routes:?}");
+    }
+    text
 }
 
 #[test]
@@ -198,7 +215,7 @@ fn a_service_answers_on_every_way_to_it() {
         let backend = server.serve(8080, "hello");
         let external = Ipv4Addr::new(192, 0, 2, 7);
         let port = ServicePort {
-            external_ips: vec![external],
+            external_ips: vec![external.into()],
             ..service("default/web", vec![backend])
         };
         net.apply(&table(vec![port])).await.unwrap();
@@ -260,7 +277,7 @@ fn a_pod_cannot_send_from_another_address() {
         pod.run(move || {
             let mut route = Socket::route().unwrap();
             let eth0 = route::link(&mut route, "eth0").unwrap().index;
-            route.all(vec![route::add_address(eth0, spoofed, None)]).unwrap();
+            route.all(vec![route::add_address(eth0, spoofed.into(), None)]).unwrap();
             UdpSocket::bind((spoofed, 0)).unwrap().send_to(b"spoofed", to).unwrap();
             let honest = UdpSocket::bind((Ipv4Addr::new(10, 42, 0, 10), 0)).unwrap();
             honest.send_to(b"honest", to).unwrap();
@@ -311,7 +328,7 @@ fn a_service_without_backends_refuses_at_once() {
         let client = Pod::start(&net, 11).await;
         let external = Ipv4Addr::new(192, 0, 2, 7);
         let port = ServicePort {
-            external_ips: vec![external],
+            external_ips: vec![external.into()],
             ..service("default/web", vec![])
         };
         net.apply(&table(vec![port])).await.unwrap();
@@ -394,7 +411,7 @@ fn equal_tables_are_not_applied_twice_and_a_lost_table_is_written_again() {
         let rules = table(vec![service("default/web", vec![server.serve(80, "one")])]);
         assert!(net.apply(&rules).await.unwrap().changed);
         assert!(!net.apply(&rules).await.unwrap().changed);
-        remove_table(&mut Socket::netfilter().unwrap(), &net.inner.names).unwrap();
+        remove_table(&mut Socket::netfilter().unwrap(), Family::V4, &net.inner.names).unwrap();
         assert!(net.apply(&rules).await.unwrap().changed);
         server.run(|| greeting(CLUSTER_IP, 80)).unwrap();
     });
@@ -474,7 +491,7 @@ fn two_instances_share_a_host_and_each_removes_only_its_own() {
         let (backend_a, backend_b) = (pod_a.serve(80, "a"), pod_b.serve(80, "b"));
         let ip_b = Ipv4Addr::new(10, 97, 0, 10);
         let port_b = ServicePort {
-            cluster_ip: Some(ip_b),
+            cluster_ip: Some(ip_b.into()),
             node_port: Some(30_081),
             ..service("default/web", vec![backend_b])
         };
@@ -507,7 +524,7 @@ fn detaching_leaves_no_link_and_the_address_can_be_used_again() {
         let net = open("a010").await;
         let pod = Pod::start(&net, 10).await;
         let link = &net.attached().await.unwrap()[0];
-        assert_eq!((link.ip, link.sandbox.as_str()), (pod.ip, "sandbox-10"));
+        assert_eq!((link.addresses, link.sandbox.as_str()), (pod.addresses, "sandbox-10"));
         // The second takes the place of the first, as after a crash between the two.
         let second = Pod::start(&net, 10).await;
         second.serve(80, "second");
@@ -532,7 +549,7 @@ fn a_hundred_services_are_applied() {
         let backend = pod.serve(80, "one");
         let many = |count: u16| {
             let port = |n: u16| ServicePort {
-                cluster_ip: Some(Ipv4Addr::new(10, 96, 1 + (n >> 8) as u8, n as u8)),
+                cluster_ip: Some(Ipv4Addr::new(10, 96, 1 + (n >> 8) as u8, n as u8).into()),
                 node_port: None,
                 ..service(&format!("default/web-{n:04}"), vec![backend; 1 + usize::from(n % 3)])
             };
@@ -572,16 +589,17 @@ fn attaching_many_pods_leaves_each_reachable() {
             });
             let netns = Netns::File(file.recv().unwrap());
             let ip = Ipv4Addr::new(10, 42, 0, last);
+            let addresses = net.config().ranges.addresses(ip);
             let started = Instant::now();
             net.attach(AttachRequest {
                 sandbox: last.to_string(),
                 netns,
-                ip,
+                addresses,
             })
             .await
             .unwrap();
             times.push(started.elapsed());
-            pods.push(Pod { ip, work });
+            pods.push(Pod { ip, addresses, work });
         }
         times.sort();
         println!("attach p50 {:?} p90 {:?} max {:?}", times[25], times[45], times[49]);
@@ -604,6 +622,7 @@ fn attaching_many_pods_leaves_each_reachable() {
 #[test]
 fn this_host_has_what_is_needed() {
     assert_eq!(crate::preflight(), []);
+    assert_eq!(crate::preflight_ipv6(), []);
 }
 
 #[test]
@@ -611,7 +630,7 @@ fn a_firewall_that_drops_forwarded_packets_is_named() {
     on_a_host(|| async {
         let net = open("a013").await;
         assert!(net.warnings().await.unwrap().is_empty());
-        let mut batch = Batch::new("filter");
+        let mut batch = Batch::new("filter", Family::V4);
         batch.add_table();
         batch.add_dropping_chain("FORWARD", Hook::Forward);
         batch.commit(&mut Socket::netfilter().unwrap()).unwrap();

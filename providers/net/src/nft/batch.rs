@@ -3,10 +3,9 @@
 use nix::errno::Errno;
 
 use super::{NFTA_LIST_ELEM, Rule, Verdict, put_value};
-use crate::NetError;
 use crate::netlink::{APPEND, CREATE, Failure, Message, REQUEST, Socket, failed};
+use crate::{Family, NetError};
 
-pub(super) const IPV4: u8 = 2;
 pub(super) const SUBSYSTEM: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYSTEM;
 const DELTABLE: u16 = SUBSYSTEM | 2;
@@ -76,10 +75,11 @@ pub(crate) enum Element {
     Value(Vec<u8>, Vec<u8>),
 }
 
-/// A transaction under construction, on one table of the IPv4 family.
+/// A transaction under construction, on the tables of one name in both families.
 #[derive(Debug)]
 pub(crate) struct Batch {
     table: String,
+    family: Family,
     messages: Vec<Message>,
     next_id: u32,
 }
@@ -89,19 +89,20 @@ pub(super) fn header(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, resource[0], resource[1]]
 }
 
-pub(super) fn request(kind: u16, flags: u16, what: String) -> Message {
+pub(super) fn request(kind: u16, flags: u16, family: Family, what: String) -> Message {
     let mut message = Message::new(kind, REQUEST | flags, what);
-    message.raw(&header(IPV4, 0));
+    message.raw(&header(family.number(), 0));
     message
 }
 
 impl Batch {
-    /// Begins a transaction.
-    pub(crate) fn new(table: &str) -> Batch {
+    /// Begins a transaction, with the table of a family.
+    pub(crate) fn new(table: &str, family: Family) -> Batch {
         let mut begin = Message::new(BATCH_BEGIN, REQUEST, "begin a transaction");
         begin.raw(&header(0, 10));
         Batch {
             table: table.to_owned(),
+            family,
             messages: vec![begin],
             next_id: 1,
         }
@@ -112,8 +113,18 @@ impl Batch {
         self.messages.len() - 1
     }
 
+    /// Goes on with the table of this family.
+    pub(crate) fn turn_to(&mut self, family: Family) {
+        self.family = family;
+    }
+
+    /// Returns the family of the table that is changed now.
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
     fn push(&mut self, kind: u16, flags: u16, what: String, fill: impl FnOnce(&mut Message)) {
-        let mut message = request(kind, flags, what);
+        let mut message = request(kind, flags, self.family, what);
         message.put_str(1, &self.table);
         fill(&mut message);
         self.messages.push(message);
@@ -212,6 +223,9 @@ impl Batch {
         flags |= spec.timeout.map_or(0, |_| TIMEOUT);
         flags |= if spec.key.len() > 1 { CONCATENATED } else { 0 };
         let length: u32 = spec.key.iter().map(|field| field.next_multiple_of(4)).sum();
+        // nft's number for an address and a port, for people's eyes only.
+        let endpoint_type = address_type(self.family) << 6 | 13;
+        let endpoint_length = self.family.length() + 4;
         self.push(NEWSET, CREATE, format!("add the set {}", spec.name), |message| {
             message
                 .put_str(2, spec.name)
@@ -224,7 +238,7 @@ impl Batch {
                     message.put_be32(6, 0xffff_ff00).put_be32(7, 0);
                 }
                 Value::Endpoint => {
-                    message.put_be32(6, ENDPOINT_TYPE).put_be32(7, 8);
+                    message.put_be32(6, endpoint_type).put_be32(7, endpoint_length);
                 }
             }
             message.nest(9, |description| {
@@ -314,8 +328,13 @@ impl Batch {
     }
 }
 
-/// nft's number for "ipv4_addr . inet_service", for people's eyes only.
-const ENDPOINT_TYPE: u32 = 7 << 6 | 13;
+/// nft's number of the type of a family's addresses.
+pub(crate) const fn address_type(family: Family) -> u32 {
+    match family {
+        Family::V4 => 7,
+        Family::V6 => 8,
+    }
+}
 
 /// Why a transaction failed.
 #[derive(Debug)]

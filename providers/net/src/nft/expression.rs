@@ -1,10 +1,12 @@
 //! The expressions of a rule.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{NFTA_LIST_ELEM, Verdict, put_value};
+use crate::Family;
+use crate::address::octets;
 use crate::netlink::Message;
 
 /// A 32-bit register; longer values run on into the next ones.
@@ -30,9 +32,11 @@ const BASE_TRANSPORT: u32 = 2;
 const CT_STATE: u32 = 0;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
+const FIB_LINK: u32 = 1;
 const FIB_ADDRTYPE: u32 = 3;
 const FIB_SADDR: u32 = 1;
 const FIB_DADDR: u32 = 2;
+const FIB_INPUT_LINK: u32 = 8;
 const RTN_LOCAL: u32 = 2;
 
 /// Connection states as the kernel's bits.
@@ -41,15 +45,19 @@ pub(crate) const STATE_INVALID: u32 = 1;
 pub(crate) const STATE_NEW: u32 = 8;
 
 /// A rule's expressions in order: conditions, then what is done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    family: Family,
     expressions: Vec<(&'static str, Message)>,
 }
 
 impl Rule {
-    /// Returns a rule that matches everything and does nothing.
-    pub(crate) fn new() -> Rule {
-        Rule::default()
+    /// Returns a rule that matches all packets of a family and does nothing.
+    pub(crate) fn new(family: Family) -> Rule {
+        Rule {
+            family,
+            expressions: Vec::new(),
+        }
     }
 
     fn with(mut self, name: &'static str, fill: impl FnOnce(&mut Message)) -> Rule {
@@ -95,21 +103,36 @@ impl Rule {
     }
 
     fn masked(self, register: Register, mask: u32, xor: u32) -> Rule {
+        self.masked_bytes(register, &mask.to_ne_bytes(), &xor.to_ne_bytes())
+    }
+
+    fn masked_bytes(self, register: Register, mask: &[u8], xor: &[u8]) -> Rule {
+        let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
         self.with("bitwise", |data| {
-            data.put_be32(1, register.0).put_be32(2, register.0).put_be32(3, 4);
-            put_value(4, &mask.to_ne_bytes(), data);
-            put_value(5, &xor.to_ne_bytes(), data);
+            data.put_be32(1, register.0).put_be32(2, register.0).put_be32(3, length);
+            put_value(4, mask, data);
+            put_value(5, xor, data);
         })
     }
 
     /// Loads the source address.
     pub(crate) fn load_source(self, to: Register) -> Rule {
-        self.payload(BASE_NETWORK, 12, 4, to)
+        let offset = match self.family {
+            Family::V4 => 12,
+            Family::V6 => 8,
+        };
+        let length = self.family.length();
+        self.payload(BASE_NETWORK, offset, length, to)
     }
 
     /// Loads the destination address.
     pub(crate) fn load_destination(self, to: Register) -> Rule {
-        self.payload(BASE_NETWORK, 16, 4, to)
+        let offset = match self.family {
+            Family::V4 => 16,
+            Family::V6 => 24,
+        };
+        let length = self.family.length();
+        self.payload(BASE_NETWORK, offset, length, to)
     }
 
     /// Loads the transport protocol.
@@ -137,24 +160,24 @@ impl Rule {
         })
     }
 
-    fn in_range(self, operator: u32, range: Ipv4Net) -> Rule {
-        let mask = u32::from_ne_bytes(range.netmask().octets());
-        self.masked(SCRATCH, mask, 0)
-            .compare(SCRATCH, operator, &range.network().octets())
+    fn in_range(self, operator: u32, range: IpNet) -> Rule {
+        let network = octets(range.network());
+        self.masked_bytes(SCRATCH, &octets(range.netmask()), &vec![0; network.len()])
+            .compare(SCRATCH, operator, &network)
     }
 
     /// Goes on if the source is in the range.
-    pub(crate) fn source_in(self, range: Ipv4Net) -> Rule {
+    pub(crate) fn source_in(self, range: IpNet) -> Rule {
         self.load_source(SCRATCH).in_range(EQUAL, range)
     }
 
     /// Goes on if the destination is in the range.
-    pub(crate) fn destination_in(self, range: Ipv4Net) -> Rule {
+    pub(crate) fn destination_in(self, range: IpNet) -> Rule {
         self.load_destination(SCRATCH).in_range(EQUAL, range)
     }
 
     /// Goes on if the destination is not in the range.
-    pub(crate) fn destination_not_in(self, range: Ipv4Net) -> Rule {
+    pub(crate) fn destination_not_in(self, range: IpNet) -> Rule {
         self.load_destination(SCRATCH).in_range(NOT_EQUAL, range)
     }
 
@@ -175,9 +198,24 @@ impl Rule {
         .compare(SCRATCH, EQUAL, &RTN_LOCAL.to_ne_bytes())
     }
 
+    /// Goes on if answers to the source would not leave by the link that the packet came in by.
+    pub(crate) fn source_is_not_behind_its_link(self) -> Rule {
+        self.with("fib", |data| {
+            data.put_be32(1, SCRATCH.0)
+                .put_be32(2, FIB_LINK)
+                .put_be32(3, FIB_SADDR | FIB_INPUT_LINK);
+        })
+        .compare(SCRATCH, EQUAL, &0_u32.to_ne_bytes())
+    }
+
     /// Goes on for TCP.
     pub(crate) fn for_tcp(self) -> Rule {
-        self.load_protocol(SCRATCH).compare(SCRATCH, EQUAL, &[6])
+        self.for_protocol(6)
+    }
+
+    /// Goes on for a transport protocol.
+    pub(crate) fn for_protocol(self, number: u8) -> Rule {
+        self.load_protocol(SCRATCH).compare(SCRATCH, EQUAL, &[number])
     }
 
     /// Goes on if the connection's state is among these bits.
@@ -271,8 +309,9 @@ impl Rule {
     }
 
     fn nat(self, kind: u32, address: Register, port: Option<Register>) -> Rule {
+        let family = u32::from(self.family.number());
         self.with("nat", |data| {
-            data.put_be32(1, kind).put_be32(2, 2).put_be32(3, address.0);
+            data.put_be32(1, kind).put_be32(2, family).put_be32(3, address.0);
             if let Some(port) = port {
                 data.put_be32(5, port.0);
             }
@@ -285,8 +324,8 @@ impl Rule {
     }
 
     /// Lets the connection come from this address.
-    pub(crate) fn source_nat(self, address: Ipv4Addr) -> Rule {
-        self.load(&address.octets(), SCRATCH).nat(0, SCRATCH, None)
+    pub(crate) fn source_nat(self, address: IpAddr) -> Rule {
+        self.load(&octets(address), SCRATCH).nat(0, SCRATCH, None)
     }
 
     /// Lets the connection come from the leaving link's address.
@@ -308,8 +347,12 @@ impl Rule {
 
     /// Answers with ICMP port unreachable.
     pub(crate) fn unreachable(self) -> Rule {
+        let code = match self.family {
+            Family::V4 => 3,
+            Family::V6 => 4,
+        };
         self.with("reject", |data| {
-            data.put_be32(1, 0).put(2, &[3]);
+            data.put_be32(1, 0).put(2, &[code]);
         })
     }
 

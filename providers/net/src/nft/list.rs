@@ -3,9 +3,9 @@
 use nix::errno::Errno;
 
 use super::Hook;
-use super::batch::{IPV4, SUBSYSTEM, header, request};
-use crate::NetError;
+use super::batch::{SUBSYSTEM, header, request};
 use crate::netlink::{Attributes, DUMP, Message, Notice, REQUEST, Socket, failed};
+use crate::{Family, NetError};
 
 const GETTABLE: u16 = SUBSYSTEM | 1;
 const GETCHAIN: u16 = SUBSYSTEM | 4;
@@ -34,13 +34,17 @@ pub(crate) struct BaseChain {
 /// A change that a notice tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change<'a> {
-    /// Whether the table is of the IPv4 family.
-    pub(crate) is_ipv4: bool,
+    /// The table's family; `None` for one that is of neither alone.
+    pub(crate) family: Option<Family>,
     pub(crate) table: &'a [u8],
 }
 
 fn text(data: &[u8]) -> String {
     String::from_utf8_lossy(data.strip_suffix(&[0]).unwrap_or(data)).into_owned()
+}
+
+fn family(number: u8) -> Option<Family> {
+    Family::ALL.into_iter().find(|family| family.number() == number)
 }
 
 fn number(data: &[u8]) -> Option<u32> {
@@ -54,14 +58,14 @@ pub(crate) fn change<'a>(notice: &Notice<'a>) -> Option<Change<'a>> {
     }
     let table = Attributes(notice.payload.get(4..)?).find(1)?;
     Some(Change {
-        is_ipv4: *notice.payload.first()? == IPV4,
+        family: family(*notice.payload.first()?),
         table: table.strip_suffix(&[0]).unwrap_or(table),
     })
 }
 
 /// Says whether the table is there.
-pub(crate) fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, NetError> {
-    let mut message = request(GETTABLE, 0, format!("look for the table {table}"));
+pub(crate) fn table_exists(socket: &mut Socket, family: Family, table: &str) -> Result<bool, NetError> {
+    let mut message = request(GETTABLE, 0, family, format!("look for the table {table}"));
     message.put_str(1, table);
     Ok(match socket.one(message)? {
         Ok(()) => true,
@@ -70,21 +74,23 @@ pub(crate) fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, Net
     })
 }
 
-/// Returns the names of all tables.
-pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<String>, NetError> {
+/// Returns the names of all tables, with their families where those are IPv4's or IPv6's alone.
+pub(crate) fn tables(socket: &mut Socket) -> Result<Vec<(Option<Family>, String)>, NetError> {
     let mut message = Message::new(GETTABLE, REQUEST | DUMP, "list the tables");
     message.raw(&header(0, 0));
     let mut found = Vec::new();
     socket.get(message, |_, payload| {
+        let of = payload.first().copied().and_then(family);
         let name = payload.get(4..).and_then(|data| Attributes(data).find(1));
-        found.extend(name.map(text));
+        found.extend(name.map(|name| (of, text(name))));
     })?;
     Ok(found)
 }
 
-/// Returns the rules of an IPv4 table; none if there is no such table.
-pub(crate) fn rules(socket: &mut Socket, table: &str) -> Result<Vec<Listed>, NetError> {
-    let mut message = request(GETRULE, DUMP, format!("list the rules of the table {table}"));
+/// Returns the rules of a family's table; none if there is no such table.
+pub(crate) fn rules(socket: &mut Socket, family: Family, table: &str) -> Result<Vec<Listed>, NetError> {
+    let what = format!("list the rules of the table {} {table}", family.word());
+    let mut message = request(GETRULE, DUMP, family, what);
     message.put_str(1, table);
     let mut found = Vec::new();
     socket.get(message, |_, payload| {
@@ -158,9 +164,8 @@ pub(crate) fn base_chains_that_drop(socket: &mut Socket, hook: Hook) -> Result<V
         let read = || {
             let attribute = |kind| Attributes(payload.get(4..)?).find(kind);
             let family = match *payload.first()? {
-                IPV4 => "ip",
                 INET => "inet",
-                _ => return None,
+                number => family(number)?.word(),
             };
             let own = number(Attributes(attribute(4)?).find(1)?)?;
             let policy = number(attribute(5)?)?;

@@ -1,15 +1,16 @@
-//! Services in the table: what the kernel holds, and the least change that makes it another table.
+//! Services in the tables: what the kernel holds, and the least change that makes it another table.
 
 mod chain;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::{CLOSED, CLOSED_NODE_PORTS, HOST_ADDRESSES, HOST_PORTS, NODE_PORTS, SERVICES, TYPE_ADDRESS, go};
-use crate::nft::{Batch, Element, SetSpec, Value, Verdict};
-use crate::{Backend, HostPort, Protocol, ServicePort, ServiceTable};
+use super::{CLOSED, CLOSED_NODE_PORTS, HOST_ADDRESSES, HOST_PORTS, NODE_PORTS, SERVICES, go};
+use crate::address::octets;
+use crate::nft::{Batch, Element, SetSpec, Value, Verdict, address_type};
+use crate::{Backend, Family, HostPort, Protocol, ServicePort, ServiceTable, Subnets};
 
 /// What a service chain is made from; equal ones make equal chains.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +53,7 @@ enum Gate {
     /// `loadBalancerSourceRanges`.
     Sources {
         service: String,
-        ranges: Vec<Ipv4Net>,
+        ranges: Vec<IpNet>,
         then: Target,
     },
 }
@@ -68,12 +69,57 @@ impl Gate {
 /// What a map of clients (session affinity) belongs to. It outlives its chains, so that clients stay where they
 /// are when another backend comes or goes.
 type AffinityKey = (String, Protocol, u32);
-type Address = (Ipv4Addr, Protocol, u16);
+type Address = (IpAddr, Protocol, u16);
 type Port = (Protocol, u16);
 
-/// The services as the kernel holds them; numbers are parts of names.
+/// The services as the kernel holds them, each family's in a table of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Programmed {
+    families: BTreeMap<Family, OfFamily>,
+}
+
+impl Programmed {
+    /// Returns what the kernel should hold for a table: the numbers of what stays are kept.
+    pub(crate) fn next(&self, table: &ServiceTable, subnets: &[Subnets]) -> Programmed {
+        let of_family = |subnets: &Subnets| {
+            let before = self.families.get(&subnets.family);
+            let next = before.unwrap_or(&OfFamily::default()).next(table, subnets.family);
+            (subnets.family, next)
+        };
+        Programmed {
+            families: subnets.iter().map(of_family).collect(),
+        }
+    }
+
+    /// Appends what makes `self` into `next`.
+    pub(crate) fn change(&self, next: &Programmed, subnets: &[Subnets], batch: &mut Batch) {
+        let nothing = OfFamily::default();
+        for Subnets { family, pods, .. } in subnets {
+            batch.turn_to(*family);
+            let (old, new) = (self.families.get(family), next.families.get(family));
+            old.unwrap_or(&nothing).change(new.unwrap_or(&nothing), *pods, batch);
+        }
+    }
+
+    /// Returns all backends of UDP ports, those of host ports included.
+    pub(crate) fn udp_backends(&self) -> BTreeSet<Backend> {
+        self.families.values().flat_map(OfFamily::udp_backends).collect()
+    }
+
+    /// Returns the UDP ports that lead somewhere in `next` and did not before.
+    pub(crate) fn opened_udp_ports(&self, next: &Programmed) -> BTreeSet<u16> {
+        let nothing = OfFamily::default();
+        let opened = |(family, next): (&Family, &OfFamily)| {
+            let before = self.families.get(family).unwrap_or(&nothing);
+            before.opened_udp_ports(next)
+        };
+        next.families.iter().flat_map(opened).collect()
+    }
+}
+
+/// The services of one family as the kernel holds them; numbers are parts of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OfFamily {
     chains: BTreeMap<Chain, u64>,
     gates: BTreeMap<Gate, u64>,
     affinity: BTreeMap<AffinityKey, u64>,
@@ -104,11 +150,11 @@ fn port_key((protocol, port): Port) -> Vec<u8> {
 }
 
 fn address_key((ip, protocol, port): Address) -> Vec<u8> {
-    [&ip.octets()[..], &port_key((protocol, port))].concat()
+    [octets(ip), port_key((protocol, port))].concat()
 }
 
 fn endpoint(backend: Backend) -> Vec<u8> {
-    [backend.ip.octets(), padded_port(backend.port)].concat()
+    [&octets(backend.ip)[..], &padded_port(backend.port)].concat()
 }
 
 fn chain_name(number: u64) -> String {
@@ -123,17 +169,17 @@ fn affinity_name(number: u64) -> String {
     format!("clients{number}")
 }
 
-impl Programmed {
-    /// Returns what the kernel should hold for a table: the numbers of what stays are kept.
-    pub(crate) fn next(&self, table: &ServiceTable) -> Programmed {
-        let mut next = Programmed {
+impl OfFamily {
+    fn next(&self, table: &ServiceTable, family: Family) -> OfFamily {
+        let mut next = OfFamily {
             last: self.last,
-            ..Programmed::default()
+            ..OfFamily::default()
         };
-        for port in &table.ports {
+        for port in table.ports.iter().filter(|port| port.family == family) {
             next.add(self, port);
         }
-        for port in &table.host_ports {
+        let host_ports = table.host_ports.iter();
+        for port in host_ports.filter(|port| Family::of(port.backend.ip) == family) {
             next.add_host_port(port);
         }
         next
@@ -145,7 +191,7 @@ impl Programmed {
     }
 
     /// Returns where a set of backends is chosen from.
-    fn chain(&mut self, before: &Programmed, port: &ServicePort, backends: &[Backend]) -> Target {
+    fn chain(&mut self, before: &OfFamily, port: &ServicePort, backends: &[Backend]) -> Target {
         if backends.is_empty() {
             return Target::Drop;
         }
@@ -171,7 +217,7 @@ impl Programmed {
         Target::Chain(number)
     }
 
-    fn gate(&mut self, before: &Programmed, gate: Gate) -> Target {
+    fn gate(&mut self, before: &OfFamily, gate: Gate) -> Target {
         if let Some(number) = self.gates.get(&gate) {
             return Target::Gate(*number);
         }
@@ -180,8 +226,8 @@ impl Programmed {
         Target::Gate(number)
     }
 
-    fn add(&mut self, before: &Programmed, port: &ServicePort) {
-        let key = |ip: &Ipv4Addr| (*ip, port.protocol, port.port);
+    fn add(&mut self, before: &OfFamily, port: &ServicePort) {
+        let key = |ip: &IpAddr| (*ip, port.protocol, port.port);
         let node_port = port.node_port.map(|node_port| (port.protocol, node_port));
         if port.is_closed() {
             let addresses = port
@@ -257,14 +303,13 @@ impl Programmed {
         }
     }
 
-    /// Appends what makes `self` into `next`.
-    pub(crate) fn change(&self, next: &Programmed, pods: Ipv4Net, batch: &mut Batch) {
+    fn change(&self, next: &OfFamily, pods: IpNet, batch: &mut Batch) {
         for (key, number) in &next.affinity {
             if !self.affinity.contains_key(key) {
                 batch.add_set(SetSpec {
                     name: &affinity_name(*number),
-                    key: &[4],
-                    key_type: TYPE_ADDRESS,
+                    key: &[batch.family().length()],
+                    key_type: address_type(batch.family()),
                     value: Value::Endpoint,
                     anonymous: None,
                     timeout: Some(u64::from(key.2) * 1000),
@@ -329,8 +374,7 @@ impl Programmed {
         }
     }
 
-    /// Returns all backends of UDP ports, those of host ports included.
-    pub(crate) fn udp_backends(&self) -> BTreeSet<Backend> {
+    fn udp_backends(&self) -> BTreeSet<Backend> {
         let chains = self.chains.keys().filter(|chain| chain.protocol == Protocol::Udp);
         let ports = self
             .host_ports
@@ -345,10 +389,10 @@ impl Programmed {
             .collect()
     }
 
-    /// Returns the UDP ports that lead somewhere in `next` and did not before.
-    pub(crate) fn opened_udp_ports(&self, next: &Programmed) -> BTreeSet<u16> {
-        let all = |programmed: &Programmed| -> BTreeSet<Address> {
-            let any = |port: &Port| (Ipv4Addr::UNSPECIFIED, port.0, port.1);
+    fn opened_udp_ports(&self, next: &OfFamily) -> BTreeSet<u16> {
+        let all = |programmed: &OfFamily| -> BTreeSet<Address> {
+            // Only the ports matter.
+            let any = |port: &Port| (Family::V4.unspecified(), port.0, port.1);
             let addresses = programmed.services.keys().chain(programmed.host_addresses.keys());
             let ports = programmed.node_ports.keys().chain(programmed.host_ports.keys());
             addresses

@@ -91,7 +91,10 @@ impl Inner {
             sandbox: "of every pod".to_owned(),
             source,
         })?;
-        Ok(attached.into_iter().map(|attachment| attachment.ip).collect())
+        Ok(attached
+            .into_iter()
+            .map(|attachment| attachment.addresses.ipv4)
+            .collect())
     }
 
     async fn adopt_one(self: &Arc<Self>, id: &str, attached: &BTreeSet<std::net::Ipv4Addr>) -> Option<SandboxState> {
@@ -120,9 +123,9 @@ impl Inner {
             Some(greeted) => {
                 let state = greeted.state();
                 // A daemon that died between the two steps left a sandbox without network.
-                if let (Some(ip), Some(net)) = (state.spec.ip, &self.net)
-                    && !attached.contains(&ip)
-                    && let Err(error) = attach(net, id, state.pid, ip).await
+                if let (Some(addresses), Some(net)) = (state.spec.addresses(), &self.net)
+                    && !attached.contains(&addresses.ipv4)
+                    && let Err(error) = attach(net, id, state.pid, addresses).await
                 {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,

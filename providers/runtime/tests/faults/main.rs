@@ -122,6 +122,7 @@ impl World {
             ranges: Ranges {
                 pods: "10.42.0.0/24".parse().unwrap(),
                 services: "10.43.0.0/24".parse().unwrap(),
+                ipv6: None,
             },
         };
         let net = Arc::new(Net::open(net).await.unwrap());

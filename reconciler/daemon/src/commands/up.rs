@@ -170,7 +170,9 @@ fn announce(
             "socket": instance.socket(),
             "repository": source.map(|source| &source.url),
             "podRange": instance.ranges.pods.to_string(),
+            "podRanges": instance.pod_ranges(),
             "serviceRange": instance.ranges.services.to_string(),
+            "serviceRanges": instance.service_ranges(),
         })),
         Format::Text => {
             let next = match source {

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,10 +68,15 @@ async fn serve() -> anyhow::Result<()> {
         Ok(text) => text.parse().with_context(|| format!("PORT={text:?} is not a port"))?,
         Err(_) => 8080,
     };
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+    // For both families; for one where the pod has no other.
+    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => listener,
+        Err(_) => {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let bound = TcpListener::bind(address).await;
+            bound.with_context(|| format!("cannot listen on {address}"))?
+        }
+    };
     crate::output::text(&format!("demo {} listens on {}\n", version(), listener.local_addr()?));
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();

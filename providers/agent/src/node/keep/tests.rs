@@ -194,8 +194,8 @@ impl Rig {
         let identity = Identity {
             name: "one".to_owned(),
             labels: BTreeMap::new(),
-            ip: Ipv4Addr::new(192, 0, 2, 1),
-            pod_cidr: "10.42.0.0/24".to_owned(),
+            addresses: Ipv4Addr::new(192, 0, 2, 1).into(),
+            pod_cidrs: vec!["10.42.0.0/24".to_owned()],
             version: "0.1.0".to_owned(),
             settings: crate::settings::Settings::default(),
             volumes_dir: "/data/volumes".into(),

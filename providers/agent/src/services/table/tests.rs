@@ -51,7 +51,7 @@ fn build(view: &View) -> ServiceTable {
     super::build(view, &here(), &[])
 }
 
-fn serving(view: &View) -> BTreeSet<Ipv4Addr> {
+fn serving(view: &View) -> BTreeSet<IpAddr> {
     super::serving(view, &here())
 }
 
@@ -146,7 +146,7 @@ fn external_and_load_balancer_addresses_lead_in_too() {
     value["spec"]["sessionAffinity"] = json!("ClientIP");
     let table = build(&view(&[value], &[]));
     let port = &table.ports[0];
-    let text = |ips: &[Ipv4Addr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let text = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(text(&port.external_ips), ["192.0.2.7"]);
     assert_eq!(text(&port.balancer_ips), ["192.0.2.1"]);
     assert_eq!(port.balancer_sources, Some(vec!["198.51.100.0/24".parse().unwrap()]));
@@ -182,7 +182,11 @@ fn on(ip: &str, node: &str, hints: Value) -> Value {
 }
 
 fn last(backends: &[Backend]) -> Vec<u8> {
-    backends.iter().map(|backend| backend.ip.octets()[3]).collect()
+    let last = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(ip) => ip.octets()[15],
+    };
+    backends.iter().map(|backend| last(backend.ip)).collect()
 }
 
 #[test]
@@ -212,7 +216,7 @@ fn local_policies_know_the_backends_of_this_node() {
     let view = view(&[service(&spec)], &[slice("a", &http(), &endpoints)]);
     let port = build(&view).ports.remove(0);
     assert_eq!((last(&port.backends), last(&port.local_backends)), (vec![3], vec![4]));
-    assert_eq!(serving(&view), [Ipv4Addr::new(10, 42, 0, 3)].into());
+    assert_eq!(serving(&view), [IpAddr::from([10, 42, 0, 3])].into());
 }
 
 #[test]
@@ -267,4 +271,47 @@ fn a_load_balanced_service_with_the_local_policy_has_a_health_check() {
     assert_eq!(port(&spec), None);
     spec["externalTrafficPolicy"] = json!("Local");
     assert_eq!(port(&spec), Some(31_000));
+}
+
+#[test]
+fn a_service_of_both_families_has_a_port_of_each_with_backends_of_its_own() {
+    let mut value = service(&plain());
+    value["spec"]["clusterIPs"] = json!(["10.96.0.9", "fd00:0:1:96::9"]);
+    value["spec"]["type"] = json!("LoadBalancer");
+    value["spec"]["loadBalancerSourceRanges"] = json!(["198.51.100.9/24"]);
+    value["spec"]["externalIPs"] = json!(["192.0.2.7", "2001:db8::1"]);
+    let four = slice("a", &http(), &json!([{"addresses": ["10.42.0.2"], "nodeName": "one"}]));
+    let mut six = slice(
+        "b",
+        &http(),
+        &json!([{"addresses": ["fd00:0:1:42::2"], "nodeName": "one"}]),
+    );
+    six["addressType"] = json!("IPv6");
+    let view = view(&[value], &[four, six]);
+    let table = build(&view);
+    let shown: Vec<String> = table
+        .ports
+        .iter()
+        .map(|port| {
+            let (ips, backends) = (&port.external_ips, &port.backends);
+            format!(
+                "{} {:?} {ips:?} {:?}",
+                port.family,
+                port.cluster_ip.unwrap(),
+                backends[0].ip
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "IPv4 10.96.0.9 [192.0.2.7] 10.42.0.2",
+            "IPv6 fd00:0:1:96::9 [2001:db8::1] fd00:0:1:42::2"
+        ]
+    );
+    // Who names sources of one family lets nobody of the other in.
+    assert_eq!(table.ports[1].balancer_sources, Some(Vec::new()));
+    assert_eq!(serving(&view).len(), 2);
+    let entry = view.services().next().unwrap();
+    assert_eq!(local_endpoints(&view, &here(), entry), 1, "a pod of both is one");
 }

@@ -25,8 +25,8 @@ async fn until(what: &str, mut wanted: impl FnMut() -> bool) -> Duration {
     started.elapsed()
 }
 
-fn answers(to: Ipv4Addr, port: u16) -> bool {
-    let to = SocketAddr::V4(SocketAddrV4::new(to, port));
+fn answers(to: impl Into<IpAddr>, port: u16) -> bool {
+    let to = SocketAddr::new(to.into(), port);
     TcpStream::connect_timeout(&to, Duration::from_millis(200)).is_ok()
 }
 
@@ -108,6 +108,77 @@ fn what_others_remove_is_made_again_on_the_kernels_word() {
             server.run(|| greeting(CLUSTER_IP, 80)).unwrap();
         }
         keeper.abort();
+    });
+}
+
+#[test]
+fn what_others_remove_of_ipv6_is_made_again_too() {
+    on_a_host(|| async {
+        let (net, server, keeper) = kept("b005").await;
+        let subnets = net.config().ranges.subnets()[1];
+        let (gateway, services) = (subnets.gateway, subnets.services);
+        let cluster_ip = IpAddr::from(match services.network() {
+            IpAddr::V6(first) => std::net::Ipv6Addr::from(u128::from(first) + 10),
+            IpAddr::V4(_) => unreachable!(),
+        });
+        let own = server.addresses.ipv6.unwrap();
+        let backend = server.serve_at(own.into(), 80, "hello");
+        let port = ServicePort {
+            family: Family::V6,
+            cluster_ip: Some(cluster_ip),
+            ..service("default/web", vec![backend])
+        };
+        net.apply(&table(vec![port])).await.unwrap();
+        let link = net.attached().await.unwrap()[0].interface.clone();
+        let deeds = [
+            "nft delete table ip6 setpoint_b005".to_owned(),
+            "nft delete element ip6 setpoint_b005 node_ports { tcp . 30080 }".to_owned(),
+            format!("ip -6 route flush root {services}"),
+            "ip -6 route flush table main".to_owned(),
+            format!("ip -6 address del {gateway}/128 dev lo"),
+            format!("ip link set {link} down"),
+            format!("sysctl -w net.ipv6.conf.{link}.disable_ipv6=1"),
+            "sysctl -w net.ipv6.conf.all.forwarding=0".to_owned(),
+        ];
+        for deed in &deeds {
+            tool(deed);
+            let took = until(deed, || {
+                answers(cluster_ip, 80)
+                    && answers(gateway, 30_080)
+                    && answers(own, 80)
+                    && sysctl::is("net/ipv6/conf/all/forwarding", "1")
+            })
+            .await;
+            println!("{deed}: {took:?}");
+            server.run(move || greeting(cluster_ip, 80)).unwrap();
+        }
+        keeper.abort();
+    });
+}
+
+#[test]
+fn dockers_forward_policy_of_ipv6_is_opened_at_its_documented_place_too() {
+    on_a_host(|| async {
+        let (net, server, keeper) = kept("b006").await;
+        let client = Pod::start(&net, 11).await;
+        let ip = server.addresses.ipv6.unwrap();
+        server.serve_at(ip.into(), 80, "hello");
+        for line in [
+            "ip6tables-nft -P FORWARD DROP",
+            "ip6tables-nft -N DOCKER-USER",
+            "ip6tables-nft -A FORWARD -j DOCKER-USER",
+        ] {
+            tool(line);
+        }
+        until("pods reach each other", || client.run(move || answers(ip, 80))).await;
+        assert!(net.warnings().await.unwrap().is_empty());
+        tool("ip6tables-nft -D FORWARD -j DOCKER-USER");
+        until("it is named", || !client.run(move || answers(ip, 80))).await;
+        let warnings = net.warnings().await.unwrap();
+        assert!(warnings[0].contains("ip6tables -I FORWARD -i spb006+"), "{warnings:?}");
+        keeper.abort();
+        net.remove_all().await.unwrap();
+        assert_eq!(tool("ip6tables-nft -S DOCKER-USER"), "-N DOCKER-USER\n");
     });
 }
 
@@ -202,6 +273,10 @@ fn what_a_firewall_drops_that_comes_in_is_named_until_it_knows_the_pods() {
         assert!(warnings[0].contains("--add-source=10.42.0.0/24"), "{warnings:?}");
         tool("nft add chain inet firewalld zones");
         tool("nft add rule inet firewalld zones ip saddr 10.42.0.0/24 accept");
+        let pods = net.config().ranges.ipv6.unwrap().pods;
+        let warnings = net.warnings().await.unwrap();
+        assert!(warnings[0].contains(&format!("--add-source={pods}")), "{warnings:?}");
+        tool(&format!("nft add rule inet firewalld zones ip6 saddr {pods} accept"));
         assert!(net.warnings().await.unwrap().is_empty());
     });
 }

@@ -1,12 +1,25 @@
 //! Ways to a pod beside the cluster IP: host ports, and connections from another machine.
 
+use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
 
 use super::*;
 use crate::HostPort;
 
-/// Another machine, 203.0.113.2, on a wire with this host, 203.0.113.1.
-fn outside() -> Pod {
+/// This host and another machine, by family.
+pub(super) const WIRE: [(IpAddr, IpAddr); 2] = [
+    (
+        IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+        IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)),
+    ),
+    (
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
+    ),
+];
+
+/// Another machine on a wire with this host.
+pub(super) fn outside() -> Pod {
     let (work, inbox) = mpsc::channel::<Work>();
     let (opened, file) = mpsc::channel();
     thread::spawn(move || {
@@ -14,9 +27,9 @@ fn outside() -> Pod {
         opened.send(File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
         inbox.into_iter().for_each(|work| work());
     });
-    let (here, there) = (Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(203, 0, 113, 2));
+    let there = Ipv4Addr::new(203, 0, 113, 2);
     let netns = file.recv().unwrap();
-    let wire = |name: &str, own: Ipv4Addr, other: Ipv4Addr, mac| {
+    let wire = |name: &str, own: IpAddr, other: IpAddr, mac| {
         let mut socket = Socket::route().unwrap();
         let index = route::link(&mut socket, name).unwrap().index;
         let messages = vec![
@@ -30,9 +43,15 @@ fn outside() -> Pod {
     let mac = [2, 0, 0, 0, 0, 9];
     let veth = route::add_veth("wire", 0, 1500, netns.as_fd(), mac);
     Socket::route().unwrap().all(vec![veth]).unwrap();
-    wire("wire", here, there, mac);
-    let pod = Pod { ip: there, work };
-    pod.run(move || wire("eth0", there, here, route::HOST_MAC));
+    let pod = Pod {
+        ip: there,
+        addresses: there.into(),
+        work,
+    };
+    for (here, there) in WIRE {
+        wire("wire", here, there, mac);
+        pod.run(move || wire("eth0", there, here, route::HOST_MAC));
+    }
     pod
 }
 
@@ -42,7 +61,7 @@ fn host_port(protocol: Protocol, port: u16, ip: Option<Ipv4Addr>, backend: Backe
         host_ports: vec![HostPort {
             protocol,
             port,
-            ip,
+            ip: ip.map(IpAddr::V4),
             backend,
         }],
     }
@@ -151,7 +170,7 @@ fn only_who_is_in_the_source_ranges_comes_by_the_load_balancer() {
         let outside = outside();
         let address = Ipv4Addr::new(203, 0, 113, 1);
         let port = |range: &str| ServicePort {
-            balancer_ips: vec![address],
+            balancer_ips: vec![address.into()],
             balancer_sources: Some(vec![range.parse().unwrap()]),
             ..service("default/web", vec![backend])
         };
