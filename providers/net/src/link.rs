@@ -274,12 +274,14 @@ fn addresses(ranges: &Ranges, ip: Ipv4Addr, interface: &str) -> AddressPair {
 /// Returns the MTU of the link that the default route leaves by, so that pods need no path discovery; else 1500.
 fn uplink_mtu(socket: &mut Socket) -> Result<u32, NetError> {
     const ETHERNET: u32 = 1500;
-    let default = route::routes(socket, Family::V4)?
-        .into_iter()
-        .find(|route| route.to.prefix_len() == 0 && route.out.is_some());
-    let Some(index) = default.and_then(|route| route.out) else {
+    // An address of documentation: nobody has a route of its own to it, so that it goes where everything else goes.
+    const ANYWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+    let Some(index) = route::way_out(socket, ANYWHERE)? else {
         return Ok(ETHERNET);
     };
-    let link = route::links(socket)?.into_iter().find(|link| link.index == index);
-    Ok(link.map_or(ETHERNET, |link| link.mtu).clamp(1280, 9500))
+    // A blackhole leads to the loopback, whose packets have any size.
+    match route::link_at(socket, index)? {
+        _ if index == route::LOOPBACK => Ok(ETHERNET),
+        link => Ok(link.mtu.clamp(1280, 9500)),
+    }
 }

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 
 use crate::address::octets;
-use crate::netlink::{Attributes, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, REQUEST, Socket, u32_at};
+use crate::netlink::{Attributes, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, REQUEST, Socket, failed, u32_at};
 use crate::{Family, NetError};
 
 const NEWLINK: u16 = 16;
@@ -315,6 +316,18 @@ pub(crate) fn links(socket: &mut Socket) -> Result<Vec<Link>, NetError> {
 pub(crate) fn link(socket: &mut Socket, name: &str) -> Result<Link, NetError> {
     let mut message = Message::new(GETLINK, REQUEST, format!("find the link {name}"));
     message.raw(&interface(0, 0, 0)).put_str(IFLA_IFNAME, name);
+    one_link(socket, message)
+}
+
+/// Returns the link of that number.
+pub(crate) fn link_at(socket: &mut Socket, index: u32) -> Result<Link, NetError> {
+    let mut message = Message::new(GETLINK, REQUEST, format!("find link {index}"));
+    message.raw(&interface(index, 0, 0));
+    one_link(socket, message)
+}
+
+fn one_link(socket: &mut Socket, message: Message) -> Result<Link, NetError> {
+    let what = message.what().to_owned();
     let mut found = None;
     socket.get(message, |kind, payload| {
         if kind == NEWLINK {
@@ -322,8 +335,30 @@ pub(crate) fn link(socket: &mut Socket, name: &str) -> Result<Link, NetError> {
         }
     })?;
     found.ok_or_else(|| NetError::Invalid {
-        what: format!("the kernel's answer about the link {name} is not readable"),
+        what: format!("the kernel's answer to \"{what}\" is not readable"),
     })
+}
+
+/// Returns the link by which packets to an address leave; `None` where no route leads there. As cheap with many routes as with few.
+pub(crate) fn way_out(socket: &mut Socket, to: Ipv4Addr) -> Result<Option<u32>, NetError> {
+    let mut message = Message::new(GETROUTE, REQUEST, format!("find the way to {to}"));
+    let mut header = [0; 12];
+    header[0] = Family::V4.number();
+    header[1] = 32;
+    message.raw(&header).put(RTA_DST, &to.octets());
+    let mut out = None;
+    let answer = socket.ask(message, |kind, payload| {
+        if kind == NEWROUTE {
+            let attributes = payload.get(12..).map(Attributes);
+            let index = attributes.and_then(|attributes| attributes.find(RTA_OIF));
+            out = index.and_then(|data| u32_at(data, 0));
+        }
+    })?;
+    match answer {
+        Ok(()) => Ok(out),
+        Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL) => Ok(None),
+        Err(errno) => Err(failed(&format!("find the way to {to}"), errno)),
+    }
 }
 
 /// Returns all addresses of a family.

@@ -122,7 +122,17 @@ impl Socket {
     /// Sends a request and hands each answering message's payload to `take`.
     ///
     /// For dumps, and for single gets, which are acknowledged after their one answer.
-    pub(crate) fn get(&mut self, mut message: Message, mut take: impl FnMut(u16, &[u8])) -> Result<(), NetError> {
+    pub(crate) fn get(&mut self, message: Message, take: impl FnMut(u16, &[u8])) -> Result<(), NetError> {
+        let what = message.what().to_owned();
+        self.ask(message, take)?.map_err(|errno| failed(&what, errno))
+    }
+
+    /// As [`Socket::get`], where a refusal is an answer.
+    pub(crate) fn ask(
+        &mut self,
+        mut message: Message,
+        mut take: impl FnMut(u16, &[u8]),
+    ) -> Result<Result<(), Errno>, NetError> {
         message.add_flags(ACK);
         let what = message.what().to_owned();
         let first = self
@@ -143,7 +153,7 @@ impl Socket {
             })
             .map_err(|errno| failed(&what, errno))?;
         }
-        result.unwrap_or(Ok(())).map_err(|errno| failed(&what, errno))
+        Ok(result.unwrap_or(Ok(())))
     }
 
     /// Sends an nfnetlink batch (`messages` with its begin and end) and waits for the answer of the last but one.
