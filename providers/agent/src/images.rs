@@ -11,8 +11,8 @@ use setpoint_runtime::images::Keyring;
 
 use crate::containers::{Containers, ImageFailure, ReadyImage};
 
-/// How long a pull may take.
-const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How long a pull may take in all. A registry that says nothing is given up long before, by who speaks with it; large images over slow lines come.
+const PULL_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// How an image came to be there, for the event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -182,14 +182,13 @@ impl Worker {
                     // What is left of the one before, if anything, has the same id.
                     shared.containers.clear_sandbox(&uid).await?;
                 }
+                // Before the sandbox: one that stands has its files, whenever the agent ends.
                 let files = {
                     let (shared, pod, uid) = (shared.clone(), pod.clone(), uid.clone());
                     tokio::task::spawn_blocking(move || write_pod_files(&shared, &pod, &uid, addresses, on_host))
                 };
-                let (files, sandbox) = tokio::join!(files, shared.containers.create_sandbox(spec));
-                let sandbox = sandbox?;
-                match files {
-                    Ok(Ok(())) => Ok(sandbox),
+                match files.await {
+                    Ok(Ok(())) => shared.containers.create_sandbox(spec).await,
                     Ok(Err(error)) => Err(RuntimeFailure::new(format!(
                         "cannot write the pod's files: {}",
                         chain(&error)

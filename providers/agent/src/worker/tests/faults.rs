@@ -96,6 +96,20 @@ async fn what_a_step_failed_for_is_in_the_status() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_that_stands_has_its_files_whenever_the_agent_ends() {
+    let rig = Rig::start(simple(json!({})), None);
+    let go_on = Arc::new(Notify::new());
+    rig.world.plan("sandbox", Fault::Hang(go_on.clone()));
+    rig.until("the sandbox stands", |rig| rig.logged("sandbox hangs")).await;
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        assert!(rig.shared.places.file("u", name).exists(), "{name}");
+    }
+    go_on.notify_one();
+    rig.delete();
+    rig.leaves_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_is_replaced() {
     for step in ["sandbox", "image", "start", "remove"] {
         let rig = Rig::start(simple(json!({})), None);
