@@ -76,11 +76,13 @@ impl ImageGc {
         let standings = needed::look(images, &used, &kept).map_err(failed)?;
         let candidates = standings.into_iter().map(|standing| {
             let seen = usage.of(&standing.image.id);
+            let wanted = standing.used || standing.needed || standing.history || standing.image.pinned;
             Candidate {
                 size: standing.image.size,
                 detected: seen.map_or(now, |seen| seen.detected),
                 last_used: seen.and_then(|seen| seen.last_used),
-                kept: standing.used || standing.needed || standing.history || standing.image.pinned,
+                // One that was fetched again was first seen long before that.
+                kept: wanted || standing.is_young(now),
                 id: standing.image.id,
             }
         });

@@ -26,6 +26,13 @@ pub struct Standing {
     pub installed: Timestamp,
 }
 
+impl Standing {
+    /// Whether it was installed so lately that somebody is about to use it.
+    pub fn is_young(&self, now: Timestamp) -> bool {
+        now.duration_since(self.installed) < MINIMUM_AGE
+    }
+}
+
 /// Looks at every image. `used` are the ids of those whose layers containers have.
 pub fn look(images: &ImageStore, used: &BTreeSet<String>, kept: &ImagesKept) -> anyhow::Result<Vec<Standing>> {
     // What an object calls an image stands for the one that the name means here now.
@@ -95,9 +102,8 @@ pub struct Pruned {
 
 /// Whether an image goes.
 pub fn goes(standing: &Standing, wish: Wish, now: Timestamp) -> bool {
-    let young = now.duration_since(standing.installed) < MINIMUM_AGE;
     let kept = standing.needed || (standing.history && !wish.all) || (standing.image.pinned && !wish.imported);
-    !standing.used && !young && !kept
+    !standing.used && !standing.is_young(now) && !kept
 }
 
 /// Takes away what nothing needs; the layers that it returns are out of sight, and have to be removed.

@@ -24,7 +24,7 @@ pub fn list(images: &[Image], format: Format) -> anyhow::Result<()> {
     }
 }
 
-/// Prints images, as programs read them, for people; nothing where there is none to be shown.
+/// Prints images, as programs read them, for people.
 pub fn table(images: &[Value]) {
     let mut rows = Vec::new();
     for image in images {

@@ -47,7 +47,9 @@ impl Prune {
         if global.output == Format::Json {
             return output::json(&pruned);
         }
-        print::table(&pruned.removed);
+        if !pruned.removed.is_empty() {
+            print::table(&pruned.removed);
+        }
         let (what, freed) = (pruned.removed.len(), print::size(pruned.freed));
         output::text(&match pruned.dry_run {
             true => format!("{what} images would go, at most {freed}\n"),
