@@ -12,6 +12,8 @@ use setpoint_registry::{Credential, ImageReference, Keyring, Origin};
 
 /// How many Secrets are remembered of one name of an image; the oldest goes.
 const REMEMBERED: usize = 100;
+/// How many names of an image are remembered: whoever can name registries can make up as many as he likes.
+const NAMES: usize = 100;
 
 /// How an image came here.
 #[derive(Clone, Debug)]
@@ -89,6 +91,8 @@ impl Access {
 
     /// Adds what an earlier record of the image knew.
     pub fn succeed(&mut self, earlier: Access) {
+        // What is being installed now is noted already, and alone.
+        let latest = self.pulled.keys().next().cloned();
         let unknown = !earlier.imported && earlier.pulled.is_empty();
         self.imported |= earlier.imported || unknown;
         for (name, holders) in earlier.pulled {
@@ -99,6 +103,12 @@ impl Access {
                     mine.secrets.insert(0, secret);
                 }
             }
+        }
+        // Whoever comes by a name that was forgotten shows himself to the registry once more.
+        while self.pulled.len() > NAMES {
+            let surplus = self.pulled.keys().find(|name| latest.as_ref() != Some(*name)).cloned();
+            let Some(surplus) = surplus else { return };
+            self.pulled.remove(&surplus);
         }
     }
 
@@ -268,6 +278,23 @@ mod tests {
         );
         holders.note(&came(Some(node)));
         assert!(holders.may_have(&came(None)));
+    }
+
+    #[test]
+    fn names_are_bounded_and_the_latest_counts() {
+        let mut known = pulled(None);
+        for number in 0..300 {
+            let mut access = Access::default();
+            access.note(&Came::Pulled {
+                name: format!("r{number}.example/app"),
+                credential: None,
+            });
+            access.succeed(known);
+            known = access;
+            let latest = format!("r{number}.example/app:v1").parse().unwrap();
+            assert!(known.allows(&latest, &Keyring::default()) && known.pulled.len() <= NAMES);
+        }
+        assert!(!known.only_imported());
     }
 
     #[test]
