@@ -732,9 +732,11 @@ async fn wait_for_exit(
         let found = state.containers.iter().find(|state| state.id() == container);
         found.is_none_or(|container| container.exit.is_some())
     });
-    match tokio::time::timeout(patience, ended).await {
+    // The state is let go of before it is looked at again: who waits to change it meanwhile would wait for this thread, and it for him.
+    let ended = tokio::time::timeout(patience, ended).await.map(|ended| ended.map(drop));
+    match ended {
         Err(_) => Ok(None),
         Ok(Err(_)) => Err(RuntimeError::ShimGone(link.id.clone())),
-        Ok(Ok(_)) => find(link, container).map(Some),
+        Ok(Ok(())) => find(link, container).map(Some),
     }
 }

@@ -307,6 +307,50 @@ mod tests {
         }
     }
 
+    #[test]
+    fn waiting_for_an_end_and_hearing_of_changes_never_wait_for_each_other() {
+        let over = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let (link, _process, socket) = frozen();
+                let theirs = Channel::of(std::os::unix::net::UnixStream::from(socket)).unwrap();
+                let told = tokio::spawn(async move {
+                    for _ in 0..5000 {
+                        let state = SandboxState {
+                            spec: SandboxSpec::default(),
+                            pid: 1,
+                            containers: Vec::new(),
+                        };
+                        theirs.send(&Message::State(Box::new(state)), &[]).await.unwrap();
+                    }
+                    theirs
+                });
+                let waits = (0..2).map(|_| {
+                    let link = link.clone();
+                    tokio::spawn(async move {
+                        for _ in 0..20_000 {
+                            let waited = super::super::wait_for_exit(&link, "gone-0", Duration::from_secs(1)).await;
+                            assert!(waited.is_err(), "there is no such container");
+                            tokio::task::yield_now().await;
+                        }
+                    })
+                });
+                join_all(waits).await.into_iter().for_each(|done| done.unwrap());
+                told.await.unwrap();
+            });
+        });
+        // A thread that waits for itself is not ended by any deadline of its own.
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !over.is_finished() {
+            assert!(std::time::Instant::now() < deadline, "they wait for each other");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        over.join().unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_frozen_shim_holds_up_no_request_for_ever() {
         let (link, _process, _socket) = frozen();
