@@ -22,6 +22,8 @@ pub fn init(shown: bool) -> anyhow::Result<()> {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // They would be written to standard error, and whoever writes there panics when that fails: a log on a full disk must not end what it tells of.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let installed = if std::io::stderr().is_terminal() {
         builder.compact().with_target(false).try_init()

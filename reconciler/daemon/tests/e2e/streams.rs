@@ -2,8 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
+use std::sync::mpsc;
 
-use crate::harness::{World, alive, http_get, text, wait_for};
+use crate::harness::{DEADLINE, World, alive, http_get, text, wait_for};
+use crate::images::import_busybox;
 
 /// A kubectl that goes on until it is dropped, and the port on this host that it announced.
 struct Going {
@@ -274,4 +276,76 @@ fn one_stream_of_a_log_is_read_alone_and_wrong_options_are_refused() {
             "{refused}"
         );
     }
+}
+
+#[test]
+fn a_log_in_many_files_reads_and_follows_as_one() {
+    let mut world = World::prepare();
+    let settings = world.file("node.toml", "[pods]\nlog_max_size = \"4Ki\"\nlog_max_files = 200\n");
+    world.up_with(&["--node-config", settings.to_str().unwrap()]);
+    import_busybox(&world);
+    world.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: chatty }
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{ name: own, emptyDir: {} }]
+  containers:
+    - name: app
+      image: test/busybox:1
+      command: [sh, -c, 'echo start >> /own/starts; n=$(wc -l < /own/starts); i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $n-$i; [ $((i % 40)) = 0 ] && sleep 0.02; done; while [ ! -e /own/end-$n ]; do sleep 0.05; done']
+      volumeMounts: [{ name: own, mountPath: /own }]
+"#,
+    );
+    let all = |attempt: u32| -> String { (1..=2000).map(|line| format!("{attempt}-{line}\n")).collect() };
+    world.kubectl(&["wait", "--for=condition=Ready", "pod/chatty", "--timeout=60s"]);
+    let mut follow = world.kubectl_command(&["logs", "-f", "chatty"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = BufReader::new(follow.stdout.take().unwrap());
+    let (send, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        stdout
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| send.send(line))
+    });
+    let mut followed = String::new();
+    for line in std::iter::from_fn(|| lines.recv_timeout(DEADLINE).ok()) {
+        followed += &format!("{line}\n");
+        if line == "1-2000" {
+            world.kubectl(&["exec", "chatty", "--", "touch", "/own/end-1"]);
+        }
+    }
+    assert!(follow.wait().unwrap().success());
+    assert_eq!(followed, all(1));
+    world.until(&["pod", "chatty"], "restarted", |pod| {
+        pod["status"]["containerStatuses"][0]["restartCount"] == 1
+    });
+    wait_for("the second log", || {
+        (world.kubectl(&["logs", "chatty"]) == all(2)).then_some(())
+    });
+    assert_eq!(world.kubectl(&["logs", "chatty", "--previous"]), all(1));
+    let timed = world.kubectl(&["logs", "chatty", "--previous", "--timestamps"]);
+    let lines: Vec<(&str, &str)> = timed.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    assert!(lines.is_sorted_by_key(|(time, _)| *time) && lines.len() == 2000);
+    // A time in an option is whole seconds, for every client.
+    let second = lines[900].0.split('.').next().unwrap();
+    let first = lines.iter().position(|(time, _)| *time >= second).unwrap();
+    let rest: String = lines[first..].iter().map(|(_, line)| format!("{line}\n")).collect();
+    let since = format!("--since-time={second}Z");
+    assert_eq!(world.kubectl(&["logs", "chatty", "--previous", &since]), rest);
+    assert_eq!(
+        world.kubectl(&["logs", "chatty", "--previous", "--tail=1500"]),
+        all(1).split_inclusive('\n').skip(500).collect::<String>()
+    );
+    let pod = world.get(&["pod", "chatty"]).unwrap();
+    let logs = world
+        .data_dir()
+        .join("sandboxes")
+        .join(pod["metadata"]["uid"].as_str().unwrap())
+        .join("logs");
+    let files = std::fs::read_dir(logs).unwrap().count();
+    assert!(files > 20, "{files} files");
 }

@@ -1,15 +1,17 @@
 //! What pods live through: a daemon that is killed over and over, reboots, another release, and want.
 
-use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{World, alive, is_ready, items, program, text, wait_for};
+use crate::harness::{DEADLINE, World, alive, is_ready, items, kubectl_path, program, text, wait_for};
 use crate::images::import_busybox;
 
 /// A pod that counts its starts in `keep` of a folder of the host and in an emptyDir, and writes numbered lines until `stop` is there.
@@ -152,6 +154,13 @@ fn nothing_is_left_of_deleted_pods(world: &World) {
             left += std::fs::read_dir(world.data_dir().join(folder)).unwrap().count();
         }
         left += run(&format!("ip -o link | grep 'sp{id}'")).lines().count();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let own = format!("{}/", world.data_dir().display());
+        let volatile = format!("{own}volatile ");
+        left += mounts
+            .lines()
+            .filter(|line| line.contains(&own) && !line.contains(&volatile))
+            .count();
         left += run(&format!(
             "find /sys/fs/cgroup -path '*/setpoint-{id}/*' -type d -not -name _shims"
         ))
@@ -188,6 +197,122 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Somebody who makes pods, looks at how they ended, and deletes them, some of them at once, while the daemon comes and goes.
+struct Churn {
+    stop: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<u32>,
+}
+
+impl Churn {
+    fn start(world: &World, name: &'static str, keep: &Path, seed: u64) -> Churn {
+        let (stop, stopped) = mpsc::channel();
+        let client = Client {
+            kubeconfig: world.data_dir().join("kubeconfig"),
+            home: world.folder().to_owned(),
+        };
+        let keep = keep.to_owned();
+        let thread = std::thread::spawn(move || churn(&client, name, &keep, Dice(seed), &stopped));
+        Churn { stop, thread }
+    }
+
+    /// Lets it come to its end; returns how many pods it made.
+    fn finish(self) -> u32 {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+/// As [`wait_for`], of something that the daemon is killed over: it gets on between two kills, or after the last one.
+fn patiently<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < 10 * DEADLINE, "waited too long for {what}");
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// kubectl on an instance that is there only now and then.
+struct Client {
+    kubeconfig: PathBuf,
+    home: PathBuf,
+}
+
+impl Client {
+    fn try_once(&self, args: &[&str], input: &str) -> Result<String, String> {
+        let mut child = Command::new(kubectl_path())
+            .args(args)
+            .args(["--request-timeout", "10s"])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.home.join("kubecache"))
+            .env("HOME", &self.home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that does not even get so far as to read it has failed.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        }
+    }
+
+    /// Tries until it succeeds, or what it wanted is so already.
+    fn run(&self, args: &[&str], input: &str, already: &str) -> Option<String> {
+        patiently(&args.join(" "), || match self.try_once(args, input) {
+            Ok(output) => Some(Some(output)),
+            Err(error) if error.contains(already) => Some(None),
+            Err(_) => None,
+        })
+    }
+}
+
+fn churn(client: &Client, own: &str, keep: &Path, mut dice: Dice, stopped: &mpsc::Receiver<()>) -> u32 {
+    let mut number = 0;
+    while stopped.try_recv().is_err() {
+        let (name, code) = (format!("{own}-{number}"), number % 90 + 10);
+        number += 1;
+        let pod = format!(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata: {{ name: {name} }}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{{ name: keep, hostPath: {{ path: {} }} }}]
+  containers: [{{ name: app, image: "test/busybox:1", command: [sh, -c, 'echo {name} >> /keep/churn; echo {name}; seq 40; exit {code}'], volumeMounts: [{{ name: keep, mountPath: /keep }}] }}]
+"#,
+            keep.display()
+        );
+        client.run(&["create", "-f", "-"], &pod, "AlreadyExists");
+        if dice.below(3) > 0 {
+            let status = patiently("the pod's end", || {
+                let pod = client.try_once(&["get", "pod", &name, "-o", "json"], "").ok()?;
+                let pod: Value = serde_json::from_str(&pod).unwrap();
+                (pod["status"]["phase"] == "Failed").then(|| status(&pod).clone())
+            });
+            assert_eq!(status["restartCount"], 0, "{name}: {status}");
+            assert_eq!(status["state"]["terminated"]["exitCode"], code, "{name}: {status}");
+            let log = client.run(&["logs", &name], "", "no error is expected").unwrap();
+            assert_eq!(assert_whole(&log, &name), 40, "{name}");
+        }
+        client.run(&["delete", "pod", &name, "--wait=false"], "", "NotFound");
+        let starts = lines(&keep.join("churn"));
+        assert!(
+            starts.iter().filter(|start| **start == name).count() < 2,
+            "{name} was started again"
+        );
+    }
+    number
+}
+
 /// `SETPOINT_TEST_KILLS` says how often (15 unless told), `SETPOINT_TEST_SEED` repeats a run.
 #[test]
 fn a_daemon_that_is_killed_at_random_instants_restarts_nothing_and_loses_nothing() {
@@ -201,33 +326,33 @@ fn a_daemon_that_is_killed_at_random_instants_restarts_nothing_and_loses_nothing
     for name in names {
         world.apply(&counting(&world, name, "Never"));
     }
-    // Most of them come and go amid the kills; the rest has to be done in time.
-    let completions = 10 + kills / 2;
-    let keep = world.folder().join("jobs");
+    world.demo("web", 2);
+    let web = |world: &World| -> Vec<(String, i32)> {
+        let pods = world.ready_pods("app=web", 2);
+        let identity = |pod: &Value| (pod["metadata"]["uid"].as_str().unwrap().to_owned(), world.pid_of(pod));
+        pods.iter().map(identity).collect()
+    };
+    let web_before = web(&world);
+    let keep = world.folder().join("keep");
     std::fs::create_dir_all(&keep).unwrap();
     let volumes = format!("volumes: [{{ name: keep, hostPath: {{ path: {} }} }}]", keep.display());
     let mounts = "volumeMounts: [{ name: keep, mountPath: /keep }]";
     world.apply(&format!(
         r#"
-apiVersion: batch/v1
-kind: Job
-metadata: {{ name: batch }}
-spec:
-  completions: {completions}
-  parallelism: 2
-  backoffLimit: 0
-  template:
-    spec:
-      restartPolicy: Never
-      {volumes}
-      containers: [{{ name: app, image: "test/busybox:1", command: [sh, -c, 'echo $HOSTNAME >> /keep/starts; sleep 0.3'], {mounts} }}]
----
 apiVersion: v1
 kind: Pod
 metadata: {{ name: crash }}
 spec:
   {volumes}
-  containers: [{{ name: app, image: "test/busybox:1", command: [sh, -c, 'echo start >> /keep/crashes; sleep 0.2; exit 3'], {mounts} }}]
+  containers: [{{ name: app, image: "test/busybox:1", command: [sh, -c, 'echo start >> /keep/crashes; echo began $(wc -l < /keep/crashes); seq 50; sleep 0.2; exit 3'], {mounts} }}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {{ name: thrice }}
+spec:
+  restartPolicy: OnFailure
+  {volumes}
+  containers: [{{ name: app, image: "test/busybox:1", command: [sh, -c, 'echo start >> /keep/thrice; seq 20; [ $(wc -l < /keep/thrice) = 3 ] || exit 4'], {mounts} }}]
 "#
     ));
     for name in names {
@@ -238,14 +363,19 @@ spec:
     world.up();
     let start = began.elapsed();
     world.end_daemon(Signal::SIGKILL);
+    let churns = ["left", "right"].map(|name| Churn::start(&world, name, &keep, dice.below(u64::MAX)));
     for _ in 0..kills {
         let mut daemon = world.up_command(program()).stdout(Stdio::null()).spawn().unwrap();
-        let after = Duration::from_millis(dice.below(2 * start.as_millis() as u64 + 500));
-        std::thread::park_timeout(after);
+        // Mostly amid its start; now and then it gets some work done.
+        let longer = if dice.below(4) == 0 { dice.below(4000) } else { 0 };
+        let after = dice.below(2 * start.as_millis() as u64 + 500) + longer;
+        std::thread::park_timeout(Duration::from_millis(after));
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
     world.up();
+    let came_and_went: u32 = churns.map(Churn::finish).iter().sum();
+    println!("{came_and_went} pods came and went");
     for name in names {
         std::fs::write(world.folder().join(name).join("stop"), "").unwrap();
         let pod = world.until(&["pod", name], "done", |pod| pod["status"]["phase"] == "Failed");
@@ -260,22 +390,25 @@ spec:
         assert!(log.ends_with("last\n"), "{log}");
         println!("{name}: {} lines", assert_whole(&log, "began 1"));
     }
-    let job = world.until(&["job", "batch"], "complete", |job| {
-        job["status"]["succeeded"] == completions || job["status"]["failed"].as_u64() > Some(0)
-    });
-    assert!(job["status"]["failed"].is_null(), "{job}");
-    let mut starts: BTreeMap<String, u32> = BTreeMap::new();
-    for line in lines(&keep.join("starts")) {
-        *starts.entry(line).or_default() += 1;
-    }
-    assert!(starts.values().all(|count| *count == 1), "{starts:?}");
-    assert_eq!(starts.len() as u64, completions);
+    assert_eq!(web(&world), web_before, "a replica was started again");
     // As many starts as are told of, the last one perhaps just now.
-    world.until(&["pod", "crash"], "counted", |pod| {
+    let crash = world.until(&["pod", "crash"], "counted", |pod| {
         let counted = status(pod)["restartCount"].as_u64().unwrap_or(0) + 1;
         let started = lines(&keep.join("crashes")).len() as u64;
         counted == started && status(pod)["lastState"]["terminated"]["exitCode"] == 3
     });
+    println!("{} crashes", status(&crash)["restartCount"]);
+    wait_for("the log of the last crash", || {
+        let log = world.kubectl(&["logs", "crash", "--previous"]);
+        let attempt: usize = log.lines().next()?.strip_prefix("began ")?.parse().ok()?;
+        assert_eq!(assert_whole(&log, &format!("began {attempt}")), 50);
+        // While it runs that is the one before.
+        (attempt + 1 >= lines(&keep.join("crashes")).len()).then_some(())
+    });
+    let thrice = world.until(&["pod", "thrice"], "done", |pod| pod["status"]["phase"] == "Succeeded");
+    assert_eq!(status(&thrice)["restartCount"], 2, "{thrice}");
+    assert_eq!(status(&thrice)["state"]["terminated"]["exitCode"], 0);
+    assert_eq!(lines(&keep.join("thrice")).len(), 3);
     nothing_is_left_of_deleted_pods(&world);
 }
 
@@ -333,6 +466,56 @@ fn another_release_takes_over_what_runs_and_gives_it_back() {
     });
     assert_eq!(status(&again)["lastState"]["terminated"]["exitCode"], 5);
     assert!(world.kubectl(&["logs", "never"]).ends_with("last\n"));
+    nothing_is_left_of_deleted_pods(&world);
+}
+
+#[test]
+fn a_container_that_needs_more_than_the_release_before_can_gets_a_sandbox_of_this_one() {
+    let Some(previous) = previous() else { return };
+    let mut world = World::prepare();
+    let command = world.up_command(Command::new(&previous));
+    world.up_by(command);
+    import_busybox(&world);
+    // Writable parts of volumes are mounted in another way by now.
+    world.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: sub }
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{ name: own, emptyDir: {} }]
+  containers:
+    - name: app
+      image: test/busybox:1
+      command: [sh, -c, 'echo start >> /own/starts; echo began $(wc -l < /own/starts); while [ ! -e /tmp/stop ]; do sleep 0.05; done; exit 5']
+      volumeMounts: [{ name: own, mountPath: /own, subPath: deep }]
+    - name: beside
+      image: test/busybox:1
+      command: [sh, -c, 'trap "exit 0" TERM; echo beside; while :; do sleep 0.05; done']
+"#,
+    );
+    world.until(&["pod", "sub"], "ready", is_ready);
+    world.end_daemon(Signal::SIGKILL);
+    world.up();
+    let before = world.until(&["pod", "sub"], "ready", is_ready);
+    assert_eq!(status(&before)["restartCount"], 0);
+    world.kubectl(&["exec", "sub", "-c", "app", "--", "touch", "/tmp/stop"]);
+    let again = world.until(&["pod", "sub"], "restarted", |pod| {
+        is_ready(pod) && status(pod)["restartCount"] == 1
+    });
+    let statuses = again["status"]["containerStatuses"].as_array().unwrap();
+    assert_eq!(statuses[0]["lastState"]["terminated"]["exitCode"], 5, "{again}");
+    assert_eq!(statuses[1]["restartCount"], 1, "{again}");
+    assert_eq!(statuses[1]["lastState"]["terminated"]["exitCode"], 0, "{again}");
+    assert_eq!(world.kubectl(&["logs", "sub", "-c", "app", "--previous"]), "began 1\n");
+    assert_eq!(world.kubectl(&["logs", "sub", "-c", "app"]), "began 2\n");
+    wait_for("the event", || {
+        let events = world.kubectl(&["get", "events", "--field-selector", "reason=SandboxChanged"]);
+        events
+            .contains("Pod sandbox changed, it will be killed and re-created.")
+            .then_some(())
+    });
     nothing_is_left_of_deleted_pods(&world);
 }
 
@@ -410,4 +593,219 @@ fn a_full_disk_is_named_and_nothing_is_lost_when_there_is_room_again() {
     nothing_is_left_of_deleted_pods(&world);
     let down = world.setpoint(&["down"]);
     assert!(down.status.success(), "{}", text(&down.stderr));
+}
+
+/// `up` under a limit that a shell sets.
+fn limited(world: &World, limit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{limit}; exec \"$@\""), "sh"]);
+    shell.arg(program().get_program());
+    world.up_command(shell)
+}
+
+#[test]
+fn a_daemon_without_descriptors_says_so_and_goes_on_when_there_are_some_again() {
+    let mut world = World::prepare();
+    let command = limited(&world, "ulimit -n 256");
+    world.up_by(command);
+    import_busybox(&world);
+    world.apply(&counting(&world, "steady", "Never"));
+    let before = world.until(&["pod", "steady"], "ready", is_ready);
+    let address = world.announced["api"].as_str().unwrap().replace("https://", "");
+    let mut held = Vec::new();
+    wait_for("a daemon that takes no connection any more", || {
+        held.extend((0..50).filter_map(|_| TcpStream::connect(&address).ok()));
+        world.log().contains("Too many open files").then_some(())
+    });
+    assert!(held.len() < 2000, "it took {} connections", held.len());
+    println!(
+        "{}",
+        world
+            .log()
+            .lines()
+            .find(|line| line.contains("Too many open files"))
+            .unwrap()
+    );
+    assert!(alive(world.daemon_pid()) && alive(world.pid_of(&before)));
+    drop(held);
+    world.apply(&counting(&world, "later", "Never"));
+    world.until(&["pod", "later"], "ready", is_ready);
+    let after = world.until(&["pod", "steady"], "still ready", is_ready);
+    assert_eq!(world.pid_of(&after), world.pid_of(&before));
+    assert_eq!(status(&after)["restartCount"], 0);
+    assert_whole(&world.kubectl(&["logs", "steady"]), "began 1");
+    nothing_is_left_of_deleted_pods(&world);
+}
+
+#[test]
+fn a_daemon_whose_log_cannot_be_written_goes_on() {
+    let mut world = World::prepare();
+    let mut command = world.up_command(program());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    command.env("SETPOINT_LOG", "debug").stderr(full);
+    world.up_by(command);
+    import_busybox(&world);
+    world.apply(&counting(&world, "steady", "Never"));
+    world.until(&["pod", "steady"], "ready", is_ready);
+    assert!(alive(world.daemon_pid()));
+    nothing_is_left_of_deleted_pods(&world);
+}
+
+/// A cgroup that lets its processes make no further ones.
+struct Crowded(PathBuf);
+
+impl Crowded {
+    fn new(name: &str) -> Crowded {
+        let v1 = Path::new("/sys/fs/cgroup/pids");
+        let base = if v1.exists() { v1 } else { Path::new("/sys/fs/cgroup") };
+        let path = base.join(name);
+        std::fs::create_dir(&path).unwrap();
+        Crowded(path)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join(file), text).unwrap();
+    }
+
+    fn current(&self) -> String {
+        std::fs::read_to_string(self.0.join("pids.current"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Crowded {
+    fn drop(&mut self) {
+        // Its processes may take a moment to be gone.
+        wait_for("the cgroup to be removed", || std::fs::remove_dir(&self.0).ok());
+    }
+}
+
+#[test]
+fn a_daemon_without_processes_says_so_and_goes_on_when_there_are_some_again() {
+    // Removed after the daemon that is in it.
+    let crowded = Crowded::new(&format!("setpoint-crowded-{}", std::process::id()));
+    // The pods' own groups are chosen at the first start, beside those of the daemon.
+    let mut world = World::start();
+    world.end_daemon(Signal::SIGTERM);
+    let command = limited(&world, &format!("echo $$ > {}/cgroup.procs", crowded.0.display()));
+    world.up_by(command);
+    import_busybox(&world);
+    world.apply(&counting(&world, "steady", "Never"));
+    let before = world.until(&["pod", "steady"], "ready", is_ready);
+    crowded.write("pids.max", &crowded.current());
+    world.apply(&counting(&world, "later", "Never"));
+    wait_for("the event", || {
+        let events = world.kubectl(&["get", "events", "--field-selector", "involvedObject.name=later"]);
+        let found = events
+            .lines()
+            .find(|line| line.contains("FailedCreatePodSandBox"))
+            .map(str::to_owned);
+        let found = found.filter(|line| line.contains("no more processes are allowed"));
+        found.inspect(|line| println!("{line}"))
+    });
+    assert!(alive(world.daemon_pid()));
+    crowded.write("pids.max", "max");
+    world.until(&["pod", "later"], "ready", is_ready);
+    let after = world.until(&["pod", "steady"], "still ready", is_ready);
+    assert_eq!(world.pid_of(&after), world.pid_of(&before));
+    assert_eq!(status(&after)["restartCount"], 0);
+    nothing_is_left_of_deleted_pods(&world);
+}
+
+/// A data directory on a disk of its own, which can fail.
+struct Disk {
+    image: PathBuf,
+    path: PathBuf,
+}
+
+impl Disk {
+    /// `None` where this machine cannot make one.
+    fn make(folder: &Path, path: &Path) -> Option<Disk> {
+        let disk = Disk {
+            image: folder.join("disk.img"),
+            path: path.to_owned(),
+        };
+        std::fs::create_dir_all(path).unwrap();
+        std::fs::File::create(&disk.image).unwrap().set_len(512 << 20).unwrap();
+        let made = disk.run("mkfs.ext4 -q -F $image") && disk.mount();
+        if !made {
+            eprintln!("SKIPPED: no disk can be made here (mkfs.ext4, loop devices)");
+        }
+        made.then_some(disk)
+    }
+
+    fn mount(&self) -> bool {
+        // A device of its own each time, which goes with the last mount of it.
+        self.run("device=$(losetup -f --show $image) && mount $device $path; done=$?; losetup -d $device; exit $done")
+    }
+
+    fn run(&self, script: &str) -> bool {
+        let command = Command::new("sh")
+            .args(["-c", script])
+            .env("image", &self.image)
+            .env("path", &self.path)
+            .status();
+        command.unwrap().success()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.run("umount -l $path");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_named_and_what_was_written_is_there_when_it_is_mended() {
+    let world = World::prepare();
+    let Some(disk) = Disk::make(world.folder(), &world.data_dir()) else {
+        return;
+    };
+    // Taken down before the disk goes.
+    let mut world = world;
+    world.up();
+    import_busybox(&world);
+    world.apply(&counting(&world, "steady", "Always"));
+    let before = world.until(&["pod", "steady"], "ready", is_ready);
+    world.kubectl(&["create", "configmap", "before", "--from-literal=a=b"]);
+    let shim = |world: &World| {
+        let folder = world
+            .data_dir()
+            .join("sandboxes")
+            .join(before["metadata"]["uid"].as_str().unwrap());
+        let state: Value = serde_json::from_slice(&std::fs::read(folder.join("state.json")).unwrap()).unwrap();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
+    };
+    let shim = shim(&world);
+    // As the kernel does it when a disk answers with errors: nothing is written any more, by whoever has a file open either, and what is not in memory
+    // cannot be read.
+    assert!(disk.run("mount -o remount,abort $path"));
+    let refused = world.kubectl_fails(&["create", "configmap", "amid", "--from-literal=a=b"]);
+    println!("{refused}");
+    assert!(refused.contains("the write was not made"), "{refused}");
+    assert!(alive(world.daemon_pid()) && alive(shim));
+    assert!(world.get(&["configmap", "before"]).is_some());
+    let said = world
+        .log()
+        .lines()
+        .rfind(|line| line.contains("the store failed"))
+        .map(str::to_owned);
+    println!("{}", said.expect("the daemon says what failed"));
+    cut_the_power(&mut world, true);
+    assert!(disk.run("umount $path && e2fsck -fy $image > /dev/null 2>&1; test $? -le 1") && disk.mount());
+    world.up();
+    assert!(world.get(&["configmap", "before"]).is_some());
+    assert!(world.get(&["configmap", "amid"]).is_none());
+    let after = world.until(&["pod", "steady"], "running again", |pod| {
+        is_ready(pod) && status(pod)["restartCount"].as_u64() > Some(0)
+    });
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    world.kubectl(&["create", "configmap", "amid", "--from-literal=a=b"]);
+    nothing_is_left_of_deleted_pods(&world);
+    let down = world.setpoint(&["down"]);
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    // Before the folder that it is mounted in.
+    drop(disk);
 }
