@@ -274,7 +274,13 @@ fn merge_list(
             },
         }
     }
-    let stays = |item: &&Value| !replace && identity.key(item).is_none_or(|key| !deleted.contains(&key));
+    if replace {
+        // What is put in place of the list stays as it is, also where two items have one key: a node of two families has two addresses
+        // of one type.
+        let whole = |item: &Map<String, Value>| merge_object(schema.items(), Map::new(), item).map(Value::Object);
+        return additions.into_iter().map(whole).collect();
+    }
+    let stays = |item: &&Value| identity.key(item).is_none_or(|key| !deleted.contains(&key));
     let kept: Vec<&Value> = original.iter().filter(stays).collect();
     let mut places = identity.places(kept.iter().copied());
     let mut merged: Vec<Value> = kept.into_iter().cloned().collect();
@@ -297,9 +303,6 @@ fn merge_list(
             }
         }
         order.push(Value::Object(Map::from_iter([(merge_key.to_owned(), key.clone())])));
-    }
-    if replace {
-        return Ok(merged);
     }
     Ok(enforce_order(&identity, merged, &order, &original))
 }
