@@ -122,6 +122,8 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut panics: u32 = 0;
+    // Taken by a worker that broke off before there was a sandbox to find them in.
+    let mut addresses = None;
     loop {
         let mut worker = Worker::new(
             shared.clone(),
@@ -130,6 +132,7 @@ pub async fn run(
             adopted.take(),
             panics > 0,
         );
+        worker.addresses = worker.addresses.or(addresses);
         let work = tokio::select! {
             () = stop.cancelled() => return,
             result = AssertUnwindSafe(worker.run()).catch_unwind() => result,
@@ -137,6 +140,7 @@ pub async fn run(
         let Err(panic) = work else { return };
         panics = panics.saturating_add(1);
         let uid = std::mem::take(&mut worker.uid);
+        addresses = worker.addresses.take();
         drop(worker);
         tracing::error!(
             pod = uid,
