@@ -246,7 +246,7 @@ impl Worker {
             Ok(state) => {
                 let container = self.container(name);
                 container.failure = None;
-                container.take(state);
+                let is_news = container.take(state.clone());
                 if container.running() {
                     container.hook = Hook::Todo;
                     container.started = false;
@@ -274,6 +274,10 @@ impl Worker {
                     "Started",
                     format!("Started container {name}"),
                 );
+                if is_news && state.exit.is_some() {
+                    // It was quicker than the answer: no look finds its end any more.
+                    self.ended(state);
+                }
                 if let Some(old) = attempt.checked_sub(2) {
                     self.forget_attempt(name, old);
                 }
