@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
@@ -15,6 +15,13 @@ use crate::init;
 use crate::protocol::ShimSetup;
 use crate::spec::SandboxSpec;
 use crate::sys;
+
+/// What a network of a sandbox's own has unless the pod says otherwise, as containerd sets it: ports below 1024 and echo requests are everybody's,
+/// for they are nobody else's.
+const NETWORK_DEFAULTS: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+];
 
 /// The size of a sandbox's /dev/shm in bytes, as other runtimes give.
 const SHM_SIZE: &str = "67108864";
@@ -122,6 +129,18 @@ pub(super) fn prepare(setup: &ShimSetup, in_unified: bool) -> Result<Prepared, S
 
 /// Sets kernel parameters. Only those that the sandbox's own namespaces keep apart are let through.
 fn set_sysctls(spec: &SandboxSpec) -> Result<(), String> {
+    let defaults = NETWORK_DEFAULTS
+        .iter()
+        .filter(|(name, _)| !spec.sysctls.contains_key(*name));
+    for (name, value) in defaults.filter(|_| spec.ip.is_some()) {
+        match fs::write(parameter(name), value) {
+            // A kernel without the parameter has nothing to open.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(format!("cannot set sysctl {name}={value}: {error}"));
+            }
+            _ => {}
+        }
+    }
     for (name, value) in &spec.sysctls {
         let network = name.starts_with("net.") && spec.ip.is_some();
         let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."]
@@ -136,10 +155,14 @@ fn set_sysctls(spec: &SandboxSpec) -> Result<(), String> {
         if name.contains("..") || name.contains('/') {
             return Err(format!("sysctl {name:?} is not a name of a kernel parameter"));
         }
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        fs::write(&path, value).map_err(|error| format!("cannot set sysctl {name}={value}: {error}"))?;
+        fs::write(parameter(name), value).map_err(|error| format!("cannot set sysctl {name}={value}: {error}"))?;
     }
     Ok(())
+}
+
+/// Returns the file of a kernel parameter.
+fn parameter(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
 fn make_shm(spec: &SandboxSpec, dir: &Path) -> io::Result<()> {

@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Trial> {
         trial("containers_may_share_their_processes", shared_processes),
         trial("a_container_may_look_into_anothers_processes", target_processes),
         trial("privileged_containers_hold_everything", privileged),
+        trial("ports_of_a_sandbox_are_everybodys", low_ports),
         trial(
             "pods_of_one_sandbox_share_memory_and_sysctls_are_its_own",
             sandbox_scope,
@@ -546,9 +547,28 @@ async fn privileged() {
     world.finish().await;
 }
 
+async fn low_ports() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let security = Security {
+        run_as_user: Some(1000),
+        run_as_group: Some(1000),
+        drop_capabilities: vec!["ALL".to_owned()],
+        ..Security::default()
+    };
+    let text = "cat /proc/sys/net/ipv4/ping_group_range; \
+                python3 -c 'import socket; s = socket.socket(); s.bind((\"127.0.0.1\", 80)); s.listen(); print(s.getsockname()[1])'";
+    let spec = ContainerSpec {
+        security,
+        ..script("app", text)
+    };
+    assert_eq!(output(&world, spec).await, "0\t2147483647\n80\n");
+    world.finish().await;
+}
+
 async fn sandbox_scope() {
     let world = World::new().await;
-    let sysctls = [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())].into();
+    let sysctls = [("net.ipv4.ip_unprivileged_port_start".to_owned(), "81".to_owned())].into();
     world
         .runtime
         .create_sandbox(SandboxSpec {
@@ -563,7 +583,7 @@ async fn sandbox_scope() {
         script("reader", "cat /dev/shm/x /proc/sys/net/ipv4/ip_unprivileged_port_start"),
     )
     .await;
-    assert_eq!(log, "shared\n0\n");
+    assert_eq!(log, "shared\n81\n");
     let host = [("kernel.panic".to_owned(), "1".to_owned())].into();
     let error = world
         .runtime
