@@ -1,10 +1,11 @@
 //! The seccomp profile that containers run with by default: a deny list of what containerd's default profile refuses,
 //! relaxed by capabilities that were added as there.
 //!
-//! A deny list can be passed by what it does not know, so other ABIs are shut out: 32-bit programs are killed
-//! by the architecture check, x32 numbers fail.
+//! A deny list can be passed by what it does not know: programs of the machine's 32-bit ABI are held to the same list by their own numbers
+//! (see [`compat`]), those of any other are killed by the architecture check, and x32's numbers fail.
 
 mod calls;
+mod compat;
 mod profile;
 
 use std::collections::BTreeMap;
@@ -238,12 +239,20 @@ fn compile_with(allowed: CapabilitySet, also: &[libc::c_long]) -> io::Result<Bpf
 
     let target = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, target).map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules.clone(), SeccompAction::Allow, refused, target).map_err(io::Error::other)?;
     let body: BpfProgram = filter.try_into().map_err(io::Error::other)?;
-    let mut program = prologue(administration);
+    let mut program = prologue(administration, cfg!(target_arch = "x86_64"));
     program.extend(body);
-    Ok(program)
+    // Workers run this program alone: to them the other ABI stays closed.
+    if !also.is_empty() {
+        return Ok(program);
+    }
+    let before = prologue(administration, false);
+    compat::before(program, &rules, before, MISSING, target).map_err(io::Error::other)
 }
+
+/// What is answered where a filter cannot look.
+const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 fn rule(conditions: Vec<(u8, SeccompCmpArgLen, SeccompCmpOp, u64)>) -> io::Result<SeccompRule> {
     let conditions = conditions
@@ -254,12 +263,12 @@ fn rule(conditions: Vec<(u8, SeccompCmpArgLen, SeccompCmpOp, u64)>) -> io::Resul
 }
 
 /// Answers ENOSYS where a filter cannot look (clone3 takes its flags in memory; C libraries then use clone) and to x32's numbers.
-fn prologue(administration: bool) -> BpfProgram {
+/// The number of clone3 is the same for all.
+fn prologue(administration: bool, x32: bool) -> BpfProgram {
     const LOAD: u16 = 0x20;
     const JUMP_EQUAL: u16 = 0x15;
     const JUMP_AT_LEAST: u16 = 0x35;
     const RETURN: u16 = 0x06;
-    let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     let mut program = vec![sock_filter {
         code: LOAD,
         jt: 0,
@@ -277,10 +286,10 @@ fn prologue(administration: bool) -> BpfProgram {
             code: RETURN,
             jt: 0,
             jf: 0,
-            k: missing,
+            k: MISSING,
         });
     }
-    if cfg!(target_arch = "x86_64") {
+    if x32 {
         program.push(sock_filter {
             code: JUMP_AT_LEAST,
             jt: 0,
@@ -291,7 +300,7 @@ fn prologue(administration: bool) -> BpfProgram {
             code: RETURN,
             jt: 0,
             jf: 0,
-            k: missing,
+            k: MISSING,
         });
     }
     program
@@ -311,6 +320,59 @@ mod tests {
     fn the_filters_of_workers_compile() {
         assert!(only_streams().unwrap().len() < 4096);
         assert!(only_files().unwrap().len() < 4096);
+    }
+
+    #[test]
+    fn programs_of_the_other_abi_are_held_to_the_same_list() {
+        use profile::tests::judged_by;
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        let Some(other) = compat::ARCHITECTURE else { return };
+        let filter = program(&Security::default(), CapabilitySet::CHOWN).unwrap().unwrap();
+        let calls = NEVER.iter().chain(UNLOCKED.iter().flat_map(|(_, calls)| *calls));
+        for call in calls {
+            let only_here = [
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_kexec_file_load,
+                // They stand beside nfsservctl.
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS__sysctl,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_sysfs,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_uselib,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_ustat,
+            ];
+            let numbers = compat::numbers(*call);
+            assert!(!numbers.is_empty() || only_here.contains(call), "{call}");
+            for number in numbers {
+                assert_eq!(judged_by(&filter, other, *number, [0; 6]), refused, "{number}");
+            }
+        }
+        let judge = |call: libc::c_long, first: u64| {
+            let number = compat::numbers(call)[0];
+            judged_by(&filter, other, number, [first, 0, 0, 0, 0, 0])
+        };
+        assert_eq!(judge(libc::SYS_clone, libc::CLONE_NEWUSER as u64), refused);
+        assert_eq!(judge(libc::SYS_clone, libc::CLONE_VM as u64), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(judge(libc::SYS_socket, libc::AF_ALG as u64), refused);
+        assert_eq!(judge(libc::SYS_socket, libc::AF_INET as u64), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(judge(libc::SYS_personality, 0x4_0000), refused);
+        assert_eq!(judged_by(&filter, other, libc::SYS_clone3 as u32, [0; 6]), MISSING);
+        // write, exit
+        for number in [4, 1] {
+            assert_eq!(judged_by(&filter, other, number, [0; 6]), libc::SECCOMP_RET_ALLOW);
+        }
+        if cfg!(target_arch = "x86_64") {
+            let sockets = [(1, MISSING), (8, MISSING), (2, libc::SECCOMP_RET_ALLOW)];
+            for (what, answer) in sockets {
+                assert_eq!(judged_by(&filter, other, 102, [what, 0, 0, 0, 0, 0]), answer, "{what}");
+            }
+        }
+        // A third is none of ours, and for a worker neither is this one.
+        let killed = libc::SECCOMP_RET_KILL_PROCESS;
+        assert_eq!(judged_by(&filter, 0x8000_0016, 1, [0; 6]), killed);
+        assert_eq!(judged_by(&only_files().unwrap(), other, 1, [0; 6]), killed);
     }
 
     #[test]

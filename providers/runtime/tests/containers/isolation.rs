@@ -16,6 +16,8 @@ pub fn tests() -> Vec<Trial> {
         trial("run_as_non_root_refuses_a_root_image", non_root),
         trial("a_read_only_root_cannot_be_written", read_only_root),
         trial("a_seccomp_profile_of_the_nodes_own_is_enforced", profile),
+        #[cfg(target_arch = "x86_64")]
+        trial("a_program_of_32_bits_runs_under_the_same_filter", other_abi),
         trial("a_container_cannot_act_on_what_is_outside_of_it", outside),
         trial("a_user_that_is_not_root_holds_nothing", unprivileged),
         trial("a_child_that_is_killed_for_memory_is_told_of", oom_child),
@@ -238,6 +240,47 @@ async fn profile() {
     };
     let error = world.start("a", broken).await.unwrap_err();
     assert_eq!(error.reason(), "CreateContainerConfigError");
+    world.finish().await;
+}
+
+/// A whole program for 32-bit x86: writes `hi`, calls add_key without a name, and exits with the number of the error.
+#[cfg(target_arch = "x86_64")]
+const OTHER_PROGRAM: &str = "7f454c46010101000000000000000000020003000100000054800408340000000000000000000000340020000100000000000000\
+    0100000000000000008004080080040889000000890000000500000000100000\
+    b804000000bb01000000b986800408ba03000000cd80b81e01000031db31c931d231f631ffcd80f7d889c3b801000000cd8068690a";
+
+#[cfg(target_arch = "x86_64")]
+async fn other_abi() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let bytes = OTHER_PROGRAM.as_bytes().chunks(2);
+    let program: Vec<u8> = bytes
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    let path = world.folder.join("other");
+    std::fs::write(&path, program).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = |name: &str, seccomp: Seccomp| ContainerSpec {
+        command: Some(vec!["/other".to_owned()]),
+        security: Security {
+            seccomp,
+            ..Security::default()
+        },
+        mounts: vec![Mount {
+            target: "/other".into(),
+            source: MountSource::Bind { path: path.clone() },
+            read_only: true,
+        }],
+        ..script(name, "")
+    };
+    for (name, seccomp, code) in [
+        ("filtered", Seccomp::RuntimeDefault, libc::EPERM),
+        ("open", Seccomp::Unconfined, libc::EFAULT),
+    ] {
+        let (ended, log) = world.run("a", run(name, seccomp)).await;
+        let exit = ended.exit.unwrap();
+        assert_eq!((exit.signal, exit.code, log.as_str()), (None, code, "hi\n"), "{name}");
+    }
     world.finish().await;
 }
 

@@ -287,4 +287,4 @@ fn hold(condition: &Argument, over: u8) -> Result<BpfProgram, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

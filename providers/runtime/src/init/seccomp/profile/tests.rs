@@ -2,10 +2,15 @@ use super::*;
 
 /// Runs a filter as the kernel does on a call of this architecture.
 fn judged(program: &BpfProgram, call: libc::c_long, arguments: [u64; 6]) -> u32 {
+    judged_by(program, OWN.2, call as u32, arguments)
+}
+
+/// Runs a filter as the kernel does on a call of a program of an architecture.
+pub(in super::super) fn judged_by(program: &BpfProgram, architecture: u32, call: u32, arguments: [u64; 6]) -> u32 {
     let word = |at: u32| -> u32 {
         match at {
-            CALL => call as u32,
-            ARCHITECTURE => OWN.2,
+            CALL => call,
+            ARCHITECTURE => architecture,
             other => {
                 let place = other - ARGUMENTS;
                 let value = arguments[(place / 8) as usize];
