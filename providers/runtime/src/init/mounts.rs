@@ -1,12 +1,14 @@
 //! Everything mounted inside a container besides its root: kernel file systems, devices, volumes, masks.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::rootfs::{Kind, Rootfs, attach, clone_tree, detached, kind_of};
@@ -34,6 +36,12 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// The device files of every container.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What a container's /dev has of its own, or what holds no devices of the host (as containerd's list).
+const OWN_DIRECTORIES: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"];
+
+/// How deep devices lie at most.
+const DEEPEST: usize = 8;
 
 /// Links in /dev.
 const LINKS: [(&str, &str); 5] = [
@@ -131,28 +139,50 @@ fn devices(dev: &OwnedFd, privileged: bool) -> io::Result<()> {
     if !privileged {
         return Ok(());
     }
-    for entry in fs::read_dir("/dev")? {
+    host_devices(Path::new("/dev"), dev, 0)
+}
+
+/// Makes the device files of a directory of the host and of those below it, with their owners and modes. A file that goes meanwhile is left out.
+fn host_devices(from: &Path, to: &OwnedFd, depth: usize) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
-        let name = entry.file_name();
-        let known = name
-            .to_str()
-            .is_some_and(|name| DEVICES.contains(&name) || name == "ptmx" || name == "console");
-        if known || !(kind.is_char_device() || kind.is_block_device()) {
-            continue;
-        }
-        let metadata = entry.metadata()?;
-        let kind = if kind.is_block_device() {
-            FileType::BlockDevice
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let own = |names: &[&str]| depth == 0 && name.to_str().is_some_and(|name| names.contains(&name));
+        let made = if kind.is_dir() && !own(&OWN_DIRECTORIES) && depth < DEEPEST {
+            host_directory(&entry.path(), to, depth)
+        } else if (kind.is_char_device() || kind.is_block_device()) && !own(&DEVICES) && !own(&["ptmx", "console"]) {
+            entry.metadata().and_then(|metadata| make_device(to, &name, &metadata))
         } else {
-            FileType::CharacterDevice
+            continue;
         };
-        let mode = Mode::from_raw_mode(metadata.mode() & 0o777);
-        if let Err(error) = rustix::fs::mknodat(dev, name.as_os_str(), kind, mode, metadata.rdev()) {
-            tracing::debug!(%error, device = ?name, "device is not in this container");
+        if let Err(error) = made {
+            tracing::debug!(%error, device = %entry.path().display(), "device is not in this container");
         }
     }
     Ok(())
+}
+
+fn host_directory(from: &Path, to: &OwnedFd, depth: usize) -> io::Result<()> {
+    let name = from.file_name().unwrap_or_default();
+    rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o755))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(to, name, flags, Mode::empty())?;
+    host_devices(from, &made, depth + 1)?;
+    // One without devices is not shown.
+    match rustix::fs::unlinkat(to, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOTEMPTY) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn make_device(to: &OwnedFd, name: &OsStr, found: &fs::Metadata) -> io::Result<()> {
+    let kind = FileType::from_raw_mode(found.mode());
+    let mode = Mode::from_raw_mode(found.mode() & 0o777);
+    rustix::fs::mknodat(to, name, kind, mode, found.rdev())?;
+    let (user, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+    rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    // What was made just now is no link, and its mode was cut by the umask.
+    Ok(rustix::fs::chmodat(to, name, mode, AtFlags::empty())?)
 }
 
 fn bind_device(dev: &OwnedFd, source: &Path, name: &str) -> io::Result<()> {

@@ -27,6 +27,10 @@ pub fn tests() -> Vec<Trial> {
         trial("containers_may_share_their_processes", shared_processes),
         trial("a_container_may_look_into_anothers_processes", target_processes),
         trial("privileged_containers_hold_everything", privileged),
+        trial(
+            "privileged_containers_have_the_hosts_devices_with_their_owners_and_modes",
+            host_devices,
+        ),
         trial("ports_of_a_sandbox_are_everybodys", low_ports),
         trial(
             "pods_of_one_sandbox_share_memory_and_sysctls_are_its_own",
@@ -587,6 +591,31 @@ async fn privileged() {
     )
     .await;
     assert_eq!(log, "0\n0\nmounted\n1\n");
+    world.finish().await;
+}
+
+async fn host_devices() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let security = Security {
+        privileged: true,
+        ..Security::default()
+    };
+    // Those that every container has are bound, and look like files in the list of their directory.
+    let look = "cd /dev; find . -path ./pts -prune -o -path ./shm -prune -o -path ./mqueue -prune \
+                -o ! -name ptmx ! -name console ! -name null ! -name zero ! -name full ! -name '*random' ! -name tty \\( -type c -o -type b \\) -print0 | LC_ALL=C sort -z | xargs -0 stat -c '%n %t:%T %a %u:%g %F'";
+    let spec = ContainerSpec {
+        security,
+        ..script("app", &format!("{look}; exec 3<>/dev/net/tun && echo open"))
+    };
+    let log = output(&world, spec).await;
+    let here = std::process::Command::new("/bin/sh")
+        .args(["-c", look])
+        .output()
+        .unwrap();
+    let here = String::from_utf8(here.stdout).unwrap();
+    assert!(here.contains("./net/tun a:c8 "), "this test needs /dev/net/tun: {here}");
+    assert_eq!(log, format!("{here}open\n"));
     world.finish().await;
 }
 
