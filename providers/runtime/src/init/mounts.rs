@@ -43,6 +43,10 @@ const OWN_DIRECTORIES: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-
 /// How deep devices lie at most.
 const DEEPEST: usize = 8;
 
+/// The numbers of the device files that every container may open where the host's own is mounted into it (as runc's defaults): those of
+/// [`DEVICES`], and that of tunnels, which the kernel opens to all and lets only administrators of a network use.
+const OPEN_DEVICES: [(u32, u32); 8] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (10, 200)];
+
 /// Links in /dev.
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -223,12 +227,15 @@ pub(super) fn volumes(rootfs: &Rootfs, mounts: &[&Mount], host: Host<'_>) -> io:
 }
 
 fn volume(rootfs: &Rootfs, mount: &Mount, at: usize, host: Host<'_>) -> io::Result<()> {
-    let devices = if host.privileged { 0 } else { sys::mount::NO_DEVICES };
+    let devices = |tree: &OwnedFd| -> io::Result<u64> {
+        let open = host.privileged || is_open_device(tree)?;
+        Ok(if open { 0 } else { sys::mount::NO_DEVICES })
+    };
     let read_only = if mount.read_only { sys::mount::READ_ONLY } else { 0 };
     match &mount.source {
         MountSource::Bind { path } => {
             let tree = host_tree(path, None)?;
-            sys::mount::set_attributes(tree.as_fd(), devices | read_only, true)?;
+            sys::mount::set_attributes(tree.as_fd(), devices(&tree)? | read_only, true)?;
             let target = rootfs.ensure(&mount.target, kind_of(&tree)?)?;
             attach(tree, target)
         }
@@ -250,7 +257,7 @@ fn volume(rootfs: &Rootfs, mount: &Mount, at: usize, host: Host<'_>) -> io::Resu
                 Propagation::None => sys::mount::set_attributes,
                 Propagation::HostToContainer | Propagation::Bidirectional => sys::mount::set_attributes_shared,
             };
-            set(tree.as_fd(), devices, true)?;
+            set(tree.as_fd(), devices(&tree)?, true)?;
             if mount.read_only {
                 set(tree.as_fd(), read_only, *recursive)?;
             }
@@ -280,6 +287,13 @@ fn volume(rootfs: &Rootfs, mount: &Mount, at: usize, host: Host<'_>) -> io::Resu
             )
         }
     }
+}
+
+/// Returns whether a place is one of the device files that every container may open.
+fn is_open_device(place: &OwnedFd) -> io::Result<bool> {
+    let found = rustix::fs::fstat(place)?;
+    let number = (rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev));
+    Ok(FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && OPEN_DEVICES.contains(&number))
 }
 
 /// Clones what is mounted at a path of the host. With `beneath` the path is looked up from there in one step, so that nobody who writes

@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Trial> {
             "privileged_containers_have_the_hosts_devices_with_their_owners_and_modes",
             host_devices,
         ),
+        trial("the_hosts_tunnel_device_can_be_opened_and_no_other", tunnel),
         trial("ports_of_a_sandbox_are_everybodys", low_ports),
         trial(
             "pods_of_one_sandbox_share_memory_and_sysctls_are_its_own",
@@ -616,6 +617,31 @@ async fn host_devices() {
     let here = String::from_utf8(here.stdout).unwrap();
     assert!(here.contains("./net/tun a:c8 "), "this test needs /dev/net/tun: {here}");
     assert_eq!(log, format!("{here}open\n"));
+    world.finish().await;
+}
+
+async fn tunnel() {
+    let world = World::new().await;
+    world.sandbox("a").await;
+    let bind = |path: &str| Mount {
+        target: path.into(),
+        source: MountSource::Bind { path: path.into() },
+        read_only: false,
+    };
+    let security = Security {
+        add_capabilities: vec!["NET_ADMIN".to_owned()],
+        ..Security::default()
+    };
+    // TUNSETIFF makes an interface of the pod's own network.
+    let text = "(exec 3<>/dev/kmsg) 2>/dev/null && echo kernel-log; \
+                python3 -c 'import fcntl; f = open(\"/dev/net/tun\", \"r+b\", 0); fcntl.ioctl(f, 0x400454ca, b\"tun7\".ljust(16, b\"\\0\") + b\"\\x01\\x10\".ljust(24, b\"\\0\")); \
+                print(open(\"/proc/net/dev\").read().count(\"tun7\"))'";
+    let spec = ContainerSpec {
+        security,
+        mounts: vec![bind("/dev/net/tun"), bind("/dev/kmsg")],
+        ..script("app", text)
+    };
+    assert_eq!(output(&world, spec).await, "1\n");
     world.finish().await;
 }
 
