@@ -122,16 +122,16 @@ impl Inner {
         match reached? {
             Some(greeted) => {
                 let state = greeted.state();
-                // A daemon that died between the two steps left a sandbox without network.
+                // A daemon that died between the two steps left a sandbox without network. Without one it is not among the live ones.
                 if let (Some(addresses), Some(net)) = (state.spec.addresses(), &self.net)
                     && !attached.contains(&addresses.ipv4)
-                    && let Err(error) = attach(net, id, state.pid, addresses).await
+                    && let Err(source) = attach(net, id, state.pid, addresses).await
                 {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        sandbox = id,
-                        "an adopted sandbox has no network"
-                    );
+                    return Err(RuntimeError::Network {
+                        operation: "attach",
+                        sandbox: id.to_owned(),
+                        source,
+                    });
                 }
                 // Unless it ended in this moment: then the next try finds it gone.
                 Ok(Some(self.hold(greeted)?.current()))

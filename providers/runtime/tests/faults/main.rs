@@ -19,7 +19,7 @@ use libtest_mimic::{Arguments, Trial};
 use setpoint_net::{Net, NetConfig, Ranges};
 use setpoint_runtime::fault::{ContainerStep, Fault, NetStep, SandboxStep};
 use setpoint_runtime::images::{Image, ImageStore};
-use setpoint_runtime::spec::{ContainerSpec, Mount, MountSource, Resources, SandboxSpec};
+use setpoint_runtime::spec::{ContainerSpec, Mount, MountSource, Resources, SandboxSpec, SandboxState};
 use setpoint_runtime::{Runtime, RuntimeConfig, RuntimeError};
 
 use counted::Counted;
@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let tests = vec![
         Trial::test("a_sandbox_that_fails_at_any_step_leaves_nothing", || run(sandboxes)),
+        Trial::test("a_sandbox_that_is_adopted_without_its_network_gets_it_later", || {
+            run(adopted)
+        }),
         Trial::test("a_container_that_fails_at_any_step_leaves_nothing", || run(containers)),
     ];
     libtest_mimic::run(&arguments, tests).exit_code()
@@ -77,6 +80,35 @@ async fn sandboxes() {
             .unwrap();
         world.runtime.remove_sandbox("a").await.unwrap();
         before.is_so_again(&format!("a pod after {step:?}")).await;
+    }
+    world.finish().await;
+}
+
+async fn adopted() {
+    let mut world = World::new().await;
+    for step in NetStep::ALL.iter().map(|step| step.name()) {
+        world.make().await.unwrap();
+        world.net.detach(IP).await.unwrap();
+        Fault::at(step).arm();
+        let adopted = world.open_again().await;
+        assert_eq!(adopted.len(), 1, "{step}");
+        let refused = world.start_and_remove().await;
+        assert!(
+            matches!(refused, Err(RuntimeError::Unreached(_))),
+            "{step}: {refused:?}"
+        );
+        assert_eq!(world.net.attached().await.unwrap().len(), 0, "{step}");
+        Fault::default().arm();
+        let reached = async {
+            while let Err(RuntimeError::Unreached(_)) = world.start_and_remove().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), reached)
+            .await
+            .expect(step);
+        assert_eq!(world.net.attached().await.unwrap().len(), 1, "{step}");
+        world.runtime.remove_sandbox("a").await.unwrap();
     }
     world.finish().await;
 }
@@ -126,17 +158,8 @@ impl World {
             },
         };
         let net = Arc::new(Net::open(net).await.unwrap());
-        #[allow(clippy::disallowed_methods, reason = "tests are the edge of their process")]
-        let now: setpoint_runtime::Now = Arc::new(jiff::Timestamp::now);
-        let config = RuntimeConfig {
-            data_dir: folder.path().join("data"),
-            run_dir: folder.path().join("run"),
-            instance: instance.clone(),
-            now,
-        };
-        let images = Arc::new(ImageStore::open(&folder.path().join("images")).unwrap());
         std::fs::create_dir(folder.path().join("volume")).unwrap();
-        let (runtime, _) = Runtime::open(config, images, Some(net.clone())).await.unwrap();
+        let (runtime, _) = open(folder.path(), &instance, &net).await;
         Self {
             runtime,
             net,
@@ -144,6 +167,13 @@ impl World {
             instance,
             _folder: folder,
         }
+    }
+
+    /// Opens the runtime anew, as the next daemon does; returns what it adopts.
+    async fn open_again(&mut self) -> Vec<SandboxState> {
+        let (runtime, adopted) = open(&self.folder, &self.instance, &self.net).await;
+        self.runtime = runtime;
+        adopted
     }
 
     /// Makes the sandbox; returns its shim.
@@ -176,6 +206,19 @@ impl World {
             .unwrap();
         self.net.remove_all().await.unwrap();
     }
+}
+
+async fn open(folder: &Path, instance: &str, net: &Arc<Net>) -> (Runtime, Vec<SandboxState>) {
+    #[allow(clippy::disallowed_methods, reason = "tests are the edge of their process")]
+    let now: setpoint_runtime::Now = Arc::new(jiff::Timestamp::now);
+    let config = RuntimeConfig {
+        data_dir: folder.join("data"),
+        run_dir: folder.join("run"),
+        instance: instance.to_owned(),
+        now,
+    };
+    let images = Arc::new(ImageStore::open(&folder.join("images")).unwrap());
+    Runtime::open(config, images, Some(net.clone())).await.unwrap()
 }
 
 /// A test that fails must not leave containers on the machine either.
