@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 use setpoint_runtime::spec::{Seccomp, Security};
 
-/// Merges pod and container level.
-pub fn of(spec: &PodSpec, container: &Container) -> Security {
+/// Merges pod and container level. Who names no seccomp profile has the runtime's, if that is the default, or none.
+pub fn of(spec: &PodSpec, container: &Container, seccomp_default: bool) -> Security {
     let pod = spec.security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let id = |own: Option<i64>, pod: Option<i64>| own.or(pod).and_then(|id| u32::try_from(id).ok());
@@ -39,7 +39,10 @@ pub fn of(spec: &PodSpec, container: &Container) -> Security {
         seccomp: if privileged {
             Seccomp::Unconfined
         } else {
-            seccomp(own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()))
+            seccomp(
+                own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()),
+                seccomp_default,
+            )
         },
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     }
@@ -59,9 +62,10 @@ fn plain(capability: &str) -> String {
     upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
 }
 
-fn seccomp(profile: Option<&SeccompProfile>) -> Seccomp {
+fn seccomp(profile: Option<&SeccompProfile>, default: bool) -> Seccomp {
     match profile.map(|profile| profile.type_.as_str()) {
         Some("Unconfined") => Seccomp::Unconfined,
+        None if !default => Seccomp::Unconfined,
         _ => Seccomp::RuntimeDefault,
     }
 }
@@ -118,13 +122,35 @@ mod tests {
             }),
             ..Container::default()
         };
-        let security = of(&spec, &container);
+        let security = of(&spec, &container, true);
         assert_eq!((security.run_as_user, security.run_as_group), (Some(10), Some(2)));
         assert_eq!(security.supplemental_groups, [4, 3]);
         assert_eq!(security.add_capabilities, ["NET_ADMIN"]);
         assert_eq!(security.drop_capabilities, ["ALL"]);
         assert_eq!(security.seccomp, Seccomp::Unconfined);
         assert!(!security.allow_privilege_escalation);
+    }
+
+    #[test]
+    fn who_names_no_profile_has_the_nodes_default() {
+        let with = |text: Option<&str>, default: bool| {
+            let context = text.map(|text| SecurityContext {
+                seccomp_profile: Some(SeccompProfile {
+                    type_: text.to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+            let container = Container {
+                security_context: context,
+                ..Container::default()
+            };
+            of(&PodSpec::default(), &container, default).seccomp
+        };
+        assert_eq!(with(None, true), Seccomp::RuntimeDefault);
+        assert_eq!(with(None, false), Seccomp::Unconfined);
+        assert_eq!(with(Some("RuntimeDefault"), false), Seccomp::RuntimeDefault);
+        assert_eq!(with(Some("Unconfined"), true), Seccomp::Unconfined);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct PodSettings {
     pub pids_limit: Option<u64>,
     /// Kernel parameters that pods may set besides the safe ones: names, or prefixes that end with `*` (`allowedUnsafeSysctls`).
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether containers that name no seccomp profile have the runtime's own (`seccompDefault`); else they have none.
+    pub seccomp_default: bool,
     /// The size in bytes from which on the file that a container's log is written to is put aside (`containerLogMaxSize`).
     #[serde(deserialize_with = "log_size")]
     pub log_max_size: u64,
@@ -96,6 +98,7 @@ impl Default for PodSettings {
             max: 110,
             pids_limit: Some(PIDS_LIMIT),
             allowed_unsafe_sysctls: Vec::new(),
+            seccomp_default: true,
             log_max_size: LogLimits::default().size,
             log_max_files: LogLimits::default().files,
         }
@@ -286,6 +289,8 @@ mod tests {
         let settings: Settings = toml::from_str("[reserved]\nmemory = \"1Gi\"\n").expect("settings");
         assert_eq!(settings.reserved.memory, Some(1 << 30));
         assert_eq!(settings.pods, PodSettings::default());
+        let settings: Settings = toml::from_str("[pods]\nseccomp_default = false\n").expect("settings");
+        assert!(!settings.pods.seccomp_default && PodSettings::default().seccomp_default);
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(
             Settings::read(&folder.path().join(FILE)).expect("none"),
@@ -302,6 +307,7 @@ mod tests {
             ("[reserved]\nmemory = \"much\"\n", "\"much\" is no amount of bytes"),
             ("[reserved]\ncpu = \"-1\"\n", "\"-1\" is no amount of CPU"),
             ("[pods]\nmax = -1\n", "line 2"),
+            ("[pods]\nseccomp_default = \"no\"\n", "line 2"),
             ("[pods]\npids_limit = 0\n", "0 is no number of processes"),
             ("[pods]\nlog_max_size = \"100\"\n", "a log's file takes at least 1Ki"),
             ("[pods]\nlog_max_files = 1\n", "1 is not from 2 to 1000"),

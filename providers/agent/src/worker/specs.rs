@@ -134,7 +134,7 @@ pub(super) async fn container_spec(
     let config = |message: String| StartFailure::Config("CreateContainerConfigError", message);
     let spec = pod.spec.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let mut security = security::of(&spec, definition);
+    let mut security = security::of(&spec, definition, shared.pods.seccomp_default);
     if let Some(profile) = security::localhost_profile(&spec, definition).filter(|_| !security.privileged) {
         let text = seccomp_profile(&shared.seccomp.join(profile)).await;
         security.seccomp = text
