@@ -113,18 +113,21 @@ pub fn container_mounts(
         });
     }
     let last_words = container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
+    // What belongs to the root is as read-only as it; last words are to be written.
+    let context = container.security_context.as_ref();
+    let fixed = context.and_then(|context| context.read_only_root_filesystem) == Some(true);
     let generated = [
-        ("/etc/hosts", places.file(uid, "hosts")),
-        ("/etc/hostname", places.file(uid, "hostname")),
-        ("/etc/resolv.conf", places.file(uid, "resolv.conf")),
-        (last_words, termination_log.to_owned()),
+        ("/etc/hosts", places.file(uid, "hosts"), fixed),
+        ("/etc/hostname", places.file(uid, "hostname"), fixed),
+        ("/etc/resolv.conf", places.file(uid, "resolv.conf"), fixed),
+        (last_words, termination_log.to_owned(), false),
     ];
-    for (target, path) in generated {
+    for (target, path, read_only) in generated {
         if !target.is_empty() && !mounts.iter().any(|mount| mount.target == Path::new(target)) {
             mounts.push(Mount {
                 target: absolute(target),
                 source: MountSource::Bind { path },
-                read_only: false,
+                read_only,
             });
         }
     }

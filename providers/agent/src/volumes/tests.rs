@@ -228,6 +228,23 @@ fn mounts_carry_volumes_sub_paths_and_the_generated_files() {
 }
 
 #[test]
+fn generated_files_are_as_read_only_as_the_root_but_last_words_are_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut pod = pod(json!([]), json!([]));
+    let container = &mut pod.spec.as_mut().expect("a spec").containers[0];
+    container.security_context =
+        Some(serde_json::from_value(json!({"readOnlyRootFilesystem": true})).expect("a context"));
+    let container = container.clone();
+    let got = container_mounts(&Places::new(dir.path()), &pod, &container, &[], Path::new("/log")).expect("mounts");
+    let writable: Vec<&Path> = got
+        .iter()
+        .filter(|mount| !mount.read_only)
+        .map(|mount| mount.target.as_path())
+        .collect();
+    assert_eq!((got.len(), writable), (4, vec![Path::new("/dev/termination-log")]));
+}
+
+#[test]
 fn sub_paths_cannot_leave_their_volume_not_even_by_links() {
     let dir = tempfile::tempdir().expect("a directory");
     let mount = |sub: &str| {
