@@ -1,9 +1,10 @@
 //! emptyDirs: a directory on disk, or a file system in memory that is no larger than the pod may use.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -28,19 +29,34 @@ where
     if path.is_dir() && (!in_memory || mounted()?) {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(io("create", path))?;
+    let mode = dir.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o777) & 0o1777;
     if in_memory {
-        let options = format!("size={}", memory_size(dir, spec, node_memory));
+        fs::create_dir_all(path).map_err(io("create", path))?;
+        let mut options = format!("size={}", memory_size(dir, spec, node_memory));
+        match group {
+            Some(group) => options += &format!(",gid={group},mode={:o}", ownership::opened(mode)),
+            None => options += &format!(",mode={mode:o}"),
+        }
         let options = std::ffi::CString::new(options).map_err(|error| io("size", path)(error.into()))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("tmpfs", path, "tmpfs", flags, options.as_c_str()).map_err(|error| io("mount", path)(error.into()))?;
+        return mount("tmpfs", path, "tmpfs", flags, options.as_c_str())
+            .map_err(|error| io("mount", path)(error.into()));
     }
-    let mode = dir.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o777) & 0o1777;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("open up", path))?;
-    match group {
-        Some(group) => ownership::give(path, group, false).map_err(io("change the group of", path)),
-        None => Ok(()),
+    // Under another name until it is whole: what is there under its own is taken as it is, with whatever the pod made of it.
+    let unfinished = unfinished(path);
+    fs::create_dir_all(&unfinished).map_err(io("create", &unfinished))?;
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode)).map_err(io("open up", &unfinished))?;
+    if let Some(group) = group {
+        ownership::give(&unfinished, group, false).map_err(io("change the group of", &unfinished))?;
     }
+    fs::rename(&unfinished, path).map_err(io("name", path))
+}
+
+/// Returns where a directory is made: no volume's name begins with a dot.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
 }
 
 /// How large an emptyDir in memory may become, in bytes: what it asks for, at most what the pod may use, at most what the node has.

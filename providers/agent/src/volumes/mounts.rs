@@ -1,19 +1,21 @@
 //! What is mounted where in a container.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use setpoint_runtime::spec::{Mount, MountSource, Propagation};
 
 use super::Places;
 use crate::env;
 
+/// How long a name may be, in bytes (`NAME_MAX`).
+const LONGEST_NAME: usize = 255;
 /// Where a container leaves its last words if it does not say.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -306,15 +308,9 @@ fn inside(root: &Path, sub: &str, volume: &str) -> Result<(PathBuf, PathBuf), Mo
             Err(Errno::XDEV | Errno::LOOP) => return Err(escapes()),
             Err(error) => return Err(io(&root.join(&so_far))(error.into())),
         };
-        match rustix::fs::mkdirat(missing, name, Mode::from_raw_mode(0o700)) {
-            // A link that leads nowhere is there, too, and is not followed.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(io(&root.join(&so_far))(error.into())),
-        }
-        let made = look(&so_far).map_err(|_| escapes())?;
-        let open = fs::Permissions::from_mode(mode & 0o7777);
-        fs::set_permissions(own_path(&made), open).map_err(io(&root.join(&so_far)))?;
-        found = Some(made);
+        make_directory(missing, name, mode & 0o7777).map_err(io(&root.join(&so_far)))?;
+        // A link that leads nowhere is there, too, and is not followed.
+        found = Some(look(&so_far).map_err(|_| escapes())?);
     }
     let path = match found {
         Some(found) => fs::read_link(own_path(&found)).map_err(io(&root.join(&so_far)))?,
@@ -324,6 +320,42 @@ fn inside(root: &Path, sub: &str, volume: &str) -> Result<(PathBuf, PathBuf), Mo
         Ok((path, root))
     } else {
         Err(escapes())
+    }
+}
+
+/// Makes a directory that has its mode from the beginning: under another name, so that one that was broken off is finished by the next, and nobody
+/// finds it half made. Succeeds when something of the name is there.
+fn make_directory(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<()> {
+    let mut unfinished = OsString::from(".");
+    unfinished.push(name);
+    unfinished.push(".making");
+    if unfinished.len() > LONGEST_NAME {
+        unfinished = OsString::from(".setpoint.making");
+    }
+    match rustix::fs::mkdirat(parent, &unfinished, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, &unfinished, flags, Mode::empty()) {
+        Ok(made) => rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?,
+        // Another pod's has just become the one.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let flags = RenameFlags::NOREPLACE;
+    let renamed = match rustix::fs::renameat_with(parent, &unfinished, parent, name, flags) {
+        // Some file systems of the network do not know the flag.
+        Err(Errno::INVAL) => rustix::fs::renameat(parent, &unfinished, parent, name),
+        renamed => renamed,
+    };
+    match renamed {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => match rustix::fs::unlinkat(parent, &unfinished, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 

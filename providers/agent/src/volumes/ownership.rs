@@ -24,6 +24,11 @@ pub(super) fn give(path: &Path, group: u32, read_only: bool) -> io::Result<()> {
     give_entry(&root, group, if read_only { READABLE } else { WRITABLE }, 0)
 }
 
+/// Returns the mode that [`give`] leaves a directory of this one with, writable.
+pub(super) fn opened(mode: u32) -> u32 {
+    mode | WRITABLE | DIRECTORY
+}
+
 /// Returns whether a volume's root looks as [`give`] leaves it, writable.
 pub(super) fn is_given(path: &Path, group: u32) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;

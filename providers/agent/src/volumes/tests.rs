@@ -245,6 +245,44 @@ fn generated_files_are_as_read_only_as_the_root_but_last_words_are_not() {
 }
 
 #[test]
+fn a_directory_of_which_the_making_broke_off_is_finished() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pod = pod(
+        json!([{"name": "v", "emptyDir": {}}]),
+        json!([{"name": "v", "mountPath": "/d", "subPath": "sub"}]),
+    );
+    let volume = dir.path().join("pods/u/volumes/v");
+    let broken_off = |path: &Path| {
+        fs::create_dir_all(path).expect("made");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    };
+    let mode = |path: &Path| fs::metadata(path).expect("metadata").mode() & 0o7777;
+    let names = |path: &Path| -> Vec<String> {
+        let entries = fs::read_dir(path).expect("entries");
+        entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .collect()
+    };
+    broken_off(&volume.with_file_name(".v"));
+    let places = make(dir.path(), &pod, &sources(&[]), 0).expect("prepared");
+    assert_eq!(
+        (mode(&volume), names(&dir.path().join("pods/u/volumes"))),
+        (0o777, vec!["v".to_owned()])
+    );
+    broken_off(&volume.join(".sub.making"));
+    let container = pod.spec.as_ref().expect("a spec").containers[0].clone();
+    container_mounts(&places, &pod, &container, &[], Path::new("/log")).expect("mounts");
+    assert_eq!(
+        (mode(&volume.join("sub")), names(&volume)),
+        (0o777, vec!["sub".to_owned()])
+    );
+    // What the pod made of it stays as it is.
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o700)).expect("a mode");
+    make(dir.path(), &pod, &sources(&[]), 1).expect("prepared");
+    assert_eq!(mode(&volume), 0o700);
+}
+
+#[test]
 fn sub_paths_cannot_leave_their_volume_not_even_by_links() {
     let dir = tempfile::tempdir().expect("a directory");
     let mount = |sub: &str| {
