@@ -85,55 +85,51 @@ pub fn of_requirements(resources: Option<&ResourceRequirements>) -> Resources {
     cgroup(request(resources, "cpu").unwrap_or(0), limits.0, limits.1)
 }
 
-/// Returns what a pod requests of a resource, in thousandths: its own request, or that of its containers and sidecars, or of an init container where
-/// that is more; and the overhead.
-pub fn pod_request(spec: &PodSpec, name: &str) -> i128 {
-    let own = |container: &Container| request(container.resources.as_ref(), name).unwrap_or(0);
+/// Adds up what a pod needs at most at one time: its containers and sidecars together, or an init container beside the sidecars that were
+/// started before it. `None` as soon as `own` has nothing to say of a container.
+fn at_most(spec: &PodSpec, own: impl Fn(&Container) -> Option<i128>) -> Option<i128> {
     let mut sidecars = 0;
     let mut starting = 0;
     for container in spec.init_containers.iter().flatten() {
+        let needed = sidecars + own(container)?;
         if crate::decide::is_sidecar(container) {
-            sidecars += own(container);
-            starting = starting.max(sidecars);
-        } else {
-            starting = starting.max(sidecars + own(container));
+            sidecars = needed;
         }
+        starting = starting.max(needed);
     }
-    let running = sidecars + spec.containers.iter().map(own).sum::<i128>();
-    let whole = request(spec.resources.as_ref(), name).unwrap_or(0);
-    let whole = if whole > 0 { whole } else { running.max(starting) };
-    whole + amount(spec.overhead.as_ref(), name).unwrap_or(0)
+    let mut running = sidecars;
+    for container in &spec.containers {
+        running += own(container)?;
+    }
+    Some(running.max(starting))
 }
 
-/// Returns the cgroup values of a pod: the sums of its containers (or the largest init container), limited where every container is.
-pub fn of_pod(spec: &PodSpec) -> Resources {
-    let total = |name: &str, get: fn(Option<&ResourceRequirements>, &str) -> Option<i128>| -> Option<i128> {
-        let stays = spec
-            .init_containers
-            .iter()
-            .flatten()
-            .filter(|container| crate::decide::is_sidecar(container));
-        let mut sum = 0;
-        for container in spec.containers.iter().chain(stays) {
-            sum += get(container.resources.as_ref(), name)?;
-        }
-        let mut largest = 0;
-        for container in spec.init_containers.iter().flatten() {
-            largest = largest.max(get(container.resources.as_ref(), name)?);
-        }
-        Some(sum.max(largest))
+/// Returns what a pod requests of a resource, in thousandths: its own request, or that of its containers and sidecars, or of an init container where
+/// that is more; and the overhead.
+pub fn pod_request(spec: &PodSpec, name: &str) -> i128 {
+    let whole = request(spec.resources.as_ref(), name).filter(|whole| *whole > 0);
+    let parts = || {
+        at_most(spec, |container| {
+            Some(request(container.resources.as_ref(), name).unwrap_or(0))
+        })
     };
-    let or_zero: fn(Option<&ResourceRequirements>, &str) -> Option<i128> =
-        |resources, name| Some(request(resources, name).unwrap_or(0));
-    let pod = spec.resources.as_ref();
-    let overhead = |name: &str| amount(spec.overhead.as_ref(), name).unwrap_or(0);
-    let cpu = limit(pod, "cpu").or_else(|| total("cpu", limit));
-    let memory = limit(pod, "memory").or_else(|| total("memory", limit));
-    let requested = request(pod, "cpu").or_else(|| total("cpu", or_zero)).unwrap_or(0);
+    whole.or_else(parts).unwrap_or(0) + amount(spec.overhead.as_ref(), name).unwrap_or(0)
+}
+
+/// Returns what a pod may use of a resource, in thousandths, counted as its request is; `None` unless it or every container is limited.
+fn pod_limit(spec: &PodSpec, name: &str) -> Option<i128> {
+    let declared = |resources: Option<&ResourceRequirements>| limit(resources, name).filter(|limit| *limit > 0);
+    let parts = || at_most(spec, |container| declared(container.resources.as_ref()));
+    let whole = declared(spec.resources.as_ref()).or_else(parts)?;
+    Some(whole + amount(spec.overhead.as_ref(), name).unwrap_or(0))
+}
+
+/// Returns the cgroup values of a pod.
+pub fn of_pod(spec: &PodSpec) -> Resources {
     cgroup(
-        requested + overhead("cpu"),
-        cpu.map(|limit| limit + overhead("cpu")),
-        memory.map(|limit| limit + overhead("memory")),
+        pod_request(spec, "cpu"),
+        pod_limit(spec, "cpu"),
+        pod_limit(spec, "memory"),
     )
 }
 
@@ -271,6 +267,53 @@ mod tests {
             of_pod(&spec(vec![limited(), container(&[("cpu", "1")], &[])])).memory_limit,
             None
         );
+    }
+
+    #[test]
+    fn a_pod_may_use_what_it_needs_at_most_at_one_time() {
+        let mebibytes = |amount: u64, sidecar: bool| Container {
+            restart_policy: sidecar.then(|| "Always".to_owned()),
+            ..container(
+                &[],
+                &[("memory", &format!("{amount}Mi")), ("cpu", &format!("{amount}m"))],
+            )
+        };
+        // Init containers with whether they stay, containers, and what the pod may use.
+        type Row = (&'static [(u64, bool)], &'static [u64], u64);
+        let table: &[Row] = &[
+            (&[], &[100, 50], 150),
+            (&[(200, false)], &[100], 200),
+            (&[(50, false)], &[100], 100),
+            (&[(50, true)], &[100], 150),
+            // A sidecar that was started before an init container runs beside it.
+            (&[(50, true), (200, false)], &[100], 250),
+            (&[(200, false), (50, true)], &[100], 200),
+            (&[(50, true), (120, false), (60, true)], &[100], 210),
+            (&[(50, true), (60, true), (120, false)], &[100], 230),
+        ];
+        for (inits, containers, memory) in table {
+            let spec = PodSpec {
+                init_containers: Some(inits.iter().map(|(amount, stays)| mebibytes(*amount, *stays)).collect()),
+                ..spec(containers.iter().map(|amount| mebibytes(*amount, false)).collect())
+            };
+            let got = of_pod(&spec);
+            assert_eq!(got.memory_limit, Some(memory << 20), "{inits:?}");
+            assert_eq!(
+                pod_request(&spec, "memory"),
+                i128::from(memory << 20) * 1000,
+                "{inits:?}"
+            );
+            assert_eq!(
+                got.cpu_quota,
+                Some(i64::try_from(memory * 100).expect("small").max(1000)),
+                "{inits:?}"
+            );
+        }
+        let unlimited = PodSpec {
+            init_containers: Some(vec![container(&[], &[("memory", "0")])]),
+            ..spec(vec![mebibytes(100, false)])
+        };
+        assert_eq!(of_pod(&unlimited).memory_limit, None);
     }
 
     #[test]
