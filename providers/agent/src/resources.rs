@@ -183,17 +183,42 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     if whole { "Guaranteed" } else { "Burstable" }
 }
 
+/// The priority from which on a pod is critical, and the class of those that are critical to their node.
+const CRITICAL: (i32, &str) = (2_000_000_000, "system-node-critical");
+
 /// Returns the adjustment of the out-of-memory killer, as the kubelet sets it; `memory_bytes` is the node's capacity.
 pub fn oom_score_adj(spec: &PodSpec, container: &Container, memory_bytes: u64) -> i32 {
+    let (priority, class) = CRITICAL;
+    if spec.priority.is_some_and(|own| own >= priority) && spec.priority_class_name.as_deref() == Some(class) {
+        return -997;
+    }
     match qos_class(spec) {
         "Guaranteed" => -997,
         "BestEffort" => 1000,
         _ => {
-            let requested = request(container.resources.as_ref(), "memory").unwrap_or(0) / 1000;
-            let adjustment = 1000 - 1000 * requested / i128::from(memory_bytes.max(1));
-            i32::try_from(adjustment.clamp(3, 999)).unwrap_or(999)
+            let own = burstable(spec, container, memory_bytes);
+            // A sidecar is killed no sooner than the first of those that it serves.
+            let served = spec.containers.iter().map(|main| burstable(spec, main, memory_bytes));
+            match served.max().filter(|_| crate::decide::is_sidecar(container)) {
+                Some(served) => own.min(served),
+                None => own,
+            }
         }
     }
+}
+
+/// What is left of a thousand when a container's share of the node's memory is taken off. Of what the pod requests beyond its containers each has an
+/// equal part.
+fn burstable(spec: &PodSpec, container: &Container, memory_bytes: u64) -> i32 {
+    let own = |container: &Container| Some(request(container.resources.as_ref(), "memory").unwrap_or(0));
+    let whole = request(spec.resources.as_ref(), "memory").filter(|whole| *whole > 0);
+    let beyond = whole.map_or(0, |whole| {
+        let count = spec.containers.len() + spec.init_containers.iter().flatten().count();
+        (whole - at_most(spec, own).unwrap_or(0)).max(0) / i128::try_from(count.max(1)).unwrap_or(1)
+    });
+    let requested = (own(container).unwrap_or(0) + beyond) / 1000;
+    let adjustment = 1000 - 1000 * requested / i128::from(memory_bytes.max(1));
+    i32::try_from(adjustment.clamp(3, 999)).unwrap_or(999)
 }
 
 #[cfg(test)]
@@ -314,6 +339,29 @@ mod tests {
             ..spec(vec![mebibytes(100, false)])
         };
         assert_eq!(of_pod(&unlimited).memory_limit, None);
+    }
+
+    #[test]
+    fn sidecars_and_pods_that_a_node_needs_outlive_others() {
+        let sidecar = Container {
+            restart_policy: Some("Always".to_owned()),
+            ..container(&[], &[])
+        };
+        let main = container(&[("memory", "1Gi")], &[]);
+        let small = container(&[("memory", "256Mi")], &[]);
+        let mut pod = PodSpec {
+            init_containers: Some(vec![sidecar.clone()]),
+            ..spec(vec![main.clone(), small])
+        };
+        assert_eq!(oom_score_adj(&pod, &sidecar, 4 << 30), 938);
+        assert_eq!(oom_score_adj(&pod, &main, 4 << 30), 750);
+        // What the pod requests beyond its containers: 768 MiB for three.
+        pod.resources = container(&[("memory", "2Gi")], &[]).resources;
+        assert_eq!(oom_score_adj(&pod, &main, 4 << 30), 688);
+        pod.priority = Some(2_000_001_000);
+        assert_eq!(oom_score_adj(&pod, &main, 4 << 30), 688);
+        pod.priority_class_name = Some("system-node-critical".to_owned());
+        assert_eq!(oom_score_adj(&pod, &main, 4 << 30), -997);
     }
 
     #[test]
