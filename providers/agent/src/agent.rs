@@ -191,6 +191,7 @@ impl Agent {
             None => None,
         };
         let capacity = node::for_pods(&facts, &config.settings.reserved);
+        let storage = node::storage_for_pods(&facts, &config.settings.reserved);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
@@ -206,7 +207,7 @@ impl Agent {
             containers: containers.clone(),
             addresses,
             host_ports,
-            allocations: Arc::new(Allocations::new(capacity)),
+            allocations: Arc::new(Allocations::new(capacity).with_storage(storage)),
             changes: sources::Changes::new(Some(config.client.clone()), stop.clone()),
             events: Recorder::start(
                 config.client.clone(),

@@ -12,6 +12,7 @@ use crate::resize::{self, Capacity};
 #[derive(Debug)]
 pub struct Allocations {
     capacity: Capacity,
+    storage: u64,
     pods: Mutex<BTreeMap<String, Capacity>>,
     room: watch::Sender<()>,
 }
@@ -21,9 +22,20 @@ impl Allocations {
     pub fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
+            storage: 0,
             pods: Mutex::default(),
             room: watch::Sender::new(()),
         }
+    }
+
+    /// Notes what the node has of its disk for pods, in bytes; nobody is given shares of it.
+    pub fn with_storage(self, storage: u64) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// Returns what the node has of its disk for pods, in bytes.
+    pub fn storage(&self) -> u64 {
+        self.storage
     }
 
     /// Returns what the node has for pods.

@@ -174,6 +174,12 @@ pub fn for_pods(facts: &Facts, reserved: &Reserved) -> Capacity {
     }
 }
 
+/// Returns what a machine has of its disk for pods, in bytes.
+pub fn storage_for_pods(facts: &Facts, reserved: &Reserved) -> u64 {
+    let (_, _, storage) = reserved.of(facts.cpus * 1000, facts.memory, facts.storage);
+    facts.storage - storage
+}
+
 /// Returns the Node's status; transition times are kept from `old` where nothing changed.
 pub fn status(identity: &Identity, facts: &Facts, pressure: Pressure, old: Option<&Value>, now: Timestamp) -> Value {
     let pods = identity.settings.pods.max.to_string();
@@ -382,6 +388,15 @@ mod tests {
         assert_eq!(full["capacity"]["memory"], "4194304Ki");
         assert_eq!(full["allocatable"]["cpu"], "1940m");
         assert_eq!(full["allocatable"]["memory"], "3882188Ki");
+        // What containers without a limit are told they have.
+        let reserved = Reserved::default();
+        let disk = Facts {
+            storage: 1000,
+            ..facts.clone()
+        };
+        assert_eq!(storage_for_pods(&disk, &reserved), 900);
+        let capacity = for_pods(&facts, &reserved);
+        assert_eq!((capacity.cpu_millis, capacity.memory), (1940, 3_882_188 << 10));
     }
 
     #[test]

@@ -36,11 +36,12 @@ fn texts(addresses: AddressPair) -> Vec<String> {
 }
 
 pub(super) fn node_sources(shared: &Shared) -> env::Sources {
+    let capacity = shared.allocations.capacity();
     env::Sources {
         host_ips: texts(shared.node_ip),
-        node_cpu_millis: i128::from(shared.facts.cpus) * 1000,
-        node_memory: shared.facts.memory,
-        node_storage: shared.facts.storage,
+        node_cpu_millis: capacity.cpu_millis,
+        node_memory: u64::try_from(capacity.memory).unwrap_or(0),
+        node_storage: shared.allocations.storage(),
         ..env::Sources::default()
     }
 }
