@@ -1,6 +1,6 @@
 //! Probes: when each is due and what its results mean (pure), and how one is run.
 //!
-//! Startup and readiness probes run at once and often until they succeed for the first time: after 100 ms, doubling up to their period, so that a pod
+//! Startup and readiness probes run at once and often until they succeed for the first time (and then `successThreshold` times a period apart): after 100 ms, doubling up to their period, so that a pod
 //! is ready when it is and not a period later. Unless the probe has an initial delay of its own, nothing that fails in the first period counts, and
 //! on the quick way at most one failure per period does: a container has `failureThreshold` whole periods to come up.
 
@@ -150,9 +150,10 @@ impl Schedule {
             self.successes = self.successes.saturating_add(1);
             self.failures = 0;
             self.counted_at = None;
+            // What has come up is looked at as often as it asks for.
+            self.pace = self.period;
             if self.successes >= self.success_threshold && self.passing != Some(true) {
                 self.passing = Some(true);
-                self.pace = self.period;
                 verdict.changed = Some(true);
             }
         } else {

@@ -110,6 +110,19 @@ fn initial_delays_are_kept_and_thresholds_of_success_too() {
 }
 
 #[test]
+fn successes_that_count_together_are_a_period_apart() {
+    let probe = Probe {
+        success_threshold: Some(3),
+        ..probe(10, 3)
+    };
+    let mut schedule = Schedule::new(Kind::Readiness, &probe, at(0), at(0));
+    run_until(&mut schedule, false, 100);
+    let runs = run_until(&mut schedule, true, 30_000);
+    let changes: Vec<_> = runs.iter().map(|(time, verdict)| (*time, verdict.changed)).collect();
+    assert_eq!(changes, [(300, None), (10_300, None), (20_300, Some(true))]);
+}
+
+#[test]
 fn a_ready_container_becomes_unready_after_enough_failures_only() {
     let mut schedule = Schedule::new(Kind::Readiness, &probe(1, 3), at(0), at(0));
     assert!(schedule.begin(at(0)));
