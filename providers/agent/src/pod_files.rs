@@ -5,8 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use setpoint_net::AddressPair;
 
+/// The longest host name that the kernel takes, in characters.
+const FULL_NAME_LIMIT: usize = 64;
 /// The most search domains that a resolver takes.
 const SEARCH_LIMIT: usize = 32;
+/// The most characters that a resolver takes of them together, and of one.
+const SEARCH_LENGTH: (usize, usize) = (2048, 253);
 /// The most name servers that a resolver takes.
 const SERVER_LIMIT: usize = 3;
 
@@ -37,13 +41,22 @@ pub fn domain_name(pod: &Pod, cluster_domain: &str) -> Option<String> {
 }
 
 /// Returns the host name that the sandbox gets.
-pub fn sandbox_hostname(pod: &Pod, cluster_domain: &str) -> String {
+///
+/// # Errors
+/// In the kubelet's words: a full name that is longer than a host name may be.
+pub fn sandbox_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
     let full = pod
         .spec
         .as_ref()
         .is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
-    let name = if full { domain_name(pod, cluster_domain) } else { None };
-    name.filter(|name| name.len() <= 63).unwrap_or_else(|| hostname(pod))
+    match domain_name(pod, cluster_domain).filter(|_| full) {
+        Some(name) if name.len() > FULL_NAME_LIMIT => Err(format!(
+            "Failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({FULL_NAME_LIMIT} is the max, {} characters requested)",
+            name.len()
+        )),
+        Some(name) => Ok(name),
+        None => Ok(hostname(pod)),
+    }
 }
 
 /// Returns the text of /etc/hosts.
@@ -81,8 +94,8 @@ pub fn host_aliases(pod: &Pod) -> String {
     }
 }
 
-/// Returns the text of /etc/resolv.conf.
-pub fn resolv_conf(pod: &Pod, host: &str, dns: Ipv4Addr, cluster_domain: &str) -> String {
+/// Returns the text of /etc/resolv.conf, and in the kubelet's words what was left out because a resolver takes no more.
+pub fn resolv_conf(pod: &Pod, host: &str, dns: Ipv4Addr, cluster_domain: &str) -> (String, Vec<String>) {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -109,7 +122,8 @@ pub fn resolv_conf(pod: &Pod, host: &str, dns: Ipv4Addr, cluster_domain: &str) -
             resolver.options.push(format!("{name}{value}"));
         }
     }
-    resolver.text()
+    let omitted = resolver.limit();
+    (resolver.text(), omitted)
 }
 
 /// Returns the host's resolv.conf as it holds inside a pod: name servers on the host's loopback (such as systemd's stub at
@@ -167,11 +181,35 @@ impl Resolver {
         resolver
     }
 
-    fn text(mut self) -> String {
+    /// Leaves out what is there twice or too much; returns what is to be said of the second.
+    fn limit(&mut self) -> Vec<String> {
         unique(&mut self.servers);
         unique(&mut self.search);
-        self.servers.truncate(SERVER_LIMIT);
+        let mut omitted = Vec::new();
+        if self.servers.len() > SERVER_LIMIT {
+            self.servers.truncate(SERVER_LIMIT);
+            omitted.push(format!(
+                "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+                self.servers.join(" ")
+            ));
+        }
+        let wanted = self.search.len();
+        let (all, one) = SEARCH_LENGTH;
         self.search.truncate(SEARCH_LIMIT);
+        self.search.retain(|domain| domain.len() <= one);
+        while self.search.join(" ").len() > all {
+            self.search.pop();
+        }
+        if self.search.len() < wanted {
+            omitted.push(format!(
+                "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+                self.search.join(" ")
+            ));
+        }
+        omitted
+    }
+
+    fn text(self) -> String {
         let mut text = String::new();
         if !self.search.is_empty() {
             text.push_str(&format!("search {}\n", self.search.join(" ")));
@@ -207,7 +245,7 @@ mod tests {
     }
 
     fn resolv(spec: Value) -> String {
-        resolv_conf(&pod(spec), HOST, Ipv4Addr::new(10, 42, 0, 1), "cluster.local")
+        resolv_conf(&pod(spec), HOST, Ipv4Addr::new(10, 42, 0, 1), "cluster.local").0
     }
 
     #[test]
@@ -233,7 +271,7 @@ mod tests {
         let text = host_servers_for_pods(host, Ipv4Addr::new(10, 42, 0, 1));
         let pod = pod(json!({"dnsPolicy": "Default"}));
         assert_eq!(
-            resolv_conf(&pod, &text, Ipv4Addr::new(10, 42, 0, 1), "cluster.local"),
+            resolv_conf(&pod, &text, Ipv4Addr::new(10, 42, 0, 1), "cluster.local").0,
             "search lan\nnameserver 10.42.0.1\nnameserver 9.9.9.9\noptions edns0 trust-ad\n"
         );
     }
@@ -246,6 +284,53 @@ mod tests {
             "search a.b\nnameserver 1.1.1.1\noptions ndots:2 edns0\n"
         );
         assert!(resolv(json!({"dnsConfig": config})).ends_with("options ndots:2 edns0\n"));
+    }
+
+    #[test]
+    fn what_a_resolver_does_not_take_is_left_out_and_said() {
+        let cut = |servers: usize, searches: Vec<String>| {
+            let servers: Vec<String> = (1..=servers).map(|number| format!("1.1.1.{number}")).collect();
+            let config = json!({"nameservers": servers, "searches": searches});
+            let pod = pod(json!({"dnsPolicy": "None", "dnsConfig": config}));
+            resolv_conf(&pod, HOST, Ipv4Addr::new(10, 42, 0, 1), "cluster.local").1
+        };
+        let domains = |count: usize, length: usize| -> Vec<String> {
+            (0..count).map(|number| format!("{number:a>length$}")).collect()
+        };
+        assert_eq!(cut(3, domains(32, 8)), Vec::<String>::new());
+        let servers = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: 1.1.1.1 1.1.1.2 1.1.1.3";
+        assert_eq!(cut(4, domains(1, 8)), [servers]);
+        let search = |kept: &[String]| {
+            let kept = kept.join(" ");
+            format!(
+                "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {kept}"
+            )
+        };
+        assert_eq!(cut(1, domains(33, 8)), [search(&domains(32, 8))]);
+        assert_eq!(cut(1, domains(1, 254)), [search(&[])]);
+        // Twenty of 100 characters with the spaces between them are 2019.
+        assert_eq!(cut(1, domains(21, 100)), [search(&domains(20, 100))]);
+    }
+
+    #[test]
+    fn a_full_name_that_no_host_can_have_is_refused() {
+        let name = |subdomain: &str, full: bool| {
+            let pod = pod(json!({"subdomain": subdomain, "setHostnameAsFQDN": full}));
+            sandbox_hostname(&pod, "cluster.local")
+        };
+        assert_eq!(name("db", false), Ok("web-1".to_owned()));
+        assert_eq!(name("", true), Ok("web-1".to_owned()));
+        assert_eq!(name("db", true), Ok("web-1.db.shop.svc.cluster.local".to_owned()));
+        // All but the subdomain has 29 characters.
+        let longest = "d".repeat(35);
+        assert_eq!(name(&longest, true).map(|name| name.len()), Ok(64));
+        let longer = "d".repeat(36);
+        assert_eq!(
+            name(&longer, true),
+            Err(format!(
+                "Failed to construct FQDN from pod hostname and cluster domain, FQDN web-1.{longer}.shop.svc.cluster.local is too long (64 is the max, 65 characters requested)"
+            ))
+        );
     }
 
     #[test]

@@ -366,9 +366,9 @@ impl Runtime {
         if !resolve::is_name(&id) {
             return Err(RuntimeError::Invalid(format!("{id:?} cannot be a sandbox's id")));
         }
-        if spec.hostname.len() > 63 {
+        if spec.hostname.len() > 64 {
             return Err(RuntimeError::Invalid(format!(
-                "host name {:?} is longer than 63 characters",
+                "host name {:?} is longer than 64 characters",
                 spec.hostname
             )));
         }

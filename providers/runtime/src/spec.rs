@@ -31,7 +31,7 @@ pub struct SandboxSpec {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
-    /// The host name inside the sandbox (at most 63 characters); empty keeps the host's own.
+    /// The host name inside the sandbox (at most 64 characters); empty keeps the host's own.
     pub hostname: String,
     /// The pod's address; `None` keeps the host's network.
     pub ip: Option<Ipv4Addr>,

@@ -177,7 +177,7 @@ impl Worker {
                 if let Some(class) = class.filter(|class| !class.is_empty()) {
                     require_handler(&shared, class).await?;
                 }
-                let spec = sandbox_spec(&shared, &pod, &uid, addresses);
+                let spec = sandbox_spec(&shared, &pod, &uid, addresses)?;
                 if again {
                     // What is left of the one before, if anything, has the same id.
                     shared.containers.clear_sandbox(&uid).await?;

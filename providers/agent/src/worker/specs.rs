@@ -16,8 +16,9 @@ use tokio::io::AsyncReadExt;
 
 use super::Shared;
 use super::operations::StartFailure;
-use crate::containers::{ReadyImage, chain};
+use crate::containers::{ReadyImage, RuntimeFailure, chain};
 use crate::env::files;
+use crate::events::Severity;
 use crate::sources::{self, References};
 use crate::streams::LogRequest;
 use crate::{env, pod_files, resources, security, sysctls, volumes};
@@ -46,7 +47,12 @@ pub(super) fn node_sources(shared: &Shared) -> env::Sources {
     }
 }
 
-pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, addresses: Option<AddressPair>) -> SandboxSpec {
+pub(super) fn sandbox_spec(
+    shared: &Shared,
+    pod: &Pod,
+    uid: &str,
+    addresses: Option<AddressPair>,
+) -> Result<SandboxSpec, RuntimeFailure> {
     let spec = pod.spec.clone().unwrap_or_default();
     let sysctls = spec
         .security_context
@@ -54,7 +60,8 @@ pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, addresses: Opt
         .flat_map(|security| security.sysctls.iter().flatten());
     let name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    SandboxSpec {
+    let hostname = pod_files::sandbox_hostname(pod, &shared.cluster_domain).map_err(RuntimeFailure::new)?;
+    Ok(SandboxSpec {
         id: uid.to_owned(),
         labels: [
             ("namespace".to_owned(), namespace.clone()),
@@ -67,7 +74,7 @@ pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, addresses: Opt
         hostname: if spec.host_network == Some(true) {
             String::new()
         } else {
-            pod_files::sandbox_hostname(pod, &shared.cluster_domain)
+            hostname
         },
         ip: addresses.map(|addresses| addresses.ipv4),
         ipv6: addresses.and_then(|addresses| addresses.ipv6),
@@ -81,7 +88,7 @@ pub(super) fn sandbox_spec(shared: &Shared, pod: &Pod, uid: &str, addresses: Opt
             pids_limit: shared.pods.pids_limit,
             ..resources::of_pod(&spec)
         },
-    }
+    })
 }
 
 /// Writes hosts, hostname and resolv.conf. Blocking.
@@ -106,7 +113,12 @@ pub(super) fn write_pod_files(
         text if on_host => text,
         text => pod_files::host_servers_for_pods(&text, shared.dns),
     };
-    let resolv = pod_files::resolv_conf(pod, &host_resolv, shared.dns, &shared.cluster_domain);
+    let (resolv, omitted) = pod_files::resolv_conf(pod, &host_resolv, shared.dns, &shared.cluster_domain);
+    for said in omitted {
+        shared
+            .events
+            .note(pod, None, Severity::Warning, "DNSConfigForming", said);
+    }
     let hostname = if on_host {
         host_file("/proc/sys/kernel/hostname")?
     } else {
