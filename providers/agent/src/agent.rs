@@ -409,7 +409,8 @@ impl Agent {
     /// What the runtime or the kernel's figures cannot be read.
     pub async fn container_metrics(&self) -> Result<String, StreamError> {
         let (containers, now) = (&*self.inner.containers, (self.inner.now)());
-        let page = cadvisor::page(containers, &self.inner.facts, now).await;
+        let pod = |namespace: &str, name: &str| self.inner.pods.find(namespace, name);
+        let page = cadvisor::page(containers, pod, &self.inner.facts, now).await;
         page.map_err(|error| StreamError::Failed {
             operation: "measure what the node's containers use".to_owned(),
             source: error.into(),

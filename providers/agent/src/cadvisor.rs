@@ -4,12 +4,16 @@
 //! the labels of its sandbox, as cAdvisor does for the container that holds a pod's network elsewhere.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
 
-use setpoint_runtime::spec::SandboxState;
+use k8s_openapi::api::core::v1::Pod;
+use setpoint_runtime::spec::{ContainerState, SandboxState};
 use setpoint_runtime::{Counter, SandboxCounters};
 
 use crate::containers::{Containers, RuntimeFailure};
 use crate::node::Facts;
+use crate::volumes::measure::size;
 
 /// A figure's name, what it is, whether it only grows, and what the kernel's figure is divided by.
 struct Row {
@@ -91,6 +95,11 @@ const ROWS: &[Row] = &[
         "The period, in microseconds.",
     ),
     gauge(
+        Counter::CpuShares,
+        "container_spec_cpu_shares",
+        "The weight among others.",
+    ),
+    gauge(
         Counter::MemoryUsage,
         "container_memory_usage_bytes",
         "Memory with all caches.",
@@ -138,6 +147,18 @@ const ROWS: &[Row] = &[
         1,
         "Bytes written to disks.",
     ),
+    counter(
+        Counter::DiskReads,
+        "container_fs_reads_total",
+        1,
+        "How often was read from disks.",
+    ),
+    counter(
+        Counter::DiskWrites,
+        "container_fs_writes_total",
+        1,
+        "How often was written to disks.",
+    ),
 ];
 
 /// What passed through an interface: received and sent, each as bytes, packets, errors, dropped packets.
@@ -180,9 +201,30 @@ impl Page {
     }
 }
 
-/// Measures every pod that runs and writes the page.
+/// Returns how the image of a container is called by its pod: as its status says, or as it was asked for.
+pub(crate) fn image_of(pod: &Pod, container: &str) -> Option<String> {
+    let status = pod.status.as_ref();
+    let mut told = status
+        .into_iter()
+        .flat_map(|status| {
+            [
+                &status.container_statuses,
+                &status.init_container_statuses,
+                &status.ephemeral_container_statuses,
+            ]
+        })
+        .flat_map(|list| list.iter().flatten());
+    let told = told
+        .find(|status| status.name == container)
+        .map(|status| status.image.clone());
+    let asked = || crate::roles::find(pod.spec.as_ref()?, container)?.1.image.clone();
+    told.filter(|image| !image.is_empty()).or_else(asked)
+}
+
+/// Measures every pod that runs and writes the page. `pod` finds one by its namespace and name.
 pub(crate) async fn page(
     containers: &dyn Containers,
+    pod: impl Fn(&str, &str) -> Option<Arc<Pod>>,
     facts: &Facts,
     now: jiff::Timestamp,
 ) -> Result<String, RuntimeFailure> {
@@ -205,8 +247,14 @@ pub(crate) async fn page(
         if sandbox.pid == 0 {
             continue;
         }
+        let images = Images {
+            pod: pod(&sandbox.spec.namespace, &sandbox.spec.name),
+        };
         match containers.counters(&sandbox.spec.id).await {
-            Ok(counters) => add(&mut page, &sandbox, &counters, now),
+            Ok(counters) => {
+                let written = written(containers, &sandbox).await;
+                add(&mut page, &sandbox, &counters, &images, &written, now);
+            }
             // It has just gone, or cannot be reached.
             Err(error) => tracing::debug!(sandbox = sandbox.spec.id, %error, "a pod cannot be measured"),
         }
@@ -216,7 +264,57 @@ pub(crate) async fn page(
     Ok(page.text())
 }
 
-fn add(page: &mut Page, sandbox: &SandboxState, counters: &SandboxCounters, now: jiff::Timestamp) {
+/// The names of images, as the pod that runs them has them.
+struct Images {
+    pod: Option<Arc<Pod>>,
+}
+
+impl Images {
+    fn name(&self, state: &ContainerState) -> String {
+        let named = self.pod.as_deref().and_then(|pod| image_of(pod, &state.name));
+        named.unwrap_or_else(|| state.image.clone())
+    }
+}
+
+/// Measures the logs and files of a sandbox's containers that run, in bytes by the containers' ids; what cannot be measured is left out.
+async fn written(containers: &dyn Containers, sandbox: &SandboxState) -> BTreeMap<String, u64> {
+    let running = sandbox.containers.iter().filter(|state| state.exit.is_none());
+    let places: Vec<_> = running
+        .map(|state| {
+            (
+                state.id(),
+                containers.written(&sandbox.spec.id, &state.name, state.attempt),
+            )
+        })
+        .collect();
+    let measure = move || -> BTreeMap<String, u64> {
+        let sizes = places.into_iter().filter_map(|(id, paths)| {
+            let sizes: io::Result<Vec<u64>> = paths.iter().map(|path| size(path)).collect();
+            match sizes {
+                Ok(sizes) if !sizes.is_empty() => Some((id, sizes.into_iter().sum())),
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::debug!(container = id, %error, "a container's files cannot be measured");
+                    None
+                }
+            }
+        });
+        sizes.collect()
+    };
+    tokio::task::spawn_blocking(measure).await.unwrap_or_else(|error| {
+        tracing::debug!(sandbox = sandbox.spec.id, %error, "measuring files broke off");
+        BTreeMap::new()
+    })
+}
+
+fn add(
+    page: &mut Page,
+    sandbox: &SandboxState,
+    counters: &SandboxCounters,
+    images: &Images,
+    written: &BTreeMap<String, u64>,
+    now: jiff::Timestamp,
+) {
     let spec = &sandbox.spec;
     let labels = |container: &str, id: &str, image: &str, name: &str| {
         let pairs = [
@@ -238,8 +336,12 @@ fn add(page: &mut Page, sandbox: &SandboxState, counters: &SandboxCounters, now:
             continue;
         };
         let name = format!("{}/{id}", spec.id);
-        let labels = labels(&state.name, &format!("{pod}/{id}"), &state.image, &name);
+        let labels = labels(&state.name, &format!("{pod}/{id}"), &images.name(state), &name);
         figures(page, &labels, counted);
+        if let Some(bytes) = written.get(id) {
+            let help = "What its files and its log take of the disk.";
+            page.add("container_fs_usage_bytes", help, false, &labels, *bytes as f64);
+        }
         let seconds = |at: jiff::Timestamp| at.as_second() as f64;
         page.add(
             "container_start_time_seconds",
@@ -329,7 +431,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use setpoint_runtime::InterfaceCounters;
-    use setpoint_runtime::spec::{ContainerState, SandboxSpec};
+    use setpoint_runtime::spec::SandboxSpec;
 
     use super::*;
 
@@ -361,6 +463,9 @@ mod tests {
             (Counter::MemoryUsage, 10),
             (Counter::MemoryInactiveFile, 4),
             (Counter::PageFaults, 3),
+            (Counter::CpuShares, 256),
+            (Counter::DiskReads, 11),
+            (Counter::DiskWrites, 12),
         ];
         let counters = SandboxCounters {
             total: counted.clone(),
@@ -372,19 +477,29 @@ mod tests {
             }],
         };
         let mut page = Page::default();
+        let pod = serde_json::json!({"metadata": {}, "spec": {"containers": [{"name": "app", "image": "shop/web:1"}]}});
+        let images = Images {
+            pod: Some(serde_json::from_value(pod).expect("a pod")),
+        };
         add(
             &mut page,
             &sandbox(),
             &counters,
+            &images,
+            &BTreeMap::from([("app-2".to_owned(), 4096)]),
             jiff::Timestamp::from_second(200).expect("a time"),
         );
         let text = page.text();
-        let container = "container=\"app\",id=\"/kubepods/podu1/app-2\",image=\"sha256:0\",name=\"u1/app-2\",namespace=\"shop\",pod=\"web\"";
+        let container = "container=\"app\",id=\"/kubepods/podu1/app-2\",image=\"shop/web:1\",name=\"u1/app-2\",namespace=\"shop\",pod=\"web\"";
         for line in [
             format!("container_cpu_usage_seconds_total{{{container},cpu=\"total\"}} 1.5"),
             format!("container_memory_working_set_bytes{{{container}}} 6"),
             format!("container_memory_failures_total{{{container},failure_type=\"pgfault\",scope=\"hierarchy\"}} 3"),
             format!("container_start_time_seconds{{{container}}} 100"),
+            format!("container_fs_usage_bytes{{{container}}} 4096"),
+            format!("container_fs_reads_total{{{container}}} 11"),
+            format!("container_fs_writes_total{{{container}}} 12"),
+            format!("container_spec_cpu_shares{{{container}}} 256"),
             "container_memory_usage_bytes{container=\"\",id=\"/kubepods/podu1\",image=\"\",name=\"\",namespace=\"shop\",pod=\"web\"} 10".to_owned(),
             "container_network_transmit_packets_dropped_total{container=\"POD\",id=\"/kubepods/podu1\",image=\"\",name=\"u1\",namespace=\"shop\",pod=\"web\",interface=\"eth0\"} 8".to_owned(),
             "# TYPE container_cpu_usage_seconds_total counter".to_owned(),

@@ -127,7 +127,7 @@ pub fn check(plan: &Plan, written: impl Fn(&str) -> Vec<PathBuf>) -> io::Result<
 }
 
 /// Returns the bytes that a file or tree occupies on its disk; a file with several names counts once, and what vanishes meanwhile not at all.
-fn size(path: &Path) -> io::Result<u64> {
+pub(crate) fn size(path: &Path) -> io::Result<u64> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(entry) => entry_size(&entry, &mut HashSet::new(), 0),

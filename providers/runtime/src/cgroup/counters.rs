@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use super::Group;
+use super::{Group, limits};
 
 /// A figure of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub enum Counter {
     CpuQuota,
     /// The period, in microseconds.
     CpuPeriod,
+    /// The weight among others, in shares of the first version.
+    CpuShares,
     /// Memory with all caches, in bytes.
     MemoryUsage,
     /// The most of it so far, in bytes.
@@ -55,6 +57,10 @@ pub enum Counter {
     DiskRead,
     /// Bytes written to disks.
     DiskWritten,
+    /// How often was read from disks.
+    DiskReads,
+    /// How often was written to disks.
+    DiskWrites,
 }
 
 /// Where a figure is.
@@ -128,6 +134,11 @@ const ROWS: &[Row] = &[
         Counter::CpuPeriod,
         ("cpu", File("cpu.cfs_period_us"), 1),
         ("cpu", Word("cpu.max", 1), 1),
+    ),
+    row(
+        Counter::CpuShares,
+        ("cpu", File("cpu.shares"), 1),
+        ("cpu", File("cpu.weight"), 1),
     ),
     row(
         Counter::MemoryUsage,
@@ -204,6 +215,16 @@ const ROWS: &[Row] = &[
         ("blkio", Sum("blkio.throttle.io_service_bytes", "Write"), 1),
         ("io", Sum("io.stat", "wbytes"), 1),
     ),
+    row(
+        Counter::DiskReads,
+        ("blkio", Sum("blkio.throttle.io_serviced", "Read"), 1),
+        ("io", Sum("io.stat", "rios"), 1),
+    ),
+    row(
+        Counter::DiskWrites,
+        ("blkio", Sum("blkio.throttle.io_serviced", "Write"), 1),
+        ("io", Sum("io.stat", "wios"), 1),
+    ),
 ];
 
 /// Returns those figures of a group that are wanted. What a controller that is not there would count is absent.
@@ -221,7 +242,11 @@ pub(crate) fn counters(group: &Group, wanted: impl Fn(Counter) -> bool) -> Vec<(
             let value = text.as_deref().and_then(|text| place.value(text));
             let is_limit = row.counter == Counter::MemoryLimit && !hierarchy.unified;
             if let Some(value) = value.filter(|value| !is_limit || *value < UNLIMITED) {
-                found.push((row.counter, value.saturating_mul(unit)));
+                let value = match row.counter {
+                    Counter::CpuShares if hierarchy.unified => limits::shares(value),
+                    _ => value.saturating_mul(unit),
+                };
+                found.push((row.counter, value));
                 break;
             }
         }

@@ -88,6 +88,11 @@ fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
+/// Turns v2's weight (1–10000) into v1 shares, as cAdvisor does: what [`weight`] rounded down stays so.
+pub(super) fn shares(weight: u64) -> u64 {
+    2 + (weight.clamp(1, 10_000) - 1) * 262_142 / 9_999
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +103,6 @@ mod tests {
         assert_eq!(weight(2), 1);
         assert_eq!(weight(1024), 39);
         assert_eq!(weight(262_144), 10_000);
+        assert_eq!((shares(1), shares(39), shares(10_000)), (2, 998, 262_144));
     }
 }
