@@ -30,6 +30,7 @@ type Rows = &'static [(&'static str, Rule)];
 const NO_VOLUME: Rule = Refused(
     "volumes of this kind are not supported; use persistentVolumeClaim, ephemeral, configMap, secret, emptyDir, hostPath, image, projected or downwardAPI",
 );
+const NO_OWNER: Rule = Refused("the files belong to root; use fsGroup");
 const NOT_EPHEMERAL: Rule = NotEmpty("cannot be set for an Ephemeral Container");
 const NO_WINDOWS: Rule = Refused("this node runs Linux");
 const NO_SELINUX: Rule = Warned("SELinux labels are not applied");
@@ -271,7 +272,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "LifecycleHandler",
         &[
             ("exec", Honoured),
-            ("httpGet", Honoured),
+            ("httpGet", Into("HTTPGetAction")),
             ("sleep", Honoured),
             (
                 "tcpSocket",
@@ -285,7 +286,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("exec", Honoured),
             ("failureThreshold", Honoured),
             ("grpc", Honoured),
-            ("httpGet", Honoured),
+            ("httpGet", Into("HTTPGetAction")),
             ("initialDelaySeconds", Honoured),
             ("periodSeconds", Honoured),
             ("successThreshold", Honoured),
@@ -387,9 +388,9 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("azureFile", NO_VOLUME),
             ("cephfs", NO_VOLUME),
             ("cinder", NO_VOLUME),
-            ("configMap", Honoured),
+            ("configMap", Into("ConfigMapVolumeSource")),
             ("csi", NO_VOLUME),
-            ("downwardAPI", Honoured),
+            ("downwardAPI", Into("DownwardAPIVolumeSource")),
             ("emptyDir", Into("EmptyDirVolumeSource")),
             ("ephemeral", Honoured),
             ("fc", NO_VOLUME),
@@ -410,7 +411,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
             ("quobyte", NO_VOLUME),
             ("rbd", NO_VOLUME),
             ("scaleIO", NO_VOLUME),
-            ("secret", Honoured),
+            ("secret", Into("SecretVolumeSource")),
             ("storageos", NO_VOLUME),
             ("vsphereVolume", NO_VOLUME),
         ],
@@ -448,7 +449,7 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "ProjectedVolumeSource",
         &[
             ("defaultMode", Honoured),
-            ("defaultUser", Refused("the files belong to root; use fsGroup")),
+            ("defaultUser", NO_OWNER),
             ("sources", Into("VolumeProjection")),
         ],
     ),
@@ -456,11 +457,90 @@ pub(super) const KINDS: &[(&str, Rows)] = &[
         "VolumeProjection",
         &[
             ("clusterTrustBundle", Refused("trust bundles are not supported")),
-            ("configMap", Honoured),
-            ("downwardAPI", Honoured),
+            ("configMap", Into("ConfigMapProjection")),
+            ("downwardAPI", Into("DownwardAPIProjection")),
             ("podCertificate", Refused("pod certificates are not supported")),
-            ("secret", Honoured),
-            ("serviceAccountToken", Honoured),
+            ("secret", Into("SecretProjection")),
+            ("serviceAccountToken", Into("ServiceAccountTokenProjection")),
+        ],
+    ),
+    (
+        "ConfigMapVolumeSource",
+        &[
+            ("defaultMode", Honoured),
+            ("defaultUser", NO_OWNER),
+            ("items", Into("KeyToPath")),
+            ("name", Honoured),
+            ("optional", Honoured),
+        ],
+    ),
+    (
+        "SecretVolumeSource",
+        &[
+            ("defaultMode", Honoured),
+            ("defaultUser", NO_OWNER),
+            ("items", Into("KeyToPath")),
+            ("optional", Honoured),
+            ("secretName", Honoured),
+        ],
+    ),
+    (
+        "DownwardAPIVolumeSource",
+        &[
+            ("defaultMode", Honoured),
+            ("defaultUser", NO_OWNER),
+            ("items", Into("DownwardAPIVolumeFile")),
+        ],
+    ),
+    (
+        "ConfigMapProjection",
+        &[("items", Into("KeyToPath")), ("name", Honoured), ("optional", Honoured)],
+    ),
+    (
+        "SecretProjection",
+        &[("items", Into("KeyToPath")), ("name", Honoured), ("optional", Honoured)],
+    ),
+    ("DownwardAPIProjection", &[("items", Into("DownwardAPIVolumeFile"))]),
+    (
+        "ServiceAccountTokenProjection",
+        &[
+            ("audience", Honoured),
+            ("expirationSeconds", Honoured),
+            ("path", Honoured),
+            ("user", NO_OWNER),
+        ],
+    ),
+    (
+        "KeyToPath",
+        &[
+            ("key", Honoured),
+            ("mode", Honoured),
+            ("path", Honoured),
+            ("user", NO_OWNER),
+        ],
+    ),
+    (
+        "DownwardAPIVolumeFile",
+        &[
+            ("fieldRef", Honoured),
+            ("mode", Honoured),
+            ("path", Honoured),
+            ("resourceFieldRef", Honoured),
+            ("user", NO_OWNER),
+        ],
+    ),
+    (
+        "HTTPGetAction",
+        &[
+            ("host", Honoured),
+            ("httpHeaders", Honoured),
+            ("path", Honoured),
+            ("port", Honoured),
+            (
+                "protocol",
+                Refused("it is asked in HTTP/1.1, which leaving this out means"),
+            ),
+            ("scheme", Honoured),
         ],
     ),
 ];
