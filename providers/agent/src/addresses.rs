@@ -34,6 +34,11 @@ impl Addresses {
         }
     }
 
+    /// Returns whether pods have addresses of IPv6.
+    pub fn have_ipv6(&self) -> bool {
+        self.ranges.ipv6.is_some()
+    }
+
     /// Takes free addresses; `None` when all are taken.
     pub fn take(&self) -> Option<AddressPair> {
         let range = self.ranges.pods;
@@ -54,6 +59,11 @@ impl Addresses {
         state.taken.insert(found);
         state.next = found.saturating_add(1);
         Some(self.ranges.addresses(Ipv4Addr::from(found)))
+    }
+
+    /// Returns what a pod that has these now has when its sandbox is made anew: IPv6 may have come or gone since.
+    pub fn renewed(&self, addresses: AddressPair) -> AddressPair {
+        self.ranges.addresses(addresses.ipv4)
     }
 
     /// Gives addresses back.
@@ -108,6 +118,16 @@ mod tests {
         assert_eq!(addresses.take(), Some(pair(2)));
         assert_eq!(addresses.take(), Some(pair(4)));
         assert_eq!(addresses.take(), None);
+    }
+
+    #[test]
+    fn a_pod_from_before_ipv6_was_switched_off_goes_on_with_its_first_address() {
+        let addresses = Addresses::new(range("10.9.0.0/29"), []);
+        let before = AddressPair {
+            ipv6: Some("fd00::3".parse().expect("an address")),
+            ..pair(3)
+        };
+        assert_eq!(addresses.renewed(before), pair(3));
     }
 
     #[test]

@@ -200,6 +200,9 @@ impl Container {
                 self.previous = self.current.take();
                 self.stale = false;
                 self.anew = false;
+                self.replaced = false;
+                // What an attempt from before the agent was started from, its status tells.
+                self.reference.clone_from(&self.asked);
             }
         }
         self.next_attempt = self.next_attempt.max(state.attempt.saturating_add(1));

@@ -300,7 +300,16 @@ impl Worker {
             return;
         }
         for port in host_ports::wanted(&self.pod) {
-            if let Some(ip) = port.ip.filter(IpAddr::is_ipv6).filter(|_| !self.on_host_network()) {
+            let has_none = self
+                .shared
+                .addresses
+                .as_ref()
+                .is_some_and(|addresses| !addresses.have_ipv6());
+            if let Some(ip) = port
+                .ip
+                .filter(IpAddr::is_ipv6)
+                .filter(|_| has_none && !self.on_host_network())
+            {
                 let message = format!("hostPort {} on {ip} is not open: pods have no IPv6 here", port.port);
                 self.note(None, Severity::Warning, "HostPortNotOpen", message);
             }
@@ -399,11 +408,10 @@ impl Worker {
             .iter()
             .any(|state| names.contains(&state.name.as_str()));
         self.adopt_resources(&pod);
-        for status in pod
-            .status
-            .iter()
-            .flat_map(|status| status.container_statuses.iter().flatten())
-        {
+        let of_mains = pod.status.iter().flat_map(|status| &status.container_statuses);
+        let of_inits = pod.status.iter().flat_map(|status| &status.init_container_statuses);
+        let mains = of_mains.flatten().map(|status| (Role::Main, status));
+        for (role, status) in mains.chain(of_inits.flatten().map(|status| (Role::Init, status))) {
             let Some(container) = self.observed.containers.get_mut(&status.name) else {
                 continue;
             };
@@ -411,7 +419,7 @@ impl Worker {
                 .current
                 .as_ref()
                 .is_some_and(|known| i32::try_from(known.attempt) == Ok(status.restart_count));
-            if container.running() && same {
+            if container.running() && same && role == Role::Main {
                 // Ready stays ready across a restart of the agent, until a probe says otherwise.
                 container.started = status.started == Some(true);
                 container.ready = status.ready;

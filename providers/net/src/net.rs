@@ -416,9 +416,16 @@ fn write_base(
     pods: &Pods,
     services: Option<&Programmed>,
 ) -> Result<usize, NetError> {
+    let mut families = Vec::new();
+    for Subnets { family, .. } in config.ranges.subnets() {
+        // Where nobody knows the services yet, a table that is there keeps them.
+        if services.is_some() || !nft::table_exists(socket, family, &names.table)? {
+            families.push(family);
+        }
+    }
     let mut batch = Batch::new(&names.table, Family::V4);
     let pods: Vec<AddressPair> = pods.values().copied().collect();
-    rules::base(&mut batch, config, &pods);
+    rules::base(&mut batch, config, &families, &pods);
     if let Some(services) = services {
         Programmed::default().change(services, &config.ranges.subnets(), &mut batch);
     }
@@ -462,14 +469,15 @@ fn claim(socket: &mut Socket, config: &NetConfig, names: &Names) -> Result<(), N
         }
         Err(errno) => return Err(failed(&what, errno)),
     }
-    if config.ranges.ipv6.is_some() {
-        // A loopback that has its own switched off would refuse the gateway's.
-        sysctl::set("net/ipv6/conf/lo/disable_ipv6", "0")?;
-    }
-    socket.all(claim_messages(config))
+    claim_rest(socket, config)
 }
 
-fn claim_messages(config: &NetConfig) -> Vec<Message> {
+/// Takes what the address of IPv4 stands for, or takes it again.
+fn claim_rest(socket: &mut Socket, config: &NetConfig) -> Result<(), NetError> {
+    if config.ranges.ipv6.is_some() {
+        // A loopback that has its own switched off, by whomever, would refuse the gateway's.
+        sysctl::set("net/ipv6/conf/lo/disable_ipv6", "0")?;
+    }
     // A fresh network namespace has its loopback down.
     let mut messages = vec![route::set_up(route::LOOPBACK, None)];
     for subnets in config.ranges.subnets() {
@@ -480,7 +488,7 @@ fn claim_messages(config: &NetConfig) -> Vec<Message> {
         let gateway = Some(subnets.gateway);
         messages.push(route::add_link_route(subnets.services, route::LOOPBACK, gateway));
     }
-    messages
+    socket.all(messages)
 }
 
 /// Says whether the gateway's address of IPv4 is there and this instance's.

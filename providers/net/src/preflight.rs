@@ -154,7 +154,7 @@ fn try_rules(ipv6: Option<Ipv6Ranges>) -> Result<(), NetError> {
     };
     let pod = config.ranges.addresses([10, 42, 0, 2].into());
     let mut batch = Batch::new(&rules::Names::of(&config).table, Family::V4);
-    rules::base(&mut batch, &config, &[pod]);
+    rules::base(&mut batch, &config, &[Family::V4, Family::V6], &[pod]);
     let next = Programmed::default().next(&table, &subnets);
     Programmed::default().change(&next, &subnets, &mut batch);
     batch.commit(&mut Socket::netfilter()?)?;

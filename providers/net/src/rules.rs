@@ -103,10 +103,14 @@ fn pair(ip: IpAddr) -> Element {
 /// Adds pods whose connections to themselves through a service must get another source.
 pub(crate) fn add_hairpin(batch: &mut Batch, config: &NetConfig, pods: &[AddressPair]) {
     for Subnets { family, .. } in config.ranges.subnets() {
-        batch.turn_to(family);
-        let ips = pods.iter().filter_map(|pod| pod.of(family));
-        batch.add_elements(HAIRPIN, None, &ips.map(pair).collect::<Vec<_>>());
+        add_hairpin_of(batch, family, pods);
     }
+}
+
+fn add_hairpin_of(batch: &mut Batch, family: Family, pods: &[AddressPair]) {
+    batch.turn_to(family);
+    let ips = pods.iter().filter_map(|pod| pod.of(family));
+    batch.add_elements(HAIRPIN, None, &ips.map(pair).collect::<Vec<_>>());
 }
 
 /// Takes a pod out again; refused with `ENOENT` if it is not in.
@@ -117,14 +121,15 @@ pub(crate) fn delete_hairpin(batch: &mut Batch, config: &NetConfig, pod: Address
     }
 }
 
-/// Appends the whole of the tables without services, in place of those that may be there.
-pub(crate) fn base(batch: &mut Batch, config: &NetConfig, pods: &[AddressPair]) {
+/// Appends the whole of the tables of some families without services, in place of those that may be there.
+pub(crate) fn base(batch: &mut Batch, config: &NetConfig, families: &[Family], pods: &[AddressPair]) {
     let names = Names::of(config);
-    for subnets in config.ranges.subnets() {
+    let wanted = config.ranges.subnets().into_iter();
+    for subnets in wanted.filter(|subnets| families.contains(&subnets.family)) {
         batch.turn_to(subnets.family);
         base_of(batch, &subnets, &names);
+        add_hairpin_of(batch, subnets.family, pods);
     }
-    add_hairpin(batch, config, pods);
 }
 
 fn base_of(batch: &mut Batch, subnets: &Subnets, names: &Names) {

@@ -4,6 +4,7 @@
 //! several lines and is taken as it is. The file belongs to the pod, so it is read with bounds, and no link leads out of its volume.
 
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, FileKeySelector, Pod, Volume};
@@ -57,8 +58,8 @@ pub fn read(pod: &Pod, place: &Place, folder: impl Fn(&Volume) -> PathBuf) -> Te
 
 fn text(root: &Path, path: &Path) -> io::Result<String> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    // Not to wait for the other end of a pipe.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    // Only found, and opened when it is known what it is: the pod can make devices there, and to open one does something.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     // As for a program whose root the volume is: `..` and links end there.
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let file = rustix::fs::openat2(&root, path, flags, Mode::empty(), how)?;
@@ -66,7 +67,9 @@ fn text(root: &Path, path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+    std::fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
     }

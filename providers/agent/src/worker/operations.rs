@@ -149,9 +149,11 @@ impl Worker {
         let addresses = if self.on_host_network() {
             None
         } else {
-            let taken = self
-                .addresses
-                .or_else(|| self.shared.addresses.as_ref().and_then(|addresses| addresses.take()));
+            let all = self.shared.addresses.as_ref();
+            let taken = all.and_then(|all| match self.addresses {
+                Some(own) => Some(all.renewed(own)),
+                None => all.take(),
+            });
             let Some(own) = taken else {
                 let message = "no address is free in the node's pod range".to_owned();
                 self.sandbox_failed(message, now);
@@ -406,8 +408,6 @@ impl Worker {
         }
         let attempt = container.next_attempt;
         container.busy = Some(Busy::Starting);
-        container.reference.clone_from(&container.asked);
-        container.replaced = false;
         container.applied = Some(definition.resources.clone().unwrap_or_default());
         let target = self.target_of(&name);
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.uid.clone());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Inner, Pods, blocking, claim, claimed, lock, tables_exist, write_base};
+use super::{Inner, Pods, blocking, claim, claim_rest, claimed, lock, tables_exist, write_base};
 use crate::netlink::{Listener, Notice, Socket};
 use crate::{NetError, Subnets, firewall, link, nft, route, sysctl};
 
@@ -195,7 +195,7 @@ impl Inner {
         }
         if !whole {
             if address {
-                socket.all(super::claim_messages(&self.config))?;
+                claim_rest(socket, &self.config)?;
             } else {
                 claim(socket, &self.config, &self.names)?;
             }

@@ -147,8 +147,8 @@ impl Holders {
     /// Whether what is about to come in this way need not be fetched to show that it may be had.
     pub fn may_have(&self, came: &Came) -> bool {
         match came {
-            // Whoever imports administers this machine, and sees all that is on it.
-            Came::Imported => true,
+            // Who wrote an archive may name a layer that it does not hold, and everybody may have what was imported.
+            Came::Imported => self.everyone,
             Came::Pulled { credential, .. } => {
                 self.everyone || credential.as_ref().is_some_and(|credential| self.holds(credential))
             }

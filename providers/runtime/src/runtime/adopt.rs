@@ -125,7 +125,7 @@ impl Inner {
                 // A daemon that died between the two steps left a sandbox without network. Without one it is not among the live ones.
                 if let (Some(addresses), Some(net)) = (state.spec.addresses(), &self.net)
                     && !attached.contains(&addresses.ipv4)
-                    && let Err(source) = attach(net, id, state.pid, addresses).await
+                    && let Err(source) = attach(net, id, state.pid, net.config().ranges.addresses(addresses.ipv4)).await
                 {
                     return Err(RuntimeError::Network {
                         operation: "attach",
