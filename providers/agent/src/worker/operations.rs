@@ -207,6 +207,8 @@ impl Worker {
     /// Ends the sandbox of a completed pod; its address is free then.
     pub(super) fn close_sandbox(&mut self) {
         self.observed.sandbox = Sandbox::Closing;
+        // As at a removal: it has ended.
+        self.shared.host_ports.release(&self.uid);
         let (shared, uid) = (self.shared.clone(), self.uid.clone());
         self.running.push(Box::pin(async move {
             let closing = shared.containers.close_sandbox(&uid);
@@ -567,6 +569,8 @@ impl Worker {
 
     pub(super) fn remove(&mut self) {
         self.observed.ending = Ending::Removing;
+        // From here on the status says that it has ended, and another may be sent here for its ports.
+        self.shared.host_ports.release(&self.uid);
         let (shared, uid) = (self.shared.clone(), self.uid.clone());
         self.running.push(Box::pin(async move {
             let removed = within(

@@ -121,7 +121,7 @@ spec:
   template:
     metadata: {{ labels: {{ app: {name} }} }}
     spec:
-      securityContext: {{ runAsNonRoot: true, runAsUser: {user}, runAsGroup: {user}, fsGroup: {user} }}
+      securityContext: {{ runAsNonRoot: true, runAsUser: {user}, runAsGroup: {user}, fsGroup: {user}, fsGroupChangePolicy: OnRootMismatch }}
       volumes: [{{ name: data, persistentVolumeClaim: {{ claimName: {name} }} }}]
 {spec}
 "#

@@ -110,6 +110,21 @@ async fn a_sandbox_that_stands_has_its_files_whenever_the_agent_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_host_ports_of_a_pod_are_free_before_its_end_is_told() {
+    let pod = simple(json!({"ports": [{"containerPort": 80, "hostPort": 8080}]}));
+    let rig = Rig::start(pod.clone(), None);
+    rig.until("running", Rig::ready).await;
+    assert!(!rig.shared.host_ports.reserve("another", &pod));
+    let go_on = Arc::new(Notify::new());
+    rig.world.plan("remove", Fault::Hang(go_on.clone()));
+    rig.delete();
+    rig.until("the removal hangs", |rig| rig.logged("remove hangs")).await;
+    assert!(rig.shared.host_ports.reserve("another", &pod));
+    go_on.notify_one();
+    rig.leaves_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_is_replaced() {
     for step in ["sandbox", "image", "start", "remove"] {
         let rig = Rig::start(simple(json!({})), None);
