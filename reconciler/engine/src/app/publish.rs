@@ -197,7 +197,8 @@ async fn write(shared: &Shared, app: &App, memory: &mut AppMemory, report: Repor
         observed_generation: app.metadata.generation,
         conditions: vec![ready(shared, app, previous.as_ref(), &report)],
     };
-    if memory.published.as_ref() == Some(&status) || app.status.as_ref() == Some(&status) {
+    // What was written last is believed before what the watch tells, which may still be what was before that.
+    if memory.published.as_ref().or(app.status.as_ref()) == Some(&status) {
         memory.published = Some(status);
         return None;
     }
