@@ -436,6 +436,22 @@ async fn a_status_that_could_not_be_written_is_written_again() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_again_what_the_watch_still_tells_is_written() {
+    let mut world = World::new().await;
+    let app = world.app("web", false);
+    let mut memory = AppMemory::default();
+    publish::publish(&world.shared, &app, &mut memory, None).await;
+    let path = "/apis/setpoint.dev/v1alpha1/namespaces/ns/apps/web";
+    let told: App = serde_json::from_value(world.cluster.get(path).unwrap()).unwrap();
+    memory.state.warnings = vec!["look here".to_owned()];
+    publish::publish(&world.shared, &told, &mut memory, None).await;
+    assert_eq!(world.status("web")["warnings"], json!(["look here"]));
+    memory.state.warnings.clear();
+    publish::publish(&world.shared, &told, &mut memory, None).await;
+    assert_ne!(world.status("web")["warnings"], json!(["look here"]));
+}
+
+#[tokio::test]
 async fn an_object_of_a_kind_that_is_not_served_is_not_forgotten() {
     let mut world = World::new().await;
     let app = world.app("web", false);
