@@ -49,7 +49,7 @@ pub(crate) fn mend(
     Ok(true)
 }
 
-/// A pod sends from its own address only (in IPv6 the raw chain sees to that); 127.0.0.1:<node port> is for the host alone, which the raw chain
+/// A pod sends from its own address only (in IPv6 the raw chain sees to that); a node port of 127.0.0.1 is for the host alone, which the raw chain
 /// sees to. A pod must not send router advertisements to the host (CVE-2020-13401), and the host's end needs no address of its own.
 ///
 /// Whether IPv6 is switched on there says whether the pod has an address of it.
