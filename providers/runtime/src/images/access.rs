@@ -266,7 +266,7 @@ mod tests {
             (came(Some(credential("2", "right"))), true),
             (came(Some(credential("2", "wrong"))), false),
             (came(None), false),
-            (Came::Imported, true),
+            (Came::Imported, false),
         ] {
             assert_eq!(holders.may_have(&whose), expected, "{whose:?}");
         }
